@@ -1,0 +1,153 @@
+"""The policy π(s) = I(s, s + τ(s)) (Eq. 9), as a plain callable on NumPy arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from qss_offline.algorithms.inverse_dynamics import inverse_action
+from qss_offline.algorithms.networks import MLPShape, Network
+from qss_offline.algorithms.observational_d3g import propose_next_obs
+from qss_offline.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from qss_offline.errors import UserError
+
+
+@dataclass(frozen=True)
+class ObservationScale:
+    """Shift and scale that a network's observations went through.
+
+    Attributes:
+        mean: `(obs_dim,)`.
+        std: `(obs_dim,)`, all above 0.
+        step_std: `(obs_dim,)` spread of s' − s in scaled units, or None where no model needs it.
+    """
+
+    mean: Tensor
+    std: Tensor
+    step_std: Tensor | None = None
+
+    def apply(self, obs: Tensor) -> Tensor:
+        """Scale observations `(…, obs_dim)`."""
+        return (obs - self.mean) / self.std
+
+    def invert(self, obs: Tensor) -> Tensor:
+        """Undo `apply`."""
+        return obs * self.std + self.mean
+
+
+@dataclass(frozen=True)
+class ActionBox:
+    """Bounds of the actions.
+
+    Attributes:
+        low: `(action_dim,)`.
+        high: `(action_dim,)`.
+    """
+
+    low: NDArray[np.float32]
+    high: NDArray[np.float32]
+
+    def from_unit(self, action: NDArray[Any]) -> NDArray[np.float32]:
+        """Map actions in units of the box, [−1, 1], to the environment's."""
+        half = (self.high - self.low) / 2
+        return np.clip(self.low + (action + 1.0) * half, self.low, self.high, dtype=np.float32)
+
+    def to_unit(self, action: NDArray[Any]) -> NDArray[np.float32]:
+        """Map the environment's actions to [−1, 1]."""
+        return np.asarray(2.0 * (action - self.low) / (self.high - self.low) - 1.0, np.float32)
+
+
+class Policy:
+    """π(s) = I(s, s + τ(s)) for one seed (Eq. 9).
+
+    Args:
+        proposal: τ, one seed, `(1, P)`.
+        inverse_dynamics: I, one seed, `(1, P)`.
+        scale: what observations go through before they reach τ and I.
+        step_inputs: whether I was trained on steps; needs `scale.step_std`.
+        action_box: the environment's bounds.
+    """
+
+    def __init__(
+        self,
+        proposal: Network,
+        inverse_dynamics: Network,
+        scale: ObservationScale,
+        step_inputs: bool,
+        action_box: ActionBox,
+    ) -> None:
+        self.proposal, self.inverse_dynamics = proposal, inverse_dynamics
+        self.scale, self.step_inputs, self.action_box = scale, step_inputs, action_box
+
+    @torch.no_grad()
+    def propose(self, obs: NDArray[Any]) -> NDArray[np.float32]:
+        """s'_τ = s + τ(s) in the environment's units: `(n, obs_dim)` to `(n, obs_dim)`."""
+        scaled = self.scale.apply(torch.as_tensor(obs, dtype=torch.float32))
+        proposed = propose_next_obs(self.proposal, scaled.unsqueeze(0)).squeeze(0)
+        return self.scale.invert(proposed).numpy()
+
+    @torch.no_grad()
+    def __call__(self, obs: NDArray[Any]) -> NDArray[np.float32]:
+        """Choose actions: `(obs_dim,)` to `(action_dim,)`, or `(n, obs_dim)` to `(n, action_dim)`."""
+        scaled = self.scale.apply(torch.as_tensor(np.atleast_2d(obs), dtype=torch.float32))
+        scaled = scaled.unsqueeze(0)
+        action = inverse_action(
+            self.inverse_dynamics,
+            scaled,
+            propose_next_obs(self.proposal, scaled),
+            self.scale.step_std if self.step_inputs else None,
+        )
+        unit = action.squeeze(0).numpy()
+        return self.action_box.from_unit(unit if np.ndim(obs) > 1 else unit[0])
+
+
+def save_policy(path: Path, policy: Policy, env_id: str) -> None:
+    """Write a policy to a safetensors file, atomically."""
+    networks = {"proposal": policy.proposal, "inverse_dynamics": policy.inverse_dynamics}
+    tensors = {name: network.flat for name, network in networks.items()}
+    tensors |= {"scale.mean": policy.scale.mean, "scale.std": policy.scale.std}
+    if policy.scale.step_std is not None:
+        tensors["scale.step_std"] = policy.scale.step_std
+    tensors["action.low"] = torch.from_numpy(policy.action_box.low)
+    tensors["action.high"] = torch.from_numpy(policy.action_box.high)
+    metadata = {
+        "env_id": env_id,
+        "step_inputs": policy.step_inputs,
+        "dims": {name: network.shape.dims for name, network in networks.items()},
+    }
+    save_checkpoint(path, Checkpoint(tensors, metadata))
+
+
+def load_policy(path: Path) -> tuple[Policy, str]:
+    """Read a policy and the id of the environment it acts in.
+
+    Raises:
+        UserError: the file is missing, truncated or holds no policy.
+    """
+    checkpoint = load_checkpoint(path)
+    tensors, metadata = checkpoint.tensors, checkpoint.metadata
+    try:
+        networks = {}
+        for name, dims in metadata["dims"].items():
+            shape = MLPShape(tuple(int(dim) for dim in dims))
+            if tensors[name].shape != (1, sum(shape.sizes)):
+                raise KeyError(name)
+            networks[name] = Network(shape, tensors[name])
+        policy = Policy(
+            networks["proposal"],
+            networks["inverse_dynamics"],
+            ObservationScale(
+                tensors["scale.mean"], tensors["scale.std"], tensors.get("scale.step_std")
+            ),
+            bool(metadata["step_inputs"]),
+            ActionBox(tensors["action.low"].numpy(), tensors["action.high"].numpy()),
+        )
+        return policy, str(metadata["env_id"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{path} holds no policy: {error} is missing or wrong") from error

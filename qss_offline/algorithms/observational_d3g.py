@@ -1,0 +1,242 @@
+"""D3G from observations alone: Algorithm 1 with `imitation`, and Algorithm 2.
+
+Edwards et al., *Estimating Q(s,s') with Deep Deterministic Dynamics Gradients*, ICML 2020.
+
+Three networks are learned from transitions (s, r, s') without actions:
+
+- `critic` Q_θ(s, s'), a pair of them (Eq. 6): the value of moving from s to s'.
+- `proposal` τ_ψ(s) (Eqs. 8, 12): the step Δ that leads to the best next state, s'_τ = s + τ(s).
+- `q_forward_model` f_φ(s, q) (Eq. 14): the step that a transition of value q makes. The value
+  takes the place of the missing action as the clue to where the transition leads.
+
+The cycle C(s, s'_τ) = s + f(s, Q(s, s'_τ)) (Algorithm 2) sends a proposal through its value back
+to a state that the data have shown to be reachable.
+
+What differs from the paper's text, with the authors' code (uber-research/D3G) as the witness:
+
+- Norms are mean squared errors over batch and dimensions (as in the authors' code).
+- Inside the target's cycle both Q and τ are target networks and f is the online one (as in the
+  authors' code, which keeps no target of f that it uses).
+- A time limit bootstraps, a termination doesn't. The authors' offline script stores both as
+  terminal, which teaches that the limit of 1000 steps is a failure.
+
+The switches that the `paper` preset leaves off are listed in `ObservationalD3GConfig`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from qss_offline.algorithms.networks import MLPShape, Network, mlp
+from qss_offline.algorithms.protocol import TrackRule, UpdateRule
+from qss_offline.errors import UserError
+
+
+class ObservationBatch(NamedTuple):
+    """Transitions without actions.
+
+    Attributes:
+        obs: `(S, B, obs_dim)`.
+        next_obs: `(S, B, obs_dim)`.
+        reward: `(S, B)`.
+        terminated: `(S, B)`, 1.0 where the episode ended in a terminal state, not by a limit.
+    """
+
+    obs: Tensor
+    next_obs: Tensor
+    reward: Tensor
+    terminated: Tensor
+
+
+class ObservationalD3GParameters(NamedTuple):
+    """Networks of S seeds."""
+
+    critic: Network
+    critic_target: Network
+    proposal: Network
+    proposal_target: Network
+    q_forward_model: Network
+    proposal_average: Network
+
+
+@dataclass(frozen=True)
+class ObservationalD3GConfig:
+    """Settings of offline D3G; the defaults are the authors'.
+
+    Attributes:
+        hidden_dims: sizes of the hidden layers of every network.
+        batch_size: transitions per update and seed, B.
+        learning_rate: Adam's step size, for every network.
+        gamma: discount γ.
+        polyak_step_size: η in θ' ← ηθ + (1 − η)θ'.
+        proposal_update_interval: d; τ and the targets move every d-th update.
+        cycle_coef: β, the weight of the cycle term in Eq. 12.
+        normalize_observations: departure 1: observations are shifted and scaled by the dataset's
+            mean and standard deviation, so that the cycle term weighs all dimensions alike.
+        clamp_targets: departure 2: y is held inside the values that the rewards of the
+            dataset allow, [min(r, 0), max(r, 0)] / (1 − γ).
+        proposal_average_step_size: departure 3: the policy acts on an exponential average of ψ
+            with this step size; None acts on ψ itself.
+    """
+
+    hidden_dims: tuple[int, ...] = (256, 256)
+    batch_size: int = 256
+    learning_rate: float = 3e-4
+    gamma: float = 0.99
+    polyak_step_size: float = 0.005
+    proposal_update_interval: int = 2
+    cycle_coef: float = 1.0
+    normalize_observations: bool = False
+    clamp_targets: bool = False
+    proposal_average_step_size: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse settings that can't be trained with."""
+        positive = {
+            "batch_size": self.batch_size,
+            "learning_rate": self.learning_rate,
+            "proposal_update_interval": self.proposal_update_interval,
+            **{f"hidden_dims[{i}]": dim for i, dim in enumerate(self.hidden_dims)},
+        }
+        for name, value in positive.items():
+            if value <= 0:
+                raise UserError(f"{name} must be above 0, not {value}")
+        if not 0 <= self.gamma < 1:
+            raise UserError(f"gamma must be in [0, 1), not {self.gamma}")
+        if not 0 < self.polyak_step_size <= 1:
+            raise UserError(f"polyak_step_size must be in (0, 1], not {self.polyak_step_size}")
+        if self.cycle_coef < 0:
+            raise UserError(f"cycle_coef must be at least 0, not {self.cycle_coef}")
+        average = self.proposal_average_step_size
+        if average is not None and not 0 < average <= 1:
+            raise UserError(f"proposal_average_step_size must be in (0, 1], not {average}")
+
+
+def propose_next_obs(proposal: Network, obs: Tensor) -> Tensor:
+    """s'_τ = s + τ(s) (Section 4.3.2). `(S, B, obs_dim)` to `(S, B, obs_dim)`."""
+    return obs + mlp(proposal, obs)
+
+
+def transition_value(critic: Network, obs: Tensor, next_obs: Tensor) -> Tensor:
+    """Q(s, s'): `(S, 2, B)` from twin critics, `(S, B)` from a single one."""
+    return mlp(critic, torch.cat((obs, next_obs), dim=-1)).squeeze(-1)
+
+
+def forward_step(q_forward_model: Network, obs: Tensor, q: Tensor) -> Tensor:
+    """Δ = f(s, q), the step of a transition of value q. `(S, B, obs_dim)`."""
+    return mlp(q_forward_model, torch.cat((obs, q.unsqueeze(-1)), dim=-1))
+
+
+def cycle(critic: Network, q_forward_model: Network, obs: Tensor, proposed: Tensor) -> Tensor:
+    """C(s, s'_τ) = s + f(s, Q_1(s, s'_τ)): Algorithm 2 with `imitation`.
+
+    Args:
+        critic: a single critic, Q_1.
+        q_forward_model: f.
+        obs: s, `(S, B, obs_dim)`.
+        proposed: s'_τ, `(S, B, obs_dim)`.
+
+    Returns:
+        s'_f, `(S, B, obs_dim)`.
+    """
+    return obs + forward_step(q_forward_model, obs, transition_value(critic, obs, proposed))
+
+
+class ObservationalD3G:
+    """The losses of offline D3G, and when each is applied.
+
+    Args:
+        config: settings.
+        obs_dim: size of an observation.
+        target_low: `(S, 1)` least value a target may take, or None where targets aren't clamped.
+        target_high: `(S, 1)` greatest value, likewise.
+    """
+
+    def __init__(
+        self,
+        config: ObservationalD3GConfig,
+        obs_dim: int,
+        target_low: Tensor | None = None,
+        target_high: Tensor | None = None,
+    ) -> None:
+        self.config = config
+        self._target_low, self._target_high = target_low, target_high
+        hidden = config.hidden_dims
+        critic = MLPShape((2 * obs_dim, *hidden, 1), members=2)
+        proposal = MLPShape((obs_dim, *hidden, obs_dim))
+        self.shapes = {
+            "critic": critic,
+            "proposal": proposal,
+            "q_forward_model": MLPShape((obs_dim + 1, *hidden, obs_dim)),
+        }
+        self.copies = {
+            "critic_target": "critic",
+            "proposal_target": "proposal",
+            "proposal_average": "proposal",
+        }
+        delay = config.proposal_update_interval
+        self.updates = (
+            UpdateRule("critic", self.critic_loss),
+            UpdateRule("q_forward_model", self.forward_loss),
+            UpdateRule("proposal", self.proposal_loss, interval=delay),
+        )
+        average = config.proposal_average_step_size
+        self.tracks = (
+            TrackRule("critic_target", "critic", config.polyak_step_size, delay),
+            TrackRule("proposal_target", "proposal", config.polyak_step_size, delay),
+            TrackRule("proposal_average", "proposal", 1.0 if average is None else average, delay),
+        )
+        self.parameters_type = ObservationalD3GParameters
+
+    def td_target(self, parameters: ObservationalD3GParameters, batch: ObservationBatch) -> Tensor:
+        """Y = r + γ (1 − terminated) min_i Q'_i(s', C(s', s' + τ'(s'))): Eq. 13. `(S, B)`."""
+        next_obs = batch.next_obs
+        proposed = propose_next_obs(parameters.proposal_target, next_obs)
+        reached = cycle(
+            parameters.critic_target.members[0], parameters.q_forward_model, next_obs, proposed
+        )
+        value = transition_value(parameters.critic_target, next_obs, reached).amin(dim=1)
+        target = batch.reward + self.config.gamma * (1.0 - batch.terminated) * value
+        if self._target_low is not None and self._target_high is not None:
+            target = torch.minimum(torch.maximum(target, self._target_low), self._target_high)
+        return target
+
+    def critic_loss(
+        self, parameters: ObservationalD3GParameters, batch: ObservationBatch
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """L_θ = Σ_i ‖y − Q_i(s, s')‖²: Eq. 6. No gradient through y. `(S,)`."""
+        with torch.no_grad():
+            target = self.td_target(parameters, batch)
+        q = transition_value(parameters.critic, batch.obs, batch.next_obs)
+        loss = (q - target.unsqueeze(1)).square().mean(dim=-1).sum(dim=-1)
+        return loss, {"critic_loss": loss, "q": q.mean(dim=(1, 2)), "td_target": target.mean(-1)}
+
+    def forward_loss(
+        self, parameters: ObservationalD3GParameters, batch: ObservationBatch
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """L_φ = ‖f(s, Q'_1(s, s')) − (s' − s)‖²: Eq. 14. No gradient into Q'. `(S,)`."""
+        with torch.no_grad():
+            q = transition_value(parameters.critic_target.members[0], batch.obs, batch.next_obs)
+        step = forward_step(parameters.q_forward_model, batch.obs, q)
+        loss = (step - (batch.next_obs - batch.obs)).square().mean(dim=(1, 2))
+        return loss, {"forward_loss": loss}
+
+    def proposal_loss(
+        self, parameters: ObservationalD3GParameters, batch: ObservationBatch
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """L_ψ = −Q_1(s, C(s, s'_τ)) + β ‖s'_τ − C(s, s'_τ)‖²: Eq. 12. `(S,)`.
+
+        Gradients reach ψ through the value that conditions f, through f, and through both sides
+        of the cycle term; θ and φ are not moved by this loss.
+        """
+        critic = parameters.critic.members[0]
+        proposed = propose_next_obs(parameters.proposal, batch.obs)
+        reached = cycle(critic, parameters.q_forward_model, batch.obs, proposed)
+        value = transition_value(critic, batch.obs, reached).mean(dim=-1)
+        cycle_error = (proposed - reached).square().mean(dim=(1, 2))
+        loss = self.config.cycle_coef * cycle_error - value
+        return loss, {"proposal_value": value, "cycle_error": cycle_error}

@@ -1,0 +1,1 @@
+"""Baselines by d3rlpy, imported only when they are used."""

@@ -1,0 +1,42 @@
+"""What every command shares: options, one-line errors, exit codes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import typer
+
+from qss_offline.errors import UserError
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
+
+def main(command: Callable[..., Any], after_interrupt: str = "") -> None:
+    """Run a typer command or application; turn what the user can mend into one line and code 2.
+
+    Args:
+        command: a function with typer's annotations, or a `typer.Typer`.
+        after_interrupt: what to say after Ctrl-C.
+    """
+    if isinstance(command, typer.Typer):
+        app = command
+    else:
+        app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        app.command()(command)
+    try:
+        app(standalone_mode=False)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except (KeyboardInterrupt, typer.Abort):
+        print(f"\ninterrupted{after_interrupt and '; ' + after_interrupt}", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except Exception as error:
+        # Typer's own complaints about the command line know how to show themselves.
+        if hasattr(error, "exit_code") and hasattr(error, "format_message"):
+            print(f"error: {error.format_message()}", file=sys.stderr)
+            sys.exit(2)
+        raise

@@ -1,0 +1,142 @@
+"""Gymnasium environments by id or short name, checked for what this package can learn from."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec, registry
+
+from qss_offline.errors import UserError, nearest
+
+Env: TypeAlias = "gymnasium.Env[Any, Any]"
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence Gymnasium's remarks on versions and precision; they aren't the user's doing."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _key(spec: EnvSpec) -> str:
+    """Return an id without its version, in lower case."""
+    return (f"{spec.namespace}/{spec.name}" if spec.namespace else spec.name).lower()
+
+
+def resolve_env_id(name: str) -> str:
+    """Return the Gymnasium id for an id or a short name.
+
+    `"InvertedPendulum"`, in any case, is the newest registered version; `"Reacher-v4"` is that
+    version; `"module:Env-v0"` lets Gymnasium import `module` first.
+
+    Raises:
+        UserError: nothing of that name is registered.
+    """
+    if not isinstance(name, str) or not name.strip():
+        raise UserError(f"environment: expected a Gymnasium id, got {name!r}")
+    name = name.strip()
+    if ":" in name:
+        return _spec(name).id if name in registry else _imported(name)
+    if name in registry:
+        return name
+    specs = list(registry.values())
+    wanted = name.lower()
+    for spec in specs:
+        if spec.id.lower() == wanted:
+            return spec.id
+    versions = [spec for spec in specs if _key(spec) == wanted]
+    if versions:
+        return max(versions, key=lambda spec: -1 if spec.version is None else spec.version).id
+    base = wanted.rpartition("-v")[0]
+    others = sorted(spec.id for spec in specs if base and _key(spec) == base)
+    if others:
+        raise UserError(f"environment {name!r} has no such version; there are {', '.join(others)}")
+    names = {spec.id.rpartition("-v")[0] or spec.id for spec in specs} | {s.id for s in specs}
+    raise UserError(
+        f"environment {name!r} is not registered with Gymnasium{nearest(name, sorted(names))}"
+    )
+
+
+def _imported(name: str) -> str:
+    """Return `name`, of the form `module:Env-v0`, once Gymnasium has found it."""
+    _spec(name)
+    return name
+
+
+def _spec(env_id: str) -> EnvSpec:
+    with _quiet():
+        try:
+            return gymnasium.spec(env_id)
+        except (gymnasium.error.Error, ImportError) as error:
+            raise UserError(f"environment {env_id!r}: {_one_line(error)}") from error
+
+
+def env_spec(env_id: str) -> EnvSpec:
+    """Return Gymnasium's specification of a resolved id.
+
+    Raises:
+        UserError: it isn't registered.
+    """
+    return _spec(env_id)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _describe(space: spaces.Space[Any]) -> str:
+    if isinstance(space, spaces.Box):
+        if space.dtype == np.uint8 and len(space.shape) >= 2:
+            return f"images of shape {space.shape}"
+        return f"a Box of shape {space.shape} and dtype {space.dtype}"
+    return f"a {type(space).__name__} space"
+
+
+def _check_vector(space: spaces.Space[Any], env_id: str, what: str) -> None:
+    vector = (
+        isinstance(space, spaces.Box)
+        and len(space.shape) == 1
+        and space.shape[0] > 0
+        and np.issubdtype(space.dtype, np.floating)
+    )
+    if not vector:
+        raise UserError(
+            f"environment {env_id!r}: {what} are {_describe(space)}, but a one-dimensional "
+            "Box of real numbers is needed"
+        )
+
+
+def make_env(name: str, render_mode: str | None = None) -> Env:
+    """Make an environment with vectors of real numbers for observations and actions.
+
+    Args:
+        name: anything that `resolve_env_id` takes.
+        render_mode: passed on to Gymnasium.
+
+    Raises:
+        UserError: it is unknown, can't be made here, or its observations or actions are
+            discrete, images, Dict or Tuple.
+    """
+    env_id = resolve_env_id(name)
+    with _quiet():
+        try:
+            # Gymnasium's checker costs a third of the speed and prints; the checks below, on
+            # what this package needs, stay.
+            env: Env = gymnasium.make(env_id, render_mode=render_mode, disable_env_checker=True)
+        except Exception as error:
+            # An environment's constructor may raise anything, a missing package first of all.
+            raise UserError(f"environment {env_id!r} can't be made: {_one_line(error)}") from error
+    try:
+        _check_vector(env.observation_space, env_id, "its observations")
+        _check_vector(env.action_space, env_id, "its actions")
+    except UserError:
+        env.close()
+        raise
+    return env

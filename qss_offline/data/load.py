@@ -1,0 +1,303 @@
+"""Loading any Minari dataset as columns: from its sidecar, or through its episodes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces
+
+from qss_offline.data import columns, minari_store
+from qss_offline.data.reporting import Notice, ProgressFactory, no_progress, print_notice
+from qss_offline.data.transitions import Float32Array, Transitions, row_chunks
+from qss_offline.errors import UserError
+
+# Below this a column is as good as constant: dividing by its spread would amplify noise.
+_SMALLEST_STD = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class DatasetInfo:
+    """What is known about a dataset besides its rows.
+
+    Attributes:
+        dataset_id: Minari id.
+        env_id: Gymnasium id, None where the dataset doesn't say.
+        observation_only: whether it holds no actions.
+        random_action_prob: of the behaviour, None where unknown.
+        behaviour_return: of the recorded behaviour, None where unknown.
+        digest: of the columns (see `columns.digest`).
+        total_steps: rows.
+        total_episodes: episodes.
+        action_low: (act_dim,) float32 bounds of the actions, None without actions.
+        action_high: likewise.
+    """
+
+    dataset_id: str
+    env_id: str | None
+    observation_only: bool
+    random_action_prob: float | None
+    behaviour_return: minari_store.BehaviourReturns | None
+    digest: str
+    total_steps: int
+    total_episodes: int
+    action_low: Float32Array | None
+    action_high: Float32Array | None
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedDataset:
+    """A dataset ready for use.
+
+    Attributes:
+        transitions: its rows; memory-mapped where a sidecar was there.
+        info: what else is known.
+    """
+
+    transitions: Transitions
+    info: DatasetInfo
+
+
+def load_transitions(
+    dataset_id: str,
+    obs_dim: int | None = None,
+    *,
+    notice: Notice = print_notice,
+    progress: ProgressFactory = no_progress,
+) -> LoadedDataset:
+    """Load a local Minari dataset.
+
+    With a sidecar this maps a file and checks its digest. Without one, or where episodes were
+    added since it was written, the episodes are read one by one, which is said, and a sidecar is
+    written where the folder allows it.
+
+    Args:
+        dataset_id: Minari id.
+        obs_dim: expected numbers in an observation; None takes any.
+        notice: told, in one line each, of whatever is out of the ordinary.
+        progress: makes a reporter for reading the episodes.
+
+    Raises:
+        UserError: the id is unknown, the dataset half-built or damaged, its observations not
+            vectors, of another size, NaN or infinite, or its arrays don't fit together.
+    """
+    metadata = minari_store.read_metadata(dataset_id)
+    observation_space = minari_store.read_space(metadata, "observation_space")
+    if not isinstance(observation_space, spaces.Box) or len(observation_space.shape) != 1:
+        raise UserError(
+            f"dataset {dataset_id!r}: its observations are {_kind(observation_space)}, but vectors "
+            "(a one-dimensional Box) are needed; flatten them first"
+        )
+    actual = observation_space.shape[0]
+    if obs_dim is not None and actual != obs_dim:
+        raise UserError(
+            f"dataset {dataset_id!r}: its observations hold {actual} numbers, expected {obs_dim}"
+        )
+    action_space = _usable_actions(metadata, notice)
+    sidecar = _from_sidecar(dataset_id, metadata, notice)
+    if sidecar is None:
+        sidecar = _from_episodes(dataset_id, metadata, actual, action_space, notice, progress)
+    elif sidecar.transitions.obs_dim != actual or (
+        (sidecar.transitions.actions is None) != (action_space is None)
+    ):
+        raise UserError(
+            f"dataset {dataset_id!r}: its {columns.FILE_NAME} does not fit its spaces; "
+            f"delete {_sidecar_path(dataset_id)} to rebuild it from the episodes"
+        )
+    probability = metadata.get("random_action_prob")
+    info = DatasetInfo(
+        dataset_id=dataset_id,
+        env_id=_env_id(metadata),
+        observation_only=action_space is None,
+        random_action_prob=float(probability) if isinstance(probability, int | float) else None,
+        behaviour_return=minari_store.recorded_returns(metadata),
+        digest=sidecar.info.digest,
+        total_steps=len(sidecar.transitions),
+        total_episodes=metadata["total_episodes"],
+        action_low=None if action_space is None else action_space.low.astype(np.float32),
+        action_high=None if action_space is None else action_space.high.astype(np.float32),
+    )
+    return LoadedDataset(sidecar.transitions, info)
+
+
+def _kind(space: spaces.Space[Any]) -> str:
+    if isinstance(space, spaces.Box):
+        return f"arrays of shape {space.shape}"
+    return f"of kind {type(space).__name__}"
+
+
+def _usable_actions(metadata: dict[str, Any], notice: Notice) -> spaces.Box | None:
+    space = minari_store.read_space(metadata, "action_space")
+    if minari_store.is_placeholder(space):
+        return None
+    if metadata.get("observation_only") is True:
+        raise UserError(
+            f"dataset {metadata['dataset_id']!r}: its metadata say observation_only, "
+            f"but its action space is {_kind(space)}"
+        )
+    if isinstance(space, spaces.Box) and len(space.shape) == 1:
+        return space
+    notice(
+        f"{metadata['dataset_id']}: its actions are {_kind(space)}, not vectors; they are left out"
+    )
+    return None
+
+
+def _env_id(metadata: dict[str, Any]) -> str | None:
+    """Return the environment's id without making anything of the dataset's own description."""
+    try:
+        env_id = json.loads(metadata["env_spec"])["id"]
+    except (KeyError, TypeError, ValueError, RecursionError):
+        env_id = metadata.get("env_id")
+    return env_id if isinstance(env_id, str) else None
+
+
+def _sidecar_path(dataset_id: str) -> Path:
+    return minari_store.data_folder(dataset_id) / columns.FILE_NAME
+
+
+def _from_sidecar(
+    dataset_id: str, metadata: dict[str, Any], notice: Notice
+) -> columns.Sidecar | None:
+    path = _sidecar_path(dataset_id)
+    if not path.exists():
+        notice(
+            f"{dataset_id}: no {columns.FILE_NAME}; reading {metadata['total_episodes']:,} "
+            "episodes one by one"
+        )
+        return None
+    # The digest in the metadata is that of the dataset as it was built. Minari leaves it there
+    # when episodes are appended, so it counts only while the number of steps is the old one.
+    expected = (
+        metadata.get("digest") if metadata.get("transitions") == metadata["total_steps"] else None
+    )
+    try:
+        return columns.read_sidecar(
+            path,
+            metadata["total_steps"],
+            metadata["total_episodes"],
+            expected if isinstance(expected, str) else None,
+        )
+    except columns.StaleSidecarError:
+        notice(
+            f"{dataset_id}: episodes were added since {columns.FILE_NAME} was written; reading "
+            f"{metadata['total_episodes']:,} episodes one by one"
+        )
+        return None
+
+
+def _from_episodes(
+    dataset_id: str,
+    metadata: dict[str, Any],
+    obs_dim: int,
+    action_space: spaces.Box | None,
+    notice: Notice,
+    progress: ProgressFactory,
+) -> columns.Sidecar:
+    act_dim = None if action_space is None else action_space.shape[0]
+    parts: list[dict[str, npt.NDArray[Any]]] = []
+    steps = unfinished = 0
+    with progress("reading episodes", metadata["total_steps"], "transitions") as report:
+        for episode in minari_store.read_episodes(dataset_id):
+            part = _episode_columns(dataset_id, len(parts), episode, obs_dim, act_dim)
+            if not len(part["rewards"]):
+                continue
+            if not (part["terminations"][-1] or part["truncations"][-1]):
+                part["truncations"][-1] = True
+                unfinished += 1
+            steps += len(part["rewards"])
+            parts.append(part)
+            report(steps)
+    if steps != metadata["total_steps"]:
+        raise UserError(
+            f"dataset {dataset_id!r}: its episodes hold {steps} steps, its metadata say "
+            f"{metadata['total_steps']}; build or download it again"
+        )
+    if not parts:
+        raise UserError(f"dataset {dataset_id!r} is empty; at least one transition is needed")
+    if unfinished:
+        notice(
+            f"{dataset_id}: {unfinished} episodes end without termination or truncation; "
+            "they count as truncated"
+        )
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    try:
+        transitions = Transitions(**joined)
+    except UserError as error:
+        raise UserError(f"dataset {dataset_id!r}: {error}") from error
+    info = columns.SidecarInfo(
+        metadata["total_steps"],
+        metadata["total_episodes"],
+        dataset_id,
+        columns.digest(transitions),
+    )
+    try:
+        columns.write_sidecar(_sidecar_path(dataset_id), transitions, info)
+    except UserError as error:
+        notice(f"{dataset_id}: not kept for the next time, {error}")
+    return columns.Sidecar(transitions, info)
+
+
+def _episode_columns(
+    dataset_id: str, index: int, episode: Any, obs_dim: int, act_dim: int | None
+) -> dict[str, npt.NDArray[Any]]:
+    """Return one episode's rows, after a check of every length: Minari checks none."""
+    observations = np.asarray(episode.observations)
+    steps = len(np.asarray(episode.rewards))
+    expected: dict[str, tuple[int, ...]] = {
+        "observations": (steps + 1, obs_dim),
+        "rewards": (steps,),
+        "terminations": (steps,),
+        "truncations": (steps,),
+    }
+    if act_dim is not None:
+        expected["actions"] = (steps, act_dim)
+    arrays = {name: np.asarray(getattr(episode, name)) for name in expected}
+    for name, shape in expected.items():
+        if arrays[name].shape != shape:
+            raise UserError(
+                f"dataset {dataset_id!r}: episode {index} has {name} of shape "
+                f"{arrays[name].shape}, expected {shape} for its {steps} rewards"
+            )
+        if not (np.issubdtype(arrays[name].dtype, np.number) or arrays[name].dtype == np.bool_):
+            raise UserError(
+                f"dataset {dataset_id!r}: episode {index} has {name} of dtype "
+                f"{arrays[name].dtype}, expected numbers"
+            )
+    # A value beyond float32 becomes infinite here and is refused with its row.
+    with np.errstate(over="ignore"):
+        observations = arrays["observations"].astype(np.float32)
+        part: dict[str, npt.NDArray[Any]] = {
+            "observations": observations[:-1],
+            "next_observations": observations[1:],
+            "rewards": arrays["rewards"].astype(np.float32),
+            "terminations": arrays["terminations"].astype(np.bool_),
+            "truncations": arrays["truncations"].astype(np.bool_),
+            "episodes": np.full(steps, index, dtype=np.int64),
+        }
+        if act_dim is not None:
+            part["actions"] = arrays["actions"].astype(np.float32)
+    return part
+
+
+def observation_statistics(transitions: Transitions) -> tuple[Float32Array, Float32Array]:
+    """Return the mean and standard deviation of the observations, (obs_dim,) float32 each.
+
+    Summed in float64, chunk by chunk. A column that is as good as constant gets a standard
+    deviation of 1, so that dividing by it changes nothing.
+    """
+    rows = len(transitions)
+    total = np.zeros(transitions.obs_dim)
+    for chunk in row_chunks(rows):
+        total += transitions.observations[chunk].sum(axis=0, dtype=np.float64)
+    mean = total / rows
+    squares = np.zeros(transitions.obs_dim)
+    for chunk in row_chunks(rows):
+        squares += ((transitions.observations[chunk] - mean) ** 2).sum(axis=0)
+    std = np.sqrt(squares / rows)
+    std[std < _SMALLEST_STD] = 1.0
+    return mean.astype(np.float32), std.astype(np.float32)

@@ -1,0 +1,30 @@
+"""How the data layer tells a person what it is doing."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol, TypeAlias
+
+from qss_offline.progress import Reporter, silent
+
+Notice: TypeAlias = Callable[[str], None]
+
+
+class ProgressFactory(Protocol):
+    """What `qss_offline.progress.progress` is: a title, a total and a unit make a reporter."""
+
+    def __call__(self, title: str, total: int, unit: str) -> AbstractContextManager[Reporter]:
+        """Return a context manager that yields the reporter."""
+
+
+@contextmanager
+def no_progress(title: str, total: int, unit: str) -> Iterator[Reporter]:
+    """Yield a reporter that shows nothing."""
+    yield silent
+
+
+def print_notice(message: str) -> None:
+    """Print one line on standard error."""
+    print(message, file=sys.stderr, flush=True)

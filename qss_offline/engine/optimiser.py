@@ -1,0 +1,56 @@
+"""Adam over stacked parameters: elementwise, so each seed moves as it would alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.optim.adam import adam
+
+
+@dataclass
+class AdamState:
+    """Moments of one flat tensor of parameters.
+
+    Attributes:
+        first: running mean of gradients, in the shape of the parameters.
+        second: running mean of squared gradients, likewise.
+        steps: number of steps taken, `()`, on the same device so that a captured graph can count.
+    """
+
+    first: Tensor
+    second: Tensor
+    steps: Tensor
+
+    @classmethod
+    def zeros_like(cls, parameters: Tensor) -> AdamState:
+        """Moments before the first step."""
+        return cls(
+            first=torch.zeros_like(parameters),
+            second=torch.zeros_like(parameters),
+            steps=torch.zeros((), device=parameters.device),
+        )
+
+
+def adam_step(
+    parameters: Tensor, gradient: Tensor, state: AdamState, learning_rate: float
+) -> None:
+    """Move `parameters` in place by one step of Adam with β = (0.9, 0.999) and ε = 1e-8."""
+    adam(
+        [parameters],
+        [gradient],
+        [state.first],
+        [state.second],
+        [],
+        [state.steps],
+        fused=True,
+        capturable=parameters.is_cuda,
+        amsgrad=False,
+        beta1=0.9,
+        beta2=0.999,
+        lr=learning_rate,
+        weight_decay=0.0,
+        eps=1e-8,
+        maximize=False,
+    )

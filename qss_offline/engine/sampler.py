@@ -1,0 +1,61 @@
+"""Batches for S seeds, drawn with one stream of indices a seed and gathered many at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+Columns = tuple[Tensor, ...]
+"""Columns of equal length N, each `(N, …)`; usually a NamedTuple that names them."""
+
+
+class Sampler(Protocol):
+    """Source of batches."""
+
+    def draw(self, generators: Sequence[torch.Generator], updates: int) -> Columns:
+        """Draw `updates` batches: columns of `(updates, S, B, …)`."""
+
+
+class UniformSampler:
+    """Uniform draws with replacement from one table of columns a seed.
+
+    Args:
+        tables: the columns of each seed; the same object may serve several seeds.
+        batch_size: B.
+        make_batch: builds a batch from gathered columns, e.g. a NamedTuple's constructor.
+        transforms: one a seed, applied to gathered columns `(updates * B, …)`; None leaves them.
+    """
+
+    def __init__(
+        self,
+        tables: Sequence[Columns],
+        batch_size: int,
+        make_batch: Callable[..., Any],
+        transforms: Sequence[Callable[[Columns], Columns]] | None = None,
+    ) -> None:
+        self._tables, self._batch_size, self._make_batch = tables, batch_size, make_batch
+        self._transforms = transforms
+
+    def draw(self, generators: Sequence[torch.Generator], updates: int) -> Any:
+        """Draw `updates` batches as columns `(updates, S, B, …)`."""
+        gathered: list[Columns] = []
+        for seed, (table, generator) in enumerate(zip(self._tables, generators, strict=True)):
+            rows = torch.randint(
+                len(table[0]),
+                (updates * self._batch_size,),
+                generator=generator,
+                device=generator.device,
+            )
+            columns: Columns = tuple(column.index_select(0, rows) for column in table)
+            if self._transforms is not None:
+                columns = self._transforms[seed](columns)
+            gathered.append(columns)
+        return self._make_batch(
+            *(
+                torch.stack([c.unflatten(0, (updates, self._batch_size)) for c in columns], dim=1)
+                for columns in zip(*gathered, strict=True)
+            )
+        )

@@ -1,0 +1,67 @@
+"""What training changes: networks, moments, random streams and the update count of S seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from qss_offline.algorithms.networks import Network
+from qss_offline.algorithms.protocol import Algorithm
+from qss_offline.engine.optimiser import AdamState
+
+
+def seeded_generator(seed: int, stream: str, device: torch.device | str) -> torch.Generator:
+    """Return a generator that depends on a seed and the name of what it is for, on nothing else."""
+    words = np.random.SeedSequence([seed, *stream.encode()]).generate_state(2, np.uint32)
+    return torch.Generator(device).manual_seed(int(words[0]) << 31 | int(words[1]) >> 1)
+
+
+@dataclass
+class TrainState:
+    """Everything that an update reads and changes.
+
+    Attributes:
+        seeds: the S seeds, in the order of the stack.
+        networks: every network by name.
+        moments: Adam's state of each trained network.
+        generators: one stream of batch indices a seed.
+        update: number of updates done.
+    """
+
+    seeds: tuple[int, ...]
+    networks: dict[str, Network]
+    moments: dict[str, AdamState]
+    generators: list[torch.Generator]
+    update: int
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors live."""
+        return next(iter(self.networks.values())).flat.device
+
+
+def initial_state(
+    algorithm: Algorithm, seeds: Sequence[int], device: torch.device | str = "cpu"
+) -> TrainState:
+    """Draw the networks of each seed from that seed's own stream, and stack them.
+
+    The draw happens on the CPU, so that a seed starts alike on every device.
+    """
+    device = torch.device(device)
+    generators = [seeded_generator(seed, "init", "cpu") for seed in seeds]
+    networks = {
+        name: Network(shape, torch.stack([shape.init(g) for g in generators]).to(device))
+        for name, shape in algorithm.shapes.items()
+    }
+    for copy, source in algorithm.copies.items():
+        networks[copy] = Network(networks[source].shape, networks[source].flat.clone())
+    return TrainState(
+        seeds=tuple(seeds),
+        networks=networks,
+        moments={name: AdamState.zeros_like(networks[name].flat) for name in algorithm.shapes},
+        generators=[seeded_generator(seed, "batches", device) for seed in seeds],
+        update=0,
+    )

@@ -1,0 +1,25 @@
+"""The one exception that a user is meant to read."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Something the user gave can't be used.
+
+    The message is one line that says what was wrong and what would be right. Command-line
+    programs print it without a traceback and exit with code 2.
+    """
+
+
+def nearest(name: str, candidates: Iterable[str], count: int = 3) -> str:
+    """Return `"; did you mean a, b or c?"` for the closest candidates, or an empty string."""
+    by_lower = {candidate.lower(): candidate for candidate in candidates}
+    matches = difflib.get_close_matches(name.lower(), list(by_lower), n=count, cutoff=0.5)
+    if not matches:
+        return ""
+    names = [by_lower[match] for match in matches]
+    listed = names[0] if len(names) == 1 else ", ".join(names[:-1]) + " or " + names[-1]
+    return f"; did you mean {listed}?"

@@ -1,0 +1,279 @@
+"""A whole run: offline D3G, the inverse fit, evaluation; several seeds, several processes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from qss_offline.acting import save_policy
+from qss_offline.algorithms.networks import Network
+from qss_offline.data.environments import make_env
+from qss_offline.data.load import LoadedDataset, load_transitions
+from qss_offline.engine.checkpoint import load_checkpoint, save_checkpoint
+from qss_offline.engine.state import TrainState
+from qss_offline.errors import UserError
+from qss_offline.evaluation import Evaluation, evaluate
+from qss_offline.files import write_json
+from qss_offline.inverse_fitting import InverseFitter
+from qss_offline.data.jobs import available_cores, run_jobs
+from qss_offline.data.reporting import ProgressFactory
+from qss_offline.offline_training import OfflineTrainer, SeedTask
+from qss_offline.presets import Preset
+from qss_offline.runs import RunFolder, read_json, versions
+
+Tick = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What a run is asked to do.
+
+    Attributes:
+        env_id: where the policy acts.
+        dataset_id: what it learns from.
+        seeds: seeds of training; the dataset has its own.
+        preset_name: where `preset` came from.
+        preset: settings of training and of the inverse fit.
+        evaluation_episodes: episodes of each evaluation.
+        device: "cpu" or "cuda".
+    """
+
+    env_id: str
+    dataset_id: str
+    seeds: tuple[int, ...]
+    preset_name: str
+    preset: Preset
+    evaluation_episodes: int = 10
+    device: str = "cpu"
+
+    @property
+    def units(self) -> int:
+        """Updates of one seed, of the inverse fit too: what progress counts."""
+        inverse = self.preset.inverse
+        return self.preset.updates + inverse.rounds * inverse.updates_per_round
+
+
+@dataclass(frozen=True)
+class _Group:
+    """The seeds of one worker."""
+
+    settings: RunSettings
+    tasks: tuple[SeedTask, ...]
+
+
+def choose_device(name: str) -> str:
+    """Return "cpu" or "cuda" for "auto", "cpu" or "cuda".
+
+    Raises:
+        UserError: another name, or "cuda" where there is none.
+    """
+    if name not in ("auto", "cpu", "cuda"):
+        raise UserError(f"--device takes auto, cpu or cuda, not {name!r}")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: no CUDA device is available here; use --device cpu")
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return name
+
+
+def run(
+    settings: RunSettings,
+    folder: RunFolder,
+    resume: bool = False,
+    show_progress: ProgressFactory | None = None,
+    workers: int | None = None,
+) -> dict[str, Any]:
+    """Train, fit, evaluate, and return what `results.json` holds.
+
+    Seeds are spread over worker processes of one thread each, at most one a core.
+
+    Args:
+        settings: what to do.
+        folder: where everything goes.
+        resume: continue what the folder holds.
+        show_progress: makes a progress display; None shows nothing.
+        workers: processes; None takes one a core on a CPU, one in all on a GPU.
+
+    Raises:
+        UserError: the dataset or the folder can't be used.
+    """
+    begin = time.monotonic()
+    dataset = load_transitions(settings.dataset_id)
+    _check_environment(settings, dataset)
+    folder.start({**asdict(settings), "versions": versions()}, resume)
+    earlier = folder.elapsed_s
+    tasks = [SeedTask(seed, settings.dataset_id, folder.seed(seed)) for seed in settings.seeds]
+    limit = 1 if settings.device == "cuda" else available_cores()
+    count = min(workers or limit, limit, len(tasks))
+    groups = [_Group(settings, tuple(tasks[worker::count])) for worker in range(count)]
+    total = settings.units * len(tasks)
+    title = f"{len(tasks)} seed{'s' if len(tasks) > 1 else ''}"
+
+    def execute(report: Callable[[int], None]) -> None:
+        noted = begin
+
+        def reporting(completed: int, note: str = "") -> None:
+            nonlocal noted
+            if time.monotonic() - noted > 5:
+                noted = time.monotonic()
+                folder.set_elapsed(earlier + noted - begin)
+            report(completed)
+
+        for _ in run_jobs(_run_group, groups, count, reporting):
+            pass
+
+    if show_progress is None:
+        execute(lambda completed: None)
+    else:
+        with show_progress(f"training {title}", total, "updates") as report:
+            execute(report)
+    results = _results(settings, dataset, folder, earlier + time.monotonic() - begin)
+    write_json(folder.results, results)
+    return results
+
+
+def _check_environment(settings: RunSettings, dataset: LoadedDataset) -> None:
+    env = make_env(settings.env_id)
+    shape = env.observation_space.shape
+    env.close()
+    assert shape is not None
+    if shape[0] != dataset.transitions.obs_dim:
+        raise UserError(
+            f"dataset {settings.dataset_id!r} holds observations of {dataset.transitions.obs_dim} "
+            f"numbers, but {settings.env_id} gives {shape[0]}; choose a dataset of that environment"
+        )
+
+
+def _run_group(group: _Group, tick: Tick) -> None:
+    """Do everything for the seeds of one worker, in one thread."""
+    threads = torch.get_num_threads()
+    if group.settings.device == "cpu":
+        torch.set_num_threads(1)
+    try:
+        _train_and_fit(group.settings, group.tasks, tick)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _train_and_fit(settings: RunSettings, tasks: Sequence[SeedTask], tick: Tick) -> None:
+    preset = settings.preset
+    # Foreign datasets were given their columns, with a notice, when the run began.
+    dataset = load_transitions(settings.dataset_id)
+    trainer = OfflineTrainer(
+        tasks, {settings.dataset_id: dataset.transitions}, preset.algorithm, settings.device
+    )
+    state = trainer.run(preset.updates, tick)
+    trained = preset.updates * len(tasks)
+    tick(trained)
+    by_rounds: dict[int, list[SeedTask]] = {}
+    for task in tasks:
+        by_rounds.setdefault(_rounds_done(task), []).append(task)
+    done = 0
+    for rounds, same in sorted(by_rounds.items(), reverse=True):
+        for fitted in _fit_inverse(settings, same, rounds, state, trainer):
+            tick(trained + done + fitted * preset.inverse.updates_per_round * len(same))
+        done += preset.inverse.rounds * preset.inverse.updates_per_round * len(same)
+    tick(trained + done)
+
+
+def _rounds_done(task: SeedTask) -> int:
+    path = task.folder.online
+    return len(load_checkpoint(path).metadata["evaluations"]) if path.exists() else 0
+
+
+def _fit_inverse(
+    settings: RunSettings,
+    tasks: Sequence[SeedTask],
+    rounds: int,
+    state: TrainState,
+    trainer: OfflineTrainer,
+) -> Any:
+    """Fit the inverse models of seeds that stand after the same round; yield rounds done."""
+    average = state.networks["proposal_average"]
+    rows = {seed: row for row, seed in enumerate(state.seeds)}
+    proposals = [
+        Network(average.shape, average.flat[rows[t.seed] : rows[t.seed] + 1].cpu().clone())
+        for t in tasks
+    ]
+    config = settings.preset.inverse
+    fitter = InverseFitter(
+        [task.seed for task in tasks],
+        proposals,
+        [trainer.scales[task.dataset_id] for task in tasks],
+        lambda: make_env(settings.env_id),
+        config,
+    )
+    evaluations: list[list[tuple[float, ...]]] = [[] for _ in tasks]
+    if rounds:
+        checkpoints = [load_checkpoint(task.folder.online) for task in tasks]
+        fitter.restore(checkpoints)
+        evaluations = [list(c.metadata["evaluations"]) for c in checkpoints]
+    for done in range(rounds + 1, config.rounds + 1):
+        fitter.run_round()
+        for index, task in enumerate(tasks):
+            stream = np.random.SeedSequence([task.seed, *b"evaluation", done])
+            evaluation = evaluate(
+                fitter.policy(index),
+                settings.env_id,
+                settings.evaluation_episodes,
+                int(stream.generate_state(1)[0]),
+                make_env,
+            )
+            evaluations[index].append(evaluation.returns)
+            metadata = {"evaluations": evaluations[index]}
+            save_checkpoint(task.folder.online, fitter.checkpoint(index, metadata))
+        yield done
+    for index, task in enumerate(tasks):
+        save_policy(task.folder.policy, fitter.policy(index), settings.env_id)
+        steps = (config.steps_per_round * n for n in range(1, config.rounds + 1))
+        write_json(
+            task.folder.result,
+            {
+                "seed": task.seed,
+                "evaluations": [
+                    {"online_steps": s, "returns": list(returns)}
+                    for s, returns in zip(steps, evaluations[index], strict=True)
+                ],
+            },
+        )
+
+
+def _results(
+    settings: RunSettings, dataset: LoadedDataset, folder: RunFolder, wall_s: float
+) -> dict[str, Any]:
+    info = dataset.info
+    returns = dataset.transitions.episode_returns()
+    return {
+        "env_id": settings.env_id,
+        "random_action_prob": info.random_action_prob,
+        "dataset_id": settings.dataset_id,
+        "transitions": len(dataset.transitions),
+        "updates": settings.preset.updates,
+        "preset": settings.preset_name,
+        "behaviour_return": float(np.mean(returns)),
+        "behaviour_return_std": float(np.std(returns)),
+        "wall_seconds": round(wall_s, 1),
+        "seeds": [
+            _seed_result(read_json(folder.seed(seed).result), settings) for seed in settings.seeds
+        ],
+        "versions": versions(),
+    }
+
+
+def _seed_result(result: Mapping[str, Any], settings: RunSettings) -> dict[str, Any]:
+    returns = [evaluation["returns"] for evaluation in result["evaluations"]]
+    means = [float(np.mean(values)) for values in returns]
+    best = int(np.argmax(means))
+    return {
+        "seed": result["seed"],
+        "last": {"mean": means[-1], "returns": returns[-1]},
+        "best": {"mean": means[best], "evaluation": best + 1},
+        "evaluations": means,
+        "online_steps": settings.preset.inverse.online_steps,
+    }

@@ -1,0 +1,230 @@
+"""Offline D3G for several seeds: from datasets to proposals, resumable at any moment."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from qss_offline.acting import ObservationScale
+from qss_offline.algorithms.observational_d3g import (
+    ObservationalD3G,
+    ObservationalD3GConfig,
+    ObservationBatch,
+)
+from qss_offline.data.load import observation_statistics
+from qss_offline.data.transitions import Transitions
+from qss_offline.engine.checkpoint import (
+    load_checkpoint,
+    merge_states,
+    save_checkpoint,
+    seed_checkpoint,
+    stack_checkpoints,
+)
+from qss_offline.engine.fit import CHUNK, fit
+from qss_offline.engine.sampler import Columns, UniformSampler
+from qss_offline.engine.state import TrainState, initial_state
+from qss_offline.runs import SeedFolder
+
+LOG_INTERVAL = 1_000
+CHECKPOINT_INTERVAL = 2_000
+assert LOG_INTERVAL % CHUNK == 0
+assert CHECKPOINT_INTERVAL % LOG_INTERVAL == 0, "a resumed run logs the same means"
+
+_SCAN_ROWS = 1 << 18
+
+
+@dataclass(frozen=True)
+class SeedTask:
+    """One seed to train.
+
+    Attributes:
+        seed: of everything random but the dataset.
+        dataset_id: what it learns from.
+        folder: where its files go.
+    """
+
+    seed: int
+    dataset_id: str
+    folder: SeedFolder
+
+
+def observation_scale(transitions: Transitions, normalize: bool) -> ObservationScale:
+    """Measure what observations are shifted and scaled by, and the spread of a step.
+
+    Args:
+        transitions: a dataset.
+        normalize: off leaves observations as they are; the step's spread is measured all the same.
+    """
+    dim = transitions.obs_dim
+    mean, std = np.zeros(dim, np.float32), np.ones(dim, np.float32)
+    if normalize:
+        mean, std = observation_statistics(transitions)
+    total, squares = np.zeros(dim), np.zeros(dim)
+    for start in range(0, len(transitions), _SCAN_ROWS):
+        rows = slice(start, start + _SCAN_ROWS)
+        step = (transitions.next_observations[rows] - transitions.observations[rows]) / std
+        total += step.sum(0, dtype=np.float64)
+        squares += np.square(step, dtype=np.float64).sum(0)
+    variance = squares / len(transitions) - (total / len(transitions)) ** 2
+    # A dimension that never moves (Reacher's target) gets the scale 1: its step is 0 anyway.
+    step_std = np.sqrt(np.maximum(variance, 0.0))
+    step_std[step_std < 1e-6] = 1.0
+    return ObservationScale(
+        torch.from_numpy(np.array(mean)),
+        torch.from_numpy(np.array(std)),
+        torch.from_numpy(step_std.astype(np.float32)),
+    )
+
+
+class OfflineTrainer:
+    """Trains the proposals of several seeds in one stack, in this process.
+
+    Args:
+        tasks: the seeds; they may read different datasets of equal observation size.
+        datasets: the transitions of each dataset id that the tasks name.
+        config: settings of offline D3G.
+        device: where to train.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[SeedTask],
+        datasets: Mapping[str, Transitions],
+        config: ObservationalD3GConfig,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.tasks, self.config, self.device = tuple(tasks), config, torch.device(device)
+        self._datasets = datasets
+        self.scales = {
+            dataset_id: observation_scale(transitions, config.normalize_observations)
+            for dataset_id, transitions in datasets.items()
+        }
+        self._columns = {
+            dataset_id: _columns(transitions, self.device)
+            for dataset_id, transitions in datasets.items()
+        }
+        self._limits = {
+            dataset_id: _target_limits(transitions, config.gamma)
+            for dataset_id, transitions in datasets.items()
+        }
+
+    def run(self, updates: int, tick: Callable[[int], None]) -> TrainState:
+        """Train every seed to `updates`, from its checkpoint where it has one.
+
+        Seeds that stand further back, as after a kill between two files, catch up first.
+
+        Args:
+            updates: the update to stop at.
+            tick: told the number of updates done, over all seeds.
+        """
+        stands = [self._stand(task) for task in self.tasks]
+        tasks: list[SeedTask] = []
+        state: TrainState | None = None
+        for stand in sorted(set(stands)):
+            joining = [t for t, s in zip(self.tasks, stands, strict=True) if s == stand]
+            joined = self._load(joining, stand)
+            waiting = sum(s for s in stands if s > stand)
+            if state is not None:
+                self._fit(tasks, state, stand, lambda n, w=waiting: tick(n + w))  # type: ignore[misc]
+                joined = merge_states([state, joined])
+            tasks, state = [*tasks, *joining], joined
+        assert state is not None
+        self._fit(tasks, state, updates, tick)
+        return state
+
+    def _stand(self, task: SeedTask) -> int:
+        path = task.folder.training
+        return int(load_checkpoint(path).metadata["update"]) if path.exists() else 0
+
+    def _load(self, tasks: Sequence[SeedTask], update: int) -> TrainState:
+        for task in tasks:
+            task.folder.cut_metrics(update)
+        algorithm = self._algorithm(tasks)
+        if update == 0:
+            return initial_state(algorithm, [task.seed for task in tasks], self.device)
+        checkpoints = [load_checkpoint(task.folder.training) for task in tasks]
+        return stack_checkpoints(algorithm, checkpoints, self.device)
+
+    def _algorithm(self, tasks: Sequence[SeedTask]) -> ObservationalD3G:
+        limits: tuple[Tensor | None, Tensor | None] = (None, None)
+        if self.config.clamp_targets:
+            rows = torch.tensor([self._limits[task.dataset_id] for task in tasks])
+            low, high = rows.to(self.device).unsqueeze(-1).unbind(1)
+            limits = (low, high)
+        obs_dim = self._datasets[tasks[0].dataset_id].obs_dim
+        return ObservationalD3G(self.config, obs_dim, *limits)
+
+    def _sampler(self, tasks: Sequence[SeedTask]) -> UniformSampler:
+        transforms = [
+            _prepare(self.scales[t.dataset_id], self.config.normalize_observations, self.device)
+            for t in tasks
+        ]
+        tables = [self._columns[task.dataset_id] for task in tasks]
+        return UniformSampler(tables, self.config.batch_size, ObservationBatch, transforms)
+
+    def _fit(
+        self,
+        tasks: Sequence[SeedTask],
+        state: TrainState,
+        updates: int,
+        tick: Callable[[int], None],
+    ) -> None:
+        def on_chunk(state: TrainState, read: Callable[[], dict[str, list[float]]]) -> None:
+            if state.update % LOG_INTERVAL == 0:
+                means = read()
+                for index, task in enumerate(tasks):
+                    row = {name: values[index] for name, values in means.items()}
+                    task.folder.append_metrics({"update": state.update, **row})
+            if state.update % CHECKPOINT_INTERVAL == 0 or state.update == updates:
+                for index, task in enumerate(tasks):
+                    save_checkpoint(task.folder.training, seed_checkpoint(state, index))
+            tick(state.update * len(tasks))
+
+        fit(
+            self._algorithm(tasks),
+            state,
+            self._sampler(tasks),
+            updates,
+            self.config.learning_rate,
+            on_chunk,
+        )
+
+
+def _columns(transitions: Transitions, device: torch.device) -> Columns:
+    """Observations, next observations, rewards, terminations; on the CPU without a copy."""
+    arrays = (
+        transitions.observations,
+        transitions.next_observations,
+        transitions.rewards,
+        transitions.terminations,
+    )
+    with warnings.catch_warnings():
+        # torch warns of read-only arrays, which are only read here.
+        warnings.simplefilter("ignore", UserWarning)
+        return tuple(torch.from_numpy(array).to(device) for array in arrays)
+
+
+def _target_limits(transitions: Transitions, gamma: float) -> tuple[float, float]:
+    """Least and greatest discounted return that the dataset's rewards allow."""
+    low = min(float(transitions.rewards.min()), 0.0)
+    high = max(float(transitions.rewards.max()), 0.0)
+    return low / (1 - gamma), high / (1 - gamma)
+
+
+def _prepare(
+    scale: ObservationScale, normalize: bool, device: torch.device
+) -> Callable[[Columns], Columns]:
+    on_device = ObservationScale(scale.mean.to(device), scale.std.to(device))
+
+    def prepare(columns: Columns) -> Columns:
+        obs, next_obs, reward, terminated = columns
+        if normalize:
+            obs, next_obs = on_device.apply(obs), on_device.apply(next_obs)
+        return obs, next_obs, reward, terminated.float()
+
+    return prepare

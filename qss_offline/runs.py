@@ -1,0 +1,202 @@
+"""The run folder: what a run was asked to do, how far it is, and what came of it.
+
+    config.json                 settings, versions; written first
+    elapsed.json                seconds spent so far, over all resumptions
+    seeds/<seed>/training.safetensors   offline training, to resume from
+    seeds/<seed>/online.safetensors     inverse fit, to resume from
+    seeds/<seed>/metrics.jsonl          losses and values during training
+    seeds/<seed>/policy.safetensors     the policy
+    seeds/<seed>/result.json            its returns
+    results.json                the run's results; written last
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from qss_offline.errors import UserError
+from qss_offline.files import write_bytes, write_json
+
+
+@dataclass(frozen=True)
+class SeedFolder:
+    """Files of one seed."""
+
+    path: Path
+
+    @property
+    def training(self) -> Path:
+        """Checkpoint of offline training."""
+        return self.path / "training.safetensors"
+
+    @property
+    def online(self) -> Path:
+        """Checkpoint of the inverse fit."""
+        return self.path / "online.safetensors"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object a line."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def policy(self) -> Path:
+        """The policy."""
+        return self.path / "policy.safetensors"
+
+    @property
+    def result(self) -> Path:
+        """Returns of every evaluation."""
+        return self.path / "result.json"
+
+    def append_metrics(self, row: Mapping[str, Any]) -> None:
+        """Add a row of metrics."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with self.metrics.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def cut_metrics(self, update: int) -> None:
+        """Drop what was logged after `update`, and what a kill left half-written."""
+        if not self.metrics.exists():
+            return
+        kept = []
+        for line in self.metrics.read_text().splitlines():
+            try:
+                row = json.loads(line)
+            except ValueError:
+                continue
+            if row["update"] <= update:
+                kept.append(line + "\n")
+        write_bytes(self.metrics, "".join(kept).encode())
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run's files."""
+
+    path: Path
+
+    def seed(self, seed: int) -> SeedFolder:
+        """Return the files of one seed."""
+        return SeedFolder(self.path / "seeds" / str(seed))
+
+    @property
+    def results(self) -> Path:
+        """The run's results."""
+        return self.path / "results.json"
+
+    def start(self, config: Mapping[str, Any], resume: bool) -> None:
+        """Write the configuration of a new run, or check that of a run to resume.
+
+        Raises:
+            UserError: the folder holds a run already and `resume` is off, or a run with other
+                settings; or it can't be written to.
+        """
+        path = self.path / "config.json"
+        if not path.exists():
+            if resume and self.path.exists() and any(self.path.iterdir()):
+                raise UserError(f"{self.path} holds no run to resume (no config.json)")
+            write_json(path, config)
+            return
+        if not resume:
+            raise UserError(
+                f"{self.path} holds a run already; add --resume to continue it, or choose "
+                "another --out"
+            )
+        earlier = read_json(path)
+        differing = [
+            key
+            for key in config
+            if key != "versions" and json.loads(json.dumps(config[key])) != earlier.get(key)
+        ]
+        if differing:
+            key = differing[0]
+            raise UserError(
+                f"{self.path} was started with {key} = {json.dumps(earlier.get(key))}, not "
+                f"{json.dumps(config[key])}; give the same settings to resume it, or another --out"
+            )
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds spent so far."""
+        path = self.path / "elapsed.json"
+        return float(read_json(path)["seconds"]) if path.exists() else 0.0
+
+    def set_elapsed(self, seconds: float) -> None:
+        """Note the seconds spent so far."""
+        write_json(self.path / "elapsed.json", {"seconds": round(seconds, 1)})
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        UserError: the file is missing or not a JSON object.
+    """
+    try:
+        content = json.loads(path.read_text())
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds no JSON object")
+    return content
+
+
+def free_folder(base: Path) -> Path:
+    """Return `base`, or `base-2`, `base-3`, … : the first that doesn't exist."""
+    candidate, number = base, 1
+    while candidate.exists():
+        number += 1
+        candidate = base.with_name(f"{base.name}-{number}")
+    return candidate
+
+
+def newest_folder(base: Path) -> Path:
+    """Return the last of `base`, `base-2`, … that exists.
+
+    Raises:
+        UserError: there is none.
+    """
+    numbered = [base, *sorted(base.parent.glob(f"{base.name}-[0-9]*"))]
+    existing = [path for path in numbered if (path / "config.json").exists()]
+    if not existing:
+        raise UserError(f"{base} holds no run to resume; leave out --resume to start one")
+    return max(existing, key=lambda path: (path / "config.json").stat().st_mtime)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what numbers depend on."""
+    found = {"python": platform.python_version(), "machine": platform.machine()}
+    for package in ("qss-offline", "torch", "numpy", "gymnasium", "mujoco", "minari"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Read `"5"` as seeds 0 to 4 and `"0,3,7"` as those.
+
+    Raises:
+        UserError: the text is neither.
+    """
+    try:
+        numbers = [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        numbers = []
+    seeds: Sequence[int] = numbers if "," in text else range(numbers[0]) if numbers else ()
+    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise UserError(
+            f"--seeds takes a number of seeds (5) or a list of different ones (0,3,7 or 3,), "
+            f"not {text!r}"
+        )
+    return tuple(seeds)
