@@ -90,7 +90,7 @@ class Policy:
         """s'_τ = s + τ(s) in the environment's units: `(n, obs_dim)` to `(n, obs_dim)`."""
         scaled = self.scale.apply(torch.as_tensor(obs, dtype=torch.float32))
         proposed = propose_next_obs(self.proposal, scaled.unsqueeze(0)).squeeze(0)
-        return self.scale.invert(proposed).numpy()
+        return np.asarray(self.scale.invert(proposed).numpy(), np.float32)
 
     @torch.no_grad()
     def __call__(self, obs: NDArray[Any]) -> NDArray[np.float32]:

@@ -26,13 +26,15 @@ def main(command: Callable[..., Any], after_interrupt: str = "") -> None:
     else:
         app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
         app.command()(command)
+    interrupted = f"\ninterrupted{after_interrupt and '; ' + after_interrupt}"
     try:
-        app(standalone_mode=False)
+        # Typer answers Ctrl-C, and `typer.Exit`, by returning the exit code.
+        code = app(standalone_mode=False)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
-        print(f"\ninterrupted{after_interrupt and '; ' + after_interrupt}", file=sys.stderr)
+        print(interrupted, file=sys.stderr)
         sys.exit(INTERRUPTED)
     except Exception as error:
         # Typer's own complaints about the command line know how to show themselves.
@@ -40,3 +42,7 @@ def main(command: Callable[..., Any], after_interrupt: str = "") -> None:
             print(f"error: {error.format_message()}", file=sys.stderr)
             sys.exit(2)
         raise
+    if code == INTERRUPTED:
+        print(interrupted, file=sys.stderr)
+    if isinstance(code, int):
+        sys.exit(code)

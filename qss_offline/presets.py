@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig
 from qss_offline.algorithms.observational_d3g import ObservationalD3GConfig
@@ -24,6 +24,37 @@ class Preset:
     inverse: InverseFitConfig
     updates: int
 
+    def __post_init__(self) -> None:
+        """Refuse a run without updates."""
+        if self.updates <= 0:
+            raise UserError(f"updates must be above 0, not {self.updates}")
+
+    def spend(
+        self, updates: int | None, online_steps: int | None, online_rounds: int | None
+    ) -> Preset:
+        """Return the preset with other budgets; None keeps the preset's.
+
+        Args:
+            updates: of offline D3G.
+            online_steps: environment steps in all, a multiple of the rounds.
+            online_rounds: rounds of the inverse fit.
+
+        Raises:
+            UserError: a budget is not above 0, or the steps can't be spread over the rounds.
+        """
+        inverse = self.inverse
+        if online_rounds is not None:
+            # Refuses rounds that are not above 0 before anything is divided by them.
+            inverse = replace(inverse, rounds=online_rounds)
+        if online_steps is not None:
+            if online_steps % inverse.rounds:
+                raise UserError(
+                    f"{online_steps} online steps can't be spread evenly over {inverse.rounds} "
+                    "rounds; choose a multiple, or other --online-rounds"
+                )
+            inverse = replace(inverse, steps_per_round=online_steps // inverse.rounds)
+        return replace(self, inverse=inverse, updates=self.updates if updates is None else updates)
+
 
 PRESETS = {
     # The authors' setting; nothing is added but a random first round of online steps.
@@ -37,7 +68,9 @@ PRESETS = {
         ObservationalD3GConfig(
             hidden_dims=(128, 128),
             batch_size=128,
+            learning_rate=1e-3,
             gamma=0.95,
+            polyak_step_size=0.01,
             cycle_coef=30.0,
             normalize_observations=True,
             clamp_targets=True,
@@ -52,7 +85,7 @@ PRESETS = {
                 average_step_size=1e-2,
             ),
         ),
-        updates=50_000,
+        updates=40_000,
     ),
 }
 

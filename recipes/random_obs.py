@@ -8,7 +8,6 @@ fits an inverse dynamics model I(s,s') on a few online steps, and evaluates π(s
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -36,6 +35,8 @@ def random_obs(
     seeds: Annotated[str, Option(help="number of seeds, or a list such as 0,3,7")] = "1",
     updates: Annotated[int | None, Option(help="updates of offline D3G")] = None,
     preset: Annotated[str, Option(help="default or paper")] = "default",
+    online_steps: Annotated[int | None, Option(help="environment steps of the inverse fit")] = None,
+    online_rounds: Annotated[int | None, Option(help="rounds that these are spread over")] = None,
     device: Annotated[str, Option(help="auto, cpu or cuda")] = "auto",
     episodes: Annotated[int, Option(help="episodes of each evaluation")] = 10,
     out: Annotated[Path | None, Option(help="folder of the run (runs/<name>)")] = None,
@@ -43,8 +44,7 @@ def random_obs(
 ) -> None:
     """Learn a policy from a recording without actions."""
     settings = find_preset(preset)
-    if updates is not None:
-        settings = replace(settings, updates=updates)
+    settings = settings.spend(updates, online_steps, online_rounds)
     seed_list, chosen = parse_seeds(seeds), choose_device(device)
     env_id = resolve_env_id(env)
     make_env(env_id).close()

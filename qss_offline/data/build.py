@@ -27,8 +27,7 @@ def build_dataset(
 
     Args:
         spec: what to record.
-        workers: processes; by default what is quickest. More than one needs a script to guard
-            its main part with `if __name__ == "__main__":`.
+        workers: processes; by default what is quickest.
         overwrite: build and replace the pair even if it is there.
         notice: told what is skipped or waited for.
         progress: makes the reporters of collecting and writing.

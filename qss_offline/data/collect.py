@@ -7,15 +7,17 @@ result is the same, byte for byte, whatever the number of workers.
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec, registry
 from numpy.random import SeedSequence
 
 from qss_offline.data.behaviour import Behaviour, MixtureBehaviour, RandomBehaviour, load_expert
-from qss_offline.data.environments import Env, env_spec, make_env
+from qss_offline.data.environments import Env, env_spec, importable, make_env
 from qss_offline.data.jobs import Tick, available_cores, run_jobs
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.data.transitions import BoolArray, Transitions
@@ -63,12 +65,13 @@ def collect(
 ) -> Transitions:
     """Record `spec.transitions` steps, with actions.
 
-    A shard's last episode is cut where the shard is full: its last row is a truncation. With
-    several workers, a script must guard its main part with `if __name__ == "__main__":`.
+    A shard's last episode is cut where the shard is full: its last row is a truncation.
 
     Args:
         spec: what to record.
-        workers: processes; by default one for each core, fewer for short recordings.
+        workers: processes; by default one for each core, fewer for short recordings. One where
+            the environment is a function or class of the running script, which no other
+            process can see.
         report: told the number of transitions so far.
 
     Raises:
@@ -86,7 +89,10 @@ def collect(
         env.close()
     sizes = spec.shard_sizes
     offsets = np.concatenate([[0], np.cumsum(sizes)])
-    jobs = [(spec, index, size) for index, size in enumerate(sizes)]
+    registered = env_spec(spec.env_id)
+    if not importable(registered):
+        workers = 1
+    jobs = [_Shard(spec, registered, index, size) for index, size in enumerate(sizes)]
     for index, part in run_jobs(
         _collect_shard, jobs, workers or default_workers(spec.transitions), report
     ):
@@ -115,9 +121,19 @@ def _allocate(env: Env, rows: int) -> Columns:
         raise UserError(f"transitions: {rows} don't fit into memory") from error
 
 
-def _collect_shard(job: tuple[DatasetSpec, int, int], tick: Tick) -> Columns:
+@dataclass(frozen=True)
+class _Shard:
+    spec: DatasetSpec
+    registered: EnvSpec
+    index: int
+    steps: int
+
+
+def _collect_shard(job: _Shard, tick: Tick) -> Columns:
     """Collect one shard; its episodes are counted from 0."""
-    spec, index, steps = job
+    # What the caller registered with Gymnasium isn't registered in a fresh process.
+    registry.setdefault(job.registered.id, job.registered)
+    spec, index, steps = job.spec, job.index, job.steps
     env_seed, behaviour_seed = SeedSequence(spec.seed).spawn(index + 1)[index].spawn(2)
     env = make_env(spec.env_id)
     try:

@@ -43,7 +43,8 @@ def resolve_env_id(name: str) -> str:
         raise UserError(f"environment: expected a Gymnasium id, got {name!r}")
     name = name.strip()
     if ":" in name:
-        return _spec(name).id if name in registry else _imported(name)
+        _spec(name)  # imports the module
+        return name
     if name in registry:
         return name
     specs = list(registry.values())
@@ -64,12 +65,6 @@ def resolve_env_id(name: str) -> str:
     )
 
 
-def _imported(name: str) -> str:
-    """Return `name`, of the form `module:Env-v0`, once Gymnasium has found it."""
-    _spec(name)
-    return name
-
-
 def _spec(env_id: str) -> EnvSpec:
     with _quiet():
         try:
@@ -85,6 +80,12 @@ def env_spec(env_id: str) -> EnvSpec:
         UserError: it isn't registered.
     """
     return _spec(env_id)
+
+
+def importable(spec: EnvSpec) -> bool:
+    """Return whether a fresh process could make the environment from its specification."""
+    entry_point = spec.entry_point
+    return isinstance(entry_point, str) and not entry_point.startswith("__main__")
 
 
 def _one_line(error: BaseException) -> str:

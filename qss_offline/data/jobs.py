@@ -7,11 +7,13 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any, TypeVar
 
 from qss_offline.errors import UserError
@@ -43,12 +45,12 @@ def run_jobs(
     """Run `function(argument, tick)` for each argument and yield `(index, result)` as they end.
 
     With one worker everything runs in this process, in order. With more, fresh interpreters are
-    started ("spawn"), one thread each, so `function` must be importable and a script that gets
-    here must guard its main part with `if __name__ == "__main__":`. When the caller stops
-    (Ctrl-C included) the workers end at their next tick; when it is killed they end at once.
+    started ("spawn"), one thread each. They import `function`'s module and nothing of the
+    running script. When the caller stops (Ctrl-C included) the workers end at their next tick;
+    when it is killed they end at once.
 
     Args:
-        function: calls `tick(units done so far in this job)` now and then.
+        function: importable; calls `tick(units done so far in this job)` now and then.
         arguments: one for each job.
         workers: processes, at least 1.
         report: told the units done in all jobs together.
@@ -73,7 +75,7 @@ def run_jobs(
         min(workers, len(arguments)), context, _start_worker, (units_done, stop)
     )
     try:
-        with _one_thread_each():
+        with _one_thread_each(), _without_main():
             waiting: dict[Future[R], int] = {
                 pool.submit(_run_one, function, index, argument): index
                 for index, argument in enumerate(arguments)
@@ -86,8 +88,7 @@ def run_jobs(
                 yield index, future.result()
     except BrokenProcessPool as error:
         raise UserError(
-            "a worker process died: is there enough memory, and does the script guard its main "
-            'part with `if __name__ == "__main__":`? With workers=1 none is needed'
+            "a worker process died, for want of memory perhaps; with workers=1 none is needed"
         ) from error
     finally:
         stop.value = True
@@ -111,6 +112,21 @@ def _one_thread_each() -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Keep processes started inside from importing the running script again.
+
+    The jobs don't need it. It would import torch in every worker, and a script without
+    `if __name__ == "__main__":`, or typed into a prompt, would not work at all.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 # Set once in each worker by `_start_worker`.

@@ -170,17 +170,12 @@ def _from_sidecar(
             "episodes one by one"
         )
         return None
-    # The digest in the metadata is that of the dataset as it was built. Minari leaves it there
-    # when episodes are appended, so it counts only while the number of steps is the old one.
-    expected = (
-        metadata.get("digest") if metadata.get("transitions") == metadata["total_steps"] else None
-    )
     try:
         return columns.read_sidecar(
             path,
             metadata["total_steps"],
             metadata["total_episodes"],
-            expected if isinstance(expected, str) else None,
+            _expected_digest(metadata),
         )
     except columns.StaleSidecarError:
         notice(
@@ -188,6 +183,17 @@ def _from_sidecar(
             f"{metadata['total_episodes']:,} episodes one by one"
         )
         return None
+
+
+def _expected_digest(metadata: dict[str, Any]) -> str | None:
+    """Return what the dataset says of its own content, None where it says nothing.
+
+    It is the digest of the dataset as it was built. Minari leaves it there when episodes are
+    appended, so it counts only while the number of steps is the old one.
+    """
+    digest = metadata.get("digest")
+    built = metadata.get("transitions") == metadata["total_steps"]
+    return digest if built and isinstance(digest, str) else None
 
 
 def _from_episodes(
@@ -229,11 +235,14 @@ def _from_episodes(
         transitions = Transitions(**joined)
     except UserError as error:
         raise UserError(f"dataset {dataset_id!r}: {error}") from error
+    digest = columns.digest(transitions)
+    if _expected_digest(metadata) not in (None, digest):
+        raise UserError(
+            f"dataset {dataset_id!r}: its episodes do not match the digest in its metadata; "
+            "build or download it again"
+        )
     info = columns.SidecarInfo(
-        metadata["total_steps"],
-        metadata["total_episodes"],
-        dataset_id,
-        columns.digest(transitions),
+        metadata["total_steps"], metadata["total_episodes"], dataset_id, digest
     )
     try:
         columns.write_sidecar(_sidecar_path(dataset_id), transitions, info)

@@ -601,6 +601,9 @@ class _BodyWriter:
             for dtype in ("<f4", "<f8", "|b1", "<i8")
         }
         self._scalar = h5s.create(h5s.SCALAR)
+        # Without times, equal transitions give equal files.
+        self._group = h5p.create(h5p.GROUP_CREATE)
+        self._group.set_obj_track_times(False)
         self._layouts = {}
         for layout in (h5d.COMPACT, h5d.CONTIGUOUS):
             properties = h5p.create(h5p.DATASET_CREATE)
@@ -619,7 +622,7 @@ class _BodyWriter:
         if actions is None:
             actions = np.zeros((len(transitions), 0), dtype=np.float32)
         for index, (start, end) in enumerate(zip(starts, ends, strict=True)):
-            group = h5g.create(self._root, b"episode_%d" % index)
+            group = h5g.create(self._root, b"episode_%d" % index, gcpl=self._group)
             self._attribute(group, b"id", index)
             self._attribute(group, b"total_steps", end - start)
             observations = np.empty((end - start + 1, transitions.obs_dim), dtype=dtype)

@@ -192,8 +192,7 @@ def _check_finite(name: str, column: Float32Array) -> None:
         finite = np.isfinite(column[chunk])
         if finite.all():
             return np.zeros(1, dtype=np.bool_)
-        bad: BoolArray = ~finite.reshape(len(finite), -1).all(axis=1)
-        return bad
+        return np.asarray(~finite.reshape(len(finite), -1).all(axis=1))
 
     row = _first(len(column), not_finite)
     if row is not None:

@@ -1,22 +1,22 @@
-"""The five experiments of sections 2 and 3 and of the appendix, as arrays of raw results.
+"""The five experiments of sections 2 and 3 and of the authors' appendix.
 
 Deviations from the authors' toy problems, beside those of `learners` and `lockstep`:
-- Runs are counted in environment steps, not in 50,000 episodes, and are as long as a laptop walks
-  in two minutes. Exploration (ε from 1 to 0.1 over 100,000 steps), γ, the initial values, the
-  time limit of 500 steps and the cliff's α are the authors'.
-- α is 0.1 for the equivalence and 0.5 for redundant and permuted actions, not 0.01. These worlds
-  are deterministic: what is learned towards doesn't fluctuate, so a larger α only shortens the
-  time axis.
-- Under slip α is 0.05 and sixteen walkers teach each table: with one, the values near 100% slip
-  would need tens of millions of steps.
-- Actions come in 1, 2, 5 and 10 copies; the authors' code plots 1, 10 and 100.
-- Evaluations come every few thousand steps, not before every episode.
+- A run has a number of environment steps, not 50,000 episodes, so that a figure takes a laptop at
+  most two minutes. What isn't named here is theirs: γ, the initial value, ε from 1 to 0.1 over
+  100,000 steps, the time limit, the number of seeds, the cliff's α of 0.01.
+- α is 0.1 for the equivalence and 0.5 for redundant and permuted actions, theirs is 0.01. These
+  worlds are deterministic, so targets don't fluctuate and a larger α only shortens the time axis.
+- Under slip α is 0.05 and sixteen walkers teach each table. With a single one the values close to
+  100% slip would take tens of millions of steps to settle.
+- Actions come in 1, 2, 5 and 10 copies; the authors plot 1, 10 and 100.
+- The number of seeds of Figure 2 isn't given in the paper; here it is 10.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 
@@ -25,18 +25,26 @@ from qss_offline.tabular.gridworld import cliffworld, gridworld
 from qss_offline.tabular.inverse import InverseDynamics
 from qss_offline.tabular.learners import QSA, QSS, Settings
 from qss_offline.tabular.lockstep import Curves, Learner, Schedule, learn
-from qss_offline.tabular.mdp import BoolArray, FloatArray, IntArray, TabularMDP
+from qss_offline.tabular.mdp import FloatArray, TabularMDP
+from qss_offline.tabular.results import (
+    CliffResult,
+    EquivalenceResult,
+    PermutedResult,
+    RedundantResult,
+    Result,
+    StochasticResult,
+)
 from qss_offline.tabular.value_iteration import expected_return, solve_qsa, solve_qss
 from qss_offline.tabular.worlds import Worlds
 
 COPIES = (1, 2, 5, 10)
-"""How many actions each direction has in the redundant experiment."""
+"""How many actions each direction has, in the redundant experiment."""
 
 SLIPS = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)
-"""The probabilities of slipping at which the stochastic experiment learns."""
+"""The chances of slipping at which the stochastic experiment learns."""
 
-EXACT_SLIPS = tuple(np.linspace(0.0, 1.0, 41).tolist())
-"""Those at which it is also solved by value iteration, for a smooth line."""
+EXACT_SLIPS = tuple(percent / 100 for percent in range(0, 101, 5))
+"""Those at which value iteration solves it as well."""
 
 PERMUTATION = (3, 2, 1, 0)
 """What the actions 0, 1, 2 and 3 mean after the transfer, as in the authors' code."""
@@ -47,10 +55,10 @@ class Plan:
     """How an experiment is run.
 
     Attributes:
-        schedule: seeds, steps and exploration of every run in it.
+        schedule: seeds, steps and exploration of each run in it.
         settings: γ, α and the initial value.
         size: rows and columns of the grid.
-        pretraining_steps: how long to learn before the transfer (`permuted` only).
+        pretraining_steps: how long to learn before a transfer, where there is one.
     """
 
     schedule: Schedule
@@ -58,131 +66,248 @@ class Plan:
     size: int = 11
     pretraining_steps: int = 0
 
-
-@dataclass(frozen=True)
-class EquivalenceResult:
-    """Figure 2: learned values of K seeds in P evaluations, and the exact ones.
-
-    Attributes:
-        steps: `(P,)`.
-        qsa_values: `(P, K, S)`, max_a Q(s, a).
-        qss_values: `(P, K, S)`, max_s' Q(s, s').
-        exact_qsa_values: `(S,)`, by value iteration.
-        exact_qss_values: `(S,)`, by value iteration.
-        terminal: `(S,)`; values of terminal states are 0.
-    """
-
-    steps: IntArray
-    qsa_values: FloatArray
-    qss_values: FloatArray
-    exact_qsa_values: FloatArray
-    exact_qss_values: FloatArray
-    terminal: BoolArray
-
     @property
-    def fractional_difference(self) -> FloatArray:
-        """Return |max Q(s, s') − max Q(s, a)| / |max Q(s, a)| `(P, K, S)`; 0 in the goal."""
-        scale = np.where(self.terminal, 1.0, np.abs(self.qsa_values))
-        return np.abs(self.qss_values - self.qsa_values) / scale
+    def num_seeds(self) -> int:
+        """K."""
+        return len(self.schedule.seeds)
 
-    @property
-    def theorem_gap(self) -> float:
-        """Return the largest difference between the two exact values: Theorem 2.2.1 says none."""
-        return float(np.abs(self.exact_qss_values - self.exact_qsa_values).max())
+    def qsa(self, worlds: Worlds) -> QSA:
+        """Return a QSA learner that knows nothing yet."""
+        return QSA(worlds, self.num_seeds, self.settings)
 
+    def qss(self, worlds: Worlds) -> QSS:
+        """Return a QSS learner that knows nothing yet but the inverse dynamics."""
+        inverse_dynamics = InverseDynamics.given(worlds, self.num_seeds)
+        return QSS(worlds, self.num_seeds, self.settings, inverse_dynamics)
 
-@dataclass(frozen=True)
-class StochasticResult:
-    """Figure 3: learned values of K seeds at each of W slips, and exact ones at E slips.
-
-    Attributes:
-        slips: `(W,)`.
-        qsa_values: `(W, K, S)`.
-        qss_values: `(W, K, S)`.
-        qsa_returns: `(W, K)`, mean return of ten greedy episodes at the end.
-        qss_returns: `(W, K)`.
-        exact_slips: `(E,)`.
-        exact_distances: `(E,)`, between the two exact values.
-    """
-
-    slips: FloatArray
-    qsa_values: FloatArray
-    qss_values: FloatArray
-    qsa_returns: FloatArray
-    qss_returns: FloatArray
-    exact_slips: FloatArray
-    exact_distances: FloatArray
-
-    @property
-    def distances(self) -> FloatArray:
-        """Return the Euclidean distance over all states `(W, K)` between the learned values."""
-        return np.asarray(np.linalg.norm(self.qss_values - self.qsa_values, axis=2))
+    def qss_learning_inverse(self, worlds: Worlds) -> QSS:
+        """Return a QSS learner that knows nothing yet and learns the inverse dynamics."""
+        inverse_dynamics = InverseDynamics.learned(worlds, self.num_seeds)
+        return QSS(worlds, self.num_seeds, self.settings, inverse_dynamics)
 
 
-@dataclass(frozen=True)
-class RedundantResult:
-    """Figure 4 a to c: for each learner, curves whose W worlds have more and more copies.
-
-    Attributes:
-        copies: `(W,)`.
-        curves: by learner: QSA, QSS, QSS with learned I.
-    """
-
-    copies: IntArray
-    curves: Mapping[str, Curves]
-
-
-@dataclass(frozen=True)
-class PermutedResult:
-    """Figure 4 d: curves in the one permuted world (W = 1), by learner and beginning."""
-
-    curves: Mapping[str, Curves]
-
-
-@dataclass(frozen=True)
-class CliffResult:
-    """The windy cliff: curves (W = 1), and what the learners believe at the end.
-
-    Attributes:
-        size: columns of the world, whose last row is the abyss.
-        curves: by learner: QSA, QSS.
-        final_returns: by learner, `(K,)`: exact expected return of the last greedy policy.
-        believed_values: by learner, `(K,)`: the learned value of the start.
-        promised_values: by learner: the exact value of the start, by value iteration.
-        routes: by learner and seed, the states that the greedy policy means to pass.
-    """
-
-    size: int
-    curves: Mapping[str, Curves]
-    final_returns: Mapping[str, FloatArray]
-    believed_values: Mapping[str, FloatArray]
-    promised_values: Mapping[str, float]
-    routes: Mapping[str, tuple[tuple[int, ...], ...]]
-
-
-class _Stages:
-    """Runs that follow each other report as one."""
+class _Runs:
+    """Runs learners one after the other and counts their steps as one piece of work."""
 
     def __init__(self, report: Reporter) -> None:
         self._report = report
-        self._before = 0
+        self._steps_before = 0
 
-    def learn(
-        self, learner: QSA | QSS, worlds: Worlds, schedule: Schedule, note: str
-    ) -> tuple[Curves, FloatArray]:
-        """Return the curves and, for every evaluation, the values `(P, W, K, S)`."""
-        values: list[FloatArray] = []
+    def __call__(self, learner: Learner, worlds: Worlds, schedule: Schedule, name: str) -> Curves:
+        before = self._steps_before
 
-        def heard(completed: int, unused: str = "") -> None:
-            self._report(self._before + completed, note)
+        def report(completed: int, note: str = "") -> None:
+            self._report(before + completed, note or name)
 
-        shape = (worlds.count, len(schedule.seeds), worlds.num_states)
-        curves = learn(
-            learner,
-            worlds,
-            schedule,
-            heard,
-            watch=lambda: values.append(learner.values().reshape(shape)),
-        )
-        self._before += schedule.steps
-        return curves, np.stack(values)
+        self._steps_before += schedule.steps
+        return learn(learner, worlds, schedule, report)
+
+
+def equivalence(plan: Plan, report: Reporter = silent) -> EquivalenceResult:
+    """Learn Q(s, a) and Q(s, s') in the deterministic grid, and solve for both."""
+    mdp = gridworld(plan.size)
+    worlds, run = Worlds([mdp]), _Runs(report)
+    qsa = run(plan.qsa(worlds), worlds, plan.schedule, "QSA")
+    qss = run(plan.qss(worlds), worlds, plan.schedule, "QSS")
+    return EquivalenceResult(
+        seeds=plan.schedule.seeds,
+        steps=qsa.steps,
+        qsa_values=qsa.values[:, 0],
+        qss_values=qss.values[:, 0],
+        exact_qsa_values=solve_qsa(mdp, plan.settings.gamma).values,
+        exact_qss_values=solve_qss(mdp, plan.settings.gamma).values,
+        terminal=mdp.terminal,
+    )
+
+
+def stochastic(plan: Plan, report: Reporter = silent) -> StochasticResult:
+    """Learn Q(s, a) and Q(s, s') at several chances of slipping, given I; solve for both."""
+    worlds, run = Worlds([gridworld(plan.size, slip) for slip in SLIPS]), _Runs(report)
+    qsa = run(plan.qsa(worlds), worlds, plan.schedule, "QSA")
+    qss = run(plan.qss(worlds), worlds, plan.schedule, "QSS")
+    exact = [
+        solve_qss(mdp, plan.settings.gamma).values - solve_qsa(mdp, plan.settings.gamma).values
+        for mdp in (gridworld(plan.size, slip) for slip in EXACT_SLIPS)
+    ]
+    return StochasticResult(
+        seeds=plan.schedule.seeds,
+        slips=np.array(SLIPS),
+        qsa_values=qsa.values[-1],
+        qss_values=qss.values[-1],
+        qsa_returns=qsa.returns[-1],
+        qss_returns=qss.returns[-1],
+        exact_slips=np.array(EXACT_SLIPS),
+        exact_distances=np.linalg.norm(exact, axis=1),
+    )
+
+
+def redundant(plan: Plan, report: Reporter = silent) -> RedundantResult:
+    """Learn where each direction has several actions: QSA, QSS given I, QSS that learns I."""
+    worlds = Worlds([gridworld(plan.size, copies=copies) for copies in COPIES])
+    run = _Runs(report)
+    learners: dict[str, Learner] = {
+        "QSA": plan.qsa(worlds),
+        "QSS": plan.qss(worlds),
+        "QSS with learned I": plan.qss_learning_inverse(worlds),
+    }
+    return RedundantResult(
+        seeds=plan.schedule.seeds,
+        copies=np.array(COPIES),
+        curves={
+            name: run(learner, worlds, plan.schedule, name) for name, learner in learners.items()
+        },
+    )
+
+
+def permuted(plan: Plan, report: Reporter = silent) -> PermutedResult:
+    """Learn, permute the actions, and learn on; beside that, learn the permuted from scratch.
+
+    What the transfer takes along is the table. QSS learns I in both worlds, anew in the second.
+    """
+    before = Worlds([gridworld(plan.size)])
+    after = Worlds([gridworld(plan.size, permutation=PERMUTATION)])
+    run = _Runs(report)
+    pretraining = replace(
+        plan.schedule, steps=plan.pretraining_steps, evaluate_every=plan.pretraining_steps
+    )
+    transfer = replace(plan.schedule, phase=1)
+    qsa, qss = plan.qsa(before), plan.qss_learning_inverse(before)
+    run(qsa, before, pretraining, "QSA before the transfer")
+    run(qss, before, pretraining, "QSS before the transfer")
+    qss.inverse_dynamics = InverseDynamics.learned(after, plan.num_seeds)
+    learners: dict[str, Learner] = {
+        "QSA transfer": qsa,
+        "QSS transfer": qss,
+        "QSA from scratch": plan.qsa(after),
+        "QSS from scratch": plan.qss_learning_inverse(after),
+    }
+    return PermutedResult(
+        seeds=plan.schedule.seeds,
+        curves={name: run(learner, after, transfer, name) for name, learner in learners.items()},
+    )
+
+
+def cliff(plan: Plan, report: Reporter = silent) -> CliffResult:
+    """Learn beside an abyss into which the wind blows; I is given."""
+    mdp = cliffworld(plan.size)
+    worlds, run = Worlds([mdp]), _Runs(report)
+    qsa, qss = plan.qsa(worlds), plan.qss(worlds)
+    curves = {
+        "QSA": run(qsa, worlds, plan.schedule, "QSA"),
+        "QSS": run(qss, worlds, plan.schedule, "QSS"),
+    }
+    policies = {
+        "QSA": np.eye(mdp.num_actions)[qsa.table.argmax(axis=2)],
+        "QSS": _spread(mdp, qss.table),
+    }
+    gamma, start = plan.settings.gamma, mdp.start
+    return CliffResult(
+        seeds=plan.schedule.seeds,
+        size=plan.size,
+        curves=curves,
+        final_returns={
+            name: np.array([expected_return(mdp, policy) for policy in of_seeds])
+            for name, of_seeds in policies.items()
+        },
+        believed_values={name: curve.values[-1, 0, :, start] for name, curve in curves.items()},
+        exact_values={
+            "QSA": float(solve_qsa(mdp, gamma).values[start]),
+            "QSS": float(solve_qss(mdp, gamma).values[start]),
+        },
+        routes={
+            name: tuple(_route(mdp, policy) for policy in of_seeds)
+            for name, of_seeds in policies.items()
+        },
+    )
+
+
+def _spread(mdp: TabularMDP, table: FloatArray) -> FloatArray:
+    """Return I(s, τ(s)) for tables `(K, S, N)` as chances `(K, S, A)`."""
+    actions = mdp.inverse_dynamics()[np.arange(mdp.num_states), table.argmax(axis=2)]
+    chances: FloatArray = actions / actions.sum(axis=2, keepdims=True)
+    return chances
+
+
+def _route(mdp: TabularMDP, policy: FloatArray) -> tuple[int, ...]:
+    """Return the states that `policy` `(S, A)` passes through if every step goes as it is meant."""
+    meant_slot = mdp.inverse_dynamics().argmax(axis=1)
+    route = [mdp.start]
+    while not mdp.terminal[route[-1]]:
+        state = route[-1]
+        following = int(mdp.neighbours[state, meant_slot[state, policy[state].argmax()]])
+        if following in route:
+            break
+        route.append(following)
+    return tuple(route)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """An experiment and the size at which it answers the paper's figure.
+
+    Attributes:
+        run: does it.
+        plan: how.
+        runs: how many times it goes through the plan's schedule.
+        pretrained: how many of these have a pretraining.
+        title: what it shows.
+    """
+
+    run: Callable[[Plan, Reporter], Result]
+    plan: Plan
+    runs: int
+    title: str
+    pretrained: int = 0
+
+    def total_steps(self, plan: Plan) -> int:
+        """Return the environment steps that running `plan` takes, one seed's."""
+        return self.runs * plan.schedule.steps + self.pretrained * plan.pretraining_steps
+
+
+def _seeds(count: int) -> tuple[int, ...]:
+    return tuple(range(count))
+
+
+EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
+    {
+        "equivalence": Experiment(
+            equivalence,
+            Plan(Schedule(_seeds(10), 300_000, 10_000), Settings(alpha=0.1)),
+            runs=2,
+            title="Q(s, a) and Q(s, s') learn the same values (Figure 2)",
+        ),
+        "stochastic": Experiment(
+            stochastic,
+            Plan(
+                Schedule(_seeds(10), 200_000, 100_000, trials=10, walkers=16),
+                Settings(alpha=0.05),
+            ),
+            runs=2,
+            title="under slip Q(s, s') takes the best case for granted (Figure 3)",
+        ),
+        "redundant": Experiment(
+            redundant,
+            Plan(Schedule(_seeds(50), 250_000, 5_000), Settings(alpha=0.5)),
+            runs=3,
+            title="copies of actions slow Q(s, a) down, not Q(s, s') (Figure 4 a-c)",
+        ),
+        "permuted": Experiment(
+            permuted,
+            Plan(
+                Schedule(_seeds(50), 40_000, 1_000),
+                Settings(alpha=0.5),
+                pretraining_steps=100_000,
+            ),
+            runs=4,
+            title="Q(s, s') carries over to permuted actions (Figure 4 d)",
+            pretrained=2,
+        ),
+        "cliff": Experiment(
+            cliff,
+            Plan(Schedule(_seeds(10), 400_000, 10_000, trials=10), Settings(alpha=0.01)),
+            runs=2,
+            title="beside a windy cliff the best case is the wrong case (appendix)",
+        ),
+    }
+)
+"""The experiments by name, with the paper's numbers of seeds."""

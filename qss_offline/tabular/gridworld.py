@@ -94,4 +94,5 @@ def _moves(rows: int, columns: int) -> FloatArray:
         ],
         axis=1,
     )
-    return np.eye(rows * columns)[next_states]
+    probabilities: FloatArray = np.eye(rows * columns)[next_states]
+    return probabilities

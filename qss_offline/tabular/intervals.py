@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
+from scipy import special
 
 from qss_offline.tabular.mdp import FloatArray
 
@@ -26,5 +26,5 @@ def interval(samples: ArrayLike, axis: int = -1) -> Interval:
     count = array.shape[axis]
     mean = np.asarray(array.mean(axis=axis))
     error = array.std(axis=axis, ddof=1) / np.sqrt(count)
-    margin = np.asarray(float(stats.t.ppf(0.975, count - 1)) * error)
+    margin = np.asarray(float(special.stdtrit(count - 1, 0.975)) * error)
     return Interval(mean, mean - margin, mean + margin)

@@ -47,7 +47,7 @@ class InverseDynamics:
         """Return an action `(rows,)` meant to lead from each cell to its neighbour in `slot`."""
         edge = cell * self._max_neighbours + slot
         size = self._size.take(edge)
-        action = self._listed[edge, (uniform * size).astype(np.int64)].astype(np.int64)
+        action: IntArray = self._listed[edge, (uniform * size).astype(np.int64)].astype(np.int64)
         empty = size == 0
         if empty.any():
             choices = self._num_actions[cell[empty] // self._num_states]

@@ -93,7 +93,8 @@ class QSA:
 
     def act(self, cell: IntArray, uniform: FloatArray) -> IntArray:
         """Return π(s) = argmax_a Q(s, a); the draws aren't needed."""
-        return self._by_cell.take(cell, axis=0).argmax(axis=1)
+        action: IntArray = self._by_cell.take(cell, axis=0).argmax(axis=1)
+        return action
 
     def update(self, transitions: Transitions) -> None:
         """Update Q(s, a) by Q-learning."""
@@ -140,7 +141,8 @@ class QSS:
 
     def propose(self, cell: IntArray) -> IntArray:
         """Return the slot of τ(s) = argmax_{s'∈N(s)} Q(s, s') (Eq. 3)."""
-        return self._by_cell.take(cell, axis=0).argmax(axis=1)
+        slot: IntArray = self._by_cell.take(cell, axis=0).argmax(axis=1)
+        return slot
 
     def act(self, cell: IntArray, uniform: FloatArray) -> IntArray:
         """Return π(s) = I(s, τ(s)) (Eq. 4)."""

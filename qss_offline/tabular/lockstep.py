@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -68,6 +67,9 @@ class Transitions(NamedTuple):
 class Learner(Protocol):
     """What `learn` asks of QSA and QSS alike."""
 
+    def values(self) -> FloatArray:
+        """Return the learned value of every state `(W · K, S)`."""
+
     def act(self, cell: IntArray, uniform: FloatArray) -> IntArray:
         """Return the greedy action `(rows,)` in each cell, at liberty to use one draw a row."""
 
@@ -83,19 +85,17 @@ class Curves:
         steps: `(P,)`, environment steps taken before each evaluation.
         episodes: `(P, W, K)`, episodes ended by then.
         returns: `(P, W, K)`, undiscounted return of the greedy policy, averaged over the trials.
+        values: `(P, W, K, S)`, the learned value of each state, 0 in terminal ones.
     """
 
     steps: IntArray
     episodes: IntArray
     returns: FloatArray
+    values: FloatArray
 
 
 def learn(
-    learner: Learner,
-    worlds: Worlds,
-    schedule: Schedule,
-    report: Reporter = silent,
-    watch: Callable[[], None] = lambda: None,
+    learner: Learner, worlds: Worlds, schedule: Schedule, report: Reporter = silent
 ) -> Curves:
     """Let `learner`, with a table for every world and seed, explore `worlds` ε-greedily.
 
@@ -107,21 +107,22 @@ def learn(
         worlds: where.
         schedule: how long, and with which seeds.
         report: hears how many steps are done, at every evaluation.
-        watch: called at every evaluation, to look at the learner.
     """
     walk = _Walk(learner, worlds, schedule)
     steps = np.arange(0, schedule.steps + 1, schedule.evaluate_every)
     shape = (len(steps), worlds.count, len(schedule.seeds))
-    episodes, returns = np.zeros(shape, dtype=np.int64), np.zeros(shape)
+    returns, values = np.zeros(shape), np.zeros((*shape, worlds.num_states))
+    episodes = np.zeros((*shape, schedule.walkers), dtype=np.int64)
     evaluation = Streams(schedule.seeds, Purpose.EVALUATING, schedule.phase)
     for point, step in enumerate(steps.tolist()):
         if point:
             walk.advance(step)
-        episodes[point] = walk.episodes.reshape(*shape[1:], -1).sum(axis=2)
+        episodes[point] = walk.episodes.reshape(episodes.shape[1:])
         returns[point] = evaluate(learner, worlds, evaluation, schedule.trials)
-        watch()
+        learned = learner.values().reshape(values.shape[1:])
+        values[point] = np.where(worlds.terminal[:, None], 0.0, learned)
         report(step)
-    return Curves(steps, episodes, returns)
+    return Curves(steps, episodes.sum(axis=-1), returns, values)
 
 
 class _Walk:
@@ -201,4 +202,5 @@ def evaluate(learner: Learner, worlds: Worlds, streams: Streams, trials: int) ->
         )
         returns += running * reward
         running &= ~terminated
-    return returns.reshape(worlds.count, streams.seeds, trials).mean(axis=2)
+    means: FloatArray = returns.reshape(worlds.count, streams.seeds, trials).mean(axis=2)
+    return means

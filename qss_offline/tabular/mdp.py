@@ -52,17 +52,17 @@ class TabularMDP:
     @property
     def num_states(self) -> int:
         """S."""
-        return self.probabilities.shape[0]
+        return int(self.probabilities.shape[0])
 
     @property
     def num_actions(self) -> int:
         """A."""
-        return self.probabilities.shape[1]
+        return int(self.probabilities.shape[1])
 
     @property
     def max_neighbours(self) -> int:
         """N, the size of the largest N(s)."""
-        return self.probabilities.shape[2]
+        return int(self.probabilities.shape[2])
 
     @property
     def is_deterministic(self) -> bool:
@@ -77,7 +77,8 @@ class TabularMDP:
         """
         chances = self.probabilities.transpose(0, 2, 1)
         best = chances.max(axis=2, keepdims=True)
-        return (chances == best) & (best > 0.0)
+        actions: BoolArray = (chances == best) & (best > 0.0)
+        return actions
 
 
 def from_probabilities(

@@ -67,7 +67,5 @@ def expected_return(mdp: TabularMDP, policy: FloatArray) -> float:
     gains = (chances * mdp.rewards).sum(axis=1)
     values = np.zeros(mdp.num_states)
     for _ in range(mdp.max_episode_steps):
-        values = np.where(
-            mdp.terminal, 0.0, gains + (chances * values[mdp.neighbours]).sum(axis=1)
-        )
+        values = np.where(mdp.terminal, 0.0, gains + (chances * values[mdp.neighbours]).sum(axis=1))
     return float(values[mdp.start])

@@ -20,6 +20,7 @@ class Worlds:
         max_actions: A, the largest of these.
         start: `(W,)`.
         max_episode_steps: `(W,)`.
+        terminal: `(W, S)`.
         is_neighbour: `(W, S, N)`.
         is_action: `(W, A)`.
         inverse_dynamics: `(W, S, N, A)`, see `TabularMDP.inverse_dynamics`.
@@ -34,6 +35,7 @@ class Worlds:
         self.max_actions = int(self.num_actions.max())
         self.start = np.array([mdp.start for mdp in worlds])
         self.max_episode_steps = np.array([mdp.max_episode_steps for mdp in worlds])
+        self.terminal = np.stack([mdp.terminal for mdp in worlds])
         self.is_neighbour = np.stack([mdp.is_neighbour for mdp in worlds])
         self.is_action = np.arange(self.max_actions) < self.num_actions[:, None]
 

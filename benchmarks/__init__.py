@@ -1,0 +1,1 @@
+"""Measurements; each script writes a file under `benchmarks/results/`."""

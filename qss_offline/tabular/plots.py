@@ -1,0 +1,306 @@
+"""The figures. Matplotlib is imported when one is drawn, not before."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import singledispatch
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from qss_offline.tabular.intervals import interval
+from qss_offline.tabular.mdp import FloatArray, IntArray
+from qss_offline.tabular.results import (
+    CliffResult,
+    EquivalenceResult,
+    PermutedResult,
+    RedundantResult,
+    Result,
+    StochasticResult,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Normalize
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, which stay apart for colour-blind readers; every line also has its own
+# dashes, so that it can be told apart where lines lie on each other or without any colour.
+BLUE, ORANGE, GREEN, PURPLE, BLACK = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000"
+HEATMAP = "cividis"
+
+_STYLE: dict[Any, Any] = {
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e6e6e6",
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+}
+
+
+def png(result: Result) -> bytes:
+    """Return the figure of `result` as a PNG file."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(_STYLE):
+        figure = Figure(layout="constrained")
+        draw(result, figure)
+        content = io.BytesIO()
+        figure.savefig(content, format="png", dpi=110)
+    return content.getvalue()
+
+
+@singledispatch
+def draw(result: object, figure: Figure) -> None:
+    """Draw `result` into an empty figure."""
+    raise TypeError(f"no figure is known for {type(result).__name__}")
+
+
+@draw.register(EquivalenceResult)
+def _(result: EquivalenceResult, figure: Figure) -> None:
+    from matplotlib.colors import LogNorm, Normalize
+
+    figure.set_size_inches(15, 3.4)
+    axes = figure.subplots(1, 4, width_ratios=(1, 1, 1, 1.15))
+    size = _side(len(result.terminal))
+    qsa, qss = result.qsa_values[-1].mean(axis=0), result.qss_values[-1].mean(axis=0)
+    common = Normalize(min(qsa.min(), qss.min()), max(qsa.max(), qss.max()))
+    for panel, values, title in (
+        (axes[0], qsa, "QSA: max$_a$ Q(s, a)"),
+        (axes[1], qss, "QSS: max$_{s'}$ Q(s, s')"),
+    ):
+        _heatmap(figure, panel, values.reshape(size, size), title, "learned value", common)
+    difference = result.fractional_difference
+    # What is below the precision of a float is drawn as that.
+    visible = np.maximum(difference, np.finfo(np.float64).eps)
+    _heatmap(
+        figure,
+        axes[2],
+        visible[-1].mean(axis=0).reshape(size, size),
+        f"Difference at {_thousands(result.steps[-1], 0)} steps",
+        "|QSS − QSA| / |QSA|",
+        norm=LogNorm(float(visible.min()), 1.0),
+    )
+    for samples, label, colour, dashes in (
+        (visible.max(axis=2), "largest over states", ORANGE, "-"),
+        (visible.mean(axis=2), "mean over states", BLUE, "--"),
+    ):
+        # The interval is taken of the logarithm, in which these shrink in a straight line.
+        logarithm = np.log10(samples[1:])
+        _band(
+            axes[3], result.steps[1:], logarithm, label, colour, dashes, lambda value: 10.0**value
+        )
+    axes[3].set_yscale("log")
+    axes[3].set_title("The difference shrinks away")
+    axes[3].set_box_aspect(0.9)
+    axes[3].set_ylabel("fractional difference")
+    _steps_axis(axes[3])
+    axes[3].legend()
+
+
+@draw.register(StochasticResult)
+def _(result: StochasticResult, figure: Figure) -> None:
+    from matplotlib.colors import Normalize
+
+    figure.set_size_inches(15, 3.4)
+    axes = figure.subplots(1, 4, width_ratios=(1, 1, 1, 1.15))
+    size = _side(result.qsa_values.shape[2])
+    slippery = result.qsa_values[-1].mean(axis=0)
+    optimist = result.qss_values[-1].mean(axis=0)
+    firm = result.qss_values[0].mean(axis=0)
+    worst, best = f"{result.slips[-1]:.0%} slip", f"{result.slips[0]:.0%} slip"
+    _heatmap(figure, axes[0], slippery.reshape(size, size), f"QSA at {worst}", "learned value")
+    common = Normalize(min(optimist.min(), firm.min()), max(optimist.max(), firm.max()))
+    for panel, values, title in (
+        (axes[1], optimist, f"QSS at {worst}"),
+        (axes[2], firm, f"QSS at {best}"),
+    ):
+        _heatmap(figure, panel, values.reshape(size, size), title, "learned value", common)
+    panel = axes[3]
+    panel.plot(
+        100 * result.exact_slips,
+        result.exact_distances,
+        color=BLACK,
+        linestyle="--",
+        linewidth=1.2,
+        label="value iteration",
+    )
+    _band(panel, 100 * result.slips, result.distances, "learned", ORANGE, "-", marker="o")
+    panel.set_title("Distance between QSS and QSA")
+    panel.set_box_aspect(0.9)
+    panel.set_xlabel("chance of slipping (%)")
+    panel.set_ylabel("Euclidean distance of the values")
+    panel.legend()
+
+
+@draw.register(RedundantResult)
+def _(result: RedundantResult, figure: Figure) -> None:
+    figure.set_size_inches(13.5, 4)
+    axes = figure.subplots(1, len(result.curves), sharey=True)
+    looks = ((BLUE, "-"), (ORANGE, "--"), (GREEN, "-."), (PURPLE, ":"))
+    for panel, (name, curves) in zip(axes, result.curves.items(), strict=True):
+        for world, copies in enumerate(result.copies):
+            label = f"{4 * copies} actions ({copies} {'copy' if copies == 1 else 'copies'} each)"
+            _band(panel, curves.steps, curves.returns[:, world], label, *looks[world])
+        panel.set_title(name)
+        _steps_axis(panel)
+    axes[0].set_ylabel("return of the greedy policy")
+    axes[-1].legend(loc="lower right")
+
+
+@draw.register(PermutedResult)
+def _(result: PermutedResult, figure: Figure) -> None:
+    figure.set_size_inches(8, 4.4)
+    panel = figure.subplots()
+    looks = ((BLUE, "-"), (ORANGE, "-"), (GREEN, "--"), (PURPLE, ":"))
+    for (name, curves), look in zip(result.curves.items(), looks, strict=True):
+        _band(panel, curves.steps, curves.returns[:, 0], name, *look)
+    panel.set_title("After the actions were permuted")
+    panel.set_ylabel("return of the greedy policy")
+    panel.set_xlabel("environment steps since then")
+    panel.xaxis.set_major_formatter(_thousands)
+    panel.legend(loc="lower right")
+
+
+@draw.register(CliffResult)
+def _(result: CliffResult, figure: Figure) -> None:
+    figure.set_size_inches(13, 4.4)
+    panels = figure.subplot_mosaic(
+        [["curve", "belief", "QSA"], ["curve", "belief", "QSS"]], width_ratios=(1.1, 0.8, 1.1)
+    )
+    curve, belief = panels["curve"], panels["belief"]
+    looks: Mapping[str, tuple[str, str]] = {"QSA": (BLUE, "-"), "QSS": (ORANGE, "--")}
+    for name, curves in result.curves.items():
+        _band(curve, curves.steps, curves.returns[:, 0], name, *looks[name])
+    curve.set_title("How often the goal is reached")
+    curve.set_ylabel("return of the greedy policy")
+    curve.set_ylim(bottom=-0.02)
+    _steps_axis(curve)
+    curve.legend(loc="center right")
+
+    names = list(result.curves)
+    for offset, samples, label, colour in (
+        (-0.2, result.believed_values, "learned value of the start", PURPLE),
+        (0.2, result.final_returns, "expected return", GREEN),
+    ):
+        means = [interval(samples[name]) for name in names]
+        heights = np.array([float(mean.mean) for mean in means])
+        errors = [float(mean.high - mean.mean) for mean in means]
+        belief.bar(
+            np.arange(len(names)) + offset,
+            heights,
+            width=0.36,
+            yerr=errors,
+            capsize=3,
+            color=colour,
+            label=label,
+        )
+    belief.set_xticks(range(len(names)), names)
+    belief.grid(axis="x", visible=False)
+    belief.set_title("What is believed, what is had")
+    belief.set_ylim(0, 1.25)
+    belief.legend(loc="upper left")
+    for name in names:
+        _routes(panels[name], result.routes[name], result.size, looks[name][0])
+        panels[name].set_title(f"Where {name} means to go ({len(result.seeds)} seeds)")
+
+
+def _routes(panel: Axes, routes: Sequence[Sequence[int]], size: int, colour: str) -> None:
+    """Draw where policies mean to go on the cliff, the wider the more seeds agree on a step."""
+    panel.set_facecolor("#f7f7f7")
+    panel.axhspan(size - 0.5, size + 0.5, color="#404040")
+    panel.text((size - 1) / 2, size, "abyss", color="white", ha="center", va="center")
+    panel.axhspan(size - 1.5, size - 0.5, color="#cfe3f1")
+    edges: dict[tuple[int, int], int] = {}
+    for route in routes:
+        for edge in itertools.pairwise(route):
+            edges[edge] = edges.get(edge, 0) + 1
+    for (state, following), count in edges.items():
+        rows, columns = zip(divmod(state, size), divmod(following, size), strict=True)
+        panel.plot(
+            columns,
+            rows,
+            color=colour,
+            linewidth=0.8 + 5.2 * count / len(routes),
+            solid_capstyle="round",
+        )
+    _mark(panel, 0, size - 1, "S")
+    _mark(panel, size - 1, size - 1, "G")
+    panel.set_xlim(-0.5, size - 0.5)
+    panel.set_ylim(size + 0.5, size - 6.5)  # nothing happens above
+    panel.set_aspect("equal")
+    panel.grid(visible=False)
+    panel.set_xlabel("column")
+    panel.set_ylabel("row")
+
+
+def _side(num_states: int) -> int:
+    return math.isqrt(num_states)
+
+
+def _heatmap(
+    figure: Figure,
+    panel: Axes,
+    values: FloatArray,
+    title: str,
+    label: str,
+    norm: Normalize | None = None,
+) -> None:
+    """Draw `values` `(rows, columns)` with start, goal and a colour bar of their own."""
+    image = panel.imshow(values, cmap=HEATMAP, norm=norm)
+    figure.colorbar(image, ax=panel, label=label, shrink=0.85)
+    last = len(values) - 1
+    _mark(panel, 0, 0, "S")
+    _mark(panel, last, last, "G")
+    panel.set_xticks(range(0, last + 1, 2))
+    panel.set_yticks(range(0, last + 1, 2))
+    panel.grid(visible=False)
+    panel.set_title(title)
+    panel.set_xlabel("column")
+    panel.set_ylabel("row")
+
+
+def _mark(panel: Axes, column: int, row: int, letter: str) -> None:
+    panel.text(
+        column,
+        row,
+        letter,
+        ha="center",
+        va="center",
+        weight="bold",
+        zorder=5,
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.2, "alpha": 0.85},
+    )
+
+
+def _band(
+    panel: Axes,
+    x: FloatArray | IntArray,
+    samples: FloatArray,
+    label: str,
+    colour: str,
+    dashes: str,
+    scale: Callable[[FloatArray], FloatArray] = lambda value: value,
+    marker: str = "",
+) -> None:
+    """Draw the mean of `samples` `(points, K)` over seeds, in its 95% interval."""
+    means = interval(samples)
+    panel.fill_between(x, scale(means.low), scale(means.high), color=colour, alpha=0.2, linewidth=0)
+    panel.plot(x, scale(means.mean), color=colour, linestyle=dashes, label=label, marker=marker)
+
+
+def _steps_axis(panel: Axes) -> None:
+    panel.set_xlabel("environment steps")
+    panel.xaxis.set_major_formatter(_thousands)
+
+
+def _thousands(value: float, position: float) -> str:
+    return f"{value / 1000:,.0f}k" if value else "0"

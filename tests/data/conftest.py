@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from qss_offline.data import DatasetPair, DatasetSpec, Transitions, build_dataset, collect
+
+
+@pytest.fixture
+def minari_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    root = tmp_path / "minari"
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(root))
+    return root
+
+
+@pytest.fixture(scope="session")
+def small_spec() -> DatasetSpec:
+    return DatasetSpec("InvertedPendulum", transitions=1_500, seed=3, shards=3)
+
+
+@pytest.fixture(scope="session")
+def recording(small_spec: DatasetSpec) -> Transitions:
+    return collect(small_spec)
+
+
+@pytest.fixture
+def pair(minari_root: Path, small_spec: DatasetSpec) -> DatasetPair:
+    return build_dataset(small_spec, workers=1)
+
+
+def make_transitions(
+    lengths: list[int], obs_dim: int = 3, act_dim: int | None = 2, seed: int = 0
+) -> Transitions:
+    """Aligned transitions of episodes of the given lengths; even ones terminate."""
+    rng = np.random.default_rng(seed)
+    rows = sum(lengths)
+    episodes = np.repeat(np.arange(len(lengths)), lengths).astype(np.int64)
+    observations = np.empty((rows, obs_dim), dtype=np.float32)
+    next_observations = np.empty_like(observations)
+    start = 0
+    for length in lengths:
+        seen = rng.normal(size=(length + 1, obs_dim)).astype(np.float32)
+        observations[start : start + length] = seen[:-1]
+        next_observations[start : start + length] = seen[1:]
+        start += length
+    last = np.append(episodes[1:] != episodes[:-1], True)
+    actions = None
+    if act_dim is not None:
+        actions = rng.uniform(-1, 1, (rows, act_dim)).astype(np.float32)
+    return Transitions(
+        observations=observations,
+        next_observations=next_observations,
+        rewards=rng.normal(size=rows).astype(np.float32),
+        terminations=last & (episodes % 2 == 0),
+        truncations=last & (episodes % 2 == 1),
+        episodes=episodes,
+        actions=actions,
+    )
+
+
+def same(left: Transitions, right: Transitions) -> bool:
+    a, b = left.columns(), right.columns()
+    return a.keys() == b.keys() and all(
+        a[name].dtype == b[name].dtype and np.array_equal(a[name], b[name]) for name in a
+    )

@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import pytest
+from minari.dataset.minari_dataset import parse_dataset_id
+
+from qss_offline.data import DatasetSpec, load_family, make_env, resolve_env_id
+from qss_offline.errors import UserError
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    ("name", "env_id"),
+    [
+        ("InvertedPendulum", "InvertedPendulum-v5"),
+        ("invertedpendulum", "InvertedPendulum-v5"),
+        ("Reacher", "Reacher-v5"),
+        ("reacher-v4", "Reacher-v4"),
+        ("Hopper", "Hopper-v5"),
+        ("HALFCHEETAH", "HalfCheetah-v5"),
+    ],
+)
+def test_short_names(name: str, env_id: str) -> None:
+    assert resolve_env_id(name) == env_id
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("InvertedPendulm", "did you mean InvertedPendulum"),
+        ("Reacher-v99", "there are Reacher-v2, Reacher-v4, Reacher-v5"),
+        ("", "expected a Gymnasium id"),
+        ("no_such_module_here:Env-v0", "no_such_module_here"),
+        ("CartPole", "its actions are a Discrete space"),
+        ("Taxi", "its observations are a Discrete space"),
+        ("Blackjack", "its observations are a Tuple space"),
+        ("test/Images-v0", "its observations are images of shape (8, 8, 3)"),
+        ("test/Dict-v0", "its observations are a Dict space"),
+        ("test/Broken-v0", "can't be made: the robot is on fire"),
+    ],
+)
+def test_unusable_environments(name: str, words: str) -> None:
+    with pytest.raises(UserError) as caught:
+        make_env(name)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+class _Env(gymnasium.Env[Any, Any]):
+    action_space = gymnasium.spaces.Box(-1, 1, (1,))
+
+    def __init__(self, observation_space: gymnasium.Space[Any], render_mode: None = None) -> None:
+        self.observation_space = observation_space
+
+
+def _broken(render_mode: None = None) -> Any:
+    raise RuntimeError("the robot\nis on fire")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _test_environments() -> Any:
+    box = gymnasium.spaces.Box
+    vector = box(-1, 1, (3,))
+    added = {
+        "test/Images-v0": lambda **_: _Env(box(0, 255, (8, 8, 3), "uint8")),
+        "test/Dict-v0": lambda **_: _Env(gymnasium.spaces.Dict({"a": vector})),
+        "test/Unbounded.Actions-v2": lambda **_: _Env(vector),
+        "test/Broken-v0": _broken,
+    }
+    for env_id, entry_point in added.items():
+        gymnasium.register(env_id, entry_point=entry_point)
+    yield
+    for env_id in added:
+        del gymnasium.registry[env_id]
+
+
+def test_old_versions_are_made_without_chatter(recwarn: pytest.WarningsRecorder) -> None:
+    make_env("InvertedPendulum-v4").close()
+    assert not [str(warning.message) for warning in recwarn if "out of date" in str(warning)]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"transitions": 0}, "transitions: 0 is not between 1"),
+        ({"transitions": -5}, "transitions: -5"),
+        ({"transitions": 1.5}, "transitions: expected a whole number"),
+        ({"transitions": True}, "transitions: expected a whole number"),
+        ({"seed": -1}, "seed: -1"),
+        ({"shards": 0}, "shards: 0"),
+        ({"random_action_prob": 1.01}, "random_action_prob: 1.01 is not between 0 and 1"),
+        ({"random_action_prob": -0.1}, "random_action_prob: -0.1"),
+        ({"random_action_prob": float("nan")}, "random_action_prob: nan"),
+        ({"random_action_prob": "half"}, "random_action_prob: expected a number"),
+        ({"random_action_prob": 0.5}, "needs an expert"),
+        ({"name": "a.b"}, "name: 'a.b'"),
+        ({"name": "../up"}, "name: '../up'"),
+    ],
+)
+def test_bad_settings(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError) as caught:
+        DatasetSpec("Reacher", **settings)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_ids_tell_specs_apart_and_are_minaris() -> None:
+    expert = Path("experts/some.policy.safetensors")
+    specs = [
+        DatasetSpec("InvertedPendulum"),
+        DatasetSpec("InvertedPendulum-v4"),
+        DatasetSpec("InvertedPendulum", seed=1),
+        DatasetSpec("InvertedPendulum", transitions=1000),
+        DatasetSpec("InvertedPendulum", shards=2),
+        DatasetSpec("InvertedPendulum", random_action_prob=0.25, expert=expert),
+        DatasetSpec("InvertedPendulum", random_action_prob=0.025, expert=expert),
+        DatasetSpec("InvertedPendulum", random_action_prob=0.025, expert=Path("b.safetensors")),
+        DatasetSpec("InvertedPendulum", name="mine"),
+        DatasetSpec("test/Unbounded.Actions"),
+    ]
+    ids = [dataset_id for spec in specs for dataset_id in (spec.obs_id, spec.act_id)]
+    assert len(set(ids)) == len(ids)
+    for dataset_id in ids:
+        assert parse_dataset_id(dataset_id)[0].startswith("qss/")
+    assert specs[0].obs_id == "qss/InvertedPendulum/v5-random-100-n100000-s0-obs-v0"
+    assert specs[6].base_id == "qss/InvertedPendulum/v5-random-2_5-some_policy-n100000-s0"
+    assert specs[8].act_id == "qss/InvertedPendulum/mine-act-v0"
+    assert specs[9].base_id == "qss/test/Unbounded_Actions/v2-random-100-n100000-s0"
+
+
+def test_shard_sizes_add_up() -> None:
+    assert DatasetSpec("Reacher", transitions=10, shards=4).shard_sizes == (3, 3, 2, 2)
+    assert DatasetSpec("Reacher", transitions=2, shards=4).shard_sizes == (1, 1)
+
+
+def test_an_unused_expert_is_no_part_of_the_identity() -> None:
+    plain = DatasetSpec("Reacher")
+    unused = DatasetSpec("Reacher", expert=Path("nowhere.safetensors"))
+    assert unused.identity() == plain.identity()
+    assert unused.obs_id == plain.obs_id
+
+
+def test_shipped_families() -> None:
+    for path in sorted((REPOSITORY / "datasets").glob("*.toml")):
+        assert all(spec.transitions == 100_000 for spec in load_family(path))
+    assert not list((REPOSITORY / "datasets").rglob("*.py"))
+
+
+def test_family(tmp_path: Path) -> None:
+    path = tmp_path / "family.toml"
+    path.write_text(
+        'env_id = "Reacher"\ntransitions = 50\nexpert = "e/x.safetensors"\n'
+        "random_action_probs = [1.0, 0.5, 0]\n"
+    )
+    family = load_family(path)
+    assert [spec.random_action_prob for spec in family] == [1.0, 0.5, 0.0]
+    assert family[1].expert == tmp_path / "e/x.safetensors"
+    with pytest.raises(UserError, match="describes 3 datasets"):
+        DatasetSpec.from_toml(path)
+    path.write_text('env_id = "Reacher"\nseed = 4\nrandom_action_prob = 1.0\n')
+    assert DatasetSpec.from_toml(path) == DatasetSpec("Reacher", seed=4)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("env_id = ", "not valid TOML"),
+        ("transitions = 5", "env_id is missing"),
+        (
+            'env_id = "Reacher"\ntransition = 5',
+            "unknown key 'transition'; did you mean transitions",
+        ),
+        ('env_id = "Reacher"\nrandom_action_probs = []', "expected a list of numbers"),
+        ('env_id = "Reacher"\nrandom_action_probs = [1.0, 1]', "expected different numbers"),
+        ('env_id = "Reacher"\nrandom_action_probs = ["a"]', "expected different numbers"),
+        ('env_id = "Reacher"\nrandom_action_probs = [1]\nrandom_action_prob = 1', "not both"),
+        ('env_id = "Reacher"\nexpert = 5', "expert: expected a path"),
+        ('env_id = "Reacher"\nname = "x"\nrandom_action_probs = [1, 0.5]', "can't share one"),
+        ("env_id = 5", "expected a Gymnasium id"),
+        ('env_id = "Reacher"\ntransitions = "many"', "transitions: expected a whole number"),
+    ],
+)
+def test_bad_toml(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text(text)
+    with pytest.raises(UserError) as caught:
+        load_family(path)
+    assert words in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_toml(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot read"):
+        load_family(tmp_path / "none.toml")

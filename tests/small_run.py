@@ -1,0 +1,25 @@
+"""A whole run with small networks: `python -m tests.small_run DATASET OUT [--resume]`."""
+
+import sys
+from pathlib import Path
+
+from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig
+from qss_offline.algorithms.observational_d3g import ObservationalD3GConfig
+from qss_offline.inverse_fitting import InverseFitConfig
+from qss_offline.offline_run import RunSettings, run
+from qss_offline.presets import Preset
+from qss_offline.runs import RunFolder
+
+PRESET = Preset(
+    ObservationalD3GConfig((16, 16), 16, normalize_observations=True, clamp_targets=True),
+    InverseFitConfig(2, 100, 200, model=InverseDynamicsConfig((16, 16), 16, step_inputs=True)),
+    updates=6000,
+)
+
+
+def settings(dataset: str) -> RunSettings:
+    return RunSettings("InvertedPendulum-v5", dataset, (0, 1), "small", PRESET, 2)
+
+
+if __name__ == "__main__":
+    run(settings(sys.argv[1]), RunFolder(Path(sys.argv[2])), resume="--resume" in sys.argv)

@@ -1,0 +1,157 @@
+"""The policy as a callable, its file, and the fitting of its inverse dynamics."""
+
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from qss_offline.acting import ActionBox, ObservationScale, Policy, load_policy, save_policy
+from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig
+from qss_offline.algorithms.networks import MLPShape, Network
+from qss_offline.errors import UserError
+from qss_offline.evaluation import evaluate
+from qss_offline.inverse_fitting import InverseFitConfig, InverseFitter, take_steps
+
+BOX = ActionBox(np.array([-3.0, 0.0], np.float32), np.array([3.0, 10.0], np.float32))
+
+
+class PointMass(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
+    """x' = x + a / 10, reward −|x'|, 20 steps: the right action is −10 x, clipped."""
+
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (1,), np.float32)
+    action_space = gym.spaces.Box(-2.0, 2.0, (1,), np.float32)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.x = float(self.np_random.uniform(-0.5, 0.5))
+        self.t = 0
+        return np.array([self.x], np.float32), {}
+
+    def step(self, action: NDArray[np.float32]) -> Any:
+        self.x += float(action[0]) / 10
+        self.t += 1
+        return np.array([self.x], np.float32), -abs(self.x), False, self.t >= 20, {}
+
+
+def constant_step_proposal(step: float, obs_dim: int = 1) -> Network:
+    network = Network(MLPShape((obs_dim, 4, obs_dim)), torch.zeros(1, 64))
+    network.biases[-1].fill_(step)
+    return network
+
+
+def to_origin_proposal() -> Network:
+    """τ(s) = −s, exactly: −relu(s) + relu(−s)."""
+    network = Network(MLPShape((1, 2, 1)), torch.zeros(1, 64))
+    network.weights[0].copy_(torch.tensor([[[1.0, -1.0]]]))
+    network.weights[1].copy_(torch.tensor([[[-1.0], [1.0]]]))
+    return network
+
+
+SCALE = ObservationScale(torch.tensor([0.0]), torch.tensor([1.0]), torch.tensor([0.1]))
+
+
+def fitter(seeds: tuple[int, ...], rounds: int = 2) -> InverseFitter:
+    config = InverseFitConfig(
+        rounds=rounds,
+        steps_per_round=200,
+        updates_per_round=300,
+        model=InverseDynamicsConfig((16, 16), 32, 3e-3, step_inputs=True),
+    )
+    proposals = [to_origin_proposal() for _ in seeds]
+    return InverseFitter(seeds, proposals, [SCALE] * len(seeds), PointMass, config)
+
+
+def test_action_box_maps_both_ways() -> None:
+    unit = np.array([[-1.0, -1.0], [1.0, 1.0], [0.0, 0.5]])
+    mapped = BOX.from_unit(unit)
+    np.testing.assert_allclose(mapped, [[-3, 0], [3, 10], [0, 7.5]])
+    np.testing.assert_allclose(BOX.to_unit(mapped), unit, atol=1e-6)
+    assert BOX.from_unit(np.array([9.0, -9.0])).tolist() == [3.0, 0.0]
+
+
+def test_take_steps_takes_exactly_what_is_stated_and_records_true_next_observations() -> None:
+    box = ActionBox(np.array([-2.0], np.float32), np.array([2.0], np.float32))
+    steps = take_steps(PointMass(), 53, box, None, 0.1, np.random.default_rng(0))
+    assert len(steps) == 53
+    np.testing.assert_allclose(steps.next_obs - steps.obs, steps.actions * 2.0 / 10, atol=1e-6)
+
+
+def test_the_fitted_policy_reaches_what_the_proposal_proposes() -> None:
+    fitted = fitter((0,))
+    for _ in range(2):
+        fitted.run_round()
+    policy = fitted.policy(0)
+    for x in (-0.15, -0.05, 0.1):
+        assert policy(np.array([x]))[0] == pytest.approx(-10 * x, abs=0.3)
+    assert policy(np.array([[0.1], [-0.1]])).shape == (2, 1)
+
+
+def test_the_first_round_is_random_and_rounds_are_counted() -> None:
+    fitted = fitter((0,))
+    assert fitted.rounds_done == 0
+    fitted.run_round()
+    assert fitted.rounds_done == 1
+    steps = fitted.steps[0]
+    assert steps is not None
+    assert len(steps) == 200
+    assert abs(float(np.mean(steps.actions))) < 0.15
+    assert float(np.std(steps.actions)) == pytest.approx(1 / np.sqrt(3), abs=0.08)
+
+
+def test_a_seed_fits_alike_alone_in_company_and_after_an_interruption() -> None:
+    together, alone, resumed = fitter((7, 3)), fitter((3,)), fitter((3,))
+    for _ in range(2):
+        together.run_round()
+        alone.run_round()
+    interrupted = fitter((3,))
+    interrupted.run_round()
+    resumed.restore([interrupted.checkpoint(0, {})])
+    resumed.run_round()
+    obs = np.linspace(-0.5, 0.5, 11)[:, None]
+    expected = alone.policy(0)(obs)
+    np.testing.assert_array_equal(together.policy(1)(obs), expected)
+    np.testing.assert_array_equal(resumed.policy(0)(obs), expected)
+
+
+def test_policy_files_round_trip_and_damage_is_told(tmp_path: Path) -> None:
+    policy = Policy(
+        constant_step_proposal(0.3),
+        Network(MLPShape((2, 4, 2)), torch.randn(1, 64, generator=torch.Generator().manual_seed(0))),
+        SCALE,
+        True,
+        BOX,
+    )
+    path = tmp_path / "policy.safetensors"
+    save_policy(path, policy, "PointMass-v0")
+    loaded, env_id = load_policy(path)
+    obs = np.linspace(-1, 1, 7)[:, None]
+    assert env_id == "PointMass-v0"
+    np.testing.assert_array_equal(loaded(obs), policy(obs))
+    np.testing.assert_allclose(loaded.propose(obs), obs + 0.3, atol=1e-6)
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(UserError):
+        load_policy(path)
+
+
+def test_evaluation_keeps_every_return_and_each_episode_has_its_own_stream() -> None:
+    def to_origin(obs: NDArray[Any]) -> NDArray[Any]:
+        return np.clip(-10 * obs, -2, 2)
+
+    def make(_: str) -> PointMass:
+        return PointMass()
+
+    ten = evaluate(to_origin, "PointMass-v0", 10, seed=1, make=make)
+    assert ten.lengths == (20,) * 10
+    assert ten.mean == pytest.approx(np.mean(ten.returns))
+    assert len(set(ten.returns)) > 5
+    assert evaluate(to_origin, "PointMass-v0", 3, seed=1, make=make).returns == ten.returns[:3]
+
+
+@pytest.mark.parametrize("setting", ["rounds", "steps_per_round", "updates_per_round"])
+def test_a_budget_that_cannot_be_spent_is_refused(setting: str) -> None:
+    with pytest.raises(UserError, match=setting):
+        InverseFitConfig(**{setting: 0})

@@ -1,0 +1,144 @@
+"""The front door as a user meets it: real processes, really killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+from qss_offline.data.build import build_dataset
+from qss_offline.data.specs import DatasetSpec
+
+COMMAND = (sys.executable, "-m", "recipes.random_obs")
+ROOT = Path(__file__).parent.parent
+
+
+def start(*command: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "COLUMNS": "120"},
+    )
+
+
+def checkpoint_update(path: Path) -> int:
+    try:
+        with safe_open(path, framework="np") as file:
+            return int(json.loads(file.metadata()["json"])["update"])
+    except FileNotFoundError:
+        return 0
+
+
+def files_of_interest(out: Path) -> dict[str, bytes]:
+    names = ("policy.safetensors", "result.json", "metrics.jsonl", "training.safetensors")
+    return {
+        f"{seed}/{name}": (out / "seeds" / seed / name).read_bytes()
+        for seed in ("0", "1")
+        for name in names
+    }
+
+
+def test_killed_runs_resume_to_the_same_bits(minari_root: Path, tmp_path: Path) -> None:
+    dataset = build_dataset(DatasetSpec("InvertedPendulum", transitions=2000), workers=1).obs_id
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    command = (sys.executable, "-m", "tests.small_run", dataset)
+    _, err = (process := start(*command, str(whole))).communicate(timeout=200)
+    assert process.returncode == 0, err
+    rng = np.random.default_rng(int(time.time()))
+    resume: tuple[str, ...] = ()
+    for goal in (2000, 4000):
+        process = start(*command, str(killed), *resume)
+        while checkpoint_update(killed / "seeds" / "0" / "training.safetensors") < goal:
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.05)
+        time.sleep(float(rng.uniform(0, 1.5)))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        resume = ("--resume",)
+    _, err = (process := start(*command, str(killed), *resume)).communicate(timeout=200)
+    assert process.returncode == 0, err
+    assert files_of_interest(killed) == files_of_interest(whole)
+
+    results = json.loads((killed / "results.json").read_text())
+    assert results["env_id"] == "InvertedPendulum-v5"
+    assert results["transitions"] == 2000
+    assert results["updates"] == 6000
+    assert results["random_action_prob"] == 1.0
+    assert results["dataset_id"].startswith("qss/InvertedPendulum/")
+    assert 3 < results["behaviour_return"] < 8
+    assert results["wall_seconds"] > 0
+    assert [seed["seed"] for seed in results["seeds"]] == [0, 1]
+    for seed in results["seeds"]:
+        assert len(seed["last"]["returns"]) == 2
+        assert seed["last"]["mean"] == pytest.approx(np.mean(seed["last"]["returns"]))
+        assert seed["best"]["mean"] == max(seed["evaluations"]) >= seed["last"]["mean"]
+        assert seed["best"]["evaluation"] in (1, 2)
+        assert seed["online_steps"] == 200
+
+
+def test_ctrl_c_ends_in_one_line_and_leaves_a_run_to_resume(
+    minari_root: Path, tmp_path: Path
+) -> None:
+    process = start(*COMMAND, "--transitions", "2000", "--seeds", "2", "--out", str(tmp_path / "run"))
+    while not (tmp_path / "run" / "config.json").exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    time.sleep(2)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "interrupted" in err
+    assert "--resume" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--env", "InvertedPendulun"), "did you mean"),
+        (("--env", "CartPole"), "its actions"),
+        (("--env", "Pendulum", "--transitions", "0"), "transitions"),
+        (("--randomness", "1.5"), "not between 0 and 1"),
+        (("--randomness", "0.5"), "expert"),
+        (("--preset", "papr"), "did you mean paper"),
+        (("--seeds", "none"), "--seeds"),
+        (("--device", "cuda"), "--device cuda"),
+        (("--device", "tpu"), "--device"),
+        (("--updates", "0"), "updates"),
+        (("--updates", "many"), "many"),
+        (("--dataset", "qss/none/none-v0"), "qss/none/none-v0"),
+        (("--resume", "--out", "nowhere/none", "--transitions", "500"), "no run to resume"),
+        (("--out", "/proc/none/run", "--transitions", "500"), "/proc/none"),
+    ],
+)
+def test_bad_input_is_one_line_and_code_2(
+    minari_root: Path, tmp_path: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    if arguments[-1] == "cuda" and torch.cuda.is_available():
+        pytest.skip("there is a CUDA device here")
+    done = subprocess.run(
+        [*COMMAND, *arguments],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert message in errors[0]
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.glob("runs/*"))
+    assert not list((tmp_path / "minari").rglob("*.tmp"))

@@ -1,0 +1,88 @@
+"""The run folder, presets and options."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from qss_offline.errors import UserError
+from qss_offline.presets import PRESETS, preset
+from qss_offline.runs import RunFolder, SeedFolder, free_folder, newest_folder, parse_seeds
+
+
+def test_seeds_are_a_number_or_a_list() -> None:
+    assert parse_seeds("3") == (0, 1, 2)
+    assert parse_seeds("0,3,7") == (0, 3, 7)
+    assert parse_seeds("4,") == (4,)
+
+
+@pytest.mark.parametrize("text", ["", "0", "x", "1,1", "-2,3", "1.5", "-3"])
+def test_other_seeds_are_refused(text: str) -> None:
+    with pytest.raises(UserError, match="--seeds"):
+        parse_seeds(text)
+
+
+def test_a_started_folder_is_resumed_with_the_same_settings_only(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    config = {"updates": 10, "seeds": (0, 1), "versions": {"torch": "1"}}
+    folder.start(config, resume=False)
+    folder.start({**config, "versions": {"torch": "2"}}, resume=True)
+    with pytest.raises(UserError, match="--resume"):
+        folder.start(config, resume=False)
+    with pytest.raises(UserError, match="started with updates = 10, not 20"):
+        folder.start({**config, "updates": 20}, resume=True)
+
+
+def test_resuming_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="no run to resume"):
+        RunFolder(tmp_path).start({}, resume=True)
+
+
+def test_metrics_are_cut_to_the_checkpoint_and_torn_lines_dropped(tmp_path: Path) -> None:
+    folder = SeedFolder(tmp_path / "seed")
+    for update in (1000, 2000, 3000):
+        folder.append_metrics({"update": update, "q": 0.5})
+    with folder.metrics.open("a") as file:
+        file.write('{"update": 1500, "q"')
+    folder.cut_metrics(2000)
+    rows = [json.loads(line) for line in folder.metrics.read_text().splitlines()]
+    assert [row["update"] for row in rows] == [1000, 2000]
+
+
+def test_folder_names_are_numbered(tmp_path: Path) -> None:
+    base = tmp_path / "run"
+    assert free_folder(base) == base
+    with pytest.raises(UserError, match="no run to resume"):
+        newest_folder(base)
+    for name in ("run", "run-2"):
+        RunFolder(tmp_path / name).start({}, resume=False)
+    assert free_folder(base) == tmp_path / "run-3"
+    assert newest_folder(base) == tmp_path / "run-2"
+
+
+def test_the_paper_preset_adds_nothing_to_the_paper() -> None:
+    paper = preset("paper")
+    assert paper.updates == 1_000_000
+    assert paper.algorithm.cycle_coef == 1.0
+    assert paper.algorithm.hidden_dims == (256, 256)
+    assert not paper.algorithm.normalize_observations
+    assert not paper.algorithm.clamp_targets
+    assert paper.algorithm.proposal_average_step_size is None
+    assert not paper.inverse.model.step_inputs
+    assert paper.inverse.model.average_step_size is None
+    assert paper.inverse.online_steps == 100_000
+
+
+def test_presets_are_found_or_suggested() -> None:
+    assert set(PRESETS) == {"paper", "default"}
+    with pytest.raises(UserError, match="did you mean default"):
+        preset("defalt")
+
+
+def test_budgets_are_spent_as_told() -> None:
+    chosen = preset("default").spend(updates=7, online_steps=500, online_rounds=2)
+    assert (chosen.updates, chosen.inverse.rounds, chosen.inverse.online_steps) == (7, 2, 500)
+    for wrong in ((0, None, None), (None, 100, 3), (None, None, 0), (None, 0, None)):
+        with pytest.raises(UserError):
+            preset("default").spend(*wrong)
