@@ -7,6 +7,7 @@ the same equations as `qss_offline.algorithms.observational_d3g` and shares no c
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 def perceptron(dims: Sequence[int]) -> nn.Sequential:
     """Build linear layers with ReLU between them."""
     layers: list[nn.Module] = []
-    for in_dim, out_dim in zip(dims[:-1], dims[1:], strict=True):
+    for in_dim, out_dim in itertools.pairwise(dims):
         layers += [nn.Linear(in_dim, out_dim), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 

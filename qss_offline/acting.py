@@ -56,7 +56,8 @@ class ActionBox:
     def from_unit(self, action: NDArray[Any]) -> NDArray[np.float32]:
         """Map actions in units of the box, [−1, 1], to the environment's."""
         half = (self.high - self.low) / 2
-        return np.clip(self.low + (action + 1.0) * half, self.low, self.high, dtype=np.float32)
+        clipped = np.clip(self.low + (action + 1.0) * half, self.low, self.high)
+        return np.asarray(clipped, np.float32)
 
     def to_unit(self, action: NDArray[Any]) -> NDArray[np.float32]:
         """Map the environment's actions to [−1, 1]."""
@@ -94,7 +95,7 @@ class Policy:
 
     @torch.no_grad()
     def __call__(self, obs: NDArray[Any]) -> NDArray[np.float32]:
-        """Choose actions: `(obs_dim,)` to `(action_dim,)`, or `(n, obs_dim)` to `(n, action_dim)`."""
+        """Choose actions: `(…, obs_dim)` to `(…, action_dim)`, for one observation or n."""
         scaled = self.scale.apply(torch.as_tensor(np.atleast_2d(obs), dtype=torch.float32))
         scaled = scaled.unsqueeze(0)
         action = inverse_action(

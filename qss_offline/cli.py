@@ -42,9 +42,7 @@ def build(
     overwrite: Annotated[bool, Option("--overwrite", help="replace what is there")] = False,
 ) -> None:
     """Build every dataset of a family, skipping what is there and verified."""
-    table = Table(
-        Column("dataset", overflow="fold"), "random", "episodes", "behaviour return"
-    )
+    table = Table(Column("dataset", overflow="fold"), "random", "episodes", "behaviour return")
     for spec in load_family(family):
         pair = build_dataset(spec, overwrite=overwrite, progress=progress)
         info = load_transitions(pair.obs_id).info

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,15 +13,15 @@ import torch
 from qss_offline.acting import save_policy
 from qss_offline.algorithms.networks import Network
 from qss_offline.data.environments import make_env
+from qss_offline.data.jobs import available_cores, run_jobs
 from qss_offline.data.load import LoadedDataset, load_transitions
+from qss_offline.data.reporting import ProgressFactory
 from qss_offline.engine.checkpoint import load_checkpoint, save_checkpoint
 from qss_offline.engine.state import TrainState
 from qss_offline.errors import UserError
-from qss_offline.evaluation import Evaluation, evaluate
+from qss_offline.evaluation import evaluate
 from qss_offline.files import write_json
 from qss_offline.inverse_fitting import InverseFitter
-from qss_offline.data.jobs import available_cores, run_jobs
-from qss_offline.data.reporting import ProgressFactory
 from qss_offline.offline_training import OfflineTrainer, SeedTask
 from qss_offline.presets import Preset
 from qss_offline.runs import RunFolder, read_json, versions
@@ -88,6 +87,7 @@ def run(
     resume: bool = False,
     show_progress: ProgressFactory | None = None,
     workers: int | None = None,
+    begun: float | None = None,
 ) -> dict[str, Any]:
     """Train, fit, evaluate, and return what `results.json` holds.
 
@@ -99,11 +99,13 @@ def run(
         resume: continue what the folder holds.
         show_progress: makes a progress display; None shows nothing.
         workers: processes; None takes one a core on a CPU, one in all on a GPU.
+        begun: reading of `time.monotonic()` that `wall_seconds` counts from, where building the
+            dataset is to be counted; None counts from this call.
 
     Raises:
         UserError: the dataset or the folder can't be used.
     """
-    begin = time.monotonic()
+    begin = time.monotonic() if begun is None else begun
     dataset = load_transitions(settings.dataset_id)
     _check_environment(settings, dataset)
     folder.start({**asdict(settings), "versions": versions()}, resume)

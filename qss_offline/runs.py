@@ -1,13 +1,13 @@
 """The run folder: what a run was asked to do, how far it is, and what came of it.
 
-    config.json                 settings, versions; written first
-    elapsed.json                seconds spent so far, over all resumptions
-    seeds/<seed>/training.safetensors   offline training, to resume from
-    seeds/<seed>/online.safetensors     inverse fit, to resume from
-    seeds/<seed>/metrics.jsonl          losses and values during training
-    seeds/<seed>/policy.safetensors     the policy
-    seeds/<seed>/result.json            its returns
-    results.json                the run's results; written last
+config.json                 settings, versions; written first
+elapsed.json                seconds spent so far, over all resumptions
+seeds/<seed>/training.safetensors   offline training, to resume from
+seeds/<seed>/online.safetensors     inverse fit, to resume from
+seeds/<seed>/metrics.jsonl          losses and values during training
+seeds/<seed>/policy.safetensors     the policy
+seeds/<seed>/result.json            its returns
+results.json                the run's results; written last
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ fits an inverse dynamics model I(s,s') on a few online steps, and evaluates π(s
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -43,6 +44,7 @@ def random_obs(
     resume: Annotated[bool, Option("--resume", help="continue a run")] = False,
 ) -> None:
     """Learn a policy from a recording without actions."""
+    begun = time.monotonic()
     settings = find_preset(preset)
     settings = settings.spend(updates, online_steps, online_rounds)
     seed_list, chosen = parse_seeds(seeds), choose_device(device)
@@ -59,6 +61,7 @@ def random_obs(
         folder,
         resume,
         progress,
+        begun=begun,
     )
     table = Table(title=f"{env_id}: mean return of {episodes} episodes")
     for column in ("seed", "recorded behaviour", "last", "best of evaluations", "online steps"):

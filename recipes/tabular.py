@@ -53,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=int, help="how many seeds (default: as in the paper)")
     parser.add_argument("--steps", type=int, help="environment steps of each run")
     parser.add_argument("--alpha", type=float, help="step size; the authors' is 0.01")
+    parser.add_argument("--walkers", type=int, help="walkers a table; the authors have 1")
     return parser
 
 
@@ -86,6 +87,10 @@ def _plan(experiment: Experiment, options: argparse.Namespace) -> Plan:
             least = plan.schedule.evaluate_every
             raise UserError(f"--steps must be at least {least:,}, not {options.steps:,}")
         plan = replace(plan, schedule=replace(plan.schedule, steps=options.steps))
+    if options.walkers is not None:
+        if options.walkers < 1:
+            raise UserError(f"--walkers must be at least 1, not {options.walkers}")
+        plan = replace(plan, schedule=replace(plan.schedule, walkers=options.walkers))
     if options.alpha is not None:
         if not 0.0 < options.alpha <= 1.0:
             raise UserError(f"--alpha must be above 0 and at most 1, not {options.alpha}")

@@ -120,7 +120,9 @@ def test_a_seed_fits_alike_alone_in_company_and_after_an_interruption() -> None:
 def test_policy_files_round_trip_and_damage_is_told(tmp_path: Path) -> None:
     policy = Policy(
         constant_step_proposal(0.3),
-        Network(MLPShape((2, 4, 2)), torch.randn(1, 64, generator=torch.Generator().manual_seed(0))),
+        Network(
+            MLPShape((2, 4, 2)), torch.randn(1, 64, generator=torch.Generator().manual_seed(0))
+        ),
         SCALE,
         True,
         BOX,

@@ -174,7 +174,8 @@ def mlp(network: Network, inputs: Tensor) -> Tensor:
     if members is not None:
         inputs = inputs.repeat_interleave(members, dim=0)
     if torch.is_grad_enabled() and (inputs.requires_grad or network.flat.requires_grad):
-        outputs = cast(Tensor, _MLP.apply(inputs, network.flat, network))
+        # torch leaves `apply` without types.
+        outputs = cast(Tensor, _MLP.apply(inputs, network.flat, network))  # type: ignore[no-untyped-call]
     else:
         outputs = _forward(network, inputs, None)
     return outputs if members is None else outputs.unflatten(0, (-1, members))

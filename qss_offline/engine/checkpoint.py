@@ -45,7 +45,9 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     Raises:
         UserError: the folder can't be written to or the disk is full.
     """
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
+    tensors = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()
+    }
     write_bytes(path, save(tensors, metadata={"json": json.dumps(dict(checkpoint.metadata))}))
 
 

@@ -33,9 +33,7 @@ class AdamState:
         )
 
 
-def adam_step(
-    parameters: Tensor, gradient: Tensor, state: AdamState, learning_rate: float
-) -> None:
+def adam_step(parameters: Tensor, gradient: Tensor, state: AdamState, learning_rate: float) -> None:
     """Move `parameters` in place by one step of Adam with β = (0.9, 0.999) and ε = 1e-8."""
     adam(
         [parameters],

@@ -172,9 +172,9 @@ def _(result: PermutedResult, figure: Figure) -> None:
 
 @draw.register(CliffResult)
 def _(result: CliffResult, figure: Figure) -> None:
-    figure.set_size_inches(13, 4.4)
+    figure.set_size_inches(12, 4.2)
     panels = figure.subplot_mosaic(
-        [["curve", "belief", "QSA"], ["curve", "belief", "QSS"]], width_ratios=(1.1, 0.8, 1.1)
+        [["curve", "belief", "QSA"], ["curve", "belief", "QSS"]], width_ratios=(1, 0.85, 1.05)
     )
     curve, belief = panels["curve"], panels["belief"]
     looks: Mapping[str, tuple[str, str]] = {"QSA": (BLUE, "-"), "QSS": (ORANGE, "--")}
@@ -238,6 +238,8 @@ def _routes(panel: Axes, routes: Sequence[Sequence[int]], size: int, colour: str
     panel.set_ylim(size + 0.5, size - 6.5)  # nothing happens above
     panel.set_aspect("equal")
     panel.grid(visible=False)
+    panel.set_xticks(range(0, size, 2))
+    panel.set_yticks(range(size - 1, size - 7, -2))
     panel.set_xlabel("column")
     panel.set_ylabel("row")
 

@@ -19,12 +19,12 @@ from qss_offline.tabular.results import (
     StochasticResult,
 )
 
-SEEDS = tuple(range(20))
+SEEDS = tuple(range(40))
 
 
 @pytest.fixture(scope="module")
 def equivalence() -> EquivalenceResult:
-    plan = Plan(Schedule(SEEDS[:4], 30_000, 5_000, epsilon_end=1.0), Settings(alpha=0.5), size=5)
+    plan = Plan(Schedule(SEEDS[:4], 10_000, 1_000, epsilon_end=1.0), Settings(alpha=0.2), size=4)
     result = EXPERIMENTS["equivalence"].run(plan, silent)
     assert isinstance(result, EquivalenceResult)
     return result
@@ -33,9 +33,9 @@ def equivalence() -> EquivalenceResult:
 @pytest.fixture(scope="module")
 def stochastic() -> StochasticResult:
     plan = Plan(
-        Schedule(SEEDS[:4], 12_000, 12_000, trials=2, walkers=4, epsilon_end=0.5),
+        Schedule(SEEDS[:4], 6_000, 6_000, trials=2, walkers=16, epsilon_steps=6_000),
         Settings(alpha=0.05),
-        size=5,
+        size=4,
     )
     result = EXPERIMENTS["stochastic"].run(plan, silent)
     assert isinstance(result, StochasticResult)
@@ -44,7 +44,7 @@ def stochastic() -> StochasticResult:
 
 @pytest.fixture(scope="module")
 def redundant() -> RedundantResult:
-    plan = Plan(Schedule(SEEDS, 12_000, 500, epsilon_steps=12_000), Settings(alpha=0.5), size=6)
+    plan = Plan(Schedule(SEEDS, 8_000, 500, epsilon_steps=8_000), Settings(alpha=0.5), size=5)
     result = EXPERIMENTS["redundant"].run(plan, silent)
     assert isinstance(result, RedundantResult)
     return result
@@ -52,7 +52,7 @@ def redundant() -> RedundantResult:
 
 @pytest.fixture(scope="module")
 def permuted() -> PermutedResult:
-    plan = Plan(Schedule(SEEDS, 4_000, 100), Settings(alpha=0.5), size=6, pretraining_steps=12_000)
+    plan = Plan(Schedule(SEEDS, 2_400, 100), Settings(alpha=0.5), size=5, pretraining_steps=6_000)
     result = EXPERIMENTS["permuted"].run(plan, silent)
     assert isinstance(result, PermutedResult)
     return result
@@ -61,9 +61,9 @@ def permuted() -> PermutedResult:
 @pytest.fixture(scope="module")
 def cliff() -> CliffResult:
     plan = Plan(
-        Schedule(SEEDS[:10], 40_000, 10_000, trials=10, epsilon_steps=40_000),
-        Settings(alpha=0.05),
-        size=6,
+        Schedule(SEEDS[:5], 8_000, 4_000, trials=2, walkers=16, epsilon_steps=8_000),
+        Settings(alpha=0.1),
+        size=5,
     )
     result = EXPERIMENTS["cliff"].run(plan, silent)
     assert isinstance(result, CliffResult)
@@ -79,10 +79,10 @@ def test_equivalence_is_exact_and_is_learned(equivalence: EquivalenceResult) -> 
 
 def test_the_distance_grows_with_slip(stochastic: StochasticResult) -> None:
     distances = stochastic.distances.mean(axis=1)
-    assert distances[0] < 1e-6
+    assert distances[0] < 1e-4
     assert (np.diff(distances) > 1.0).all()
     assert (np.diff(stochastic.exact_distances) > 0).all()
-    assert (stochastic.qss_values >= stochastic.qsa_values - 1e-9).all()
+    assert (stochastic.qss_values >= stochastic.qsa_values - 1e-4).all()
 
 
 def test_qss_at_full_slip_looks_like_qss_without(stochastic: StochasticResult) -> None:
@@ -93,13 +93,13 @@ def test_qss_at_full_slip_looks_like_qss_without(stochastic: StochasticResult) -
 @pytest.mark.parametrize("learner", ["QSS", "QSS with learned I"])
 def test_copies_of_actions_leave_qss_alone(redundant: RedundantResult, learner: str) -> None:
     averages = redundant.curves[learner].returns.mean(axis=0)  # (W, K)
-    plain = averages[0]
+    slowdown = np.ptp(redundant.curves["QSA"].returns.mean(axis=(0, 2)))
     for copied in averages[1:]:
-        # Paired over seeds: zero lies in the difference's interval, widened to 99.9%.
-        difference = copied - plain
+        # Paired over seeds; 3.5 standard errors leave room for three comparisons of two learners.
+        difference = copied - averages[0]
         error = difference.std(ddof=1) / np.sqrt(len(difference))
-        assert abs(difference.mean()) < 3.9 * error
-        assert abs(difference.mean()) < 0.05 * abs(plain.mean())
+        assert abs(difference.mean()) < 3.5 * error
+        assert abs(difference.mean()) < 0.1 * slowdown
 
 
 def test_copies_of_actions_slow_qsa_down(redundant: RedundantResult) -> None:
@@ -118,17 +118,19 @@ def test_transfer_is_faster_than_scratch_and_fastest_for_qss(permuted: PermutedR
     assert averages["QSS transfer"].low > averages["QSA transfer"].high
     assert averages["QSA transfer"].low > averages["QSA from scratch"].high
     assert averages["QSA transfer"].low > averages["QSS from scratch"].high
-    assert (permuted.curves["QSS transfer"].returns[-1] == -8.0).all()
+    assert (permuted.curves["QSS transfer"].returns[-1] == -6.0).all()
 
 
 def test_the_best_case_costs_return_on_the_cliff(cliff: CliffResult) -> None:
     assert cliff.final_returns["QSA"] == pytest.approx(0.5)
-    assert (cliff.final_returns["QSS"] < 0.3).all()
+    assert cliff.final_returns["QSS"] == pytest.approx(0.5**4)
     # Yet QSS believes in more than QSA does.
     assert cliff.believed_values["QSS"].min() > cliff.believed_values["QSA"].max()
-    assert cliff.exact_values["QSS"] == pytest.approx(0.99**4)
-    assert cliff.exact_values["QSA"] == pytest.approx(0.5 * 0.99**6)
-    assert all(route[1] < route[0] for route in cliff.routes["QSA"])
+    assert cliff.exact_values["QSS"] == pytest.approx(0.99**3)
+    assert cliff.exact_values["QSA"] == pytest.approx(0.5 * 0.99**5)
+    # State = row · 5 + column: QSA leaves the edge at once, QSS walks along it.
+    assert set(cliff.routes["QSA"]) == {(20, 15, 16, 17, 18, 19, 24)}
+    assert set(cliff.routes["QSS"]) == {(20, 21, 22, 23, 24)}
 
 
 def test_every_result_can_be_tabled_and_quoted(

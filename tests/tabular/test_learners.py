@@ -140,7 +140,7 @@ def test_given_inverse_dynamics_forget_and_learn_nothing() -> None:
 def test_learned_values_converge_to_value_iteration(make: Make) -> None:
     mdp = gridworld(5)
     worlds = Worlds([mdp])
-    schedule = Schedule(tuple(range(3)), 30_000, 10_000, epsilon_end=1.0)
+    schedule = Schedule(tuple(range(3)), 16_000, 8_000, epsilon_end=1.0)
     curves = learn(make(worlds, 3, FAST), worlds, schedule)
     exact = solve_qsa(mdp).values
     np.testing.assert_allclose(
@@ -152,22 +152,24 @@ def test_learned_values_converge_to_value_iteration(make: Make) -> None:
 def test_the_deterministic_case_is_learned_equal_by_both() -> None:
     mdp = gridworld(5)
     worlds = Worlds([mdp])
-    schedule = Schedule(tuple(range(3)), 30_000, 30_000, epsilon_end=1.0)
+    schedule = Schedule(tuple(range(3)), 16_000, 16_000, epsilon_end=1.0)
     qsa = learn(make_qsa(worlds, 3, FAST), worlds, schedule).values[-1]
     qss = learn(make_qss(worlds, 3, FAST), worlds, schedule).values[-1]
     np.testing.assert_allclose(qss, qsa, rtol=0, atol=1e-6)
 
 
 def test_under_slip_qss_learns_the_best_case() -> None:
-    mdp = gridworld(5, slip=0.5)
+    mdp = gridworld(4, slip=0.5)
     worlds = Worlds([mdp])
-    schedule = Schedule(tuple(range(4)), 20_000, 20_000, walkers=4, epsilon_end=1.0)
-    qsa = learn(make_qsa(worlds, 4, Settings(alpha=0.05)), worlds, schedule).values[-1, 0]
-    qss = learn(make_qss(worlds, 4, Settings(alpha=0.05)), worlds, schedule).values[-1, 0]
+    schedule = Schedule(tuple(range(4)), 12_000, 12_000, walkers=8, epsilon_end=1.0)
+    settings = Settings(alpha=0.02)
+    qsa = learn(make_qsa(worlds, 4, settings), worlds, schedule).values[-1, 0]
+    qss = learn(make_qss(worlds, 4, settings), worlds, schedule).values[-1, 0]
     assert (qss >= qsa - 1e-9).all()
-    np.testing.assert_allclose(qss, solve_qss(mdp).values[None].repeat(4, 0), atol=0.05)
-    np.testing.assert_allclose(qsa.mean(axis=0), solve_qsa(mdp).values, atol=0.6)
-    assert (qss[:, 0] - qsa[:, 0] > 4.0).all()
+    np.testing.assert_allclose(qss, np.tile(solve_qss(mdp).values, (4, 1)), atol=0.01)
+    # A constant α leaves noise, and a maximum over noise lies a little high.
+    np.testing.assert_allclose(qsa.mean(axis=0), solve_qsa(mdp).values, atol=0.5)
+    assert (qss[:, 0] - qsa[:, 0] > 2.0).all()
 
 
 def columns(curves: Curves, seeds: slice) -> tuple[np.ndarray, ...]:
@@ -238,7 +240,7 @@ def test_an_episode_cut_off_by_the_time_limit_starts_over_and_bootstraps() -> No
 
 def test_evaluation_averages_over_its_trials() -> None:
     worlds = Worlds([cliffworld(5)])
-    schedule = Schedule(tuple(range(20)), 60_000, 60_000, trials=10)
+    schedule = Schedule(tuple(range(20)), 10_000, 10_000, trials=10, walkers=4)
     returns = learn(make_qsa(worlds, 20, Settings(alpha=0.1)), worlds, schedule).returns[-1, 0]
     assert set(np.round(returns * 10).tolist()) <= set(range(11))
     np.testing.assert_allclose(returns * 10, np.round(returns * 10))

@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from recipes.tabular import main
 
 ROOT = Path(__file__).parents[2]
 
@@ -23,97 +26,115 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_an_experiment_leaves_figure_tables_and_record(tmp_path: Path) -> None:
-    out = tmp_path / "deep" / "cliff"
-    arguments = ["cliff", "--out", str(out), "--seeds", "2", "--steps", "10000"]
+    out, figures = tmp_path / "deep" / "cliff", tmp_path / "figures"
+    size = ["--seeds", "2", "--steps", "5000", "--walkers", "1", "--alpha", "0.1"]
+    arguments = ["cliff", "--out", str(out), "--figures", str(figures), *size]
     done = run(*arguments)
     assert done.returncode == 0, done.stderr
+    assert [path.name for path in figures.iterdir()] == ["cliff.png"]
+    assert (figures / "cliff.png").read_bytes().startswith(b"\x89PNG")
     assert sorted(path.name for path in out.iterdir()) == [
-        "cliff.png",
         "curves.csv",
         "policies.csv",
         "results.json",
     ]
-    assert (out / "cliff.png").read_bytes().startswith(b"\x89PNG")
-    assert str(out / "cliff.png") in done.stdout
+    for path in (figures / "cliff.png", *out.iterdir()):
+        assert str(path) in done.stdout
     assert "2 seeds in" in done.stdout
-    assert "20,000/20,000 steps" in done.stderr
+    assert "10,000/10,000 steps" in done.stderr
 
     record = json.loads((out / "results.json").read_text())
-    assert record["command"] == "python -m recipes.tabular " + " ".join(arguments)
+    assert record["command"] == "python -m recipes.tabular " + shlex.join(arguments)
     assert record["seeds"] == [0, 1]
     assert record["wall_seconds"] > 0
-    assert record["plan"]["schedule"]["steps"] == 10_000
+    assert record["plan"]["schedule"]["steps"] == 5_000
+    assert record["plan"]["schedule"]["walkers"] == 1
+    assert record["plan"]["settings"]["alpha"] == 0.1
     with (out / "curves.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    # Two learners, evaluations at 0 and 10,000 steps, two seeds.
+    # Two learners, evaluations at 0 and 5,000 steps, two seeds.
     assert [(row["learner"], row["step"], row["seed"]) for row in rows] == [
         (learner, step, seed)
         for learner in ("QSA", "QSS")
-        for step in ("0", "10000")
+        for step in ("0", "5000")
         for seed in ("0", "1")
     ]
     assert all(0.0 <= float(row["return"]) <= 1.0 for row in rows)
 
 
-def test_figures_may_go_elsewhere(tmp_path: Path) -> None:
-    out, figures = tmp_path / "out", tmp_path / "figures"
-    done = run(
-        "permuted", "--out", str(out), "--figures", str(figures), "--seeds", "2", "--steps", "1000"
-    )
-    assert done.returncode == 0, done.stderr
-    assert [path.name for path in figures.iterdir()] == ["permuted.png"]
-    assert sorted(path.name for path in out.iterdir()) == ["curves.csv", "results.json"]
+def test_by_default_results_go_to_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["cliff", "--seeds", "2", "--steps", "5000", "--walkers", "1"]) == 0
+    assert "runs/tabular/cliff/cliff.png" in capsys.readouterr().out
+    assert (tmp_path / "runs" / "tabular" / "cliff" / "cliff.png").is_file()
+
+
+def test_an_unknown_experiment_is_one_line_and_code_2() -> None:
+    done = run("redundnat")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == "error: unknown experiment 'redundnat'; did you mean redundant?\n"
 
 
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["redundnat"], "error: unknown experiment 'redundnat'; did you mean redundant?"),
         (
             ["xyz"],
-            "error: unknown experiment 'xyz'; there are equivalence, stochastic, redundant, "
-            "permuted, cliff, all",
+            "unknown experiment 'xyz'; there are equivalence, stochastic, redundant, permuted, "
+            "cliff, all",
         ),
-        (["cliff", "--seeds", "1"], "error: --seeds must be at least 2 for an interval, not 1"),
-        (["cliff", "--steps", "5"], "error: --steps must be at least 10,000, not 5"),
-        (["cliff", "--alpha", "2"], "error: --alpha must be above 0 and at most 1, not 2.0"),
+        (["cliff", "--seeds", "1"], "--seeds must be at least 2 for an interval, not 1"),
+        (["cliff", "--steps", "5"], "--steps must be at least 5,000, not 5"),
+        (["cliff", "--walkers", "0"], "--walkers must be at least 1, not 0"),
+        (["cliff", "--alpha", "2"], "--alpha must be above 0 and at most 1, not 2.0"),
         (
             ["cliff", "--seeds", "many"],
-            "error: argument --seeds: invalid int value: 'many'; "
-            "see python -m recipes.tabular --help",
+            "argument --seeds: invalid int value: 'many'; see python -m recipes.tabular --help",
         ),
         (
             [],
-            "error: the following arguments are required: experiment; "
+            "the following arguments are required: experiment; "
             "see python -m recipes.tabular --help",
         ),
     ],
 )
-def test_bad_input_is_one_line_and_code_2(arguments: list[str], line: str) -> None:
-    done = run(*arguments)
-    assert done.returncode == 2
-    assert done.stderr.splitlines() == [line]
-    assert done.stdout == ""
+def test_bad_input_is_one_line_and_code_2(
+    arguments: list[str], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", f"error: {line}\n")
 
 
-@pytest.mark.parametrize("option", ["--out", "--figures"])
-def test_a_folder_that_cannot_be_written_is_refused_at_once(tmp_path: Path, option: str) -> None:
+def test_a_folder_that_cannot_be_written_is_refused_at_once(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     place = tmp_path / "file" / "sub"
-    others = [] if option == "--out" else ["--out", str(tmp_path / "out")]
-    done = run("cliff", option, str(place), *others)
+    done = run("cliff", "--out", str(place))
     assert done.returncode == 2
-    assert done.stderr.splitlines() == [f"error: cannot write to {place}: Not a directory"]
+    assert done.stderr == f"error: cannot write to {place}: Not a directory\n"
 
 
-def test_help_names_the_experiments() -> None:
-    done = run("--help")
-    assert done.returncode == 0
+def test_a_folder_for_figures_that_cannot_be_written_is_refused_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    assert main(["cliff", "--out", str(tmp_path), "--figures", str(tmp_path / "file")]) == 2
+    assert capsys.readouterr().err == f"error: cannot write to {tmp_path / 'file'}: File exists\n"
+
+
+def test_help_names_the_experiments(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+    assert stop.value.code == 0
+    listed = capsys.readouterr().out
     for name in ("equivalence", "stochastic", "redundant", "permuted", "cliff"):
-        assert name in done.stdout
+        assert name in listed
 
 
-def test_importing_the_experiments_does_not_import_matplotlib() -> None:
+def test_importing_the_experiments_imports_neither_matplotlib_nor_torch() -> None:
     code = (
         "import sys, qss_offline.tabular.saving, recipes.tabular;"
         "sys.exit('matplotlib' in sys.modules or 'torch' in sys.modules)"
