@@ -86,8 +86,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if not arguments.draw:
         rows: list[dict[str, Any]] = []
-        for env in ENVIRONMENTS:
-            for seeds in ("0,", "1,2,3,4"):
+        for seeds in ("0,", "1,2,3,4"):
+            for env in ENVIRONMENTS:
                 rows.append(measure(env, seeds))
                 write_json(arguments.out, {"machine": machine(), "rows": rows})
     rows = json.loads(arguments.out.read_text())["rows"]

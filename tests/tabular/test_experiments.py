@@ -44,7 +44,7 @@ def stochastic() -> StochasticResult:
 
 @pytest.fixture(scope="module")
 def redundant() -> RedundantResult:
-    plan = Plan(Schedule(SEEDS, 8_000, 500, epsilon_steps=8_000), Settings(alpha=0.5), size=5)
+    plan = Plan(Schedule(SEEDS, 8_000, 1_000, epsilon_steps=8_000), Settings(alpha=0.5), size=5)
     result = EXPERIMENTS["redundant"].run(plan, silent)
     assert isinstance(result, RedundantResult)
     return result
@@ -52,7 +52,7 @@ def redundant() -> RedundantResult:
 
 @pytest.fixture(scope="module")
 def permuted() -> PermutedResult:
-    plan = Plan(Schedule(SEEDS, 2_400, 100), Settings(alpha=0.5), size=5, pretraining_steps=6_000)
+    plan = Plan(Schedule(SEEDS, 2_400, 200), Settings(alpha=0.5), size=5, pretraining_steps=6_000)
     result = EXPERIMENTS["permuted"].run(plan, silent)
     assert isinstance(result, PermutedResult)
     return result
@@ -154,8 +154,8 @@ def test_the_rows_of_a_table_name_the_right_value(redundant: RedundantResult) ->
         & (table["copies"] == 2)
         & (table["seed"] == 7)
     )
-    assert table["return"][row].item() == redundant.curves["QSA"].returns[10, 1, 7]
-    assert table["episodes"][row].item() == redundant.curves["QSA"].episodes[10, 1, 7]
+    assert table["return"][row].item() == redundant.curves["QSA"].returns[5, 1, 7]
+    assert table["episodes"][row].item() == redundant.curves["QSA"].episodes[5, 1, 7]
 
 
 def test_the_paper_s_numbers_of_seeds_are_the_defaults() -> None:
