@@ -40,8 +40,8 @@ from qss_offline.data import (
     load_transitions,
     write_pair,
 )
-from qss_offline.data.jobs import available_cores
 from qss_offline.files import write_json
+from qss_offline.jobs import available_cores
 
 FULL, QUICK = 1_000_000, 20_000
 # Stock writing takes milliseconds an episode: measured on a part, and the part is stated.

@@ -13,20 +13,23 @@ import torch
 from qss_offline.acting import save_policy
 from qss_offline.algorithms.networks import Network
 from qss_offline.data.environments import make_env
-from qss_offline.data.jobs import available_cores, run_jobs
 from qss_offline.data.load import LoadedDataset, load_transitions
-from qss_offline.data.reporting import ProgressFactory
 from qss_offline.engine.checkpoint import load_checkpoint, save_checkpoint
 from qss_offline.engine.state import TrainState
 from qss_offline.errors import UserError
 from qss_offline.evaluation import evaluate
 from qss_offline.files import write_json
 from qss_offline.inverse_fitting import InverseFitter
+from qss_offline.jobs import available_cores, run_jobs
 from qss_offline.offline_training import OfflineTrainer, SeedTask
 from qss_offline.presets import Preset
+from qss_offline.reporting import ProgressFactory, no_progress
 from qss_offline.runs import RunFolder, read_json, versions
 
 Tick = Callable[[int], None]
+
+ELAPSED_INTERVAL_S = 5.0
+"""How often the seconds spent are noted, so that a killed run knows them when it resumes."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ def run(
     settings: RunSettings,
     folder: RunFolder,
     resume: bool = False,
-    show_progress: ProgressFactory | None = None,
+    show_progress: ProgressFactory = no_progress,
     workers: int | None = None,
     begun: float | None = None,
 ) -> dict[str, Any]:
@@ -97,7 +100,7 @@ def run(
         settings: what to do.
         folder: where everything goes.
         resume: continue what the folder holds.
-        show_progress: makes a progress display; None shows nothing.
+        show_progress: makes a progress display.
         workers: processes; None takes one a core on a CPU, one in all on a GPU.
         begun: reading of `time.monotonic()` that `wall_seconds` counts from, where building the
             dataset is to be counted; None counts from this call.
@@ -114,27 +117,20 @@ def run(
     limit = 1 if settings.device == "cuda" else available_cores()
     count = min(workers or limit, limit, len(tasks))
     groups = [_Group(settings, tuple(tasks[worker::count])) for worker in range(count)]
-    total = settings.units * len(tasks)
     title = f"{len(tasks)} seed{'s' if len(tasks) > 1 else ''}"
 
-    def execute(report: Callable[[int], None]) -> None:
-        noted = begin
+    noted = begin
+    with show_progress(f"training {title}", settings.units * len(tasks), "updates") as show:
 
-        def reporting(completed: int, note: str = "") -> None:
+        def report(completed: int, note: str = "") -> None:
             nonlocal noted
-            if time.monotonic() - noted > 5:
+            if time.monotonic() - noted > ELAPSED_INTERVAL_S:
                 noted = time.monotonic()
                 folder.set_elapsed(earlier + noted - begin)
-            report(completed)
+            show(completed, note)
 
-        for _ in run_jobs(_run_group, groups, count, reporting):
+        for _ in run_jobs(_run_group, groups, count, report):
             pass
-
-    if show_progress is None:
-        execute(lambda completed: None)
-    else:
-        with show_progress(f"training {title}", total, "updates") as report:
-            execute(report)
     results = _results(settings, dataset, folder, earlier + time.monotonic() - begin)
     write_json(folder.results, results)
     return results

@@ -89,9 +89,8 @@ def test_killed_runs_resume_to_the_same_bits(minari_root: Path, tmp_path: Path) 
 def test_ctrl_c_ends_in_one_line_and_leaves_a_run_to_resume(
     minari_root: Path, tmp_path: Path
 ) -> None:
-    process = start(
-        *COMMAND, "--transitions", "2000", "--seeds", "2", "--out", str(tmp_path / "run")
-    )
+    out = tmp_path / "run"
+    process = start(*COMMAND, "--transitions", "2000", "--seeds", "2", "--out", str(out))
     while not (out / "config.json").exists():
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)

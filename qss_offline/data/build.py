@@ -7,9 +7,9 @@ from typing import Any
 from qss_offline.data import columns, minari_store
 from qss_offline.data.collect import collect
 from qss_offline.data.minari_store import DatasetPair
-from qss_offline.data.reporting import Notice, ProgressFactory, no_progress, print_notice
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.errors import UserError
+from qss_offline.reporting import Notice, ProgressFactory, no_progress, print_notice
 
 
 def build_dataset(

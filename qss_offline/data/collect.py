@@ -18,10 +18,10 @@ from numpy.random import SeedSequence
 
 from qss_offline.data.behaviour import Behaviour, MixtureBehaviour, RandomBehaviour, load_expert
 from qss_offline.data.environments import Env, env_spec, importable, make_env
-from qss_offline.data.jobs import Tick, available_cores, run_jobs
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.data.transitions import BoolArray, Transitions
 from qss_offline.errors import UserError
+from qss_offline.jobs import Tick, available_cores, run_jobs
 from qss_offline.progress import Reporter, silent
 
 # Starting a worker takes about as long as collecting this many transitions.

@@ -12,9 +12,9 @@ import numpy.typing as npt
 from gymnasium import spaces
 
 from qss_offline.data import columns, minari_store
-from qss_offline.data.reporting import Notice, ProgressFactory, no_progress, print_notice
 from qss_offline.data.transitions import Float32Array, Transitions, row_chunks
 from qss_offline.errors import UserError
+from qss_offline.reporting import Notice, ProgressFactory, no_progress, print_notice
 
 # Below this a column is as good as constant: dividing by its spread would amplify noise.
 _SMALLEST_STD = 1e-6

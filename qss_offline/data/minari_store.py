@@ -51,12 +51,12 @@ import qss_offline
 from qss_offline.data import columns
 from qss_offline.data.collect import complete_episodes
 from qss_offline.data.environments import env_spec, make_env
-from qss_offline.data.jobs import Tick, available_cores, run_jobs
-from qss_offline.data.reporting import Notice, ProgressFactory, no_progress, print_notice
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.data.transitions import Transitions, row_chunks
 from qss_offline.errors import UserError, nearest
 from qss_offline.files import fsync_directory, write_json
+from qss_offline.jobs import Tick, available_cores, run_jobs
+from qss_offline.reporting import Notice, ProgressFactory, no_progress, print_notice
 
 METADATA_FILE = "metadata.json"
 _BODY_FILE = "main_data.hdf5"

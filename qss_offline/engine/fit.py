@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -14,10 +14,15 @@ from qss_offline.engine.sampler import Sampler
 from qss_offline.engine.state import TrainState
 
 CHUNK = 50
-"""Updates for which indices are drawn and rows gathered at once. Checkpoints fall between chunks.
-It is part of what a seed's numbers depend on, so it is no setting."""
+"""Updates for which indices are drawn and rows gathered at once, and which one captured graph
+holds. Checkpoints fall between chunks. It is part of what a seed's numbers depend on on a GPU, so
+it is no setting."""
+
+Mode = Literal["eager", "compiled", "captured"]
+"""How the same functions are run: as they are, through `torch.compile`, or in a CUDA graph."""
 
 Metrics = dict[str, Tensor]
+ReadMetrics = Callable[[], dict[str, list[float]]]
 
 
 def apply_update(
@@ -53,13 +58,35 @@ def apply_update(
     return metrics
 
 
+class MetricSums:
+    """Sums of metrics, kept on the device until somebody reads them."""
+
+    def __init__(self) -> None:
+        self._sums: Metrics = {}
+        self._counts: dict[str, int] = {}
+
+    def add(self, metrics: Metrics, updates: int = 1) -> None:
+        """Add values, each a sum over `updates` updates."""
+        for name, value in metrics.items():
+            self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
+            self._counts[name] = self._counts.get(name, 0) + updates
+
+    def read(self) -> dict[str, list[float]]:
+        """Return means since the last call, `{name: [a value for each seed]}`; waits for a GPU."""
+        means = {name: (total / self._counts[name]).tolist() for name, total in self._sums.items()}
+        self._sums.clear()
+        self._counts.clear()
+        return means
+
+
 def fit(
     algorithm: Algorithm,
     state: TrainState,
     sampler: Sampler,
     updates: int,
     learning_rate: float,
-    on_chunk: Callable[[TrainState, Callable[[], dict[str, list[float]]]], None] | None = None,
+    on_chunk: Callable[[TrainState, ReadMetrics], None] | None = None,
+    mode: Mode = "eager",
 ) -> None:
     """Train until `state.update` is `updates`, changing `state` in place.
 
@@ -71,25 +98,43 @@ def fit(
         learning_rate: Adam's step size.
         on_chunk: called after each chunk with the state and a function that reads the means of
             the metrics since it was last called, `{name: [a value for each seed]}`.
+        mode: how to run the updates; "captured" needs a CUDA device.
     """
-    sums: Metrics = {}
-    counts: dict[str, int] = {}
-
-    def read_metrics() -> dict[str, list[float]]:
-        means = {name: (total / counts[name]).tolist() for name, total in sums.items()}
-        sums.clear()
-        counts.clear()
-        return means
-
+    metrics = MetricSums()
+    captured: Any = None
+    if mode == "compiled":
+        algorithm = compiled(algorithm)
     while state.update < updates:
         length = min(CHUNK - state.update % CHUNK, updates - state.update)
         block = sampler.draw(state.generators, length)
-        for index in range(length):
-            state.update += 1
-            batch = type(block)(*(column[index] for column in block))
-            measured = apply_update(algorithm, state, batch, state.update, learning_rate)
-            for name, value in measured.items():
-                sums[name] = sums[name] + value if name in sums else value
-                counts[name] = counts.get(name, 0) + 1
+        if mode == "captured" and length == CHUNK:
+            if captured is None:
+                # Only a GPU's run needs it, and only there can it be imported and used.
+                from qss_offline.engine.captured import CapturedChunk
+
+                captured = CapturedChunk(algorithm, state, block, learning_rate)
+            captured.replay(state, block, metrics)
+        else:
+            for index in range(length):
+                state.update += 1
+                batch = type(block)(*(column[index] for column in block))
+                metrics.add(apply_update(algorithm, state, batch, state.update, learning_rate))
         if on_chunk is not None:
-            on_chunk(state, read_metrics)
+            on_chunk(state, metrics.read)
+
+
+class _Compiled:
+    """An algorithm whose losses go through `torch.compile`."""
+
+    def __init__(self, algorithm: Algorithm) -> None:
+        self.shapes, self.copies, self.tracks = algorithm.shapes, algorithm.copies, algorithm.tracks
+        self.parameters_type = algorithm.parameters_type
+        self.updates = tuple(
+            type(rule)(rule.network, torch.compile(rule.loss, dynamic=False), rule.interval)
+            for rule in algorithm.updates
+        )
+
+
+def compiled(algorithm: Algorithm) -> Algorithm:
+    """Return the algorithm with compiled losses; the first update compiles, for a minute or so."""
+    return _Compiled(algorithm)

@@ -1,4 +1,4 @@
-"""How the data layer tells a person what it is doing."""
+"""How long work tells a person what it is doing."""
 
 from __future__ import annotations
 
