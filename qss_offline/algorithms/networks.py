@@ -134,7 +134,8 @@ class _MLP(torch.autograd.Function):
         activations = ctx.saved_tensors
         inputs_grad = flat_grad = None
         if ctx.needs_input_grad[1]:
-            flat_grad = torch.zeros_like(network.flat)
+            flat_grad = torch.empty_like(network.flat)
+            flat_grad[..., flat_grad.shape[-1] - network.shape.sizes[-1] :] = 0.0
             weight_grads, bias_grads = network.shape.views(
                 flat_grad if network.shape.members is None else flat_grad.flatten(0, 1)
             )

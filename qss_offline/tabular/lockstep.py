@@ -24,7 +24,7 @@ class Schedule:
     Attributes:
         seeds: K of them; each has a learner of its own in every world.
         steps: environment steps of every walker.
-        evaluate_every: steps between evaluations; one more comes before the first step.
+        evaluate_every: steps between evaluations; the first and the last step have one anyway.
         trials: greedy episodes in each evaluation (the authors' 10 where chance plays a part).
         epsilon_start: the chance of a random action at first.
         epsilon_end: that chance from step `epsilon_steps` on.
@@ -109,7 +109,7 @@ def learn(
         report: hears how many steps are done, at every evaluation.
     """
     walk = _Walk(learner, worlds, schedule)
-    steps = np.arange(0, schedule.steps + 1, schedule.evaluate_every)
+    steps = np.append(np.arange(0, schedule.steps, schedule.evaluate_every), schedule.steps)
     shape = (len(steps), worlds.count, len(schedule.seeds))
     returns, values = np.zeros(shape), np.zeros((*shape, worlds.num_states))
     episodes = np.zeros((*shape, schedule.walkers), dtype=np.int64)

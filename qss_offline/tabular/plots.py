@@ -133,7 +133,16 @@ def _(result: StochasticResult, figure: Figure) -> None:
         linewidth=1.2,
         label="value iteration",
     )
-    _band(panel, 100 * result.slips, result.distances, "learned", ORANGE, "-", marker="o")
+    learned = interval(result.distances)
+    panel.errorbar(
+        100 * result.slips,
+        learned.mean,
+        yerr=learned.high - learned.mean,
+        color=ORANGE,
+        fmt="o",
+        capsize=4,
+        label="learned",
+    )
     panel.set_title("Distance between QSS and QSA")
     panel.set_box_aspect(0.9)
     panel.set_xlabel("chance of slipping (%)")
@@ -174,7 +183,7 @@ def _(result: PermutedResult, figure: Figure) -> None:
 def _(result: CliffResult, figure: Figure) -> None:
     figure.set_size_inches(12, 4.2)
     panels = figure.subplot_mosaic(
-        [["curve", "belief", "QSA"], ["curve", "belief", "QSS"]], width_ratios=(1, 0.85, 1.05)
+        [["curve", "belief", "QSA"], ["curve", "belief", "QSS"]], width_ratios=(1.15, 1, 0.85)
     )
     curve, belief = panels["curve"], panels["belief"]
     looks: Mapping[str, tuple[str, str]] = {"QSA": (BLUE, "-"), "QSS": (ORANGE, "--")}
@@ -184,7 +193,7 @@ def _(result: CliffResult, figure: Figure) -> None:
     curve.set_ylabel("return of the greedy policy")
     curve.set_ylim(bottom=-0.02)
     _steps_axis(curve)
-    curve.legend(loc="center right")
+    curve.legend(loc="center right", bbox_to_anchor=(1.0, 0.2))
 
     names = list(result.curves)
     for offset, samples, label, colour in (
@@ -194,7 +203,7 @@ def _(result: CliffResult, figure: Figure) -> None:
         means = [interval(samples[name]) for name in names]
         heights = np.array([float(mean.mean) for mean in means])
         errors = [float(mean.high - mean.mean) for mean in means]
-        belief.bar(
+        bars = belief.bar(
             np.arange(len(names)) + offset,
             heights,
             width=0.36,
@@ -203,6 +212,7 @@ def _(result: CliffResult, figure: Figure) -> None:
             color=colour,
             label=label,
         )
+        belief.bar_label(bars, fmt="%.3f", padding=2)
     belief.set_xticks(range(len(names)), names)
     belief.grid(axis="x", visible=False)
     belief.set_title("What is believed, what is had")
@@ -210,7 +220,7 @@ def _(result: CliffResult, figure: Figure) -> None:
     belief.legend(loc="upper left")
     for name in names:
         _routes(panels[name], result.routes[name], result.size, looks[name][0])
-        panels[name].set_title(f"Where {name} means to go ({len(result.seeds)} seeds)")
+        panels[name].set_title(f"Where {name} means to go")
 
 
 def _routes(panel: Axes, routes: Sequence[Sequence[int]], size: int, colour: str) -> None:
@@ -291,12 +301,11 @@ def _band(
     colour: str,
     dashes: str,
     scale: Callable[[FloatArray], FloatArray] = lambda value: value,
-    marker: str = "",
 ) -> None:
     """Draw the mean of `samples` `(points, K)` over seeds, in its 95% interval."""
     means = interval(samples)
     panel.fill_between(x, scale(means.low), scale(means.high), color=colour, alpha=0.2, linewidth=0)
-    panel.plot(x, scale(means.mean), color=colour, linestyle=dashes, label=label, marker=marker)
+    panel.plot(x, scale(means.mean), color=colour, linestyle=dashes, label=label)
 
 
 def _steps_axis(panel: Axes) -> None:

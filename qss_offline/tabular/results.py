@@ -152,8 +152,9 @@ class StochasticResult:
                 "qss_value_of_start": _quoted(self.qss_values[world, :, 0]),
                 "qsa_return": _quoted(self.qsa_returns[world]),
                 "qss_return": _quoted(self.qss_returns[world]),
+                # The goal, which is the last state, is worth 0 to both.
                 "smallest_overestimation": float(
-                    (self.qss_values[world] - self.qsa_values[world]).min()
+                    (self.qss_values[world] - self.qsa_values[world])[:, :-1].min()
                 ),
             }
             for world, slip in enumerate(self.slips.tolist())
@@ -258,7 +259,8 @@ class CliffResult:
         """Return what each learner believes, and what it gets."""
         return {
             name: {
-                **_quoted_curve(curves, 0),
+                "return_averaged_over_the_run": _quoted(curves.returns[:, 0].mean(axis=0)),
+                "episodes": _quoted(curves.episodes[-1, 0].astype(np.float64)),
                 "expected_return_of_last_policy": _quoted(self.final_returns[name]),
                 "learned_value_of_start": _quoted(self.believed_values[name]),
                 "exact_value_of_start": self.exact_values[name],
@@ -294,15 +296,18 @@ def _quoted(samples: FloatArray) -> dict[str, float]:
 
 
 def _quoted_curve(curves: Curves, world: int) -> dict[str, Any]:
-    """Return averages of one world's curve, and when its seeds' mean came to stay at its best."""
+    """Return averages of one world's curve, and since when its seeds' mean stays at its best.
+
+    That is null if it has left its best by more than half a step's reward at the end.
+    """
     returns = curves.returns[:, world]
     means = returns.mean(axis=1)
-    short = np.flatnonzero(means < means.max() - 0.5)
-    settled = 0 if len(short) == 0 else int(short[-1]) + 1
+    away = np.flatnonzero(means < means.max() - 0.5)
+    since = int(away[-1]) + 1 if len(away) else 0
     return {
         "return_at_the_end": _quoted(returns[-1]),
         "return_averaged_over_the_run": _quoted(returns.mean(axis=0)),
         "seeds": returns.shape[1],
-        "settled_after_steps": int(curves.steps[min(settled, len(means) - 1)]),
+        "at_its_best_from_step": int(curves.steps[since]) if since < len(means) else None,
         "episodes": _quoted(curves.episodes[-1, world].astype(np.float64)),
     }

@@ -228,6 +228,13 @@ def test_exploration_fades_in_a_straight_line() -> None:
     np.testing.assert_allclose(epsilon, [1.0, 0.55, 0.1, 0.1])
 
 
+def test_the_last_step_is_evaluated_even_between_two_evaluations() -> None:
+    worlds = Worlds([gridworld(4)])
+    curves = learn(make_qsa(worlds, 2, FAST), worlds, Schedule((0, 1), 250, 100))
+    assert curves.steps.tolist() == [0, 100, 200, 250]
+    assert curves.returns.shape == (4, 1, 2)
+
+
 def test_an_episode_cut_off_by_the_time_limit_starts_over_and_bootstraps() -> None:
     mdp = gridworld(11, max_episode_steps=10)
     worlds = Worlds([mdp])
