@@ -61,12 +61,10 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     for axis, env in zip(axes, ENVIRONMENTS, strict=True):
         runs = [row for row in rows if row["env_id"].startswith(env)]
         last = [seed["last"]["mean"] for run in runs for seed in run["seeds"]]
-        axis.bar(
-            [0, 1],
-            [runs[0]["behaviour_return"], sum(last) / len(last)],
-            color=["#bbbbbb", "#0072b2"],
-            width=0.6,
-        )
+        heights = [runs[0]["behaviour_return"], sum(last) / len(last)]
+        bars = axis.bar([0, 1], heights, color=["#bbbbbb", "#0072b2"], width=0.6)
+        axis.bar_label(bars, fmt="{:.1f}", padding=4)
+        axis.margins(y=0.12)
         axis.plot([1] * len(last), last, "o", color="#d55e00", label="one seed")
         axis.set_xticks([0, 1], ["recorded:\nrandom, no actions", "learned from it"])
         axis.set_title(runs[0]["env_id"])

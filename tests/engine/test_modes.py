@@ -85,7 +85,9 @@ def test_a_gpu_agrees_with_the_cpu_given_the_same_batches() -> None:
             def draw(self, generators: object, updates: int) -> ObservationBatch:
                 return ObservationBatch(
                     *(
-                        column[: updates * 8].unflatten(0, (updates, 1, 8)).expand(  # noqa: B023
+                        column[: updates * 8]
+                        .unflatten(0, (updates, 1, 8))
+                        .expand(  # noqa: B023
                             updates, 2, 8, *column.shape[1:]
                         )
                         for column in columns  # noqa: B023
