@@ -54,9 +54,7 @@ def write_recording(folder: Path, rows: int, obs_dim: int) -> Path:
 
 def memory_mib() -> dict[str, float]:
     """Memory of this process in MiB: resident and its own; and what `RLIMIT_DATA` counts."""
-    status = dict(
-        line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines()
-    )
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return {
         "own": int(status["RssAnon"].split()[0]) / 1024,
         "limited": int(status["VmData"].split()[0]) / 1024,

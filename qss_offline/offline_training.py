@@ -192,7 +192,7 @@ class OfflineTrainer:
             updates,
             self.config.learning_rate,
             on_chunk,
-            mode="captured" if self.device.type == "cuda" else "eager",
+            mode="captured" if self.device.type == "cuda" else "compiled",
         )
 
 

@@ -9,8 +9,19 @@ from pathlib import Path
 def test_a_recording_larger_than_the_memory_allowed_is_trained_from() -> None:
     limit_mib = 150
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.mapped_training", "--rows", "500000"]
-        + ["--obs-dim", "50", "--limit-mib", str(limit_mib), "--updates", "20"],
+        [
+            sys.executable,
+            "-m",
+            "benchmarks.mapped_training",
+            "--rows",
+            "500000",
+            "--obs-dim",
+            "50",
+            "--limit-mib",
+            str(limit_mib),
+            "--updates",
+            "20",
+        ],
         cwd=Path(__file__).parent.parent,
         capture_output=True,
         text=True,

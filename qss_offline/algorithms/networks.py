@@ -135,7 +135,8 @@ class _MLP(torch.autograd.Function):
         inputs_grad = flat_grad = None
         if ctx.needs_input_grad[1]:
             flat_grad = torch.empty_like(network.flat)
-            flat_grad[..., flat_grad.shape[-1] - network.shape.sizes[-1] :] = 0.0
+            padding = network.shape.sizes[-1]
+            flat_grad.narrow(-1, flat_grad.shape[-1] - padding, padding).zero_()
             weight_grads, bias_grads = network.shape.views(
                 flat_grad if network.shape.members is None else flat_grad.flatten(0, 1)
             )

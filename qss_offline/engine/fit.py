@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
-from qss_offline.algorithms.protocol import Algorithm
+from qss_offline.algorithms.networks import Network
+from qss_offline.algorithms.protocol import Algorithm, UpdateRule
+from qss_offline.engine.compiled import CompiledGradients, eager_gradient
 from qss_offline.engine.optimiser import adam_step
 from qss_offline.engine.sampler import Sampler
 from qss_offline.engine.state import TrainState
@@ -19,7 +20,12 @@ holds. Checkpoints fall between chunks. It is part of what a seed's numbers depe
 it is no setting."""
 
 Mode = Literal["eager", "compiled", "captured"]
-"""How the same functions are run: as they are, through `torch.compile`, or in a CUDA graph."""
+"""How the same functions are run: as they are, recorded once and run without Python
+(`engine/compiled.py`), or in a CUDA graph (`engine/captured.py`)."""
+
+GradientFunction = Callable[
+    [Algorithm, UpdateRule, dict[str, Network], Any], tuple[Tensor, dict[str, Tensor]]
+]
 
 Metrics = dict[str, Tensor]
 ReadMetrics = Callable[[], dict[str, list[float]]]
@@ -31,11 +37,17 @@ def apply_update(
     batch: Any,
     update: int,
     learning_rate: float,
+    gradient_of: GradientFunction = eager_gradient,
 ) -> Metrics:
     """Apply every rule that is due at `update` (counted from 1) to all seeds, in place.
 
-    The losses of the seeds are summed and differentiated together. As no loss mixes seeds, each
-    seed's gradient is what it would be alone.
+    Args:
+        algorithm: what to train.
+        state: changed in place, but for its update count.
+        batch: columns of `(S, B, …)`.
+        update: number of this update.
+        learning_rate: Adam's step size.
+        gradient_of: `eager_gradient`, or something that does the same faster.
 
     Returns:
         Metrics of the rules that were applied, each `(S,)`.
@@ -44,13 +56,10 @@ def apply_update(
     for rule in algorithm.updates:
         if update % rule.interval:
             continue
-        network = state.networks[rule.network]
-        trainable = network.trainable()
-        networks = {**state.networks, rule.network: trainable}
-        loss, measured = rule.loss(algorithm.parameters_type(**networks), batch)
-        (gradient,) = torch.autograd.grad(loss.sum(), trainable.flat)
-        adam_step(network.flat, gradient, state.moments[rule.network], learning_rate)
-        metrics.update({name: value.detach() for name, value in measured.items()})
+        gradient, measured = gradient_of(algorithm, rule, state.networks, batch)
+        flat = state.networks[rule.network].flat
+        adam_step(flat, gradient, state.moments[rule.network], learning_rate)
+        metrics.update(measured)
     for track in algorithm.tracks:
         if update % track.interval == 0:
             source = state.networks[track.source].flat
@@ -102,8 +111,7 @@ def fit(
     """
     metrics = MetricSums()
     captured: Any = None
-    if mode == "compiled":
-        algorithm = compiled(algorithm)
+    gradient_of: GradientFunction = eager_gradient
     while state.update < updates:
         length = min(CHUNK - state.update % CHUNK, updates - state.update)
         block = sampler.draw(state.generators, length)
@@ -118,23 +126,10 @@ def fit(
             for index in range(length):
                 state.update += 1
                 batch = type(block)(*(column[index] for column in block))
-                metrics.add(apply_update(algorithm, state, batch, state.update, learning_rate))
+                if mode == "compiled" and gradient_of is eager_gradient:
+                    gradient_of = CompiledGradients(algorithm, state, batch)
+                metrics.add(
+                    apply_update(algorithm, state, batch, state.update, learning_rate, gradient_of)
+                )
         if on_chunk is not None:
             on_chunk(state, metrics.read)
-
-
-class _Compiled:
-    """An algorithm whose losses go through `torch.compile`."""
-
-    def __init__(self, algorithm: Algorithm) -> None:
-        self.shapes, self.copies, self.tracks = algorithm.shapes, algorithm.copies, algorithm.tracks
-        self.parameters_type = algorithm.parameters_type
-        self.updates = tuple(
-            type(rule)(rule.network, torch.compile(rule.loss, dynamic=False), rule.interval)
-            for rule in algorithm.updates
-        )
-
-
-def compiled(algorithm: Algorithm) -> Algorithm:
-    """Return the algorithm with compiled losses; the first update compiles, for a minute or so."""
-    return _Compiled(algorithm)

@@ -1,0 +1,150 @@
+"""Stacks over different datasets, seeds that stand apart, and workers that die."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from qss_offline.algorithms.observational_d3g import ObservationalD3GConfig
+from qss_offline.data.build import build_dataset
+from qss_offline.data.specs import DatasetSpec
+from qss_offline.data.transitions import Transitions
+from qss_offline.errors import UserError
+from qss_offline.offline_run import choose_device, run
+from qss_offline.offline_training import (
+    CHECKPOINT_INTERVAL,
+    OfflineTrainer,
+    SeedTask,
+    observation_scale,
+)
+from qss_offline.runs import RunFolder, SeedFolder, read_json
+from tests.small_run import settings
+
+CONFIG = ObservationalD3GConfig((8, 8), 8, normalize_observations=True, clamp_targets=True)
+
+
+def recording(stream: int, rows: int = 300, shift: float = 0.0) -> Transitions:
+    rng = np.random.default_rng(stream)
+    ends = np.zeros(rows, bool)
+    ends[9::10] = True
+    return Transitions(
+        observations=rng.normal(shift, 2.0, (rows, 3)).astype(np.float32),
+        next_observations=rng.normal(shift, 2.0, (rows, 3)).astype(np.float32),
+        rewards=rng.uniform(-1, 0, rows).astype(np.float32),
+        terminations=ends & (rng.uniform(size=rows) < 0.5),
+        truncations=ends,
+        episodes=np.repeat(np.arange(rows // 10), 10),
+    )
+
+
+def train(tasks: list[SeedTask], updates: int, datasets: dict[str, Transitions]) -> None:
+    OfflineTrainer(tasks, datasets, CONFIG).run(updates, lambda units: None)
+
+
+def test_levels_of_one_table_train_in_one_stack(tmp_path: Path) -> None:
+    datasets = {"a": recording(0), "b": recording(1, shift=5.0)}
+    together = [SeedTask(0, name, SeedFolder(tmp_path / "together" / name)) for name in datasets]
+    train(together, 100, datasets)
+    for name, transitions in datasets.items():
+        alone = SeedTask(0, name, SeedFolder(tmp_path / "alone" / name))
+        train([alone], 100, {name: transitions})
+        for file in ("training.safetensors", "metrics.jsonl"):
+            left, right = (tmp_path / kind / name / file for kind in ("alone", "together"))
+            assert left.exists() == right.exists()
+            if left.exists():
+                assert left.read_bytes() == right.read_bytes(), (name, file)
+
+
+def test_seeds_that_stand_apart_catch_up_to_the_same_bits(tmp_path: Path) -> None:
+    datasets = {"a": recording(0)}
+
+    def tasks(kind: str) -> list[SeedTask]:
+        return [SeedTask(seed, "a", SeedFolder(tmp_path / kind / str(seed))) for seed in (0, 1, 2)]
+
+    end = 2 * CHECKPOINT_INTERVAL
+    train(tasks("whole"), end, datasets)
+    apart = tasks("apart")
+    train(apart[:1], CHECKPOINT_INTERVAL, datasets)
+    train(apart[1:2], 100, datasets)
+    seen: list[int] = []
+    OfflineTrainer(apart, datasets, CONFIG).run(end, seen.append)
+    assert seen == sorted(seen), "progress must not go backwards"
+    assert seen[-1] == 3 * end
+    for left, right in zip(tasks("whole"), apart, strict=True):
+        assert left.folder.training.read_bytes() == right.folder.training.read_bytes()
+        assert left.folder.metrics.read_bytes() == right.folder.metrics.read_bytes()
+
+
+def test_observation_scale_is_the_datasets_own() -> None:
+    transitions = recording(0, rows=400, shift=3.0)
+    scale = observation_scale(transitions, normalize=True)
+    obs = np.asarray(transitions.observations)
+    np.testing.assert_allclose(scale.mean.numpy(), obs.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(scale.std.numpy(), obs.std(0), rtol=1e-4)
+    steps = (np.asarray(transitions.next_observations) - obs) / obs.std(0)
+    assert scale.step_std is not None
+    np.testing.assert_allclose(scale.step_std.numpy(), steps.std(0), rtol=1e-4)
+    plain = observation_scale(transitions, normalize=False)
+    assert torch.equal(plain.apply(torch.ones(2, 3)), torch.ones(2, 3))
+
+
+def children(pid: int) -> list[int]:
+    """Processes started by `pid`, by their command lines' look: training workers."""
+    found = subprocess.run(
+        ["ps", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True, check=False
+    ).stdout.splitlines()
+    return [int(line.split()[0]) for line in found if "spawn_main" in line]
+
+
+def test_a_worker_that_dies_ends_the_run_in_one_line_and_it_resumes(
+    minari_root: Path, tmp_path: Path
+) -> None:
+    if (os.cpu_count() or 1) < 2:
+        pytest.skip("one core: no workers")
+    dataset = build_dataset(DatasetSpec("InvertedPendulum", transitions=2000), workers=1).obs_id
+    out = tmp_path / "run"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.small_run", dataset, str(out)],
+        cwd=Path(__file__).parent.parent,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not (out / "seeds" / "1" / "training.safetensors").exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    workers = children(process.pid)
+    assert len(workers) == 2, "one process a seed, and no more than there are cores"
+    os.kill(workers[0], signal.SIGKILL)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert "a worker process died" in err.strip().splitlines()[-1]
+    results = run(settings(dataset), RunFolder(out), resume=True)
+    assert [seed["seed"] for seed in results["seeds"]] == [0, 1]
+
+
+def test_a_dataset_of_other_observations_is_refused(minari_root: Path, tmp_path: Path) -> None:
+    dataset = build_dataset(DatasetSpec("Reacher", transitions=100), workers=1).obs_id
+    with pytest.raises(UserError, match="10 numbers, but InvertedPendulum-v5 gives 4"):
+        run(settings(dataset), RunFolder(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_devices_are_chosen_or_refused() -> None:
+    assert choose_device("cpu") == "cpu"
+    assert choose_device("auto") in ("cpu", "cuda")
+    with pytest.raises(UserError, match="--device takes"):
+        choose_device("mps")
+
+
+def test_time_spent_adds_up_over_resumptions(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    assert folder.elapsed_s == 0.0
+    folder.set_elapsed(12.34)
+    assert folder.elapsed_s == pytest.approx(12.3)
+    assert read_json(tmp_path / "elapsed.json") == {"seconds": 12.3}
