@@ -44,6 +44,7 @@ class RunSettings:
         preset: settings of training and of the inverse fit.
         evaluation_episodes: episodes of each evaluation.
         device: "cpu" or "cuda".
+        tf32: matrix products on a GPU in TF32 (10 bits of mantissa) instead of float32.
     """
 
     env_id: str
@@ -53,6 +54,7 @@ class RunSettings:
     preset: Preset
     evaluation_episodes: int = 10
     device: str = "cpu"
+    tf32: bool = False
 
     @property
     def units(self) -> int:
@@ -150,13 +152,14 @@ def _check_environment(settings: RunSettings, dataset: LoadedDataset) -> None:
 
 def _run_group(group: _Group, tick: Tick) -> None:
     """Do everything for the seeds of one worker, in one thread."""
-    threads = torch.get_num_threads()
-    if group.settings.device == "cpu":
-        torch.set_num_threads(1)
+    threads, tf32 = torch.get_num_threads(), torch.backends.cuda.matmul.allow_tf32
+    torch.set_num_threads(1)
+    torch.backends.cuda.matmul.allow_tf32 = group.settings.tf32
     try:
         _train_and_fit(group.settings, group.tasks, tick)
     finally:
         torch.set_num_threads(threads)
+        torch.backends.cuda.matmul.allow_tf32 = tf32
 
 
 def _train_and_fit(settings: RunSettings, tasks: Sequence[SeedTask], tick: Tick) -> None:

@@ -39,6 +39,9 @@ def random_obs(
     online_steps: Annotated[int | None, Option(help="environment steps of the inverse fit")] = None,
     online_rounds: Annotated[int | None, Option(help="rounds that these are spread over")] = None,
     device: Annotated[str, Option(help="auto, cpu or cuda")] = "auto",
+    tf32: Annotated[
+        bool, Option("--tf32", help="faster, coarser matrix products on a GPU")
+    ] = False,
     episodes: Annotated[int, Option(help="episodes of each evaluation")] = 10,
     out: Annotated[Path | None, Option(help="folder of the run (runs/<name>)")] = None,
     resume: Annotated[bool, Option("--resume", help="continue a run")] = False,
@@ -57,7 +60,7 @@ def random_obs(
     folder = RunFolder(out or (newest_folder(base) if resume else free_folder(base)))
     print(f"learning from {dataset} (no actions) with preset {preset}; run folder {folder.path}")
     results = run(
-        RunSettings(env_id, dataset, seed_list, preset, settings, episodes, chosen),
+        RunSettings(env_id, dataset, seed_list, preset, settings, episodes, chosen, tf32),
         folder,
         resume,
         progress,
