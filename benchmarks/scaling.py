@@ -26,9 +26,10 @@ from qss_offline.algorithms.observational_d3g import (
     ObservationalD3GConfig,
     ObservationBatch,
 )
-from qss_offline.engine.fit import CHUNK, fit
+from qss_offline.engine.fit import fit
 from qss_offline.engine.sampler import UniformSampler
 from qss_offline.engine.state import initial_state
+from qss_offline.engine.update import CHUNK
 from qss_offline.files import write_json
 
 AXES: dict[str, tuple[int, ...]] = {

@@ -32,9 +32,10 @@ from qss_offline.algorithms.observational_d3g import (
     ObservationalD3GConfig,
     ObservationBatch,
 )
-from qss_offline.engine.fit import CHUNK, Mode, fit
+from qss_offline.engine.fit import Mode, fit
 from qss_offline.engine.sampler import Columns, UniformSampler
 from qss_offline.engine.state import initial_state
+from qss_offline.engine.update import CHUNK
 from qss_offline.files import write_json
 
 OBS_DIM, ROWS = 4, 100_000

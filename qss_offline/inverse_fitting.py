@@ -174,8 +174,12 @@ class InverseFitter:
         """Rounds that have been fitted."""
         return self.state.update // self.config.updates_per_round
 
-    def run_round(self) -> None:
-        """Take one round of steps with every seed, and train every I on all its steps so far."""
+    def run_round(self, report: Callable[[int], None] = lambda updates: None) -> None:
+        """Take one round of steps with every seed, and train every I on all its steps so far.
+
+        Args:
+            report: told the updates done since the first round.
+        """
         done = self.rounds_done
         for index, seed in enumerate(self.seeds):
             rng = np.random.default_rng(np.random.SeedSequence([seed, *b"online", done]))
@@ -204,6 +208,7 @@ class InverseFitter:
             sampler,
             (done + 1) * self.config.updates_per_round,
             self.config.model.learning_rate,
+            lambda state, _: report(state.update),
         )
 
     def _columns(self, index: int) -> Columns:

@@ -171,16 +171,18 @@ def _train_and_fit(settings: RunSettings, tasks: Sequence[SeedTask], tick: Tick)
     )
     state = trainer.run(preset.updates, tick)
     trained = preset.updates * len(tasks)
-    tick(trained)
     by_rounds: dict[int, list[SeedTask]] = {}
     for task in tasks:
         by_rounds.setdefault(_rounds_done(task), []).append(task)
-    done = 0
+    done = trained
     for rounds, same in sorted(by_rounds.items(), reverse=True):
-        for fitted in _fit_inverse(settings, same, rounds, state, trainer):
-            tick(trained + done + fitted * preset.inverse.updates_per_round * len(same))
+
+        def report(updates: int, done: int = done, seeds: int = len(same)) -> None:
+            tick(done + updates * seeds)
+
+        _fit_inverse(settings, same, rounds, state, trainer, report)
         done += preset.inverse.rounds * preset.inverse.updates_per_round * len(same)
-    tick(trained + done)
+    tick(done)
 
 
 def _rounds_done(task: SeedTask) -> int:
@@ -194,8 +196,9 @@ def _fit_inverse(
     rounds: int,
     state: TrainState,
     trainer: OfflineTrainer,
-) -> Any:
-    """Fit the inverse models of seeds that stand after the same round; yield rounds done."""
+    report: Callable[[int], None],
+) -> None:
+    """Fit the inverse models of seeds that stand after the same round, and save the policies."""
     average = state.networks["proposal_average"]
     rows = {seed: row for row, seed in enumerate(state.seeds)}
     proposals = [
@@ -216,7 +219,7 @@ def _fit_inverse(
         fitter.restore(checkpoints)
         evaluations = [list(c.metadata["evaluations"]) for c in checkpoints]
     for done in range(rounds + 1, config.rounds + 1):
-        fitter.run_round()
+        fitter.run_round(report)
         for index, task in enumerate(tasks):
             stream = np.random.SeedSequence([task.seed, *b"evaluation", done])
             evaluation = evaluate(
@@ -229,7 +232,6 @@ def _fit_inverse(
             evaluations[index].append(evaluation.returns)
             metadata = {"evaluations": evaluations[index]}
             save_checkpoint(task.folder.online, fitter.checkpoint(index, metadata))
-        yield done
     for index, task in enumerate(tasks):
         save_policy(task.folder.policy, fitter.policy(index), settings.env_id)
         steps = (config.steps_per_round * n for n in range(1, config.rounds + 1))

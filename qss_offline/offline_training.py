@@ -25,9 +25,10 @@ from qss_offline.engine.checkpoint import (
     seed_checkpoint,
     stack_checkpoints,
 )
-from qss_offline.engine.fit import CHUNK, fit
+from qss_offline.engine.fit import fit
 from qss_offline.engine.sampler import Columns, UniformSampler
 from qss_offline.engine.state import TrainState, initial_state
+from qss_offline.engine.update import CHUNK
 from qss_offline.runs import SeedFolder
 
 LOG_INTERVAL = 1_000

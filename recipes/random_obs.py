@@ -74,7 +74,7 @@ def random_obs(
             str(seed["seed"]),
             f"{results['behaviour_return']:.1f} ± {results['behaviour_return_std']:.1f}",
             f"{seed['last']['mean']:.1f}",
-            f"{seed['best']['mean']:.1f} (evaluation {seed['best']['evaluation']} of "
+            f"{seed['best']['mean']:.1f} ({seed['best']['evaluation']} of "
             f"{len(seed['evaluations'])})",
             f"{seed['online_steps']:,}",
         )

@@ -11,8 +11,8 @@ from qss_offline.algorithms.observational_d3g import (
     ObservationalD3GParameters,
     ObservationBatch,
 )
-from qss_offline.engine.fit import apply_update
 from qss_offline.engine.state import TrainState, initial_state
+from qss_offline.engine.update import apply_update
 from qss_offline.errors import UserError
 
 OBS_DIM = 3

@@ -8,9 +8,10 @@ from qss_offline.algorithms.observational_d3g import (
     ObservationalD3GConfig,
     ObservationBatch,
 )
-from qss_offline.engine.fit import CHUNK, Mode, fit
+from qss_offline.engine.fit import Mode, fit
 from qss_offline.engine.sampler import UniformSampler
 from qss_offline.engine.state import TrainState, initial_state
+from qss_offline.engine.update import CHUNK
 from qss_offline.errors import UserError
 from tests.engine.test_stacking import table
 

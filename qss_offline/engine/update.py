@@ -1,0 +1,80 @@
+"""One update, and the sums of what it measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from qss_offline.algorithms.networks import Network
+from qss_offline.algorithms.protocol import Algorithm, UpdateRule
+from qss_offline.engine.compiled import Metrics, eager_gradient
+from qss_offline.engine.optimiser import adam_step
+from qss_offline.engine.state import TrainState
+
+CHUNK = 50
+"""Updates for which indices are drawn and rows gathered at once, and which one captured graph
+holds. Checkpoints fall between chunks. It is part of what a seed's numbers depend on on a GPU, so
+it is no setting."""
+
+GradientFunction = Callable[
+    [Algorithm, UpdateRule, dict[str, Network], Any], tuple[Tensor, dict[str, Tensor]]
+]
+
+
+def apply_update(
+    algorithm: Algorithm,
+    state: TrainState,
+    batch: Any,
+    update: int,
+    learning_rate: float,
+    gradient_of: GradientFunction = eager_gradient,
+) -> Metrics:
+    """Apply every rule that is due at `update` (counted from 1) to all seeds, in place.
+
+    Args:
+        algorithm: what to train.
+        state: changed in place, but for its update count.
+        batch: columns of `(S, B, …)`.
+        update: number of this update.
+        learning_rate: Adam's step size.
+        gradient_of: `eager_gradient`, or something that does the same faster.
+
+    Returns:
+        Metrics of the rules that were applied, each `(S,)`.
+    """
+    metrics: Metrics = {}
+    for rule in algorithm.updates:
+        if update % rule.interval:
+            continue
+        gradient, measured = gradient_of(algorithm, rule, state.networks, batch)
+        flat = state.networks[rule.network].flat
+        adam_step(flat, gradient, state.moments[rule.network], learning_rate)
+        metrics.update(measured)
+    for track in algorithm.tracks:
+        if update % track.interval == 0:
+            source = state.networks[track.source].flat
+            state.networks[track.target].flat.lerp_(source, track.step_size)
+    return metrics
+
+
+class MetricSums:
+    """Sums of metrics, kept on the device until somebody reads them."""
+
+    def __init__(self) -> None:
+        self._sums: Metrics = {}
+        self._counts: dict[str, int] = {}
+
+    def add(self, metrics: Metrics, updates: int = 1) -> None:
+        """Add values, each a sum over `updates` updates."""
+        for name, value in metrics.items():
+            self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
+            self._counts[name] = self._counts.get(name, 0) + updates
+
+    def read(self) -> dict[str, list[float]]:
+        """Return means since the last call, `{name: [a value for each seed]}`; waits for a GPU."""
+        means = {name: (total / self._counts[name]).tolist() for name, total in self._sums.items()}
+        self._sums.clear()
+        self._counts.clear()
+        return means
