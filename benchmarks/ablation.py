@@ -75,7 +75,7 @@ def main() -> None:
         )
         print(f"variant {number + 1} of {len(variants())}: {name}")
         # A finished run resumes to its own results, after its settings were compared.
-        results = run(settings, folder, resume=folder.path.exists(), show_progress=progress)
+        results = run(settings, folder, resume=folder.started, show_progress=progress)
         rows.append({"variant": name, **results})
         write_json(out, {"machine": machine(), "rows": rows})
     table = Table("variant", "last, each seed", "best of evaluations", "updates")

@@ -129,7 +129,7 @@ class OfflineTrainer:
         for stand in sorted(set(stands)):
             joining = [t for t, s in zip(self.tasks, stands, strict=True) if s == stand]
             joined = self._load(joining, stand)
-            waiting = sum(s for s in stands if s > stand)
+            waiting = sum(s for s in stands if s >= stand)
             if state is not None:
                 self._fit(tasks, state, stand, lambda n, w=waiting: tick(n + w))  # type: ignore[misc]
                 joined = merge_states([state, joined])

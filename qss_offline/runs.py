@@ -87,6 +87,11 @@ class RunFolder:
         return SeedFolder(self.path / "seeds" / str(seed))
 
     @property
+    def started(self) -> bool:
+        """Whether there is a run to resume."""
+        return (self.path / "config.json").exists()
+
+    @property
     def results(self) -> Path:
         """The run's results."""
         return self.path / "results.json"
@@ -99,9 +104,12 @@ class RunFolder:
                 settings; or it can't be written to.
         """
         path = self.path / "config.json"
-        if not path.exists():
-            if resume and self.path.exists() and any(self.path.iterdir()):
-                raise UserError(f"{self.path} holds no run to resume (no config.json)")
+        if not self.started:
+            if resume:
+                raise UserError(
+                    f"{self.path} holds no run to resume (no config.json); leave out --resume to "
+                    "start one"
+                )
             write_json(path, config)
             return
         if not resume:
@@ -166,7 +174,7 @@ def newest_folder(base: Path) -> Path:
         UserError: there is none.
     """
     numbered = [base, *sorted(base.parent.glob(f"{base.name}-[0-9]*"))]
-    existing = [path for path in numbered if (path / "config.json").exists()]
+    existing = [path for path in numbered if RunFolder(path).started]
     if not existing:
         raise UserError(f"{base} holds no run to resume; leave out --resume to start one")
     return max(existing, key=lambda path: (path / "config.json").stat().st_mtime)

@@ -71,7 +71,7 @@ def test_seeds_that_stand_apart_catch_up_to_the_same_bits(tmp_path: Path) -> Non
     train(tasks("whole"), end, datasets)
     apart = tasks("apart")
     train(apart[:1], CHECKPOINT_INTERVAL, datasets)
-    train(apart[1:2], 100, datasets)
+    train(apart[1:2], end, datasets)
     seen: list[int] = []
     OfflineTrainer(apart, datasets, CONFIG).run(end, seen.append)
     assert seen == sorted(seen), "progress must not go backwards"
@@ -94,14 +94,18 @@ def test_observation_scale_is_the_datasets_own() -> None:
     assert torch.equal(plain.apply(torch.ones(2, 3)), torch.ones(2, 3))
 
 
-def children(pid: int) -> list[int]:
-    """Processes started by `pid`, by their command lines' look: training workers."""
-    found = subprocess.run(
-        ["ps", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True, check=False
-    ).stdout.splitlines()
-    return [int(line.split()[0]) for line in found if "spawn_main" in line]
+def workers_of(pid: int) -> list[int]:
+    """Training workers that a process has started."""
+    lists = [path.read_text().split() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+    return [
+        int(child)
+        for children in lists
+        for child in children
+        if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()
+    ]
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
 def test_a_worker_that_dies_ends_the_run_in_one_line_and_it_resumes(
     minari_root: Path, tmp_path: Path
 ) -> None:
@@ -118,7 +122,7 @@ def test_a_worker_that_dies_ends_the_run_in_one_line_and_it_resumes(
     while not (out / "seeds" / "1" / "training.safetensors").exists():
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
-    workers = children(process.pid)
+    workers = workers_of(process.pid)
     assert len(workers) == 2, "one process a seed, and no more than there are cores"
     os.kill(workers[0], signal.SIGKILL)
     _, err = process.communicate(timeout=60)

@@ -28,6 +28,8 @@ def start(*command: str) -> "subprocess.Popen[str]":
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "COLUMNS": "120"},
+        # A job in the background of a script starts with Ctrl-C ignored, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
@@ -116,7 +118,7 @@ def test_ctrl_c_ends_in_one_line_and_leaves_a_run_to_resume(
         (("--device", "cuda"), "--device cuda"),
         (("--device", "tpu"), "--device"),
         (("--updates", "0"), "updates"),
-        (("--updates", "many"), "many"),
+        (("--updates", "many"), "--updates"),
         (("--dataset", "qss/none/none-v0"), "qss/none/none-v0"),
         (("--resume", "--out", "nowhere/none", "--transitions", "500"), "no run to resume"),
         (("--out", "/proc/none/run", "--transitions", "500"), "/proc/none"),
