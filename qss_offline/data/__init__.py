@@ -1,35 +1,85 @@
-"""Datasets without actions: collecting, storing, loading and describing them. No torch here."""
+"""Datasets without actions: collecting, importing, storing, loading, sharing. No torch here."""
 
 from qss_offline.data.behaviour import MLPExpert, load_expert, save_expert
 from qss_offline.data.build import build_dataset
+from qss_offline.data.card import dataset_card, write_card
 from qss_offline.data.collect import collect
 from qss_offline.data.environments import make_env, resolve_env_id
+from qss_offline.data.importing import (
+    About,
+    collect_with_policy,
+    from_arrays,
+    from_minari,
+    from_replay_buffer,
+)
 from qss_offline.data.load import (
     DatasetInfo,
     LoadedDataset,
     load_transitions,
     observation_statistics,
 )
-from qss_offline.data.minari_store import BehaviourReturns, DatasetPair, write_pair
+from qss_offline.data.minari_store import (
+    BehaviourReturns,
+    DatasetPair,
+    StoredDatasets,
+    write_pair,
+)
+from qss_offline.data.sharing import pull_dataset, push_dataset
 from qss_offline.data.specs import DatasetSpec, load_family
+from qss_offline.data.tables import ColumnNames, export_dataset, from_file
+from qss_offline.data.tools import (
+    Statistics,
+    Summary,
+    dataset_statistics,
+    describe,
+    list_datasets,
+    merge_datasets,
+    sample_dataset,
+    split_dataset,
+)
 from qss_offline.data.transitions import Transitions
+from qss_offline.data.verify import Check, Verification, verify_dataset
 
 __all__ = [
+    "About",
     "BehaviourReturns",
+    "Check",
+    "ColumnNames",
     "DatasetInfo",
     "DatasetPair",
     "DatasetSpec",
     "LoadedDataset",
     "MLPExpert",
+    "Statistics",
+    "StoredDatasets",
+    "Summary",
     "Transitions",
+    "Verification",
     "build_dataset",
     "collect",
+    "collect_with_policy",
+    "dataset_card",
+    "dataset_statistics",
+    "describe",
+    "export_dataset",
+    "from_arrays",
+    "from_file",
+    "from_minari",
+    "from_replay_buffer",
+    "list_datasets",
     "load_expert",
     "load_family",
     "load_transitions",
     "make_env",
+    "merge_datasets",
     "observation_statistics",
+    "pull_dataset",
+    "push_dataset",
     "resolve_env_id",
+    "sample_dataset",
     "save_expert",
+    "split_dataset",
+    "verify_dataset",
+    "write_card",
     "write_pair",
 ]

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from gymnasium import spaces
 
-from qss_offline.data import columns, minari_store
+from qss_offline.data import bodies, columns, minari_store
 from qss_offline.data.transitions import Float32Array, Transitions, row_chunks
 from qss_offline.errors import UserError
 from qss_offline.reporting import Notice, ProgressFactory, no_progress, print_notice
@@ -90,7 +89,8 @@ def load_transitions(
     if not isinstance(observation_space, spaces.Box) or len(observation_space.shape) != 1:
         raise UserError(
             f"dataset {dataset_id!r}: its observations are {_kind(observation_space)}, but vectors "
-            "(a one-dimensional Box) are needed; flatten them first"
+            "(a one-dimensional Box) are needed; flatten them first: "
+            "`qss-offline data import` does"
         )
     actual = observation_space.shape[0]
     if obs_dim is not None and actual != obs_dim:
@@ -100,13 +100,13 @@ def load_transitions(
     action_space = _usable_actions(metadata, notice)
     sidecar = _from_sidecar(dataset_id, metadata, notice)
     if sidecar is None:
-        sidecar = _from_episodes(dataset_id, metadata, actual, action_space, notice, progress)
+        sidecar = _from_episodes(dataset_id, metadata, action_space is not None, notice, progress)
     elif sidecar.transitions.obs_dim != actual or (
         (sidecar.transitions.actions is None) != (action_space is None)
     ):
         raise UserError(
             f"dataset {dataset_id!r}: its {columns.FILE_NAME} does not fit its spaces; "
-            f"delete {_sidecar_path(dataset_id)} to rebuild it from the episodes"
+            f"delete {sidecar_path(dataset_id)} to rebuild it from the episodes"
         )
     probability = metadata.get("random_action_prob")
     info = DatasetInfo(
@@ -156,14 +156,15 @@ def _env_id(metadata: dict[str, Any]) -> str | None:
     return env_id if isinstance(env_id, str) else None
 
 
-def _sidecar_path(dataset_id: str) -> Path:
+def sidecar_path(dataset_id: str) -> Path:
+    """Return where a local dataset's sidecar is, or would be."""
     return minari_store.data_folder(dataset_id) / columns.FILE_NAME
 
 
 def _from_sidecar(
     dataset_id: str, metadata: dict[str, Any], notice: Notice
 ) -> columns.Sidecar | None:
-    path = _sidecar_path(dataset_id)
+    path = sidecar_path(dataset_id)
     if not path.exists():
         notice(
             f"{dataset_id}: no {columns.FILE_NAME}; reading {metadata['total_episodes']:,} "
@@ -175,7 +176,7 @@ def _from_sidecar(
             path,
             metadata["total_steps"],
             metadata["total_episodes"],
-            _expected_digest(metadata),
+            expected_digest(metadata),
         )
     except columns.StaleSidecarError:
         notice(
@@ -185,7 +186,7 @@ def _from_sidecar(
         return None
 
 
-def _expected_digest(metadata: dict[str, Any]) -> str | None:
+def expected_digest(metadata: dict[str, Any]) -> str | None:
     """Return what the dataset says of its own content, None where it says nothing.
 
     It is the digest of the dataset as it was built. Minari leaves it there when episodes are
@@ -199,98 +200,30 @@ def _expected_digest(metadata: dict[str, Any]) -> str | None:
 def _from_episodes(
     dataset_id: str,
     metadata: dict[str, Any],
-    obs_dim: int,
-    action_space: spaces.Box | None,
+    with_actions: bool,
     notice: Notice,
     progress: ProgressFactory,
 ) -> columns.Sidecar:
-    act_dim = None if action_space is None else action_space.shape[0]
-    parts: list[dict[str, npt.NDArray[Any]]] = []
-    steps = unfinished = 0
-    with progress("reading episodes", metadata["total_steps"], "transitions") as report:
-        for episode in minari_store.read_episodes(dataset_id):
-            part = _episode_columns(dataset_id, len(parts), episode, obs_dim, act_dim)
-            if not len(part["rewards"]):
-                continue
-            if not (part["terminations"][-1] or part["truncations"][-1]):
-                part["truncations"][-1] = True
-                unfinished += 1
-            steps += len(part["rewards"])
-            parts.append(part)
-            report(steps)
-    if steps != metadata["total_steps"]:
-        raise UserError(
-            f"dataset {dataset_id!r}: its episodes hold {steps} steps, its metadata say "
-            f"{metadata['total_steps']}; build or download it again"
-        )
-    if not parts:
-        raise UserError(f"dataset {dataset_id!r} is empty; at least one transition is needed")
-    if unfinished:
+    data = minari_store.data_folder(dataset_id)
+    body = bodies.read_body(
+        dataset_id, metadata, data, with_actions=with_actions, progress=progress
+    )
+    if body.unfinished:
         notice(
-            f"{dataset_id}: {unfinished} episodes end without termination or truncation; "
+            f"{dataset_id}: {body.unfinished} episodes end without termination or truncation; "
             "they count as truncated"
         )
-    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    try:
-        transitions = Transitions(**joined)
-    except UserError as error:
-        raise UserError(f"dataset {dataset_id!r}: {error}") from error
-    digest = columns.digest(transitions)
-    if _expected_digest(metadata) not in (None, digest):
+    sidecar = body.sidecar
+    if expected_digest(metadata) not in (None, sidecar.info.digest):
         raise UserError(
             f"dataset {dataset_id!r}: its episodes do not match the digest in its metadata; "
             "build or download it again"
         )
-    info = columns.SidecarInfo(
-        metadata["total_steps"], metadata["total_episodes"], dataset_id, digest
-    )
     try:
-        columns.write_sidecar(_sidecar_path(dataset_id), transitions, info)
+        columns.write_sidecar(sidecar_path(dataset_id), sidecar.transitions, sidecar.info)
     except UserError as error:
         notice(f"{dataset_id}: not kept for the next time, {error}")
-    return columns.Sidecar(transitions, info)
-
-
-def _episode_columns(
-    dataset_id: str, index: int, episode: Any, obs_dim: int, act_dim: int | None
-) -> dict[str, npt.NDArray[Any]]:
-    """Return one episode's rows, after a check of every length: Minari checks none."""
-    observations = np.asarray(episode.observations)
-    steps = len(np.asarray(episode.rewards))
-    expected: dict[str, tuple[int, ...]] = {
-        "observations": (steps + 1, obs_dim),
-        "rewards": (steps,),
-        "terminations": (steps,),
-        "truncations": (steps,),
-    }
-    if act_dim is not None:
-        expected["actions"] = (steps, act_dim)
-    arrays = {name: np.asarray(getattr(episode, name)) for name in expected}
-    for name, shape in expected.items():
-        if arrays[name].shape != shape:
-            raise UserError(
-                f"dataset {dataset_id!r}: episode {index} has {name} of shape "
-                f"{arrays[name].shape}, expected {shape} for its {steps} rewards"
-            )
-        if not (np.issubdtype(arrays[name].dtype, np.number) or arrays[name].dtype == np.bool_):
-            raise UserError(
-                f"dataset {dataset_id!r}: episode {index} has {name} of dtype "
-                f"{arrays[name].dtype}, expected numbers"
-            )
-    # A value beyond float32 becomes infinite here and is refused with its row.
-    with np.errstate(over="ignore"):
-        observations = arrays["observations"].astype(np.float32)
-        part: dict[str, npt.NDArray[Any]] = {
-            "observations": observations[:-1],
-            "next_observations": observations[1:],
-            "rewards": arrays["rewards"].astype(np.float32),
-            "terminations": arrays["terminations"].astype(np.bool_),
-            "truncations": arrays["truncations"].astype(np.bool_),
-            "episodes": np.full(steps, index, dtype=np.int64),
-        }
-        if act_dim is not None:
-            part["actions"] = arrays["actions"].astype(np.float32)
-    return part
+    return sidecar
 
 
 def observation_statistics(transitions: Transitions) -> tuple[Float32Array, Float32Array]:

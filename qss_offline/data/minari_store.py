@@ -29,7 +29,9 @@ import json
 import math
 import os
 import platform
+import re
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -38,7 +40,6 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import minari
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
@@ -59,11 +60,13 @@ from qss_offline.jobs import Tick, available_cores, run_jobs
 from qss_offline.reporting import Notice, ProgressFactory, no_progress, print_notice
 
 METADATA_FILE = "metadata.json"
-_BODY_FILE = "main_data.hdf5"
-_NAMESPACE_FILE = "namespace_metadata.json"
+BODY_FILE = "main_data.hdf5"
+NAMESPACE_FILE = "namespace_metadata.json"
 _WORKPLACE = ".qss-offline"
 _READY_FILE = "ready.json"
 _MAX_METADATA_BYTES = 16 << 20
+# Numbers in an observation or action that a dataset may declare.
+_MAX_SPACE_NUMBERS = 1 << 22
 # HDF5 keeps an array inside its object header up to 64 KiB, headers' own bytes included.
 _MAX_COMPACT_BYTES = 60_000
 # Equal arrays that are worth remembering; longer ones hardly ever recur.
@@ -118,6 +121,107 @@ class DatasetPair:
     built: bool
 
 
+@dataclass(frozen=True)
+class StoredDatasets:
+    """What was written: a pair, or an observation-only dataset alone.
+
+    Attributes:
+        obs_id: the dataset without actions.
+        act_id: its twin with actions, None where there is none.
+        obs_digest: of the observation-only columns.
+        act_digest: of the columns with actions, None likewise.
+        transitions: steps in each.
+        episodes: episodes in each.
+        behaviour_return: of the behaviour that was recorded.
+    """
+
+    obs_id: str
+    act_id: str | None
+    obs_digest: str
+    act_digest: str | None
+    transitions: int
+    episodes: int
+    behaviour_return: BehaviourReturns
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The ids of what was written."""
+        return (self.obs_id,) if self.act_id is None else (self.obs_id, self.act_id)
+
+
+@dataclass(frozen=True, eq=False)
+class Description:
+    """What is said about a recording where it becomes a pair of datasets.
+
+    Attributes:
+        base_id: `namespace/.../name`; the datasets are `name-obs-v0` and `name-act-v0`.
+        observation_space: of the vectors; float32 or float64.
+        action_space: of the actions; None writes the observation-only dataset alone.
+        text: one or two sentences: what this is.
+        algorithm_name: who acted.
+        behaviour_return: of the recorded behaviour.
+        metadata: whatever else is to be kept, of plain JSON types.
+
+    Raises:
+        UserError: the id is malformed or has a version already.
+    """
+
+    base_id: str
+    observation_space: spaces.Box
+    action_space: spaces.Box | None
+    text: str
+    algorithm_name: str
+    behaviour_return: BehaviourReturns
+    metadata: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        check_base_id(self.base_id)
+        if self.observation_space.dtype not in (np.float32, np.float64):
+            raise UserError(
+                f"observation_space: expected float32 or float64, got "
+                f"{self.observation_space.dtype}"
+            )
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What is written: "obs", or "obs" and "act"."""
+        return ("obs",) if self.action_space is None else ("obs", "act")
+
+
+def check_id(dataset_id: str) -> None:
+    """Check that an id is one, before it becomes part of a path or an address.
+
+    Raises:
+        UserError: it isn't.
+    """
+    try:
+        parse_dataset_id(dataset_id)
+    except (ValueError, TypeError) as error:
+        raise UserError(
+            f"dataset id {dataset_id!r} is malformed: expected namespace/.../name-v0, "
+            "of letters, digits, _ and -"
+        ) from error
+
+
+def check_base_id(base_id: str) -> None:
+    """Check the common part of a pair's ids.
+
+    Raises:
+        UserError: it is malformed, lacks a namespace, or has a version.
+    """
+    expected = "expected namespace/.../name, of letters, digits, _ and -, without a version"
+    if not isinstance(base_id, str) or re.search(r"-v\d+$", base_id):
+        raise UserError(
+            f"dataset id {base_id!r}: {expected}; -obs-v0 and -act-v0 are put behind it"
+        )
+    if not re.fullmatch(r"[A-Za-z0-9_-]{2,}(/[A-Za-z0-9_-]+)*/[A-Za-z0-9][A-Za-z0-9_-]*", base_id):
+        raise UserError(f"dataset id {base_id!r}: {expected}")
+    try:
+        parse_dataset_id(pair_id(base_id, "obs"))
+    except (ValueError, TypeError) as error:
+        raise UserError(f"dataset id {base_id!r}: {expected}") from error
+
+
 def minari_root() -> Path:
     """Return the folder of all Minari datasets (`MINARI_DATASETS_PATH` or Minari's default).
 
@@ -145,25 +249,26 @@ def local_dataset_ids() -> list[str]:
     return sorted(found)
 
 
-def data_folder(dataset_id: str) -> Path:
-    """Return the `data` folder of a local dataset.
+def data_folder(dataset_id: str, root: Path | None = None) -> Path:
+    """Return the `data` folder of a dataset.
+
+    Args:
+        dataset_id: Minari id.
+        root: the folder of all datasets; by default Minari's.
 
     Raises:
-        UserError: the id is malformed, unknown, or its folder holds no data.
+        UserError: the id is malformed or unknown, its folder holds no data, or something in it
+            leads out of it.
     """
-    try:
-        parse_dataset_id(dataset_id)
-    except (ValueError, TypeError) as error:
-        raise UserError(
-            f"dataset id {dataset_id!r} is malformed: expected namespace/.../name-v0, "
-            "of letters, digits, _ and -"
-        ) from error
-    folder = minari_root() / dataset_id
+    check_id(dataset_id)
+    root = minari_root() if root is None else root
+    folder = root / dataset_id
     if not folder.is_dir():
         known = local_dataset_ids()
         near = nearest(dataset_id, known) or ("" if known else "; there are no datasets yet")
-        raise UserError(f"no dataset {dataset_id!r} in {minari_root()}{near}")
+        raise UserError(f"no dataset {dataset_id!r} in {root}{near}")
     data = folder / "data"
+    check_folder(folder, f"dataset {dataset_id!r}")
     if not (data / METADATA_FILE).is_file():
         raise UserError(
             f"dataset {dataset_id!r} is half-built, {data / METADATA_FILE} is missing; "
@@ -172,13 +277,35 @@ def data_folder(dataset_id: str) -> Path:
     return data
 
 
-def read_metadata(dataset_id: str) -> dict[str, Any]:
-    """Return a local dataset's metadata, the keys that every dataset has being checked.
+def check_folder(folder: Path, what: str) -> None:
+    """Check that a folder holds files and folders only: no way out of it, no pipe, no device.
+
+    Raises:
+        UserError: it holds a symbolic link or something that is no file; `what` names it.
+    """
+    # Links are refused even where they stay inside: nobody writes them, and a target that is
+    # inside now need not be when it is opened.
+    for parent, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            path = Path(parent, name)
+            mode = path.lstat().st_mode
+            if stat.S_ISLNK(mode):
+                raise UserError(f"{what}: {path} is a link to elsewhere: refused")
+            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                raise UserError(f"{what}: {path} is neither a file nor a folder: refused")
+
+
+def read_metadata(dataset_id: str, root: Path | None = None) -> dict[str, Any]:
+    """Return a dataset's metadata, the keys that every dataset has being checked.
+
+    Args:
+        dataset_id: Minari id.
+        root: the folder of all datasets; by default Minari's.
 
     Raises:
         UserError: the dataset is unknown, half-built, or its metadata are damaged.
     """
-    path = data_folder(dataset_id) / METADATA_FILE
+    path = data_folder(dataset_id, root) / METADATA_FILE
     mend = f"delete {path.parent.parent} and build or download it again"
     try:
         with path.open("rb") as file:
@@ -215,45 +342,44 @@ def read_space(metadata: dict[str, Any], key: str) -> spaces.Space[Any]:
         UserError: it can't be read.
     """
     try:
+        _check_size(json.loads(metadata[key]))
         space = deserialize_space(metadata[key])
     except Exception as error:
         # Whatever a stranger's description of a space makes Minari and Gymnasium raise.
         raise UserError(
-            f"dataset {metadata['dataset_id']!r}: its {key} can't be read ({error!r})"
+            f"dataset {metadata['dataset_id']!r}: its {key} can't be read "
+            f"({' '.join(repr(error).split())[:200]})"
         ) from error
     assert isinstance(space, spaces.Space)
     return space
 
 
+def _check_size(description: Any) -> int:
+    """Return how many numbers a space's description declares; refuse it before it is made."""
+    numbers = 0
+    if isinstance(description, dict):
+        subspaces = description.get("subspaces", [])
+        inner = subspaces.values() if isinstance(subspaces, dict) else subspaces
+        numbers += sum(_check_size(part) for part in inner)
+        shape = description.get("shape", [])
+        declared = [math.prod(int(size) for size in shape)] if shape else []
+        for key in ("n", "nvec"):
+            declared.append(_total(description.get(key, 0)))
+        if any(number < 0 for number in declared):
+            raise ValueError("a size is negative")
+        numbers += sum(declared)
+    if numbers > _MAX_SPACE_NUMBERS:
+        raise ValueError(f"it declares more than {_MAX_SPACE_NUMBERS:,} numbers")
+    return numbers
+
+
+def _total(sizes: Any) -> int:
+    return sum(map(_total, sizes)) if isinstance(sizes, list) else int(sizes)
+
+
 def is_placeholder(action_space: spaces.Space[Any]) -> bool:
     """Return whether an action space is this package's way to say "no actions"."""
     return isinstance(action_space, spaces.Box) and action_space.shape == (0,)
-
-
-def read_episodes(dataset_id: str) -> Iterator[Any]:
-    """Yield a dataset's episodes (`minari.EpisodeData`), through stock Minari.
-
-    Raises:
-        UserError: Minari can't read them.
-    """
-    # A damaged file makes h5py, pyarrow and Minari raise almost anything.
-    try:
-        episodes = iter(minari.load_dataset(dataset_id).iterate_episodes())
-    except Exception as error:
-        raise _unreadable(dataset_id, error) from error
-    while True:
-        try:
-            episode = next(episodes)
-        except StopIteration:
-            return
-        except Exception as error:
-            raise _unreadable(dataset_id, error) from error
-        yield episode
-
-
-def _unreadable(dataset_id: str, error: Exception) -> UserError:
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return UserError(f"dataset {dataset_id!r}: Minari can't read its episodes: {reason}")
 
 
 # --- the workplace: locks, staging, publication ---------------------------------------------
@@ -339,21 +465,26 @@ def _recover(folder: Path) -> None:
 def _move_into_place(folder: Path) -> None:
     """Rename the datasets of a ready folder into place; what was there before is replaced."""
     root = folder.parent.parent
-    base_id = json.loads((folder / _READY_FILE).read_text())["base_id"]
-    # With actions first: who finds the observation-only dataset finds its twin too.
-    for kind in ("act", "obs"):
-        source, target = folder / kind, root / _pair_id(base_id, kind)
+    datasets = json.loads((folder / _READY_FILE).read_text())["datasets"]
+    for name, dataset_id in datasets.items():
+        source, target = folder / name, root / dataset_id
         if not source.exists():
             continue  # moved by the builder that was killed afterwards
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists():
-            target.rename(folder / f"replaced-{kind}-{os.urandom(4).hex()}")
+            target.rename(folder / f"replaced-{name}-{os.urandom(4).hex()}")
         source.rename(target)
         fsync_directory(target.parent)
 
 
-def _publish(stage: Stage) -> None:
-    """Make a finished pair visible. After the ready file is written, nothing can undo it."""
+def publish(stage: Stage, datasets: dict[str, str]) -> None:
+    """Make finished datasets visible. After the ready file is written, nothing can undo it.
+
+    Args:
+        stage: where they were built.
+        datasets: from the name of a folder in the stage to a Minari id, in the order in which
+            they become visible.
+    """
     for path in [*stage.folder.rglob("*"), stage.folder]:
         if path.is_dir():
             fsync_directory(path)
@@ -361,18 +492,20 @@ def _publish(stage: Stage) -> None:
             with path.open("rb+") as file:
                 os.fsync(file.fileno())
     root = minari_root()
-    parts = stage.base_id.split("/")[:-1]
-    for depth in range(1, len(parts) + 1):
-        namespace = root.joinpath(*parts[:depth])
-        namespace.mkdir(exist_ok=True)
-        if not (namespace / _NAMESPACE_FILE).exists():
-            write_json(namespace / _NAMESPACE_FILE, {})
-    parse_dataset_id(_pair_id(stage.base_id, "obs"))
-    write_json(stage.folder / _READY_FILE, {"base_id": stage.base_id})
+    for dataset_id in datasets.values():
+        parse_dataset_id(dataset_id)
+        parts = dataset_id.split("/")[:-1]
+        for depth in range(1, len(parts) + 1):
+            namespace = root.joinpath(*parts[:depth])
+            namespace.mkdir(exist_ok=True)
+            if not (namespace / NAMESPACE_FILE).exists():
+                write_json(namespace / NAMESPACE_FILE, {})
+    write_json(stage.folder / _READY_FILE, {"datasets": datasets})
     _move_into_place(stage.folder)
 
 
-def _pair_id(base_id: str, kind: str) -> str:
+def pair_id(base_id: str, kind: str) -> str:
+    """Return the Minari id of one of a pair: of kind "obs" or "act"."""
     return f"{base_id}-{kind}-v0"
 
 
@@ -412,49 +545,122 @@ def write_pair(
                 workers=workers,
                 progress=progress,
             )
-    if not overwrite:
-        for dataset_id in (spec.obs_id, spec.act_id):
-            if (minari_root() / dataset_id).exists():
-                raise UserError(f"dataset {dataset_id!r} exists; overwrite it or choose a name")
-    if transitions.actions is None:
-        raise UserError("actions: a pair of datasets is written from a recording with actions")
-    _check_alignment(transitions)
-    kinds = {"obs": transitions.without_actions(), "act": transitions}
-    digests = {kind: columns.digest(part) for kind, part in kinds.items()}
-    returns = behaviour_returns(transitions, spec)
-    episodes = len(transitions.episode_starts())
-    observation_space, metadata = _common_metadata(spec, returns, len(transitions), episodes)
-    for kind, part in kinds.items():
-        data = stage_.folder / kind / "data"
-        data.mkdir(parents=True)
-        info = columns.SidecarInfo(
-            len(transitions), episodes, _pair_id(spec.base_id, kind), digests[kind]
-        )
-        columns.write_sidecar(data / columns.FILE_NAME, part, info)
-    _write_bodies(stage_, observation_space.dtype, len(transitions), episodes, workers, progress)
-    for kind in kinds:
-        data = stage_.folder / kind / "data"
-        size = sum(file.stat().st_size for file in data.iterdir()) / 1e6
-        own_metadata = _kind_metadata(spec, kind, digests)
-        write_json(data / METADATA_FILE, metadata | own_metadata | {"dataset_size": round(size, 1)})
-    _publish(stage_)
+    description = _spec_description(spec, behaviour_returns(transitions, spec))
+    written = write_datasets(
+        transitions,
+        description,
+        stage_=stage_,
+        overwrite=overwrite,
+        workers=workers,
+        progress=progress,
+    )
+    assert written.act_id is not None and written.act_digest is not None
     return DatasetPair(
-        obs_id=spec.obs_id,
-        act_id=spec.act_id,
-        obs_digest=digests["obs"],
-        act_digest=digests["act"],
-        transitions=len(transitions),
-        episodes=episodes,
-        behaviour_return=returns,
+        obs_id=written.obs_id,
+        act_id=written.act_id,
+        obs_digest=written.obs_digest,
+        act_digest=written.act_digest,
+        transitions=written.transitions,
+        episodes=written.episodes,
+        behaviour_return=written.behaviour_return,
         built=True,
     )
 
 
-def behaviour_returns(transitions: Transitions, spec: DatasetSpec) -> BehaviourReturns:
-    """Return the spread of the behaviour's returns over the episodes that weren't cut."""
-    complete = complete_episodes(transitions, spec)
-    returns = transitions.episode_returns()
-    returns = returns[complete] if complete.any() else returns
+def write_datasets(
+    transitions: Transitions,
+    description: Description,
+    *,
+    stage_: Stage | None = None,
+    overwrite: bool = False,
+    workers: int | None = None,
+    progress: ProgressFactory = no_progress,
+) -> StoredDatasets:
+    """Write a recording as a pair of Minari datasets, or the observation-only one alone.
+
+    Args:
+        transitions: the recording; actions are left out where the description has no space
+            for them.
+        description: what is said about it, ids and spaces included.
+        stage_: a stage that the caller holds; by default one is held for this call.
+        overwrite: replace datasets that exist.
+        workers: 2 writes both bodies side by side; by default where that is quicker.
+        progress: makes a reporter of episodes written, of both datasets together.
+
+    Raises:
+        UserError: the rows don't follow each other or don't fit the spaces, actions are
+            missing, a dataset of that id exists, the root can't be written to, or the disk is
+            full.
+    """
+    if stage_ is None:
+        with stage(description.base_id) as own:
+            return write_datasets(
+                transitions,
+                description,
+                stage_=own,
+                overwrite=overwrite,
+                workers=workers,
+                progress=progress,
+            )
+    ids = {kind: pair_id(description.base_id, kind) for kind in description.kinds}
+    if not overwrite:
+        for dataset_id in ids.values():
+            if (minari_root() / dataset_id).exists():
+                raise UserError(f"dataset {dataset_id!r} exists; overwrite it or choose a name")
+    if "act" in ids and transitions.actions is None:
+        raise UserError("actions: a pair of datasets is written from a recording with actions")
+    _check_alignment(transitions)
+    _check_spaces(transitions, description)
+    parts = {"obs": transitions.without_actions(), "act": transitions}
+    digests = {kind: columns.digest(parts[kind]) for kind in ids}
+    steps, episodes = len(transitions), len(transitions.episode_starts())
+    for kind, dataset_id in ids.items():
+        data = stage_.folder / kind / "data"
+        data.mkdir(parents=True)
+        info = columns.SidecarInfo(steps, episodes, dataset_id, digests[kind])
+        columns.write_sidecar(data / columns.FILE_NAME, parts[kind], info)
+    dtype = description.observation_space.dtype
+    assert dtype is not None
+    _write_bodies(stage_, tuple(ids), dtype, steps, episodes, workers, progress)
+    shared = _shared_metadata(description, steps, episodes)
+    for kind in ids:
+        data = stage_.folder / kind / "data"
+        size = sum(file.stat().st_size for file in data.iterdir()) / 1e6
+        own_metadata = _kind_metadata(description, kind, digests)
+        write_json(data / METADATA_FILE, shared | own_metadata | {"dataset_size": round(size, 1)})
+    # With actions first: who finds the observation-only dataset finds its twin too.
+    publish(stage_, {kind: ids[kind] for kind in ("act", "obs") if kind in ids})
+    return StoredDatasets(
+        obs_id=ids["obs"],
+        act_id=ids.get("act"),
+        obs_digest=digests["obs"],
+        act_digest=digests.get("act"),
+        transitions=steps,
+        episodes=episodes,
+        behaviour_return=description.behaviour_return,
+    )
+
+
+def _check_spaces(transitions: Transitions, description: Description) -> None:
+    if description.observation_space.shape != (transitions.obs_dim,):
+        raise UserError(
+            f"observations: they hold {transitions.obs_dim} numbers, but their space is "
+            f"{description.observation_space.shape}"
+        )
+    actions = transitions.actions
+    if (
+        description.action_space is not None
+        and actions is not None
+        and description.action_space.shape != actions.shape[1:]
+    ):
+        raise UserError(
+            f"actions: they hold {actions.shape[1]} numbers, but their space is "
+            f"{description.action_space.shape}"
+        )
+
+
+def returns_of(returns: npt.NDArray[np.float64]) -> BehaviourReturns:
+    """Return the spread of undiscounted returns, (number of episodes,)."""
     return BehaviourReturns(
         mean=float(returns.mean()),
         std=float(returns.std()),
@@ -462,6 +668,13 @@ def behaviour_returns(transitions: Transitions, spec: DatasetSpec) -> BehaviourR
         max=float(returns.max()),
         n=len(returns),
     )
+
+
+def behaviour_returns(transitions: Transitions, spec: DatasetSpec) -> BehaviourReturns:
+    """Return the spread of the behaviour's returns over the episodes that weren't cut."""
+    complete = complete_episodes(transitions, spec)
+    returns = transitions.episode_returns()
+    return returns_of(returns[complete] if complete.any() else returns)
 
 
 def _check_alignment(transitions: Transitions) -> None:
@@ -489,88 +702,102 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-def _common_metadata(
-    spec: DatasetSpec, returns: BehaviourReturns, steps: int, episodes: int
-) -> tuple[spaces.Box, dict[str, Any]]:
-    """Return the observation space, and the metadata that both datasets share.
-
-    Everything is of plain Python types: Minari, changing the file later, would truncate it at
-    the first NumPy scalar.
-    """
+def _spec_description(spec: DatasetSpec, returns: BehaviourReturns) -> Description:
     env = make_env(spec.env_id)
     try:
         observation_space, action_space = env.observation_space, env.action_space
     finally:
         env.close()
     assert isinstance(observation_space, spaces.Box) and isinstance(action_space, spaces.Box)
-    metadata: dict[str, Any] = {
+    percent = f"{100 * spec.random_action_prob:g}%"
+    return Description(
+        base_id=spec.base_id,
+        observation_space=observation_space,
+        action_space=action_space,
+        text=f"{spec.env_id}, {percent} random behaviour",
+        algorithm_name=f"{percent} uniformly random actions, else an expert's"
+        if spec.behaviour_expert
+        else "uniformly random actions",
+        behaviour_return=returns,
+        metadata=env_metadata(spec.env_id)
+        | {
+            "author": ["QSS Offline"],
+            "random_action_prob": spec.random_action_prob,
+            "seed": spec.seed,
+            "spec": spec.identity(),
+        },
+    )
+
+
+def env_metadata(env_id: str) -> dict[str, Any]:
+    """Return how an environment is recorded: its id and, where possible, its specification."""
+    metadata: dict[str, Any] = {"env_id": env_id}
+    # An environment with arguments that JSON can't hold is recorded by its id alone.
+    with suppress(TypeError, ValueError):
+        metadata["env_spec"] = env_spec(env_id).to_json()
+    return metadata
+
+
+def _shared_metadata(description: Description, steps: int, episodes: int) -> dict[str, Any]:
+    """Return the metadata that both datasets of a pair share.
+
+    Everything is of plain Python types: Minari, changing the file later, would truncate it at
+    the first NumPy scalar.
+    """
+    return description.metadata | {
         "total_episodes": episodes,
         "total_steps": steps,
         "data_format": "hdf5",
         "jpeg_encoding": True,
-        "observation_space": serialize_space(observation_space),
-        "action_space": serialize_space(action_space),
+        "observation_space": serialize_space(description.observation_space),
         "minari_version": version("minari"),
-        "author": ["QSS Offline"],
-        "env_id": spec.env_id,
-        "random_action_prob": spec.random_action_prob,
-        "seed": spec.seed,
         "transitions": steps,
-        "spec": spec.identity(),
-        "behaviour_return": asdict(returns),
+        "behaviour_return": asdict(description.behaviour_return),
         "value_dtype": "float32",
         "versions": _versions(),
+        "algorithm_name": description.algorithm_name,
     }
-    # An environment with arguments that JSON can't hold is recorded by its id alone.
-    with suppress(TypeError, ValueError):
-        metadata["env_spec"] = env_spec(spec.env_id).to_json()
-    return observation_space, metadata
 
 
-def _kind_metadata(spec: DatasetSpec, kind: str, digests: dict[str, str]) -> dict[str, Any]:
-    twin = "act" if kind == "obs" else "obs"
-    percent = f"{100 * spec.random_action_prob:g}%"
+_NO_ACTIONS = spaces.Box(-math.inf, math.inf, (0,), np.float32)
+
+
+def _kind_metadata(description: Description, kind: str, digests: dict[str, str]) -> dict[str, Any]:
     metadata: dict[str, Any] = {
-        "dataset_id": _pair_id(spec.base_id, kind),
-        "twin": _pair_id(spec.base_id, twin),
+        "dataset_id": pair_id(description.base_id, kind),
         "digest": digests[kind],
-        "twin_digest": digests[twin],
         "observation_only": kind == "obs",
-        "algorithm_name": f"{percent} uniformly random actions, else an expert's"
-        if spec.behaviour_expert
-        else "uniformly random actions",
     }
+    twin = "act" if kind == "obs" else "obs"
+    if twin in digests:
+        metadata["twin"] = pair_id(description.base_id, twin)
+        metadata["twin_digest"] = digests[twin]
+    precision = "Observations and rewards are float32 values in the environment's dtype."
     if kind == "obs":
-        metadata["action_space"] = serialize_space(
-            spaces.Box(-math.inf, math.inf, (0,), np.float32)
-        )
+        metadata["action_space"] = serialize_space(_NO_ACTIONS)
         metadata["description"] = (
-            f"{spec.env_id}, {percent} random behaviour, recorded without actions: the action "
-            "space is the empty Box(0,) and no byte of an action is stored. Observations and "
-            "rewards are float32 values in the environment's dtype."
+            f"{description.text}, recorded without actions: the action space is the empty "
+            f"Box(0,) and no byte of an action is stored. {precision}"
         )
     else:
-        metadata["description"] = (
-            f"{spec.env_id}, {percent} random behaviour. Observations and rewards are float32 "
-            "values in the environment's dtype."
-        )
+        metadata["action_space"] = serialize_space(description.action_space)
+        metadata["description"] = f"{description.text}. {precision}"
     return metadata
 
 
 def _write_bodies(
     stage: Stage,
+    kinds: tuple[str, ...],
     dtype: np.dtype[Any],
     steps: int,
     episodes: int,
     workers: int | None,
     progress: ProgressFactory,
 ) -> None:
-    jobs = [
-        (str(stage.folder / kind / "data"), dtype.str, steps, episodes) for kind in ("act", "obs")
-    ]
+    jobs = [(str(stage.folder / kind / "data"), dtype.str, steps, episodes) for kind in kinds]
     if workers is None:
         workers = min(2, available_cores()) if episodes > _WORTH_A_WORKER else 1
-    with progress("writing", 2 * episodes, "episodes") as report:
+    with progress("writing", len(kinds) * episodes, "episodes") as report:
         for _ in run_jobs(_write_body, jobs, workers, report):
             pass
 
@@ -580,7 +807,7 @@ def _write_body(job: tuple[str, str, int, int], tick: Tick) -> None:
     folder, dtype, steps, episodes = Path(job[0]), np.dtype(job[1]), job[2], job[3]
     # From the file and not from memory: a second process gets its input without a copy.
     sidecar = columns.read_sidecar(folder / columns.FILE_NAME, steps, episodes)
-    path = folder / _BODY_FILE
+    path = folder / BODY_FILE
     try:
         with h5py.File(path, "w", libver="latest", track_order=True) as file:
             _BodyWriter(file).write(sidecar.transitions, dtype, tick)

@@ -1,11 +1,39 @@
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from qss_offline.data import DatasetPair, DatasetSpec, Transitions, build_dataset, collect
+from qss_offline.data import (
+    DatasetPair,
+    DatasetSpec,
+    Transitions,
+    build_dataset,
+    collect,
+    isolated,
+)
+from qss_offline.errors import UserError
+from qss_offline.progress import Reporter, silent
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read bodies and files in this process: for tests of anything but the child itself, which
+    takes half a second to start. `test_hostile.py` reads all in children."""
+
+    def call(task: Any, request: Any, expected_bytes: int, report: Reporter = silent) -> Any:
+        try:
+            return json.loads(json.dumps(task(json.loads(json.dumps(request)), report)))
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(f"it can't be read: {' '.join(str(error).split())}") from error
+
+    monkeypatch.setattr(isolated, "call", call)
 
 
 @pytest.fixture
@@ -25,9 +53,21 @@ def recording(small_spec: DatasetSpec) -> Transitions:
     return collect(small_spec)
 
 
+@pytest.fixture(scope="session")
+def built_once(
+    tmp_path_factory: pytest.TempPathFactory, small_spec: DatasetSpec
+) -> tuple[Path, DatasetPair]:
+    root = tmp_path_factory.mktemp("pair") / "minari"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINARI_DATASETS_PATH", str(root))
+        return root, build_dataset(small_spec, workers=1)
+
+
 @pytest.fixture
-def pair(minari_root: Path, small_spec: DatasetSpec) -> DatasetPair:
-    return build_dataset(small_spec, workers=1)
+def pair(minari_root: Path, built_once: tuple[Path, DatasetPair]) -> DatasetPair:
+    """A pair that each test may damage: a copy of one that is built once."""
+    shutil.copytree(built_once[0], minari_root, dirs_exist_ok=True)
+    return built_once[1]
 
 
 def make_transitions(

@@ -108,7 +108,7 @@ def test_unreadable(tmp_path: Path) -> None:
 
 
 @settings(
-    max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.data())
 def test_flipped_bytes(tmp_path: Path, data: st.DataObject) -> None:

@@ -13,11 +13,9 @@ import minari
 import numpy as np
 import pytest
 from gymnasium import spaces
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from minari.data_collector import EpisodeBuffer
 
-from qss_offline.data import DatasetPair, Transitions, load_transitions
+from qss_offline.data import DatasetPair, Transitions, columns, load_transitions
 from qss_offline.errors import UserError
 
 from .conftest import same
@@ -61,6 +59,10 @@ def create(
     )
 
 
+def quiet(message: str) -> None:
+    pass
+
+
 def refusal(dataset_id: str = FOREIGN, **more: Any) -> str:
     with pytest.raises(UserError) as caught:
         load_transitions(dataset_id, notice=lambda message: None, **more)
@@ -68,7 +70,10 @@ def refusal(dataset_id: str = FOREIGN, **more: Any) -> str:
     return str(caught.value)
 
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+    pytest.mark.usefixtures("in_process"),
+]
 
 
 def test_info(pair: DatasetPair, recording: Transitions) -> None:
@@ -176,8 +181,12 @@ def test_unwritable_folder_is_only_a_notice(
 ) -> None:
     (minari_root / pair.obs_id / "data" / "columns.arrow").unlink()
 
-    def full(*_: Any) -> None:
-        raise UserError("cannot write columns.arrow: No space left on device")
+    write_sidecar = columns.write_sidecar
+
+    def full(path: Path, *more: Any) -> None:
+        if minari_root in path.parents:
+            raise UserError("cannot write columns.arrow: No space left on device")
+        write_sidecar(path, *more)
 
     monkeypatch.setattr("qss_offline.data.columns.write_sidecar", full)
     notices: list[str] = []
@@ -302,36 +311,16 @@ def test_image_observations(minari_root: Path) -> None:
 
 def test_steps_that_the_metadata_do_not_know(minari_root: Path) -> None:
     create(buffers())
-    edit(total_steps=10**15)(minari_root / FOREIGN / "data")
-    assert "its episodes hold 11 steps" in refusal()
-
-
-# Derandomised: HDF5 itself is known to crash on some damaged files.
-@settings(
-    max_examples=60,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
-@given(st.data())
-def test_flipped_bytes_in_a_foreign_body(minari_root: Path, data: st.DataObject) -> None:
-    """Whatever HDF5 makes of it: a load that passes every check, or one clear error."""
-    path = minari_root / FOREIGN / "data" / "main_data.hdf5"
-    if not path.exists():
-        create(buffers())
-        path.with_suffix(".good").write_bytes(path.read_bytes())
-    good = path.with_suffix(".good").read_bytes()
-    content = bytearray(good)
-    for _ in range(data.draw(st.integers(1, 4))):
-        content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
-    path.write_bytes(content[: data.draw(st.sampled_from([len(content), len(content) // 2]))])
-    (minari_root / FOREIGN / "data" / "columns.arrow").unlink(missing_ok=True)
-    try:
-        load_transitions(FOREIGN, notice=lambda message: None)
-    except UserError as error:
-        assert "\n" not in str(error)
-    finally:
-        path.write_bytes(good)
+    for steps, words in (
+        (12, "its episodes hold 11 steps"),
+        (10, "more than the 10 steps"),
+        (10**15, "would take"),
+        (0, "is empty"),
+    ):
+        edit(total_steps=steps)(minari_root / FOREIGN / "data")
+        assert words in refusal()
+    edit(total_steps=11, total_episodes=2)(minari_root / FOREIGN / "data")
+    assert "its file holds 3 episodes" in refusal()
 
 
 def test_an_altered_body_of_ours_is_noticed(pair: DatasetPair, minari_root: Path) -> None:
@@ -341,7 +330,7 @@ def test_an_altered_body_of_ours_is_noticed(pair: DatasetPair, minari_root: Path
     row = load_transitions(pair.obs_id).transitions.observations[2].astype(np.float64).tobytes()
     (data / "main_data.hdf5").write_bytes(content.replace(row, row[::-1]))
     message = refusal(pair.act_id)
-    assert "do not match the digest" in message or "Minari can't read" in message
+    assert "do not match the digest" in message or "can't be read" in message
     assert not (data / "columns.arrow").exists()
 
 

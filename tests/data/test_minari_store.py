@@ -28,6 +28,8 @@ from qss_offline.errors import UserError
 
 from .conftest import make_transitions, same
 
+pytestmark = pytest.mark.usefixtures("in_process")
+
 
 def cli(*arguments: str) -> str:
     """Run the stock `minari` program."""
@@ -200,7 +202,7 @@ def test_refusals(minari_root: Path, small_spec: DatasetSpec, recording: Transit
 
 
 @settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     lengths=st.lists(st.integers(1, 30), min_size=1, max_size=20), seed=st.integers(0, 2**32 - 1)

@@ -1,0 +1,284 @@
+"""Datasets to others and back, through Minari's own remotes.
+
+A remote is `hf://USER_OR_ORGANISATION`, `gcp://BUCKET`, or a folder. For folders this module
+registers one more scheme with Minari, `file://`, so that they take the same way as the others.
+
+What is pulled is downloaded into a hidden folder, checked there in full, digests first of all,
+and renamed into place: a damaged download is never visible, and replaces nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from minari.namespace import namespace_hierarchy
+from minari.storage import remotes
+from minari.storage.remotes.cloud_storage import CloudStorage
+
+from qss_offline.data import minari_store, verify
+from qss_offline.data.card import CARD_FILE, write_card
+from qss_offline.data.load import expected_digest
+from qss_offline.data.minari_store import METADATA_FILE, NAMESPACE_FILE
+from qss_offline.errors import UserError
+from qss_offline.files import fsync_directory
+from qss_offline.reporting import Notice, ProgressFactory, no_progress, print_notice
+
+FOLDER_SCHEME = "file"
+
+
+class FolderStorage(CloudStorage):  # type: ignore[misc]  # Minari has no types
+    """A folder as a remote of Minari, laid out like a Minari root.
+
+    Args:
+        name: path of the folder.
+        token: unused; the other remotes have one.
+    """
+
+    def __init__(self, name: str, token: str | None = None) -> None:
+        self._root = Path(name)
+
+    def upload_dataset(self, dataset_id: str) -> None:
+        """Copy a local dataset here; it becomes visible when it is whole."""
+        source = minari_store.minari_root() / dataset_id
+        target = self._root / dataset_id
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
+        try:
+            shutil.copytree(source, temporary)
+            temporary.rename(target)
+            fsync_directory(target.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def list_datasets(self, prefix: str | None = None) -> Iterable[str]:
+        """Yield the ids of the datasets here that begin with `prefix`."""
+        for path in sorted(self._root.rglob(f"data/{METADATA_FILE}")):
+            dataset_id = path.parent.parent.relative_to(self._root).as_posix()
+            hidden = any(part.startswith(".") for part in PurePosixPath(dataset_id).parts)
+            if not hidden and dataset_id.startswith(prefix or ""):
+                yield dataset_id
+
+    def get_dataset_metadata(self, dataset_id: str) -> dict[str, Any]:
+        """Return a dataset's metadata."""
+        content = (self._root / dataset_id / "data" / METADATA_FILE).read_text()
+        metadata: dict[str, Any] = json.loads(content)
+        return metadata
+
+    def download_dataset(self, dataset_id: str, path: Path) -> None:
+        """Copy a dataset from here into `path`."""
+        source = self._root / dataset_id
+        minari_store.check_folder(source, f"dataset {dataset_id!r}")
+        shutil.copytree(source, path / dataset_id, dirs_exist_ok=True)
+
+    def list_namespaces(self) -> Iterable[str]:
+        """Yield the namespaces here."""
+        for path in sorted(self._root.rglob(NAMESPACE_FILE)):
+            yield path.parent.relative_to(self._root).as_posix()
+
+    def download_namespace_metadata(self, namespace: str, path: Path) -> None:
+        """Copy a namespace's metadata from here into `path`."""
+        shutil.copyfile(self._root / namespace / NAMESPACE_FILE, path / namespace / NAMESPACE_FILE)
+
+    def upload_namespace(self, namespace: str) -> None:
+        """Copy a local namespace's metadata here."""
+        target = self._root / namespace
+        target.mkdir(parents=True, exist_ok=True)
+        source = minari_store.minari_root() / namespace / NAMESPACE_FILE
+        shutil.copyfile(source, target / NAMESPACE_FILE)
+
+
+def remote_address(remote: str) -> str:
+    """Return a remote as Minari takes it: `scheme://name`.
+
+    Raises:
+        UserError: the scheme is unknown or the name is missing.
+    """
+    if "://" not in remote:
+        return f"{FOLDER_SCHEME}://{Path(remote).absolute()}"
+    scheme, _, name = remote.partition("://")
+    known = {*remotes._registry, FOLDER_SCHEME}
+    if scheme not in known or not name.strip("/"):
+        raise UserError(f"remote {remote!r}: expected hf://USER, gcp://BUCKET or a folder")
+    return f"{scheme}://{name.rstrip('/')}"
+
+
+def _open(remote: str, token: str | None) -> CloudStorage:
+    remotes._registry.setdefault(FOLDER_SCHEME, lambda: FolderStorage)
+    address = remote_address(remote)
+    try:
+        return remotes.get_cloud_storage(address, token)
+    except ImportError as error:
+        raise UserError(f"remote {remote!r}: {_one_line(error)}") from error
+    except Exception as error:
+        raise _failed(remote, error) from error
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def _failed(remote: str, error: Exception) -> UserError:
+    return UserError(f"remote {remote!r}: {type(error).__name__}: {_one_line(error)}")
+
+
+@contextmanager
+def _remote_errors(remote: str) -> Iterator[None]:
+    """Turn whatever a remote's library raises into one line, and keep it from printing."""
+    try:
+        with Path(os.devnull).open("w") as nothing, redirect_stdout(nothing):
+            yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise _failed(remote, error) from error
+
+
+def push_dataset(
+    dataset_id: str,
+    to: str,
+    *,
+    token: str | None = None,
+    twin: bool = False,
+    license: str | None = None,
+    notice: Notice = print_notice,
+    progress: ProgressFactory = no_progress,
+) -> list[str]:
+    """Verify a dataset, write its card where it has none, and upload it.
+
+    Args:
+        dataset_id: Minari id.
+        to: `hf://USER`, `gcp://BUCKET` or a folder.
+        token: Hugging Face token, or path of a service account's key for `gcp`; by default what
+            the remote's library finds for itself.
+        twin: upload the twin too.
+        license: SPDX identifier for the card.
+        notice: told what is done.
+        progress: makes reporters of verifying.
+
+    Returns:
+        The ids that were uploaded.
+
+    Raises:
+        UserError: the dataset isn't sound, is there already, or the remote fails.
+    """
+    metadata = minari_store.read_metadata(dataset_id)
+    ids = [dataset_id]
+    if twin:
+        other = metadata.get("twin")
+        if not isinstance(other, str):
+            raise UserError(f"dataset {dataset_id!r} has no twin")
+        ids.append(other)
+    storage = _open(to, token)
+    for one in ids:
+        verify.require(one, progress=progress)
+        with _remote_errors(to):
+            if one in set(storage.list_datasets(prefix=one)):
+                raise UserError(f"dataset {one!r} is in {to} already; raise its version")
+    for one in ids:
+        if license is not None or not (minari_store.minari_root() / one / CARD_FILE).is_file():
+            write_card(one, license=license, notice=notice)
+        with _remote_errors(to):
+            _upload(storage, one)
+        notice(f"{one} is in {to}")
+    return ids
+
+
+def _upload(storage: CloudStorage, dataset_id: str) -> None:
+    namespace = dataset_id.rpartition("/")[0] or None
+    there = set(storage.list_namespaces())
+    for part in namespace_hierarchy(namespace):
+        if part not in there:
+            storage.upload_namespace(part)
+    storage.upload_dataset(dataset_id)
+    _upload_front_page(storage, dataset_id)
+
+
+def _upload_front_page(storage: CloudStorage, dataset_id: str) -> None:
+    """Give a new repository of the Hub the card as its front page, where tags are looked for."""
+    api = getattr(storage, "_api", None)
+    if api is None:
+        return
+    repository = f"{storage.name}/{dataset_id.partition('/')[0]}"
+    if not api.file_exists(repository, CARD_FILE, repo_type="dataset"):
+        api.upload_file(
+            path_or_fileobj=minari_store.minari_root() / dataset_id / CARD_FILE,
+            path_in_repo=CARD_FILE,
+            repo_id=repository,
+            repo_type="dataset",
+        )
+
+
+def pull_dataset(
+    dataset_id: str,
+    source: str,
+    *,
+    token: str | None = None,
+    overwrite: bool = False,
+    notice: Notice = print_notice,
+    progress: ProgressFactory = no_progress,
+) -> str | None:
+    """Download a dataset, check it in full, and only then make it visible.
+
+    Args:
+        dataset_id: Minari id.
+        source: `hf://USER`, `gcp://BUCKET` or a folder.
+        token: as for `push_dataset`.
+        overwrite: replace a local dataset of that id.
+        notice: told if there was no digest to check, and then of every fault.
+        progress: makes reporters of verifying.
+
+    Returns:
+        The digest of what was pulled, None where it carries none.
+
+    Raises:
+        UserError: the remote has no such dataset or fails, what came doesn't agree with its
+            digests or with itself, it is there already, or it can't be written.
+    """
+    minari_store.check_id(dataset_id)
+    root = minari_store.minari_root()
+    if (root / dataset_id).exists() and not overwrite:
+        raise UserError(f"dataset {dataset_id!r} is here already; overwrite it or keep it")
+    storage = _open(source, token)
+    with minari_store.stage(f"pull/{dataset_id}", notice) as stage:
+        downloads = stage.folder / "downloads"
+        downloads.mkdir()
+        with _remote_errors(source):
+            there = set(storage.list_datasets(prefix=dataset_id))
+            if dataset_id not in there:
+                raise UserError(f"dataset {dataset_id!r} is not in {source}")
+            _check_room(storage.get_dataset_metadata(dataset_id), downloads, dataset_id)
+            storage.download_dataset(dataset_id, downloads)
+        folder = downloads / dataset_id
+        if not folder.is_dir():
+            raise UserError(f"remote {source!r}: {dataset_id!r} did not come")
+        # Before anything is opened: a link inside would lead out of the folder.
+        minari_store.check_folder(downloads, f"dataset {dataset_id!r}")
+        metadata = minari_store.read_metadata(dataset_id, downloads)
+        digest = expected_digest(metadata)
+        if digest is not None:
+            verify.require(dataset_id, root=downloads, progress=progress)
+        else:
+            notice(f"{dataset_id} carries no digest: only its own consistency was checked")
+            verification = verify.verify_dataset(dataset_id, root=downloads, progress=progress)
+            for fault in verification.faults:
+                notice(f"{dataset_id}: {fault.name}: {fault.detail}")
+        folder.rename(stage.folder / "dataset")
+        shutil.rmtree(downloads)
+        minari_store.publish(stage, {"dataset": dataset_id})
+    return digest
+
+
+def _check_room(metadata: dict[str, Any], folder: Path, dataset_id: str) -> None:
+    size = metadata.get("dataset_size")
+    free = shutil.disk_usage(folder).free
+    if isinstance(size, int | float) and size * 1e6 > free:
+        raise UserError(
+            f"dataset {dataset_id!r} takes {size / 1e3:,.1f} GB; {free / 1e9:,.1f} GB are free"
+        )

@@ -1,0 +1,320 @@
+"""A stranger's dataset: every time a correct load or one clear error."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import h5py
+import minari
+import numpy as np
+import pytest
+
+from qss_offline.data import from_arrays, isolated, load_transitions, verify_dataset
+from qss_offline.errors import UserError
+
+from .conftest import make_transitions, same
+from .test_load import FOREIGN, buffers, create, quiet
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
+
+def refusal(dataset_id: str = FOREIGN) -> str:
+    with pytest.raises(UserError) as caught:
+        load_transitions(dataset_id, notice=quiet)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.fixture
+def foreign(minari_root: Path) -> Path:
+    create(buffers())
+    return minari_root / FOREIGN / "data"
+
+
+# --- ways out of the folder -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["metadata.json", "main_data.hdf5", "columns.arrow", "extra/x"])
+def test_symbolic_links(foreign: Path, tmp_path: Path, name: str) -> None:
+    load_transitions(FOREIGN, notice=quiet)
+    (foreign / "extra").mkdir()
+    path, secret = foreign / name, tmp_path / "secret"
+    if path.exists():
+        path.rename(secret)
+    else:
+        secret.write_text("mine")
+    path.symlink_to(secret)
+    assert "is a link to elsewhere: refused" in refusal()
+    assert not verify_dataset(FOREIGN).ok
+    path.unlink()
+    path.symlink_to("../../../../../../etc/passwd")
+    assert "is a link to elsewhere: refused" in refusal()
+
+
+def test_a_linked_data_folder(foreign: Path, tmp_path: Path) -> None:
+    foreign.rename(tmp_path / "moved")
+    foreign.symlink_to(tmp_path / "moved")
+    assert "is a link to elsewhere: refused" in refusal()
+
+
+def test_pipes_do_not_hang(foreign: Path) -> None:
+    os.mkfifo(foreign / "columns.arrow")
+    assert "neither a file nor a folder" in refusal()
+
+
+def secret_file(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        file["secret"] = np.full((2, 3), 7.0)
+        file["rewards"] = np.full(1, 7.0)
+
+
+@pytest.mark.parametrize("way", ["external link", "soft link", "external storage", "virtual"])
+def test_hdf5_that_points_elsewhere(foreign: Path, tmp_path: Path, way: str) -> None:
+    secret_file(tmp_path / "secret.h5")
+    with h5py.File(foreign / "main_data.hdf5", "r+") as file:
+        group = file["episode_1"]
+        del group["observations"]
+        if way == "external link":
+            group["observations"] = h5py.ExternalLink(str(tmp_path / "secret.h5"), "secret")
+        elif way == "soft link":
+            group["observations"] = h5py.SoftLink("/episode_0/observations")
+        elif way == "external storage":
+            (tmp_path / "secret.bin").write_bytes(np.full((2, 3), 7.0).tobytes())
+            external = [(str(tmp_path / "secret.bin"), 0, 48)]
+            group.create_dataset("observations", (2, 3), "f8", external=external)
+        else:
+            layout = h5py.VirtualLayout((2, 3), "f8")
+            layout[:] = h5py.VirtualSource(str(tmp_path / "secret.h5"), "secret", shape=(2, 3))
+            group.create_virtual_dataset("observations", layout)
+    assert "refused" in refusal()
+
+
+def test_a_whole_episode_that_is_elsewhere(foreign: Path, tmp_path: Path) -> None:
+    with h5py.File(foreign / "main_data.hdf5", "r+") as file:
+        del file["episode_1"]
+        file["episode_1"] = h5py.ExternalLink(str(tmp_path / "secret.h5"), "/")
+    assert "episode_1 is a link to elsewhere: refused" in refusal()
+
+
+# --- sizes ----------------------------------------------------------------------------------
+
+
+def edit(data: Path, **changes: Any) -> None:
+    path = data / "metadata.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_an_array_that_claims_the_world(foreign: Path) -> None:
+    with h5py.File(foreign / "main_data.hdf5", "r+") as file:
+        for name in ("rewards", "observations"):
+            del file[f"episode_1/{name}"]
+        # Never written: a few hundred bytes in the file, terabytes in memory.
+        options: dict[str, Any] = {"chunks": (1 << 16,), "compression": "gzip"}
+        file["episode_1"].create_dataset("rewards", (1 << 40,), "f8", **options)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    message = refusal()
+    assert "GB of memory" in message or "can't be read" in message
+    after = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    assert after < max(before, 1 << 20)
+
+
+def test_a_small_file_that_unpacks_to_much(foreign: Path) -> None:
+    """The metadata agree with it, so that only the limit on memory is left."""
+    rows = 400_000_000
+    with h5py.File(foreign / "main_data.hdf5", "r+") as file:
+        del file["episode_1/rewards"]
+        file["episode_1"].create_dataset("rewards", (rows,), "f8", chunks=(1 << 16,))
+    assert (foreign / "main_data.hdf5").stat().st_size < 1 << 17
+    assert "memory" in refusal() or "can't be read" in refusal()
+    edit(foreign, total_steps=rows * 1000)
+    assert "would take" in refusal()
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        {"type": "Box", "dtype": "float64", "shape": [1 << 40], "low": 0.0, "high": 1.0},
+        {"type": "Box", "dtype": "float64", "shape": [1 << 20, 1 << 20], "low": 0, "high": 1},
+        {"type": "MultiBinary", "n": 1 << 50},
+        {"type": "MultiBinary", "n": [1 << 10, 1 << 40]},
+        {"type": "Discrete", "n": 1 << 60, "start": 0},
+        {"type": "MultiDiscrete", "dtype": "int64", "nvec": [1 << 40], "start": [0]},
+        {"type": "Box", "dtype": "float64", "shape": [-3], "low": [0], "high": [1]},
+        {"type": "Tuple", "subspaces": [{"type": "Discrete", "n": 1 << 22, "start": 0}] * 3},
+        {"type": "os.system", "n": 1},
+        {"type": "Box", "dtype": "O", "shape": [1], "low": [0], "high": [1]},
+        [],
+    ],
+)
+def test_spaces_that_claim_the_world(foreign: Path, space: Any) -> None:
+    edit(foreign, observation_space=json.dumps(space))
+    refusal()
+    assert not verify_dataset(FOREIGN).ok
+
+
+def test_arrow_without_actions_does_not_end_the_process(minari_root: Path) -> None:
+    create(buffers(), data_format="arrow")
+    space = {"type": "Box", "dtype": "float32", "shape": [0], "low": [], "high": []}
+    edit(minari_root / FOREIGN / "data", action_space=json.dumps(space))
+    assert "observation-only dataset in Arrow's formats" in refusal()
+
+
+def test_nothing_in_a_dataset_is_run(foreign: Path, tmp_path: Path) -> None:
+    owned = tmp_path / "owned"
+    kwargs = {"command": f"touch {owned}"}
+    spec = {"id": "X-v0", "entry_point": "os:system", "kwargs": kwargs}
+    edit(foreign, env_spec=json.dumps(spec), eval_env_spec=json.dumps(spec))
+    loaded = load_transitions(FOREIGN, notice=quiet)
+    assert loaded.info.env_id == "X-v0" and len(loaded.transitions) == 11
+    assert verify_dataset(FOREIGN).ok
+    assert not owned.exists()
+
+
+# --- the child that reads -------------------------------------------------------------------
+
+
+def crash(request: dict[str, Any], tick: Any) -> dict[str, Any]:
+    os.kill(os.getpid(), signal.SIGSEGV)
+    return {}
+
+
+def loop(request: dict[str, Any], tick: Any) -> dict[str, Any]:
+    if "pid" in request:
+        Path(request["pid"]).write_text(str(os.getpid()))
+    while True:
+        time.sleep(0.05)
+
+
+def devour(request: dict[str, Any], tick: Any) -> dict[str, Any]:
+    np.ones(1 << 33, np.uint8)
+    return {}
+
+
+def fail(request: dict[str, Any], tick: Any) -> dict[str, Any]:
+    raise ValueError("a\nb")
+
+
+def chatter(request: dict[str, Any], tick: Any) -> dict[str, Any]:
+    print('{"reply": {"forged": true}}')
+    os.write(1, b"not JSON\n")
+    tick(3)
+    return {"echo": request}
+
+
+def test_the_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks: list[int] = []
+
+    def report(completed: int, note: str = "") -> None:
+        ticks.append(completed)
+
+    assert isolated.call(chatter, {"a": 1}, 0, report) == {"echo": {"a": 1}}
+    assert ticks == [3]
+    with pytest.raises(UserError, match="was ended by SIGSEGV; the file is damaged"):
+        isolated.call(crash, {}, 0)
+    with pytest.raises(UserError, match=r"takes more than 0\.0 GB of memory"):
+        isolated.call(devour, {}, 0)
+    with pytest.raises(UserError, match="it can't be read: a b"):
+        isolated.call(fail, {}, 0)
+    monkeypatch.setattr(isolated, "_STALL_S", 3.0)
+    with pytest.raises(UserError, match="no progress in 3 s"):
+        isolated.call(loop, {}, 0)
+
+
+def test_the_child_ends_with_its_parent(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    code = (
+        "from qss_offline.data.isolated import call\n"
+        "from tests.data.test_hostile import loop\n"
+        f"call(loop, {{'pid': {str(pid_file)!r}}}, 0)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2])
+    deadline = time.monotonic() + 60
+    while not (pid_file.exists() and pid_file.read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    child = int(pid_file.read_text())
+    parent.kill()
+    parent.wait()
+    while Path(f"/proc/{child}").exists() and "Z" not in Path(f"/proc/{child}/stat").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+# --- damage at random -----------------------------------------------------------------------
+
+
+def damaged(good: bytes, rng: random.Random) -> bytes:
+    """Flip a few bytes, overwrite a stretch, cut the end off, or cut a piece out."""
+    content = bytearray(good)
+    kind = rng.randrange(5)
+    if kind <= 1:
+        for _ in range(rng.randint(1, 4)):
+            content[rng.randrange(len(content))] ^= rng.randint(1, 255)
+    elif kind == 2:
+        start = rng.randrange(len(content))
+        length = min(rng.randint(1, 64), len(content) - start)
+        content[start : start + length] = rng.randbytes(length)
+    elif kind == 3:
+        del content[rng.randrange(len(content)) :]
+    else:
+        start = rng.randrange(len(content))
+        del content[start : start + rng.randint(1, 200)]
+    return bytes(content)
+
+
+OURS = "mine/thing/ours-act-v0"
+TARGETS = {"body": "main_data.hdf5", "sidecar": "columns.arrow", "metadata": "metadata.json"}
+
+
+@pytest.mark.parametrize(("cases", "seed"), [(8, 0), pytest.param(400, 1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("target", list(TARGETS))
+@pytest.mark.timeout(3_000)
+def test_damage_at_random(minari_root: Path, target: str, cases: int, seed: int) -> None:
+    """Our dataset loads with its own numbers or not at all; a foreign one, with no digest, loads
+    only if everything fits together. Metadata and sidecar are cheap, so there are three times
+    as many cases of them by default."""
+    from_arrays("mine/thing/ours", **make_transitions([5, 1, 9, 40]).columns())
+    create(buffers())
+    truth = {name: load_transitions(name, notice=quiet).transitions for name in (OURS, FOREIGN)}
+    rng = random.Random(seed)
+    outcomes = {"loaded": 0, "refused": 0}
+    if target != "body":
+        cases = max(cases, 30)
+    for case in range(cases):
+        name = (OURS, FOREIGN)[case % 2]
+        data = minari_root / name / "data"
+        good = {path: path.read_bytes() for path in data.iterdir()}
+        path = data / TARGETS[target]
+        path.write_bytes(damaged(good[path], rng))
+        if target == "body" or (target == "metadata" and case % 5 == 0):
+            (data / "columns.arrow").unlink(missing_ok=True)
+        try:
+            found = load_transitions(name, notice=quiet).transitions
+        except UserError as error:
+            assert "\n" not in str(error)
+            outcomes["refused"] += 1
+        else:
+            outcomes["loaded"] += 1
+            if name == OURS or target != "body":
+                assert same(found.without_actions(), truth[name].without_actions())
+            else:
+                assert found.episodes.tolist() == truth[name].episodes.tolist()
+                assert np.isfinite(found.observations).all()
+        if case % 20 == 0:
+            assert isinstance(verify_dataset(name).ok, bool)
+        for one in set(data.iterdir()) - good.keys():
+            one.unlink()
+        for one, content in good.items():
+            one.write_bytes(content)
+    print(f"{target}: {outcomes}")
+    assert outcomes["refused"] > cases // 10
+    assert len(minari.list_local_datasets()) == 3

@@ -1,0 +1,500 @@
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import minari
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+import pytest
+from gymnasium import spaces
+
+from qss_offline.data import (
+    About,
+    ColumnNames,
+    DatasetPair,
+    Transitions,
+    collect_with_policy,
+    export_dataset,
+    from_arrays,
+    from_file,
+    from_minari,
+    from_replay_buffer,
+    load_transitions,
+    verify_dataset,
+)
+from qss_offline.errors import UserError
+
+from .conftest import make_transitions, same
+from .test_load import FOREIGN, buffers, create, quiet
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+    pytest.mark.usefixtures("in_process"),
+]
+
+BASE = "mine/thing/first"
+LENGTHS = [3, 1, 7, 2]
+
+
+def arrays(**changes: Any) -> dict[str, Any]:
+    transitions = make_transitions(LENGTHS)
+    named: dict[str, Any] = dict(transitions.columns()) | changes
+    return {name: np.copy(value) for name, value in named.items() if value is not None}
+
+
+def refusal(**changes: Any) -> str:
+    with pytest.raises(UserError) as caught:
+        from_arrays(BASE, notice=quiet, **arrays(**changes))
+    assert "\n" not in str(caught.value)
+    assert not minari.list_local_datasets()
+    return str(caught.value)
+
+
+def loaded(dataset_id: str) -> Transitions:
+    return load_transitions(dataset_id, notice=quiet).transitions
+
+
+def raw_bytes(root: Path, dataset_id: str) -> bytes:
+    files = sorted(path for path in (root / dataset_id).rglob("*") if path.is_file())
+    return b"".join(path.read_bytes() for path in files)
+
+
+def holds_actions(content: bytes, actions: np.ndarray[Any, Any]) -> bool:
+    return any(
+        needle in content
+        for number in actions.reshape(-1)
+        for needle in (
+            np.float32(number).tobytes(),
+            np.float64(number).tobytes(),
+            np.float32(number).tobytes()[::-1],
+            repr(float(number)).encode(),
+        )
+    )
+
+
+# --- arrays ---------------------------------------------------------------------------------
+
+
+def test_a_pair_of_arrays(minari_root: Path) -> None:
+    given = make_transitions(LENGTHS)
+    stored = from_arrays(BASE, **given.columns())
+    assert stored.ids == ("mine/thing/first-obs-v0", "mine/thing/first-act-v0")
+    assert same(loaded(stored.ids[1]), given)
+    assert same(loaded(stored.ids[0]), given.without_actions())
+    assert given.actions is not None
+    assert not holds_actions(raw_bytes(minari_root, stored.obs_id), given.actions)
+    assert holds_actions(raw_bytes(minari_root, stored.ids[1]), given.actions)
+    for dataset_id in stored.ids:
+        dataset = minari.load_dataset(dataset_id)
+        assert dataset.total_steps == 13 and dataset.total_episodes == 4
+        assert verify_dataset(dataset_id).ok
+
+
+def test_observation_only_alone(minari_root: Path) -> None:
+    given = make_transitions(LENGTHS)
+    first = from_arrays(BASE, observation_only=True, **given.columns())
+    second = from_arrays("mine/thing/second", **given.without_actions().columns())
+    assert first.act_id is None and second.act_id is None
+    assert sorted(minari.list_local_datasets()) == sorted((first.obs_id, second.obs_id))
+    assert first.obs_digest == second.obs_digest
+    metadata = minari.load_dataset(first.obs_id).storage.metadata
+    assert metadata["observation_only"] is True and "twin" not in metadata
+
+
+def test_one_observation_more_than_steps(minari_root: Path) -> None:
+    given = make_transitions(LENGTHS)
+    seen = []
+    for start, length in zip(given.episode_starts(), given.episode_lengths(), strict=True):
+        seen.append(given.observations[start : start + length])
+        seen.append(given.next_observations[start + length - 1 : start + length])
+    changes = {"observations": np.concatenate(seen), "next_observations": None}
+    stored = from_arrays(BASE, **arrays(**changes))
+    assert same(loaded(stored.obs_id), given.without_actions())
+
+
+def test_without_the_last_observation_its_step_is_left_out(minari_root: Path) -> None:
+    given = make_transitions(LENGTHS)
+    notices: list[str] = []
+    stored = from_arrays(BASE, notice=notices.append, **arrays(next_observations=None))
+    kept = loaded(stored.obs_id)
+    assert kept.episode_lengths().tolist() == [2, 6, 1]
+    np.testing.assert_array_equal(kept.observations[:2], given.observations[:2])
+    np.testing.assert_array_equal(kept.next_observations[:2], given.observations[1:3])
+    assert not kept.terminations.any()
+    assert "4 steps are left out" in notices[0]
+
+
+def test_ends_are_assumed_and_said(minari_root: Path) -> None:
+    notices: list[str] = []
+    given = arrays(episodes=None)
+    given["truncations"][-1] = False
+    stored = from_arrays(BASE, notice=notices.append, **given)
+    assert same(loaded(stored.obs_id), make_transitions(LENGTHS).without_actions())
+    assert notices == ["1 episodes end without termination or truncation; they count as truncated"]
+
+
+def test_lists_flags_and_labels_of_other_kinds(minari_root: Path) -> None:
+    given = make_transitions(LENGTHS)
+    stored = from_arrays(
+        BASE,
+        observations=given.observations.astype(np.float64).tolist(),
+        next_observations=given.next_observations.astype(np.float64),
+        rewards=given.rewards[:, None],
+        terminations=given.terminations.astype(int).tolist(),
+        truncations=given.truncations.astype(np.float32)[:, None],
+        episodes=np.array([9, 4, 7, 1])[given.episodes],
+    )
+    assert same(loaded(stored.obs_id), given.without_actions())
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"observations": np.zeros((5, 3))}, "next_observations"),
+        ({"observations": np.zeros((5, 3)), "next_observations": None}, "expected 13 rows, or 17"),
+        ({"rewards": np.full(13, np.nan)}, "rewards: row 0 holds NaN"),
+        ({"rewards": [1e300] * 13}, "rewards: row 0 holds NaN or infinity"),
+        ({"rewards": []}, "no rows"),
+        ({"rewards": ["x"] * 13}, "rewards: expected numbers"),
+        ({"rewards": [object()] * 13}, "rewards: expected numbers, got dtype object"),
+        ({"rewards": 3.0}, "rewards: expected one row"),
+        ({"terminations": np.arange(13)}, "expected true and false"),
+        ({"terminations": np.zeros(4, bool)}, "terminations: expected shape (13,)"),
+        ({"terminations": np.ones(13, bool)}, "row 0 ends an episode"),
+        ({"episodes": np.arange(4)}, "episodes: expected shape"),
+        ({"episodes": [0, 1] * 6 + [0]}, "must lie together"),
+        ({"actions": np.zeros((4, 2))}, "actions: 4 rows"),
+        ({"next_observations": np.zeros((13, 3))}, "row 0 differs from the observations of row 1"),
+    ],
+)
+def test_refused_arrays(minari_root: Path, changes: dict[str, Any], words: str) -> None:
+    assert words in refusal(**changes)
+
+
+@pytest.mark.parametrize(
+    "dataset_id",
+    ["", "x", "no_namespace", "a/b/c-v0", "../up/x", "/abs/x", "me/x.y", "me/ü", "me/"],
+)
+def test_refused_ids(minari_root: Path, dataset_id: str) -> None:
+    with pytest.raises(UserError, match=r"expected namespace/\.\.\./name"):
+        from_arrays(dataset_id, **arrays())
+
+
+def test_taken_ids(minari_root: Path) -> None:
+    from_arrays(BASE, **arrays())
+    with pytest.raises(UserError, match="exists"):
+        from_arrays(BASE, **arrays())
+    from_arrays(BASE, overwrite=True, **arrays())
+
+
+def test_what_is_known_is_kept(minari_root: Path) -> None:
+    recording = make_transitions(LENGTHS, obs_dim=10)
+    about = About(
+        env_id="reacher", text="From a robot.", author=("A. Nother",), license="cc-by-4.0"
+    )
+    stored = from_arrays(BASE, about=about, **recording.columns())
+    info = load_transitions(stored.ids[1]).info
+    assert info.env_id == "Reacher-v5"
+    assert info.action_low is not None and info.action_low.tolist() == [-1, -1]
+    dataset = minari.load_dataset(stored.obs_id)
+    assert dataset.recover_environment().action_space.shape == (2,)
+    assert dataset.storage.metadata["license"] == "cc-by-4.0"
+    assert dataset.storage.metadata["author"] == {"A. Nother"}
+    with pytest.raises(UserError, match=r"observations: they hold 3 numbers"):
+        from_arrays("mine/other", about=About(env_id="Reacher"), **arrays())
+
+
+# --- Minari ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("data_format", ["hdf5", "arrow", "parquet"])
+def test_minari_of_any_format(minari_root: Path, data_format: str) -> None:
+    episodes = buffers()
+    infos = {"reward_ctrl": np.concatenate([episodes[1].actions, episodes[1].actions])}
+    episodes[1] = replace(episodes[1], infos=infos)
+    create(episodes, data_format=data_format, author="Someone", algorithm_name="a trained one")
+    notices: list[str] = []
+    stored = from_minari(FOREIGN, BASE, notice=notices.append)
+    assert stored.act_id is not None
+    assert notices == [f"{FOREIGN}: infos are left out"]
+    source = loaded(FOREIGN)
+    assert same(loaded(stored.act_id), source)
+    assert same(loaded(stored.obs_id), source.without_actions())
+    actions = np.concatenate([one.actions for one in episodes])
+    assert not holds_actions(raw_bytes(minari_root, stored.obs_id), actions)
+    metadata = minari.load_dataset(stored.obs_id).storage.metadata
+    assert metadata["author"] == {"Someone"}
+    assert metadata["algorithm_name"] == "a trained one"
+    assert metadata["made_from"]["dataset_id"] == FOREIGN
+    alone = from_minari(FOREIGN, "mine/thing/alone", observation_only=True, notice=quiet)
+    assert alone.act_id is None and alone.obs_digest == stored.obs_digest
+
+
+def test_our_own_act_dataset(pair: DatasetPair, minari_root: Path) -> None:
+    stored = from_minari(pair.act_id, BASE, observation_only=True, notice=quiet)
+    assert stored.obs_digest == pair.obs_digest
+    metadata = minari.load_dataset(stored.obs_id).storage.metadata
+    assert metadata["env_id"] == "InvertedPendulum-v5"
+
+
+NESTED = spaces.Dict(
+    {
+        "where": spaces.Box(-10, 10, (2, 2), np.float64),
+        "mode": spaces.Discrete(3, start=1),
+        "both": spaces.Tuple((spaces.MultiBinary(2), spaces.MultiDiscrete([2, 3]))),
+    }
+)
+
+
+def nested_episodes() -> tuple[list[Any], list[list[Any]]]:
+    """Episodes whose observations are nested, and the same observations one by one."""
+    NESTED.seed(0)
+    episodes, singles = [], []
+    for one in buffers():
+        seen = [NESTED.sample() for _ in range(len(one.rewards) + 1)]
+        singles.append(seen)
+        observations = {
+            "where": np.stack([x["where"] for x in seen]),
+            "mode": np.stack([x["mode"] for x in seen]),
+            "both": tuple(np.stack([x["both"][i] for x in seen]) for i in range(2)),
+        }
+        episodes.append(replace(one, observations=observations))
+    return episodes, singles
+
+
+@pytest.mark.parametrize("data_format", ["hdf5", "arrow"])
+def test_nested_observations_are_flattened(minari_root: Path, data_format: str) -> None:
+    episodes, singles = nested_episodes()
+    create(episodes, observation_space=NESTED, data_format=data_format)
+    stored = from_minari(FOREIGN, BASE, notice=quiet)
+    transitions = loaded(stored.obs_id)
+    flat = [[spaces.flatten(NESTED, x) for x in one] for one in singles]
+    expected = np.concatenate([np.stack(one[:-1]) for one in flat]).astype(np.float32)
+    np.testing.assert_array_equal(transitions.observations, expected)
+    recipe = minari.load_dataset(stored.obs_id).storage.metadata["observations_flattened"]
+    assert "FlattenObservation" in recipe["by"]
+    assert json.loads(recipe["space"])["type"] == "Dict"
+
+
+def test_discrete_actions_make_the_observation_only_one(minari_root: Path) -> None:
+    episodes = [replace(one, actions=np.zeros(len(one.rewards), np.int64)) for one in buffers()]
+    create(episodes, action_space=spaces.Discrete(2))
+    notices: list[str] = []
+    assert from_minari(FOREIGN, BASE, notice=notices.append).act_id is None
+    assert "are no vectors (Discrete(2))" in notices[0]
+
+
+def test_images_are_refused(minari_root: Path) -> None:
+    shape = (8, 8, 3)
+    episodes = [
+        replace(one, observations=np.zeros((len(one.rewards) + 1, *shape), np.uint8))
+        for one in buffers()
+    ]
+    create(episodes, observation_space=spaces.Box(0, 255, shape, np.uint8))
+    with pytest.raises(UserError, match="images are no vectors"):
+        from_minari(FOREIGN, BASE, notice=quiet)
+
+
+# --- files ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".parquet"])
+@pytest.mark.parametrize("act_dim", [None, 1, 2])
+def test_export_and_back(
+    minari_root: Path, tmp_path: Path, suffix: str, act_dim: int | None
+) -> None:
+    first = from_arrays(BASE, **make_transitions(LENGTHS, act_dim=act_dim).columns())
+    path = export_dataset(first.ids[-1], tmp_path / f"out{suffix}")
+    second = from_file(path, "mine/thing/second")
+    assert (second.obs_digest, second.act_digest) == (first.obs_digest, first.act_digest)
+
+
+def csv_table(given: Transitions) -> pa.Table:
+    assert given.actions is not None
+    columns = {"ep": given.episodes, "r": given.rewards}
+    columns |= {"over": given.terminations, "cut": given.truncations}
+    for index, name in enumerate(("x", "y", "vel")):
+        columns[name] = given.observations[:, index]
+        columns[f"next {name}"] = given.next_observations[:, index]
+    columns |= {"push_0": given.actions[:, 0], "push_1": given.actions[:, 1]}
+    return pa.table(columns)
+
+
+def test_csv_with_named_columns(minari_root: Path, tmp_path: Path) -> None:
+    given = make_transitions(LENGTHS)
+    path = tmp_path / "robot.csv"
+    pa.csv.write_csv(csv_table(given), path)
+    names = ColumnNames(
+        observations="x,y,vel",
+        next_observations="next x,next y,next vel",
+        rewards="r",
+        terminations="over",
+        truncations="cut",
+        episodes="ep",
+        actions="push_*",
+    )
+    stored = from_file(path, BASE, names=names)
+    assert stored.act_id is not None
+    assert same(loaded(stored.act_id), given)
+    pa.parquet.write_table(csv_table(given), tmp_path / "robot.parquet")
+    again = from_file(tmp_path / "robot.parquet", "mine/thing/again", names=names)
+    assert again.act_digest == stored.act_digest
+    with pytest.raises(UserError, match=r"actions: no column 'pull_\*'; did you mean"):
+        from_file(path, "mine/x", names=replace(names, actions="pull_*"))
+    with pytest.raises(UserError, match="observations: no column 'observations'; the file has ep"):
+        from_file(path, "mine/x")
+    with pytest.raises(UserError, match="rewards: expected one column"):
+        from_file(path, "mine/x", names=replace(names, rewards="r,x"))
+
+
+def test_hostile_files(minari_root: Path, tmp_path: Path) -> None:
+    def fails(path: Path) -> str:
+        with pytest.raises(UserError) as caught:
+            from_file(path, BASE, notice=quiet)
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    assert "does not exist" in fails(tmp_path / "none.npz")
+    assert "ends in .npz, .parquet, .csv" in fails(tmp_path / "x.pkl")
+    given: dict[str, Any] = dict(make_transitions(LENGTHS).columns())
+    np.savez(tmp_path / "objects.npz", **(given | {"rewards": np.array([{}] * 13)}))
+    assert "Python objects: refused" in fails(tmp_path / "objects.npz")
+    np.savez(tmp_path / "short.npz", **given)
+    content = (tmp_path / "short.npz").read_bytes()
+    (tmp_path / "short.npz").write_bytes(content.replace(b"'shape': (13, 3)", b"'shape': (99, 3)"))
+    assert "short.npz" in fails(tmp_path / "short.npz")
+    for suffix in (".npz", ".parquet", ".csv"):
+        for text in (b"", b"nonsense", b"\xff" * 999):
+            (tmp_path / f"bad{suffix}").write_bytes(text)
+            fails(tmp_path / f"bad{suffix}")
+    (tmp_path / "gap.csv").write_text("obs_0,reward,terminated\n1,,0\n2,1,1\n")
+    assert "reward" in fails(tmp_path / "gap.csv")
+    ragged = pa.table({"obs_0": [[1.0], [1.0, 2.0]], "reward": [1, 2], "terminated": [0, 1]})
+    pa.parquet.write_table(ragged, tmp_path / "ragged.parquet")
+    assert "different lengths" in fails(tmp_path / "ragged.parquet")
+    assert not minari.list_local_datasets()
+
+
+# --- a policy -------------------------------------------------------------------------------
+
+
+class Nested(gymnasium.Env[Any, Any]):
+    """Dict observations; ends after seven steps."""
+
+    observation_space = NESTED
+    action_space = spaces.Box(-1, 1, (2,), np.float32)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        if seed is not None:
+            NESTED.seed(seed)
+        self.steps = 0
+        return NESTED.sample(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.steps += 1
+        return NESTED.sample(), float(action.sum()), self.steps == 7, False, {"leak": action}
+
+
+def test_a_policy_in_an_environment_of_dicts(minari_root: Path) -> None:
+    seen: list[Any] = []
+
+    def policy(observation: Any) -> Any:
+        seen.append(observation)
+        return np.array([0.25, 0.5])
+
+    stored = collect_with_policy(Nested(), policy, BASE, transitions=17, seed=3)
+    assert stored.act_id is not None
+    transitions = loaded(stored.act_id)
+    assert transitions.episode_lengths().tolist() == [7, 7, 3]
+    assert transitions.terminations.nonzero()[0].tolist() == [6, 13]
+    assert transitions.truncations.nonzero()[0].tolist() == [16]
+    assert sorted(seen[0]) == sorted(NESTED.spaces)
+    expected = np.stack([spaces.flatten(NESTED, one) for one in seen]).astype(np.float32)
+    np.testing.assert_array_equal(transitions.observations, expected)
+    wrapped = gymnasium.wrappers.FlattenObservation(Nested())
+    first, _ = wrapped.reset(seed=3)
+    np.testing.assert_array_equal(transitions.observations[0], first.astype(np.float32))
+    again = collect_with_policy(Nested(), policy, "mine/thing/again", transitions=17, seed=3)
+    assert again.act_digest == stored.act_digest
+    metadata = minari.load_dataset(stored.obs_id).storage.metadata
+    assert "policy" in metadata["algorithm_name"]
+    assert "observations_flattened" in metadata
+
+
+def test_a_policy_by_environment_id(minari_root: Path) -> None:
+    stored = collect_with_policy(
+        "Reacher", lambda _: np.zeros(2), BASE, transitions=60, observation_only=True
+    )
+    assert stored.act_id is None and stored.episodes == 2
+    assert load_transitions(stored.obs_id).info.env_id == "Reacher-v5"
+    with pytest.raises(UserError, match=r"policy: it returned an action of shape \(3,\)"):
+        collect_with_policy("Reacher", lambda _: np.zeros(3), "mine/x", transitions=5)
+    with pytest.raises(UserError, match="transitions: expected a whole number"):
+        collect_with_policy("Reacher", lambda _: np.zeros(2), "mine/x", transitions=0)
+
+
+# --- d3rlpy ---------------------------------------------------------------------------------
+
+
+@dataclass
+class Episode:
+    observations: Any
+    actions: Any
+    rewards: Any
+    terminated: bool
+
+
+@dataclass
+class Buffer:
+    episodes: list[Episode]
+
+
+def test_a_replay_buffer(minari_root: Path) -> None:
+    given = make_transitions([4, 6])
+    assert given.actions is not None
+    parts = [slice(0, 4), slice(4, 10)]
+    buffer = Buffer(
+        [
+            Episode(given.observations[p], given.actions[p], given.rewards[p, None], i == 0)
+            for i, p in enumerate(parts)
+        ]
+    )
+    notices: list[str] = []
+    stored = from_replay_buffer(buffer, BASE, notice=notices.append)
+    assert stored.act_id is not None
+    transitions = loaded(stored.act_id)
+    assert transitions.episode_lengths().tolist() == [3, 5]
+    np.testing.assert_array_equal(transitions.observations[:3], given.observations[:3])
+    np.testing.assert_array_equal(transitions.next_observations[:3], given.observations[1:4])
+    assert not transitions.terminations.any()
+    assert "2 steps are left out" in notices[0]
+    for bad, words in ((Buffer([]), "holds no episodes"), (3, "expected a d3rlpy ReplayBuffer")):
+        with pytest.raises(UserError, match=words):
+            from_replay_buffer(bad, "mine/x")
+
+
+@pytest.mark.skipif(find_spec("d3rlpy") is None, reason="d3rlpy is not installed")
+def test_d3rlpys_own_replay_buffer(minari_root: Path) -> None:
+    import d3rlpy
+
+    given = make_transitions([4, 6])
+    assert given.actions is not None
+    buffer = d3rlpy.dataset.MDPDataset(
+        observations=given.observations,
+        actions=given.actions,
+        rewards=given.rewards,
+        terminals=given.terminations.astype(np.float32),
+        timeouts=given.truncations.astype(np.float32),
+    )
+    stored = from_replay_buffer(buffer, BASE, notice=quiet)
+    assert stored.act_id is not None
+    transitions = loaded(stored.act_id)
+    assert transitions.episode_lengths().tolist() == [3, 5]
+    np.testing.assert_array_equal(transitions.next_observations[:3], given.observations[1:4])

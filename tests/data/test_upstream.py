@@ -1,0 +1,58 @@
+"""The scripts of docs/upstream still show their faults; when one doesn't, its workaround can go."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+import signal
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+UPSTREAM = Path(__file__).parents[2] / "docs" / "upstream"
+
+
+def run(page: str, block: int = 0, *arguments: str) -> subprocess.CompletedProcess[str]:
+    blocks = re.findall(r"```python\n(.*?)```", (UPSTREAM / page).read_text(), re.DOTALL)
+    command = [sys.executable, "-W", "ignore", "-c", blocks[block], *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=200)
+
+
+@pytest.mark.parametrize("block", [0, 1])
+def test_empty_box_in_arrow(block: int) -> None:
+    assert run("arrow-empty-box-sigfpe.md", block).returncode == -signal.SIGFPE
+
+
+def test_metadata_truncated() -> None:
+    done = run("minari-metadata-truncated.md")
+    assert done.stdout.startswith("TypeError:")
+    assert "JSONDecodeError" in done.stderr
+
+
+def test_empty_space_replaced() -> None:
+    done = run("minari-empty-space-replaced.md")
+    assert done.stdout.splitlines() == [
+        "asked for Tuple() stored Discrete(2)",
+        "asked for Dict() stored Discrete(2)",
+    ]
+
+
+def test_pillow_is_not_asked_for() -> None:
+    wanted = importlib.metadata.requires("minari") or []
+    assert not any(one.lower().startswith("pillow") for one in wanted)
+
+
+@pytest.mark.slow
+def test_quadratic_writing() -> None:
+    done = run("minari-arrow-quadratic-writing.md", 0, "50", "400")
+    few, many = (float(line.split()[2]) for line in done.stdout.splitlines())
+    assert many > 2 * few
+
+
+@pytest.mark.skipif(find_spec("d3rlpy") is None, reason="d3rlpy is not installed")
+def test_d3rlpy_misaligns() -> None:
+    done = run("d3rlpy-get-minari-misaligned.md")
+    assert "misaligned episodes: [1, 2, 3, 4, 5, 6, 7]" in done.stdout, done.stderr
