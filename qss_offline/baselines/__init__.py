@@ -1,1 +1,0 @@
-"""Baselines by d3rlpy, imported only when they are used."""
