@@ -11,6 +11,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -37,6 +38,20 @@ def eager_gradient(
     )
     (gradient,) = torch.autograd.grad(loss.sum(), trainable.flat)
     return gradient, {name: value.detach() for name, value in metrics.items()}
+
+
+_recorded: WeakKeyDictionary[Algorithm, dict[tuple[torch.Size, ...], CompiledGradients]] = (
+    WeakKeyDictionary()
+)
+
+
+def compiled_gradients(algorithm: Algorithm, state: TrainState, batch: Any) -> CompiledGradients:
+    """Return the algorithm's recorded gradients for these shapes; recorded on first use."""
+    by_shapes = _recorded.setdefault(algorithm, {})
+    shapes = tuple(column.shape for column in batch)
+    if shapes not in by_shapes:
+        by_shapes[shapes] = CompiledGradients(algorithm, state, batch)
+    return by_shapes[shapes]
 
 
 class CompiledGradients:

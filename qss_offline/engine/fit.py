@@ -7,7 +7,7 @@ from typing import Literal
 
 from qss_offline.algorithms.protocol import Algorithm
 from qss_offline.engine.captured import CapturedChunk
-from qss_offline.engine.compiled import CompiledGradients, eager_gradient
+from qss_offline.engine.compiled import compiled_gradients, eager_gradient
 from qss_offline.engine.sampler import Sampler
 from qss_offline.engine.state import TrainState
 from qss_offline.engine.update import CHUNK, GradientFunction, MetricSums, apply_update
@@ -55,7 +55,7 @@ def fit(
                 state.update += 1
                 batch = type(block)(*(column[index] for column in block))
                 if mode == "compiled" and gradient_of is eager_gradient:
-                    gradient_of = CompiledGradients(algorithm, state, batch)
+                    gradient_of = compiled_gradients(algorithm, state, batch)
                 metrics.add(
                     apply_update(algorithm, state, batch, state.update, learning_rate, gradient_of)
                 )
