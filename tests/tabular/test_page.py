@@ -96,6 +96,22 @@ def test_the_tables_of_steps_are_quoted_as_measured() -> None:
         assert found["return_at_the_end"]["mean"] == pytest.approx(-18.0)
 
 
+def test_the_settings_where_nothing_fell_are_quoted_as_measured() -> None:
+    text = " ".join(PAGE.split())
+    for run, settings in (
+        ("cliff-slow", "0.01 and sixteen walkers it returned"),
+        ("cliff-fast", "with 0.1 and one walker"),
+    ):
+        findings = record(run)["findings"]
+        qss, qsa = (
+            findings[learner]["expected_return_of_last_policy"]["mean"]
+            for learner in ("QSS", "QSA")
+        )
+        value = findings["QSS"]["learned_value_of_start"]["mean"]
+        assert f"{settings} {qss:.3f} (QSA: {qsa:.3f})" in text
+        assert f"{value:.3f}" in text
+
+
 def test_the_cliff_is_quoted_as_measured() -> None:
     text = " ".join(PAGE.split())
     settled, early = record("cliff")["findings"], record("cliff-authors")["findings"]
