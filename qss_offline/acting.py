@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from qss_offline.algorithms.inverse_dynamics import inverse_action
+from qss_offline.algorithms.bco import cloned_action
+from qss_offline.algorithms.inverse_dynamics import inverse_action, inverse_logits
 from qss_offline.algorithms.networks import MLPShape, Network
 from qss_offline.algorithms.observational_d3g import propose_next_obs
 from qss_offline.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -108,9 +109,74 @@ class Policy:
         return self.action_box.from_unit(unit if np.ndim(obs) > 1 else unit[0])
 
 
-def save_policy(path: Path, policy: Policy, env_id: str) -> None:
+class DiscretePolicy(Policy):
+    """π(s) = argmax_a I(s, s + τ(s))_a over discrete actions, for one seed.
+
+    Args:
+        proposal: τ, one seed, `(1, P)`.
+        inverse_dynamics: I, one seed, `(1, P)`, with one logit an action.
+        scale: what observations go through before they reach τ and I.
+        step_inputs: whether I was trained on steps; needs `scale.step_std`.
+        first_action: number of the first action.
+    """
+
+    def __init__(
+        self,
+        proposal: Network,
+        inverse_dynamics: Network,
+        scale: ObservationScale,
+        step_inputs: bool,
+        first_action: int,
+    ) -> None:
+        count = inverse_dynamics.shape.dims[-1]
+        one_hot_box = ActionBox(np.zeros(count, np.float32), np.ones(count, np.float32))
+        super().__init__(proposal, inverse_dynamics, scale, step_inputs, one_hot_box)
+        self.first_action = first_action
+
+    @torch.no_grad()
+    def __call__(self, obs: NDArray[Any]) -> NDArray[Any]:
+        """Choose actions: `(…, obs_dim)` to int64 `(…)`, for one observation or n."""
+        scaled = self.scale.apply(torch.as_tensor(np.atleast_2d(obs), dtype=torch.float32))
+        scaled = scaled.unsqueeze(0)
+        logits = inverse_logits(
+            self.inverse_dynamics,
+            scaled,
+            propose_next_obs(self.proposal, scaled),
+            self.scale.step_std if self.step_inputs else None,
+        )
+        actions = logits.squeeze(0).argmax(dim=-1).numpy() + self.first_action
+        return np.asarray(actions if np.ndim(obs) > 1 else actions[0])
+
+
+class ClonedPolicy:
+    """π(s), one network that was taught actions: BCO's policy, one seed.
+
+    Args:
+        policy: one seed, `(1, P)`.
+        scale: what observations go through before they reach it.
+        action_box: the environment's bounds.
+    """
+
+    def __init__(self, policy: Network, scale: ObservationScale, action_box: ActionBox) -> None:
+        self.policy, self.scale, self.action_box = policy, scale, action_box
+
+    @torch.no_grad()
+    def __call__(self, obs: NDArray[Any]) -> NDArray[np.float32]:
+        """Choose actions: `(…, obs_dim)` to `(…, action_dim)`, for one observation or n."""
+        scaled = self.scale.apply(torch.as_tensor(np.atleast_2d(obs), dtype=torch.float32))
+        unit = cloned_action(self.policy, scaled.unsqueeze(0)).squeeze(0).numpy()
+        return self.action_box.from_unit(unit if np.ndim(obs) > 1 else unit[0])
+
+
+SavedPolicy = Policy | ClonedPolicy
+
+
+def save_policy(path: Path, policy: SavedPolicy, env_id: str) -> None:
     """Write a policy to a safetensors file, atomically."""
-    networks = {"proposal": policy.proposal, "inverse_dynamics": policy.inverse_dynamics}
+    if isinstance(policy, Policy):
+        networks = {"proposal": policy.proposal, "inverse_dynamics": policy.inverse_dynamics}
+    else:
+        networks = {"policy": policy.policy}
     tensors = {name: network.flat for name, network in networks.items()}
     tensors |= {"scale.mean": policy.scale.mean, "scale.std": policy.scale.std}
     if policy.scale.step_std is not None:
@@ -119,13 +185,15 @@ def save_policy(path: Path, policy: Policy, env_id: str) -> None:
     tensors["action.high"] = torch.from_numpy(policy.action_box.high)
     metadata = {
         "env_id": env_id,
-        "step_inputs": policy.step_inputs,
+        "step_inputs": isinstance(policy, Policy) and policy.step_inputs,
         "dims": {name: network.shape.dims for name, network in networks.items()},
     }
+    if isinstance(policy, DiscretePolicy):
+        metadata["first_action"] = policy.first_action
     save_checkpoint(path, Checkpoint(tensors, metadata))
 
 
-def load_policy(path: Path) -> tuple[Policy, str]:
+def load_policy(path: Path) -> tuple[SavedPolicy, str]:
     """Read a policy and the id of the environment it acts in.
 
     Raises:
@@ -140,15 +208,17 @@ def load_policy(path: Path) -> tuple[Policy, str]:
             if tensors[name].shape != (1, sum(shape.sizes)):
                 raise KeyError(name)
             networks[name] = Network(shape, tensors[name])
-        policy = Policy(
-            networks["proposal"],
-            networks["inverse_dynamics"],
-            ObservationScale(
-                tensors["scale.mean"], tensors["scale.std"], tensors.get("scale.step_std")
-            ),
-            bool(metadata["step_inputs"]),
-            ActionBox(tensors["action.low"].numpy(), tensors["action.high"].numpy()),
+        scale = ObservationScale(
+            tensors["scale.mean"], tensors["scale.std"], tensors.get("scale.step_std")
         )
-        return policy, str(metadata["env_id"])
+        box = ActionBox(tensors["action.low"].numpy(), tensors["action.high"].numpy())
+        env_id = str(metadata["env_id"])
+        if "policy" in networks:
+            return ClonedPolicy(networks["policy"], scale, box), env_id
+        parts = networks["proposal"], networks["inverse_dynamics"], scale
+        step_inputs, first = bool(metadata["step_inputs"]), metadata.get("first_action")
+        if first is not None:
+            return DiscretePolicy(*parts, step_inputs, int(first)), env_id
+        return Policy(*parts, step_inputs, box), env_id
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path} holds no policy: {error} is missing or wrong") from error

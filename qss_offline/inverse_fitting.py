@@ -131,12 +131,11 @@ def take_steps(
     return OnlineSteps(before, after, actions)
 
 
-class InverseFitter:
-    """Fits the inverse dynamics models of S seeds, each from its own online steps.
+class InverseModels:
+    """The inverse dynamics models of S seeds, each fitted on its own online steps.
 
     Args:
         seeds: the S seeds.
-        proposals: τ of each seed, each `(1, P)`.
         scales: what each seed's observations go through.
         make_env: makes the environment.
         config: the budget.
@@ -145,12 +144,11 @@ class InverseFitter:
     def __init__(
         self,
         seeds: Sequence[int],
-        proposals: Sequence[Network],
         scales: Sequence[ObservationScale],
         make_env: Callable[[], gym.Env[Any, Any]],
         config: InverseFitConfig,
     ) -> None:
-        self.seeds, self.proposals, self.scales = tuple(seeds), proposals, scales
+        self.seeds, self.scales = tuple(seeds), scales
         self.make_env, self.config = make_env, config
         env = make_env()
         space = env.action_space
@@ -174,10 +172,16 @@ class InverseFitter:
         """Rounds that have been fitted."""
         return self.state.update // self.config.updates_per_round
 
-    def run_round(self, report: Callable[[int], None] = lambda updates: None) -> None:
+    def fit_round(
+        self,
+        policy: Callable[[int], Callable[[NDArray[Any]], NDArray[np.float32]]],
+        report: Callable[[int], None] = lambda updates: None,
+    ) -> None:
         """Take one round of steps with every seed, and train every I on all its steps so far.
 
         Args:
+            policy: gives the policy of the seed at an index, which acts in all rounds but the
+                first; it maps `(obs_dim,)` to `(action_dim,)`.
             report: told the updates done since the first round.
         """
         done = self.rounds_done
@@ -189,7 +193,7 @@ class InverseFitter:
                     env,
                     self.config.steps_per_round,
                     self.action_box,
-                    self.policy(index) if done else None,
+                    policy(index) if done else None,
                     self.config.exploration_noise,
                     rng,
                 )
@@ -238,12 +242,47 @@ class InverseFitter:
             for checkpoint in checkpoints
         ]
 
+    def average(self, index: int) -> Network:
+        """Copy the averaged model of the seed at `index`, `(1, P)`."""
+        average = self.state.networks["inverse_average"]
+        return Network(average.shape, average.flat[index : index + 1].clone())
+
+
+class InverseFitter(InverseModels):
+    """Turns the proposals of S seeds into policies (Eq. 9).
+
+    Args:
+        seeds: the S seeds.
+        proposals: τ of each seed, each `(1, P)`.
+        scales: what each seed's observations go through.
+        make_env: makes the environment.
+        config: the budget.
+    """
+
+    def __init__(
+        self,
+        seeds: Sequence[int],
+        proposals: Sequence[Network],
+        scales: Sequence[ObservationScale],
+        make_env: Callable[[], gym.Env[Any, Any]],
+        config: InverseFitConfig,
+    ) -> None:
+        super().__init__(seeds, scales, make_env, config)
+        self.proposals = proposals
+
+    def run_round(self, report: Callable[[int], None] = lambda updates: None) -> None:
+        """Take one round of steps with every seed, and train every I on all its steps so far.
+
+        Args:
+            report: told the updates done since the first round.
+        """
+        self.fit_round(self.policy, report)
+
     def policy(self, index: int) -> Policy:
         """Return the policy of the seed at `index`, on a copy of the model as it is now."""
-        average = self.state.networks["inverse_average"]
         return Policy(
             self.proposals[index],
-            Network(average.shape, average.flat[index : index + 1].clone()),
+            self.average(index),
             self.scales[index],
             self.config.model.step_inputs,
             self.action_box,

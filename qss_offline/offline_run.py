@@ -10,18 +10,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from qss_offline.acting import save_policy
 from qss_offline.algorithms.networks import Network
 from qss_offline.data.environments import make_env
 from qss_offline.data.load import LoadedDataset, load_transitions
-from qss_offline.engine.checkpoint import load_checkpoint, save_checkpoint
 from qss_offline.engine.state import TrainState
 from qss_offline.errors import UserError
-from qss_offline.evaluation import evaluate
 from qss_offline.files import write_json
 from qss_offline.inverse_fitting import InverseFitter
 from qss_offline.jobs import available_cores, run_jobs
 from qss_offline.offline_training import OfflineTrainer, SeedTask
+from qss_offline.online_rounds import rounds_done, run_rounds
 from qss_offline.presets import Preset
 from qss_offline.reporting import ProgressFactory, no_progress
 from qss_offline.runs import RunFolder, read_json, versions
@@ -156,13 +154,20 @@ def _run_group(group: _Group, tick: Tick) -> None:
     torch.set_num_threads(1)
     torch.backends.cuda.matmul.allow_tf32 = group.settings.tf32
     try:
-        _train_and_fit(group.settings, group.tasks, tick)
+        train_seeds(group.settings, group.tasks, tick)
     finally:
         torch.set_num_threads(threads)
         torch.backends.cuda.matmul.allow_tf32 = tf32
 
 
-def _train_and_fit(settings: RunSettings, tasks: Sequence[SeedTask], tick: Tick) -> None:
+def train_seeds(settings: RunSettings, tasks: Sequence[SeedTask], tick: Tick) -> None:
+    """Train, fit and evaluate some seeds in this process, from where their folders stand.
+
+    Args:
+        settings: what to do; the tasks say for which seeds.
+        tasks: the seeds.
+        tick: told the updates done, over all of them.
+    """
     preset = settings.preset
     # Foreign datasets were given their columns, with a notice, when the run began.
     dataset = load_transitions(settings.dataset_id)
@@ -173,27 +178,21 @@ def _train_and_fit(settings: RunSettings, tasks: Sequence[SeedTask], tick: Tick)
     trained = preset.updates * len(tasks)
     by_rounds: dict[int, list[SeedTask]] = {}
     for task in tasks:
-        by_rounds.setdefault(_rounds_done(task), []).append(task)
+        by_rounds.setdefault(rounds_done(task), []).append(task)
     done = trained
-    for rounds, same in sorted(by_rounds.items(), reverse=True):
+    for _, same in sorted(by_rounds.items(), reverse=True):
 
         def report(updates: int, done: int = done, seeds: int = len(same)) -> None:
             tick(done + updates * seeds)
 
-        _fit_inverse(settings, same, rounds, state, trainer, report)
+        _fit_inverse(settings, same, state, trainer, report)
         done += preset.inverse.rounds * preset.inverse.updates_per_round * len(same)
     tick(done)
-
-
-def _rounds_done(task: SeedTask) -> int:
-    path = task.folder.online
-    return len(load_checkpoint(path).metadata["evaluations"]) if path.exists() else 0
 
 
 def _fit_inverse(
     settings: RunSettings,
     tasks: Sequence[SeedTask],
-    rounds: int,
     state: TrainState,
     trainer: OfflineTrainer,
     report: Callable[[int], None],
@@ -205,46 +204,14 @@ def _fit_inverse(
         Network(average.shape, average.flat[rows[t.seed] : rows[t.seed] + 1].cpu().clone())
         for t in tasks
     ]
-    config = settings.preset.inverse
     fitter = InverseFitter(
         [task.seed for task in tasks],
         proposals,
         [trainer.scales[task.dataset_id] for task in tasks],
         lambda: make_env(settings.env_id),
-        config,
+        settings.preset.inverse,
     )
-    evaluations: list[list[tuple[float, ...]]] = [[] for _ in tasks]
-    if rounds:
-        checkpoints = [load_checkpoint(task.folder.online) for task in tasks]
-        fitter.restore(checkpoints)
-        evaluations = [list(c.metadata["evaluations"]) for c in checkpoints]
-    for done in range(rounds + 1, config.rounds + 1):
-        fitter.run_round(report)
-        for index, task in enumerate(tasks):
-            stream = np.random.SeedSequence([task.seed, *b"evaluation", done])
-            evaluation = evaluate(
-                fitter.policy(index),
-                settings.env_id,
-                settings.evaluation_episodes,
-                int(stream.generate_state(1)[0]),
-                make_env,
-            )
-            evaluations[index].append(evaluation.returns)
-            metadata = {"evaluations": evaluations[index]}
-            save_checkpoint(task.folder.online, fitter.checkpoint(index, metadata))
-    for index, task in enumerate(tasks):
-        save_policy(task.folder.policy, fitter.policy(index), settings.env_id)
-        steps = (config.steps_per_round * n for n in range(1, config.rounds + 1))
-        write_json(
-            task.folder.result,
-            {
-                "seed": task.seed,
-                "evaluations": [
-                    {"online_steps": s, "returns": list(returns)}
-                    for s, returns in zip(steps, evaluations[index], strict=True)
-                ],
-            },
-        )
+    run_rounds(fitter, tasks, settings.env_id, settings.evaluation_episodes, report)
 
 
 def _results(

@@ -67,6 +67,14 @@ class InverseDynamicsConfig:
             raise UserError("batch_size, learning_rate and hidden_dims must be above 0")
 
 
+def inverse_logits(
+    inverse_dynamics: Network, obs: Tensor, next_obs: Tensor, step_scale: Tensor | None
+) -> Tensor:
+    """What I(s, s') says before it is squashed: `(S, B, action_dim)`. Arguments as below."""
+    second = next_obs if step_scale is None else (next_obs - obs) / step_scale
+    return mlp(inverse_dynamics, torch.cat((obs, second), dim=-1))
+
+
 def inverse_action(
     inverse_dynamics: Network, obs: Tensor, next_obs: Tensor, step_scale: Tensor | None
 ) -> Tensor:
@@ -81,8 +89,7 @@ def inverse_action(
     Returns:
         `(S, B, action_dim)` in (−1, 1).
     """
-    second = next_obs if step_scale is None else (next_obs - obs) / step_scale
-    return mlp(inverse_dynamics, torch.cat((obs, second), dim=-1)).tanh()
+    return inverse_logits(inverse_dynamics, obs, next_obs, step_scale).tanh()
 
 
 class InverseDynamics:

@@ -101,7 +101,8 @@ def _forward(network: Network, inputs: Tensor, activations: list[Tensor] | None)
     """`(N, B, in)` to `(N, B, out)`; the inputs of each layer are added to `activations`.
 
     A layer with one output is a sum of products: a batched product of one matrix by one column
-    takes another path than that of several, and a seed's bits would depend on its company.
+    takes another path than that of several, and a seed's bits would depend on its company. The
+    same holds for a layer with one input.
     """
     hidden = inputs
     for index, weight in enumerate(network.weights):
@@ -112,6 +113,8 @@ def _forward(network: Network, inputs: Tensor, activations: list[Tensor] | None)
         if weight.shape[-1] == 1:
             product = hidden * network.weights_t[index]
             hidden = product.sum(-1, keepdim=True).add_(network.biases[index])
+        elif weight.shape[-2] == 1:
+            hidden = torch.addcmul(network.biases[index], hidden, weight)
         else:
             hidden = torch.baddbmm(network.biases[index], hidden, weight)
     return hidden
@@ -143,17 +146,24 @@ class _MLP(torch.autograd.Function):
         (gradient,) = grads
         for index in reversed(range(len(activations))):
             inputs, weight_t = activations[index], network.weights_t[index]
-            one_column = weight_t.shape[1] == 1
+            one_column, one_row = weight_t.shape[1] == 1, weight_t.shape[2] == 1
             if flat_grad is not None:
                 if one_column:
                     product = inputs * gradient
                     torch.sum(product, 1, keepdim=True, out=weight_grads[index].transpose(1, 2))
+                elif one_row:
+                    torch.sum(inputs * gradient, 1, keepdim=True, out=weight_grads[index])
                 else:
                     torch.bmm(inputs.transpose(1, 2), gradient, out=weight_grads[index])
                 torch.sum(gradient, 1, keepdim=True, out=bias_grads[index])
             if index == 0 and not ctx.needs_input_grad[0]:
                 break
-            gradient = gradient * weight_t if one_column else torch.bmm(gradient, weight_t)
+            if one_column:
+                gradient = gradient * weight_t
+            elif one_row:
+                gradient = (gradient * weight_t.transpose(1, 2)).sum(-1, keepdim=True)
+            else:
+                gradient = torch.bmm(gradient, weight_t)
             if index > 0:
                 # The derivative of ReLU is 1 where its output is above 0.
                 gradient = gradient.mul_(inputs.sign())

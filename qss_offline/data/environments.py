@@ -114,12 +114,13 @@ def _check_vector(space: spaces.Space[Any], env_id: str, what: str) -> None:
         )
 
 
-def make_env(name: str, render_mode: str | None = None) -> Env:
+def make_env(name: str, render_mode: str | None = None, discrete_actions: bool = False) -> Env:
     """Make an environment with vectors of real numbers for observations and actions.
 
     Args:
         name: anything that `resolve_env_id` takes.
         render_mode: passed on to Gymnasium.
+        discrete_actions: let discrete actions pass too.
 
     Raises:
         UserError: it is unknown, can't be made here, or its observations or actions are
@@ -136,7 +137,8 @@ def make_env(name: str, render_mode: str | None = None) -> Env:
             raise UserError(f"environment {env_id!r} can't be made: {_one_line(error)}") from error
     try:
         _check_vector(env.observation_space, env_id, "its observations")
-        _check_vector(env.action_space, env_id, "its actions")
+        if not (discrete_actions and isinstance(env.action_space, spaces.Discrete)):
+            _check_vector(env.action_space, env_id, "its actions")
     except UserError:
         env.close()
         raise

@@ -46,7 +46,13 @@ def test_members_are_networks_of_their_own() -> None:
 
 
 @pytest.mark.parametrize(
-    "shape", [MLPShape((2, 5, 3)), MLPShape((2, 5, 1)), MLPShape((3, 4, 4, 1), members=2)]
+    "shape",
+    [
+        MLPShape((2, 5, 3)),
+        MLPShape((2, 5, 1)),
+        MLPShape((1, 5, 2)),
+        MLPShape((3, 4, 4, 1), members=2),
+    ],
 )
 def test_gradients_agree_with_finite_differences(shape: MLPShape) -> None:
     network = stacked(shape, seeds=2, dtype=torch.float64)

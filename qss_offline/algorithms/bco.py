@@ -1,0 +1,89 @@
+"""BCO: behavioural cloning from observation (Torabi, Warnell and Stone, IJCAI 2018).
+
+The inverse dynamics model I of `inverse_dynamics` labels the recorded transitions with the
+actions that it believes made them, and a policy π learns to repeat those labels:
+
+    L = ‖π(s) − I(s, s')‖²
+
+as the paper runs it (Section 5.3): the mean squared error, for continuous actions in units of
+the action box.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor
+
+from qss_offline.algorithms.networks import MLPShape, Network, mlp
+from qss_offline.algorithms.protocol import UpdateRule
+from qss_offline.errors import UserError
+
+
+class LabelledBatch(NamedTuple):
+    """Recorded observations with actions, true ones or an inverse model's.
+
+    Attributes:
+        obs: `(S, B, obs_dim)`.
+        action: `(S, B, action_dim)`, in units of the action box.
+    """
+
+    obs: Tensor
+    action: Tensor
+
+
+class CloningParameters(NamedTuple):
+    """Networks of S seeds."""
+
+    policy: Network
+
+
+@dataclass(frozen=True)
+class CloningConfig:
+    """Settings of behavioural cloning; the defaults are the authors' for BCO.
+
+    Attributes:
+        hidden_dims: sizes of the hidden layers.
+        batch_size: transitions per update and seed, B.
+        learning_rate: Adam's step size.
+    """
+
+    hidden_dims: tuple[int, ...] = (256, 256)
+    batch_size: int = 256
+    learning_rate: float = 3e-4
+
+    def __post_init__(self) -> None:
+        """Refuse settings that can't be trained with."""
+        if self.batch_size <= 0 or self.learning_rate <= 0 or min(self.hidden_dims) <= 0:
+            raise UserError("batch_size, learning_rate and hidden_dims must be above 0")
+
+
+def cloned_action(policy: Network, obs: Tensor) -> Tensor:
+    """a = π(s), in units of the action box: `(S, B, obs_dim)` to `(S, B, action_dim)`."""
+    return mlp(policy, obs).tanh()
+
+
+class BehaviouralCloning:
+    """The loss of behavioural cloning.
+
+    Args:
+        config: settings.
+        obs_dim: size of an observation.
+        action_dim: size of an action.
+    """
+
+    def __init__(self, config: CloningConfig, obs_dim: int, action_dim: int) -> None:
+        self.shapes = {"policy": MLPShape((obs_dim, *config.hidden_dims, action_dim))}
+        self.copies: dict[str, str] = {}
+        self.updates = (UpdateRule("policy", self.cloning_loss),)
+        self.tracks = ()
+        self.parameters_type = CloningParameters
+
+    def cloning_loss(
+        self, parameters: CloningParameters, batch: LabelledBatch
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """L = ‖π(s) − a‖², `(S,)`."""
+        loss = (cloned_action(parameters.policy, batch.obs) - batch.action).square()
+        loss = loss.mean(dim=(1, 2))
+        return loss, {"cloning_loss": loss}

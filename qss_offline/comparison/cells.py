@@ -1,0 +1,282 @@
+"""One cell of a comparison: a method on a recording, for some seeds, in one process of one thread.
+
+A cell's folder is a run folder (`qss_offline.runs`); a seed is done when its `result.json` is
+there. What is run again does only what is missing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from qss_offline.bco_training import BCOTrainer
+from qss_offline.comparison.settings import ComparisonSettings
+from qss_offline.data.environments import make_env
+from qss_offline.data.load import load_transitions
+from qss_offline.engine.checkpoint import load_checkpoint
+from qss_offline.errors import UserError
+from qss_offline.files import write_json
+from qss_offline.offline_run import ELAPSED_INTERVAL_S, RunSettings, train_seeds
+from qss_offline.offline_training import SeedTask, observation_scale
+from qss_offline.online_rounds import rounds_done, run_rounds
+from qss_offline.runs import RunFolder, SeedFolder, read_json, versions
+
+Tick = Callable[[int], None]
+
+Run = tuple[str, str, float, str, int]
+"""Comparison, environment, level of randomness, method and seed."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A method on a recording.
+
+    Attributes:
+        method: one of `METHODS`.
+        env_id: where policies act.
+        random_action_prob: of the recording.
+        obs_id: the recording without actions.
+        act_id: its twin with actions; only methods that are given actions open it.
+        root: folder of the whole comparison's runs.
+        settings: the comparison.
+    """
+
+    method: str
+    env_id: str
+    random_action_prob: float
+    obs_id: str
+    act_id: str
+    root: Path
+    settings: ComparisonSettings
+
+    @property
+    def key(self) -> tuple[str, float, str]:
+        """Environment, level and method: what tells a cell from others of its comparison."""
+        return self.env_id, self.random_action_prob, self.method
+
+    @property
+    def labeller(self) -> Cell | None:
+        """The cell whose inverse models label this one's recording, if it needs labels."""
+        return replace(self, method="bco") if self.method.startswith("pseudo-") else None
+
+    @property
+    def folder(self) -> RunFolder:
+        """Where its runs go."""
+        level = f"random-{100 * self.random_action_prob:g}"
+        return RunFolder(self.root / self.env_id / level / self.method)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Seeds that the comparison asks for."""
+        return self.settings.seeds_of(self.method, self.random_action_prob)
+
+    def run(self, seed: int) -> Run:
+        """Return what tells a seed's run from all others."""
+        return self.settings.name, self.env_id, self.random_action_prob, self.method, seed
+
+    def missing(self, known: Collection[Run] = ()) -> tuple[int, ...]:
+        """Return the seeds that are neither known nor done."""
+        return tuple(
+            seed
+            for seed in self.seeds
+            if self.run(seed) not in known and not self.folder.seed(seed).result.exists()
+        )
+
+    @property
+    def units(self) -> int:
+        """Updates of one seed, of every model: what progress counts."""
+        inverse = self.settings.d3g.inverse
+        updates = self.settings.updates(self.method)
+        if self.method in ("d3g", "bco"):
+            updates += inverse.rounds * inverse.updates_per_round
+        return updates
+
+    def config(self) -> dict[str, Any]:
+        """Return what settles the results of a seed; the number of seeds doesn't."""
+        settings = self.settings
+        config: dict[str, Any] = {
+            "method": self.method,
+            "env_id": self.env_id,
+            "random_action_prob": self.random_action_prob,
+            "dataset_id": self.obs_id,
+            "evaluation_episodes": settings.episodes,
+            "preset_name": settings.name,
+            "updates": settings.updates(self.method),
+        }
+        if settings.online_steps(self.method):
+            config["preset"] = asdict(settings.d3g)
+        if self.method == "bco" or self.method.startswith("pseudo-"):
+            config |= {
+                "cloning": asdict(settings.cloning),
+                "cloning_updates": settings.cloning_updates,
+            }
+        if self.method not in ("d3g", "bco"):
+            config |= {
+                "hidden_dims": settings.baseline_hidden_dims,
+                "batch_size": settings.baseline_batch_size,
+                "learning_rate": settings.baseline_learning_rate,
+                "evaluations": settings.baseline_evaluations,
+            }
+        return config
+
+
+@dataclass(frozen=True)
+class Job:
+    """Some seeds of a cell, for one worker."""
+
+    cell: Cell
+    seeds: tuple[int, ...]
+
+
+def run_job(job: Job, tick: Tick) -> str | None:
+    """Run the seeds of a job from where they stand; return why it failed, or None.
+
+    A failed cell must not take the others with it: whatever it raises is noted in `failed.txt`
+    of its folder, and the table shows it as missing.
+    """
+    folder = job.cell.folder
+    failed = folder.path / "failed.txt"
+    try:
+        config = {**job.cell.config(), "versions": versions()}
+        folder.start(config, resume=folder.started)
+        torch.set_num_threads(1)
+        _run_timed(job, tick)
+    except UserError as error:
+        reason = str(error)
+    except (ArithmeticError, AssertionError, LookupError, OSError, RuntimeError, ValueError) as e:
+        reason = f"{type(e).__name__}: {e}"
+    else:
+        failed.unlink(missing_ok=True)
+        return None
+    folder.path.mkdir(parents=True, exist_ok=True)
+    failed.write_text(reason + "\n")
+    return reason
+
+
+def _run_timed(job: Job, tick: Tick) -> None:
+    """Run the job and note in every seed's result its share of the seconds spent."""
+    cell = job.cell
+    folders = [cell.folder.seed(seed) for seed in job.seeds]
+    keeper = RunFolder(folders[0].path)
+    earlier, begun = keeper.elapsed_s, time.monotonic()
+    noted = begun
+
+    def timed(units: int) -> None:
+        nonlocal noted
+        if time.monotonic() - noted > ELAPSED_INTERVAL_S:
+            noted = time.monotonic()
+            keeper.set_elapsed(earlier + noted - begun)
+        tick(units)
+
+    tasks = [
+        SeedTask(seed, cell.obs_id, folder) for seed, folder in zip(job.seeds, folders, strict=True)
+    ]
+    if cell.method == "d3g":
+        settings = cell.settings
+        train_seeds(
+            RunSettings(
+                cell.env_id, cell.obs_id, job.seeds, settings.name, settings.d3g, settings.episodes
+            ),
+            tasks,
+            timed,
+        )
+    elif cell.method == "bco":
+        _run_bco(cell, tasks, timed)
+    else:
+        for index, task in enumerate(tasks):
+
+            def from_here(units: int, before: int = index * cell.units) -> None:
+                timed(before + units)
+
+            _run_baseline(cell, task.seed, task.folder, from_here)
+    seconds = (earlier + time.monotonic() - begun) / len(tasks)
+    for task in tasks:
+        result = read_json(task.folder.result)
+        write_json(task.folder.result, {**result, "seconds": round(seconds, 1)})
+
+
+def _bco(cell: Cell, tasks: list[SeedTask]) -> BCOTrainer:
+    transitions = load_transitions(cell.obs_id).transitions
+    settings = cell.settings
+    normalize = settings.d3g.algorithm.normalize_observations
+    scale = observation_scale(transitions, normalize)
+    return BCOTrainer(
+        [task.seed for task in tasks],
+        [transitions] * len(tasks),
+        [scale] * len(tasks),
+        lambda: make_env(cell.env_id),
+        settings.d3g.inverse,
+        settings.cloning,
+        settings.cloning_updates,
+    )
+
+
+def _run_bco(cell: Cell, tasks: list[SeedTask], tick: Tick) -> None:
+    by_rounds: dict[int, list[SeedTask]] = {}
+    for task in tasks:
+        by_rounds.setdefault(rounds_done(task), []).append(task)
+    done = 0
+    for _, same in sorted(by_rounds.items(), reverse=True):
+
+        def report(updates: int, done: int = done, seeds: int = len(same)) -> None:
+            tick(done + updates * seeds)
+
+        run_rounds(_bco(cell, same), same, cell.env_id, cell.settings.episodes, report)
+        done += cell.units * len(same)
+
+
+def _labels(cell: Cell, seed: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Return the labels of BCO's inverse model of the same seed, in the environment's units."""
+    assert cell.labeller is not None
+    task = SeedTask(seed, cell.obs_id, cell.labeller.folder.seed(seed))
+    if not task.folder.result.exists():
+        raise UserError(f"{cell.method} needs BCO's inverse model of seed {seed}: run bco first")
+    trainer = _bco(cell, [task])
+    trainer.restore([load_checkpoint(task.folder.online)])
+    return trainer.action_box.from_unit(trainer.labels(0))
+
+
+def _run_baseline(cell: Cell, seed: int, folder: SeedFolder, tick: Tick) -> None:
+    from qss_offline.baselines.offline import OfflineBaselineConfig, train_offline
+
+    settings = cell.settings
+    method = cell.method.removeprefix("pseudo-")
+    if cell.labeller is None:
+        transitions = load_transitions(cell.act_id).transitions
+    else:
+        recorded = load_transitions(cell.obs_id).transitions
+        transitions = replace(recorded, actions=_labels(cell, seed))
+    config = OfflineBaselineConfig(
+        method,
+        settings.updates(cell.method),
+        settings.baseline_hidden_dims,
+        settings.baseline_batch_size,
+        settings.baseline_learning_rate,
+    )
+    trained = train_offline(
+        transitions,
+        cell.env_id,
+        config,
+        seed,
+        evaluations=settings.baseline_evaluations,
+        episodes=settings.episodes,
+        tick=tick,
+    )
+    steps = settings.online_steps(cell.method)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    write_json(
+        folder.result,
+        {
+            "seed": seed,
+            "evaluations": [
+                {"online_steps": steps, "updates": point.updates, "returns": list(point.returns)}
+                for point in trained.evaluations
+            ],
+        },
+    )

@@ -1,0 +1,244 @@
+"""What few runs allow to be said: interquartile means, bootstrap intervals, profiles.
+
+After Agarwal et al., *Deep Reinforcement Learning at the Edge of the Statistical Precipice*
+(NeurIPS 2021, https://arxiv.org/abs/2108.13264), whose library rliable is archived. Scores are
+of shape `(runs, tasks)`, or `(runs,)` for one task. Intervals are percentile intervals of the
+stratified bootstrap: runs are drawn again within each task, independently of the other tasks.
+
+One run says nothing about the spread of runs, so the bounds of its interval are NaN. With few
+runs intervals are too narrow: three runs have only ten different resamples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from qss_offline.errors import UserError
+
+FloatArray: TypeAlias = NDArray[np.float64]
+Statistic: TypeAlias = Callable[[FloatArray], FloatArray]
+"""Maps `(…, scores)` to `(…)`: reduces the last axis."""
+
+RESAMPLES = 10_000
+# Numbers held at once while resampling: tens of megabytes.
+_BATCH_NUMBERS = 2_000_000
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate and its confidence interval.
+
+    Attributes:
+        estimate: the statistic of all scores.
+        low: lower bound, NaN where there is only one run.
+        high: upper bound, likewise.
+    """
+
+    estimate: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, eq=False)
+class Profile:
+    """A performance profile (Agarwal et al. 2021, Section 4.2) with pointwise bands.
+
+    Attributes:
+        thresholds: `(thresholds,)`.
+        fractions: `(thresholds,)`, the share of all runs of all tasks above each threshold.
+        low: `(thresholds,)` lower bounds, NaN where there is only one run.
+        high: `(thresholds,)` upper bounds, likewise.
+    """
+
+    thresholds: FloatArray
+    fractions: FloatArray
+    low: FloatArray
+    high: FloatArray
+
+
+def mean(scores: FloatArray) -> FloatArray:
+    """Return the mean along the last axis, `(…, n)` to `(…)`."""
+    return np.asarray(np.mean(scores, axis=-1), np.float64)
+
+
+def iqm(scores: FloatArray) -> FloatArray:
+    """Return the interquartile mean along the last axis, `(…, n)` to `(…)`.
+
+    It is the mean without the ⌊n/4⌋ smallest and the ⌊n/4⌋ largest scores, as in rliable; of
+    fewer than four scores it is their mean.
+    """
+    return np.asarray(stats.trim_mean(scores, 0.25, axis=-1), np.float64)
+
+
+def bootstrap_interval(
+    scores: ArrayLike,
+    rng: Generator,
+    statistic: Statistic = iqm,
+    *,
+    confidence: float = 0.95,
+    resamples: int = RESAMPLES,
+) -> Interval:
+    """Return a statistic of all scores of all tasks, with its stratified bootstrap interval.
+
+    Args:
+        scores: `(runs, tasks)`, or `(runs,)` for one task.
+        rng: draws the resamples.
+        statistic: `iqm`, `mean`, or anything that reduces the last axis.
+        confidence: share of the interval.
+        resamples: how many; the bounds vary with the draw, less the more there are.
+
+    Raises:
+        UserError: no scores, NaN or infinity among them, or another shape.
+    """
+    tasks = _tasks("scores", scores)
+
+    def of_all(*resampled: FloatArray) -> FloatArray:
+        return statistic(np.concatenate(resampled, axis=-1))
+
+    return _interval(tasks, of_all, sum(map(len, tasks)), rng, confidence, resamples)
+
+
+def probability_of_improvement(
+    scores: ArrayLike,
+    others: ArrayLike,
+    rng: Generator,
+    *,
+    confidence: float = 0.95,
+    resamples: int = RESAMPLES,
+) -> Interval:
+    """Return P(X > Y): how likely a run of one method beats a run of another on a task.
+
+    Ties count half (the Mann-Whitney statistic over the number of pairs); the mean over tasks.
+
+    Args:
+        scores: X, `(runs, tasks)` or `(runs,)`.
+        others: Y, of the same tasks; it may hold another number of runs.
+        rng: draws the resamples, of X and of Y, within each task.
+        confidence: share of the interval.
+        resamples: how many.
+
+    Raises:
+        UserError: as in `bootstrap_interval`, or the numbers of tasks differ.
+    """
+    left, right = _tasks("scores", scores), _tasks("others", others)
+    if len(left) != len(right):
+        raise UserError(f"others: {len(right)} tasks, but scores has {len(left)}")
+
+    def beats(*resampled: FloatArray) -> FloatArray:
+        tasks = len(resampled) // 2
+        pairs = zip(resampled[:tasks], resampled[tasks:], strict=True)
+        shares = [0.5 + 0.5 * _sign(x, y).mean(axis=(-1, -2)) for x, y in pairs]
+        return np.asarray(np.mean(shares, axis=0), np.float64)
+
+    numbers = len(left) * len(left[0]) * len(right[0])
+    return _interval([*left, *right], beats, numbers, rng, confidence, resamples)
+
+
+def performance_profile(
+    scores: ArrayLike,
+    thresholds: ArrayLike,
+    rng: Generator,
+    *,
+    confidence: float = 0.95,
+    resamples: int = 2_000,
+) -> Profile:
+    """Return the share of runs above each threshold, with pointwise bootstrap bands.
+
+    Args:
+        scores: `(runs, tasks)` or `(runs,)`, normalised where tasks differ in scale.
+        thresholds: `(thresholds,)`; a score counts where it is strictly above.
+        rng: draws the resamples.
+        confidence: share of each pointwise interval.
+        resamples: how many.
+
+    Raises:
+        UserError: as in `bootstrap_interval`, or there are no thresholds.
+    """
+    tasks = _tasks("scores", scores)
+    marks = np.asarray(thresholds, np.float64)
+    if marks.ndim != 1 or not marks.size or not np.isfinite(marks).all():
+        raise UserError("thresholds: expected at least one finite number, in one dimension")
+    # One row for each threshold; a resample draws the same runs in all rows.
+    above = [np.asarray(task > marks[:, None], np.float64) for task in tasks]
+
+    def share(*resampled: FloatArray) -> FloatArray:
+        return mean(np.concatenate(resampled, axis=-1))
+
+    numbers = len(marks) * sum(map(len, tasks))
+    low, high = _bounds(above, share, numbers, rng, confidence, resamples)
+    fractions = share(*above)
+    return Profile(
+        marks, fractions, np.broadcast_to(low, marks.shape), np.broadcast_to(high, marks.shape)
+    )
+
+
+def _sign(x: FloatArray, y: FloatArray) -> FloatArray:
+    """Return 1, 0 or −1 for each pair, `(…, n)` and `(…, m)` to `(…, n, m)`."""
+    return np.asarray(np.sign(x[..., :, None] - y[..., None, :]), np.float64)
+
+
+def _tasks(name: str, scores: ArrayLike) -> list[FloatArray]:
+    """Return the scores of each task, `(runs,)` each."""
+    try:
+        array = np.asarray(scores, np.float64)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{name}: expected numbers of shape (runs, tasks) or (runs,)") from error
+    if array.ndim not in (1, 2) or not array.size:
+        raise UserError(
+            f"{name}: expected shape (runs, tasks) or (runs,), at least 1 each, got {array.shape}"
+        )
+    if not np.isfinite(array).all():
+        raise UserError(f"{name}: NaN or infinity among them; a missing run has no score")
+    return list(array.T) if array.ndim == 2 else [array]
+
+
+def _interval(
+    samples: Sequence[FloatArray],
+    statistic: Callable[..., FloatArray],
+    numbers: int,
+    rng: Generator,
+    confidence: float,
+    resamples: int,
+) -> Interval:
+    low, high = _bounds(samples, statistic, numbers, rng, confidence, resamples)
+    return Interval(float(statistic(*samples)), float(low), float(high))
+
+
+def _bounds(
+    samples: Sequence[FloatArray],
+    statistic: Callable[..., FloatArray],
+    numbers: int,
+    rng: Generator,
+    confidence: float,
+    resamples: int,
+) -> tuple[Any, Any]:
+    """Return the percentile bounds; `numbers` is what one resample holds in memory."""
+    if not 0 < confidence < 1:
+        raise UserError(f"confidence: {confidence} is not between 0 and 1")
+    if resamples < 1:
+        raise UserError(f"resamples: {resamples} is not at least 1")
+    if min(sample.shape[-1] for sample in samples) < 2:
+        return np.nan, np.nan
+
+    def vectorised(*resampled: FloatArray, axis: int) -> FloatArray:
+        return statistic(*resampled)
+
+    interval = stats.bootstrap(
+        samples,
+        vectorised,
+        n_resamples=resamples,
+        batch=max(1, _BATCH_NUMBERS // numbers),
+        vectorized=True,
+        axis=-1,
+        confidence_level=confidence,
+        method="percentile",
+        random_state=rng,  # `rng` since SciPy 1.15, which still takes the old name
+    ).confidence_interval
+    return interval.low, interval.high

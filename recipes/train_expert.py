@@ -1,0 +1,80 @@
+"""An expert whose behaviour can be recorded, at any mixture with chance.
+
+    python -m recipes.train_expert --env InvertedPendulum
+
+trains d3rlpy's online TD3 (or SAC), keeps the best policy of all evaluations, runs 100 fresh
+episodes with it, and stores weights and returns under datasets/experts/.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from typer import Option
+
+from qss_offline.baselines import require_d3rlpy
+from qss_offline.command_line import main
+from qss_offline.data.behaviour import save_expert
+from qss_offline.data.environments import make_env, resolve_env_id
+from qss_offline.errors import UserError
+from qss_offline.progress import progress
+
+FINAL_EPISODES = 100
+
+
+def train_expert(
+    env: Annotated[str, Option(help="Gymnasium id or short name")] = "InvertedPendulum",
+    algorithm: Annotated[str, Option(help="td3 or sac")] = "td3",
+    steps: Annotated[int, Option(help="environment steps at most")] = 100_000,
+    target: Annotated[float | None, Option(help="stop at this mean return")] = None,
+    seed: Annotated[int, Option(help="seed of everything random")] = 0,
+    width: Annotated[int, Option(help="size of both hidden layers")] = 128,
+    batch_size: Annotated[int, Option(help="transitions per update")] = 128,
+    learning_rate: Annotated[float, Option(help="Adam's step size")] = 3e-4,
+    out: Annotated[Path | None, Option(help="weights (datasets/experts/<env>.safetensors)")] = None,
+    overwrite: Annotated[bool, Option("--overwrite", help="replace an expert")] = False,
+) -> None:
+    """Train an expert by trial and error and store it."""
+    require_d3rlpy()
+    from qss_offline.baselines.experts import ExpertSettings, evaluate_expert
+    from qss_offline.baselines.experts import train_expert as train
+
+    env_id = resolve_env_id(env)
+    make_env(env_id).close()
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", env_id.rpartition("-v")[0] or env_id).lower()
+    path = out or Path("datasets/experts") / f"{name.replace('/', '_')}.safetensors"
+    if path.exists() and not overwrite:
+        raise UserError(f"{path} exists; add --overwrite to replace it, or choose another --out")
+    settings = ExpertSettings(
+        env_id,
+        algorithm,
+        seed,
+        steps,
+        target,
+        hidden_dims=(width, width),
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+    )
+    with progress(f"training {algorithm} in {env_id}", steps, "steps") as report:
+        trained = train(settings, report)
+    # The evaluations that chose this policy flatter it; these episodes didn't choose.
+    returns = evaluate_expert(trained.expert, FINAL_EPISODES, seed + 1).returns
+    path.parent.mkdir(parents=True, exist_ok=True)
+    command = shlex.join(["python", "-m", "recipes.train_expert", *sys.argv[1:]])
+    save_expert(path, trained.expert, command=command, seed=seed, returns=returns)
+    print(
+        f"{env_id}: {np.mean(returns):.1f} ± {np.std(returns):.1f} over {FINAL_EPISODES} fresh "
+        f"episodes, found after {trained.steps:,} steps.\n"
+        f"Made: {path} and {path.with_suffix('.json')}.\n"
+        f"Next: record it, half of its steps at random:\n"
+        f"  python -m recipes.random_obs --env {env_id} --randomness 0.5 --expert {path}"
+    )
+
+
+if __name__ == "__main__":
+    main(train_expert, "nothing was stored")

@@ -1,0 +1,221 @@
+"""A comparison from settings to table: cells, what is missing, what failed, what is kept."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from qss_offline.algorithms.bco import CloningConfig
+from qss_offline.comparison.cells import Cell, Job, run_job
+from qss_offline.comparison.paper import reported
+from qss_offline.comparison.plots import png
+from qss_offline.comparison.run import make_cells, recordings, run_cells
+from qss_offline.comparison.settings import COMPARISONS, ComparisonSettings, Restriction
+from qss_offline.comparison.table import (
+    Row,
+    markdown,
+    read_csv,
+    rows,
+    show,
+    summarise,
+    with_earlier,
+    write_csv,
+)
+from qss_offline.data.specs import DatasetSpec
+from qss_offline.errors import UserError
+from qss_offline.statistics import Interval
+from tests.small_run import PRESET
+
+SMALL = ComparisonSettings(
+    name="small",
+    families=("inverted_pendulum",),
+    random_action_probs=(1.0,),
+    methods=("d3g", "bco"),
+    seeds=2,
+    d3g=replace(PRESET, updates=100),
+    cloning=CloningConfig((16, 16), 16),
+    cloning_updates=50,
+    baseline_updates=20,
+    baseline_hidden_dims=(16, 16),
+    baseline_batch_size=16,
+    baseline_learning_rate=1e-3,
+    baseline_evaluations=2,
+    episodes=2,
+)
+SPEC = DatasetSpec("InvertedPendulum", transitions=500, shards=1)
+
+
+def cells_of(settings: ComparisonSettings, tmp_path: Path) -> list[Cell]:
+    return make_cells(settings, [SPEC], tmp_path / "runs")
+
+
+def row(seed: int, value: float, method: str = "d3g", metric: str = "last") -> Row:
+    return Row("InvertedPendulum-v5", 1.0, method, seed, metric, value, 200, 100, "small", 1.5)
+
+
+def test_cells_run_and_run_again_only_where_something_is_missing(
+    minari_root: Path, tmp_path: Path
+) -> None:
+    cells = cells_of(SMALL, tmp_path)
+    assert run_cells(cells, [SPEC], workers=1) == []
+    first = rows(cells)
+    assert {(r.method, r.seed, r.metric) for r in first} == {
+        (method, seed, metric)
+        for method in ("d3g", "bco")
+        for seed in (0, 1)
+        for metric in ("last", "best")
+    }
+    assert {r.online_steps for r in first if r.metric == "last"} == {200}
+    assert {r.updates for r in first if r.method == "d3g"} == {100}
+    assert {r.updates for r in first if r.method == "bco" and r.metric == "last"} == {100}
+    assert all(r.mean_return > 0 and r.seconds > 0 for r in first)
+    times = {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").rglob("result.json")}
+
+    more = cells_of(replace(SMALL, seeds=3), tmp_path)
+    assert [cell.missing() for cell in more] == [(2,), (2,)]
+    assert run_cells(more, [SPEC], workers=1) == []
+    assert all(p.stat().st_mtime_ns == time for p, time in times.items())
+    kept = [r for r in rows(more) if r.seed < 2]
+    assert sorted(map(str, kept)) == sorted(map(str, first))
+
+
+def test_a_run_whose_returns_are_known_is_not_made_again(minari_root: Path, tmp_path: Path) -> None:
+    cells = cells_of(replace(SMALL, methods=("bco",)), tmp_path)
+    known = {row(seed, 1.0, "bco").run for seed in (0, 1)}
+    assert run_cells(cells, [SPEC], known, workers=1) == []
+    assert not (tmp_path / "runs").exists()
+
+
+def test_another_setting_is_refused_and_the_failure_told(minari_root: Path, tmp_path: Path) -> None:
+    settings = replace(SMALL, methods=("bco",), seeds=1)
+    cells = cells_of(settings, tmp_path)
+    assert run_cells(cells, [SPEC], workers=1) == []
+    other = cells_of(replace(settings, seeds=2, cloning_updates=60), tmp_path)
+    told: list[str] = []
+    failures = run_cells(other, [SPEC], workers=1, notice=told.append)
+    assert len(failures) == 1
+    assert "updates = 100, not 120" in failures[0]
+    assert told and "failed" in told[0]
+    assert len(rows(other)) == 2, "the failed seed is missing, the other one there"
+
+
+def test_a_crash_in_one_cell_is_noted_and_mended(
+    minari_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from qss_offline.comparison import cells as module
+
+    (cell,) = cells_of(replace(SMALL, methods=("bco",), seeds=1), tmp_path)
+
+    def crash(*_: object) -> None:
+        raise RuntimeError("out of luck")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "_run_timed", crash)
+        assert run_job(Job(cell, (0,)), lambda _: None) == "RuntimeError: out of luck"
+    failed = cell.folder.path / "failed.txt"
+    assert failed.read_text() == "RuntimeError: out of luck\n"
+    assert run_cells([cell], [SPEC], workers=1) == []
+    assert not failed.exists()
+
+
+def test_methods_with_actions_and_with_pseudo_labels(minari_root: Path, tmp_path: Path) -> None:
+    pytest.importorskip("d3rlpy")
+    settings = replace(SMALL, methods=("pseudo-td3+bc", "bc"), seeds=1)
+    cells = cells_of(settings, tmp_path)
+    assert run_cells(cells, [SPEC], workers=1) == []
+    found = {(r.method, r.metric): r for r in rows(cells)}
+    assert found["pseudo-td3+bc", "last"].online_steps == 200
+    assert found["bc", "last"].online_steps == 0
+    assert found["bc", "last"].updates == 20
+    labeller = cells[0].labeller
+    assert labeller is not None
+    assert labeller.folder.seed(0).result.exists(), "the labels came from a run of BCO"
+
+
+def test_pseudo_labels_are_not_the_recorded_actions(minari_root: Path, tmp_path: Path) -> None:
+    from qss_offline.comparison.cells import _labels
+    from qss_offline.data.load import load_transitions
+
+    settings = replace(SMALL, methods=("bco",), seeds=1)
+    (bco,) = cells_of(settings, tmp_path)
+    run_cells([bco], [SPEC], workers=1)
+    labels = _labels(replace(bco, method="pseudo-td3+bc"), 0)
+    recorded = load_transitions(bco.act_id).transitions.actions
+    assert recorded is not None
+    assert labels.shape == recorded.shape
+    assert np.abs(labels).max() <= 3.0
+    assert not np.allclose(labels, recorded)
+
+
+def test_unknown_methods_and_levels_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="did you mean"):
+        replace(SMALL, methods=("d3gg",))
+    family = tmp_path / "inverted_pendulum.toml"
+    family.write_text('env_id = "InvertedPendulum-v5"\nrandom_action_probs = [1.0]\n')
+    with pytest.raises(UserError, match=r"no random_action_prob 0\.25: it has 1"):
+        recordings(replace(SMALL, random_action_probs=(0.25,)), tmp_path)
+    (spec,) = recordings(SMALL, tmp_path, transitions=123)
+    assert spec.transitions == 123
+
+
+def test_a_restricted_method_is_asked_for_its_levels_and_seeds_only() -> None:
+    settings = replace(SMALL, only={"bco": Restriction(1, (1.0,))})
+    assert settings.seeds_of("bco", 1.0) == (0,)
+    assert settings.seeds_of("bco", 0.5) == ()
+    assert settings.seeds_of("d3g", 0.5) == (0, 1)
+
+
+def test_every_shipped_comparison_finds_its_recordings() -> None:
+    folder = Path(__file__).parent.parent.parent / "datasets"
+    for settings in COMPARISONS.values():
+        specs = recordings(settings, folder)
+        assert len(specs) == len(settings.families) * len(settings.random_action_probs)
+
+
+def test_returns_survive_their_file(tmp_path: Path) -> None:
+    table = [row(1, 1 / 3), row(0, -42.5, "bco", "best")]
+    write_csv(tmp_path / "returns.csv", table)
+    assert sorted(map(str, read_csv(tmp_path / "returns.csv"))) == sorted(map(str, table))
+    header = (tmp_path / "returns.csv").read_text().splitlines()[0]
+    assert header.startswith(
+        "env_id,random_action_prob,method,seed,metric,mean_return,online_steps,updates,preset"
+    )
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(UserError, match="expected the columns"):
+        read_csv(tmp_path / "other.csv")
+    text = (tmp_path / "returns.csv").read_text().replace("-42.5", "much")
+    (tmp_path / "other.csv").write_text(text)
+    with pytest.raises(UserError, match="much"):
+        read_csv(tmp_path / "other.csv")
+
+
+def test_fresh_rows_replace_earlier_ones_of_the_same_run() -> None:
+    merged = with_earlier([row(0, 2.0)], [row(0, 1.0), row(1, 3.0)])
+    assert merged == [row(0, 2.0), row(1, 3.0)]
+
+
+def test_the_table_shows_means_intervals_and_what_is_missing(tmp_path: Path) -> None:
+    cells = cells_of(replace(SMALL, methods=("d3g", "bco", "td3+bc")), tmp_path)
+    table = [row(0, 10.0), row(1, 20.0), row(0, 7.0, "bco")]
+    text = markdown(cells, table, {SPEC.obs_id: Interval(5.1, 5.0, 5.2)})
+    line = next(line for line in text.splitlines() if line.startswith("| 100%"))
+    assert line == (
+        "| 100% | 5.1 (8.6 ± 0.3) | 15.0 [10.0, 20.0] (1000 ± 0.0) "
+        "| 7.0 (1 seed) (31.0 ± 4.7) | missing |"
+    )
+    assert show(None) == "missing"
+    summary = summarise(table, "last")["InvertedPendulum-v5", 1.0, "d3g"]
+    assert summary.iqm.estimate == 15.0
+    assert summary.seeds == 2
+    image = png(cells, table, {SPEC.obs_id: Interval(5.1, 5.0, 5.2)})
+    assert image.startswith(b"\x89PNG")
+
+
+def test_the_paper_is_quoted_where_it_has_a_figure() -> None:
+    figure = reported("Reacher-v5", "d3g", 0.0)
+    assert figure is not None
+    assert (figure.mean, figure.std) == (-14.7, 30.5)
+    assert reported("Reacher-v5", "d3g", 0.1) is None
+    assert reported("Hopper-v5", "d3g", 0.0) is None
+    assert reported("Reacher-v5", "iql", 0.0) is None

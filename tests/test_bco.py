@@ -1,0 +1,196 @@
+"""BCO: its loss, its labels, its rounds; and that it learns from an expert."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from qss_offline.acting import ClonedPolicy, ObservationScale, load_policy, save_policy
+from qss_offline.algorithms.bco import BehaviouralCloning, CloningConfig, LabelledBatch
+from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig
+from qss_offline.algorithms.networks import Network
+from qss_offline.bco_training import BCOTrainer
+from qss_offline.data.transitions import Transitions
+from qss_offline.engine.checkpoint import Checkpoint
+from qss_offline.engine.state import initial_state
+from qss_offline.errors import UserError
+from qss_offline.evaluation import evaluate
+from qss_offline.inverse_fitting import InverseFitConfig
+from tests.test_acting import PointMass
+
+SCALE = ObservationScale(torch.tensor([0.05]), torch.tensor([0.2]), torch.tensor([0.4]))
+MODEL = InverseDynamicsConfig((16, 16), 32, 1e-3, step_inputs=True, average_step_size=0.1)
+CLONING = CloningConfig((16, 16), 32, 1e-3)
+
+
+def expert_recording(episodes: int, seed: int = 0) -> Transitions:
+    """The point goes home in one step, as far as its bounds allow, then stays. No actions kept."""
+    env, rng = PointMass(), np.random.default_rng(seed)
+    rows: list[tuple[float, float, float, bool]] = []
+    for _ in range(episodes):
+        obs, _ = env.reset(seed=int(rng.integers(2**31)))
+        ended = False
+        while not ended:
+            before = float(obs[0])
+            obs, reward, _, ended, _ = env.step(np.clip(-10 * obs, -2, 2))
+            rows.append((before, float(obs[0]), reward, ended))
+    before, after, rewards, truncated = (np.array(column) for column in zip(*rows, strict=True))
+    return Transitions(
+        observations=before.astype(np.float32)[:, None],
+        next_observations=after.astype(np.float32)[:, None],
+        rewards=rewards.astype(np.float32),
+        terminations=np.zeros(len(rows), np.bool_),
+        truncations=truncated.astype(np.bool_),
+        episodes=np.repeat(np.arange(episodes), 20),
+    )
+
+
+def trainer(seeds: list[int], rounds: int = 2, updates: int = 100) -> BCOTrainer:
+    return BCOTrainer(
+        seeds,
+        [expert_recording(5)] * len(seeds),
+        [SCALE] * len(seeds),
+        PointMass,
+        InverseFitConfig(rounds, 100, updates, model=MODEL),
+        CLONING,
+        cloning_updates=updates,
+    )
+
+
+def weights(policy: ClonedPolicy) -> torch.Tensor:
+    return policy.policy.flat
+
+
+def test_the_loss_is_the_mean_squared_error_of_an_ordinary_mlp() -> None:
+    algorithm = BehaviouralCloning(CLONING, 3, 2)
+    state = initial_state(algorithm, [0, 1])
+    batch = LabelledBatch(torch.randn(2, 5, 3), torch.rand(2, 5, 2) * 2 - 1)
+    network = state.networks["policy"]
+    loss, metrics = algorithm.cloning_loss(algorithm.parameters_type(network), batch)
+    for seed in range(2):
+        layers: list[torch.nn.Module] = []
+        for weight, bias in zip(network.weights, network.biases, strict=True):
+            linear = torch.nn.Linear(*weight.shape[1:])
+            linear.weight.data, linear.bias.data = weight[seed].T, bias[seed, 0]
+            layers += [linear, torch.nn.ReLU()]
+        reference = torch.nn.Sequential(*layers[:-1], torch.nn.Tanh())
+        expected = torch.nn.functional.mse_loss(reference(batch.obs[seed]), batch.action[seed])
+        assert loss[seed].item() == pytest.approx(expected.item(), rel=1e-5)
+    assert torch.equal(metrics["cloning_loss"], loss)
+
+
+def test_labels_are_the_averaged_inverse_model_on_every_recorded_transition() -> None:
+    bco = trainer([3], rounds=1)
+    bco.run_round()
+    labels = bco.labels(0)
+    recording = bco._recordings[0]
+    assert labels.shape == (len(recording), 1)
+    model = bco.average(0)
+    for row in (0, 17, len(recording) - 1):
+        obs = SCALE.apply(torch.from_numpy(np.array(recording.observations[row])))
+        after = SCALE.apply(torch.from_numpy(np.array(recording.next_observations[row])))
+        hidden = torch.cat((obs, (after - obs) / 0.4))
+        for index, (weight, bias) in enumerate(zip(model.weights, model.biases, strict=True)):
+            hidden = (hidden if index == 0 else hidden.relu()) @ weight[0] + bias[0, 0]
+        assert labels[row] == pytest.approx(hidden.tanh().numpy(), abs=1e-5)
+
+
+def test_a_seed_alone_is_the_same_seed_in_a_stack() -> None:
+    alone, stacked = trainer([7]), trainer([2, 7])
+    for _ in range(2):
+        alone.run_round()
+        stacked.run_round()
+    assert torch.equal(weights(alone.policy(0)), weights(stacked.policy(1)))
+    assert torch.equal(alone.average(0).flat, stacked.average(1).flat)
+
+
+def test_resumed_is_uninterrupted() -> None:
+    whole = trainer([1, 4])
+    whole.run_round()
+    checkpoints = [whole.checkpoint(index, {"evaluations": []}) for index in range(2)]
+    resumed = trainer([1, 4])
+    resumed.restore([Checkpoint(dict(c.tensors), dict(c.metadata)) for c in checkpoints])
+    whole.run_round()
+    resumed.run_round()
+    for index in range(2):
+        assert torch.equal(weights(whole.policy(index)), weights(resumed.policy(index)))
+
+
+def test_progress_counts_both_models() -> None:
+    bco, told = trainer([0]), list[int]()
+    bco.run_round(told.append)
+    bco.run_round(told.append)
+    assert told[-1] == 400
+    assert told == sorted(told)
+
+
+def test_its_policy_is_saved_and_loaded(tmp_path: Path) -> None:
+    bco = trainer([0], rounds=1)
+    bco.run_round()
+    save_policy(tmp_path / "policy.safetensors", bco.policy(0), "InvertedPendulum-v5")
+    loaded, env_id = load_policy(tmp_path / "policy.safetensors")
+    assert env_id == "InvertedPendulum-v5"
+    obs = np.array([[0.3], [-0.2]], np.float32)
+    assert np.array_equal(loaded(obs), bco.policy(0)(obs))
+    assert np.array_equal(loaded(obs[0]), bco.policy(0)(obs)[0])
+
+
+def test_bad_settings_are_refused() -> None:
+    with pytest.raises(UserError, match="above 0"):
+        CloningConfig(batch_size=0)
+
+
+def test_it_learns_to_do_what_the_expert_did() -> None:
+    bco = trainer([0, 1], rounds=2, updates=1500)
+    for _ in range(2):
+        bco.run_round()
+
+    def point_mass(_: str) -> PointMass:
+        return PointMass()
+
+    def still(obs: np.ndarray) -> np.ndarray:
+        return np.zeros((len(obs), 1), np.float32)
+
+    idle = evaluate(still, "", 20, 0, point_mass).mean
+    for index in range(2):
+        assert evaluate(bco.policy(index), "", 20, 0, point_mass).mean > 0.25 * idle
+    true = np.clip(-10 * bco._recordings[0].observations, -2, 2) / 2
+    assert np.abs(bco.labels(0) - true).mean() < 0.1
+
+
+@pytest.mark.slow
+def test_it_learns_to_balance_from_an_expert(minari_root: Path) -> None:
+    from qss_offline.data.build import build_dataset
+    from qss_offline.data.environments import make_env
+    from qss_offline.data.load import load_transitions
+    from qss_offline.data.specs import DatasetSpec
+    from qss_offline.offline_training import observation_scale
+    from qss_offline.presets import PRESETS
+
+    expert = Path(__file__).parent.parent / "datasets/experts/inverted_pendulum.safetensors"
+    spec = DatasetSpec("InvertedPendulum", 0.0, 20_000, expert=expert)
+    recording = load_transitions(build_dataset(spec).obs_id).transitions
+    bco = BCOTrainer(
+        [0, 1],
+        [recording] * 2,
+        [observation_scale(recording, True)] * 2,
+        lambda: make_env("InvertedPendulum-v5"),
+        PRESETS["default"].inverse,
+        CloningConfig((128, 128), 128, 1e-3),
+        cloning_updates=3000,
+    )
+    for _ in range(3):
+        bco.run_round()
+    for index in range(2):
+        assert evaluate(bco.policy(index), "InvertedPendulum-v5", 5, 0, make_env).mean > 900
+
+
+def test_networks_are_copies() -> None:
+    bco = trainer([0], rounds=2)
+    bco.run_round()
+    policy = bco.policy(0)
+    before = weights(policy).clone()
+    bco.run_round()
+    assert torch.equal(weights(policy), before)
+    assert isinstance(policy.policy, Network)
