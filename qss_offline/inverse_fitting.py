@@ -213,6 +213,7 @@ class InverseModels:
             (done + 1) * self.config.updates_per_round,
             self.config.model.learning_rate,
             lambda state, _: report(state.update),
+            mode="compiled",
         )
 
     def _columns(self, index: int) -> Columns:

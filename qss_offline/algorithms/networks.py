@@ -102,7 +102,8 @@ def _forward(network: Network, inputs: Tensor, activations: list[Tensor] | None)
 
     A layer with one output is a sum of products: a batched product of one matrix by one column
     takes another path than that of several, and a seed's bits would depend on its company. The
-    same holds for a layer with one input.
+    same holds for a layer with one input. The last layer's bias is added afterwards: spreading it
+    over few columns first takes longer.
     """
     hidden = inputs
     for index, weight in enumerate(network.weights):
@@ -115,6 +116,8 @@ def _forward(network: Network, inputs: Tensor, activations: list[Tensor] | None)
             hidden = product.sum(-1, keepdim=True).add_(network.biases[index])
         elif weight.shape[-2] == 1:
             hidden = torch.addcmul(network.biases[index], hidden, weight)
+        elif index == len(network.weights) - 1:
+            hidden = torch.bmm(hidden, weight).add_(network.biases[index])
         else:
             hidden = torch.baddbmm(network.biases[index], hidden, weight)
     return hidden
@@ -165,8 +168,10 @@ class _MLP(torch.autograd.Function):
             else:
                 gradient = torch.bmm(gradient, weight_t)
             if index > 0:
-                # The derivative of ReLU is 1 where its output is above 0.
-                gradient = gradient.mul_(inputs.sign())
+                # The derivative of ReLU is 1 where its output is above 0; in place.
+                torch.ops.aten.threshold_backward.grad_input(
+                    gradient, inputs, 0, grad_input=gradient
+                )
             else:
                 inputs_grad = gradient
         return inputs_grad, flat_grad, None

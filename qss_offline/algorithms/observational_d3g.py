@@ -30,6 +30,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import mse_loss
 
 from qss_offline.algorithms.networks import MLPShape, Network, mlp
 from qss_offline.algorithms.protocol import TrackRule, UpdateRule
@@ -212,7 +213,8 @@ class ObservationalD3G:
         with torch.no_grad():
             target = self.td_target(parameters, batch)
         q = transition_value(parameters.critic, batch.obs, batch.next_obs)
-        loss = (q - target.unsqueeze(1)).square().mean(dim=-1).sum(dim=-1)
+        errors = mse_loss(q, target.unsqueeze(1).expand_as(q), reduction="none")
+        loss = errors.mean(dim=-1).sum(dim=-1)
         return loss, {"critic_loss": loss, "q": q.mean(dim=(1, 2)), "td_target": target.mean(-1)}
 
     def forward_loss(
@@ -222,7 +224,8 @@ class ObservationalD3G:
         with torch.no_grad():
             q = transition_value(parameters.critic_target.members[0], batch.obs, batch.next_obs)
         step = forward_step(parameters.q_forward_model, batch.obs, q)
-        loss = (step - (batch.next_obs - batch.obs)).square().mean(dim=(1, 2))
+        errors = mse_loss(step, batch.next_obs - batch.obs, reduction="none")
+        loss = errors.mean(dim=(1, 2))
         return loss, {"forward_loss": loss}
 
     def proposal_loss(
@@ -237,6 +240,6 @@ class ObservationalD3G:
         proposed = propose_next_obs(parameters.proposal, batch.obs)
         reached = cycle(critic, parameters.q_forward_model, batch.obs, proposed)
         value = transition_value(critic, batch.obs, reached).mean(dim=-1)
-        cycle_error = (proposed - reached).square().mean(dim=(1, 2))
+        cycle_error = mse_loss(proposed, reached, reduction="none").mean(dim=(1, 2))
         loss = self.config.cycle_coef * cycle_error - value
         return loss, {"proposal_value": value, "cycle_error": cycle_error}

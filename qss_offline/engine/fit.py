@@ -7,10 +7,11 @@ from typing import Literal
 
 from qss_offline.algorithms.protocol import Algorithm
 from qss_offline.engine.captured import CapturedChunk
-from qss_offline.engine.compiled import compiled_gradients, eager_gradient
+from qss_offline.engine.compiled import CompiledGradients, compiled_gradients, eager_gradient
+from qss_offline.engine.denormals import denormals_as_zero
 from qss_offline.engine.sampler import Sampler
 from qss_offline.engine.state import TrainState
-from qss_offline.engine.update import CHUNK, GradientFunction, MetricSums, apply_update
+from qss_offline.engine.update import CHUNK, MetricSums, apply_update
 
 Mode = Literal["eager", "compiled", "captured"]
 """How the same functions are run: as they are, recorded once and run without Python
@@ -42,7 +43,7 @@ def fit(
     """
     metrics = MetricSums()
     captured: CapturedChunk | None = None
-    gradient_of: GradientFunction = eager_gradient
+    compiled: CompiledGradients | None = None
     while state.update < updates:
         length = min(CHUNK - state.update % CHUNK, updates - state.update)
         block = sampler.draw(state.generators, length)
@@ -51,13 +52,22 @@ def fit(
                 captured = CapturedChunk(algorithm, state, block, learning_rate)
             captured.replay(state, block, metrics)
         else:
-            for index in range(length):
-                state.update += 1
-                batch = type(block)(*(column[index] for column in block))
-                if mode == "compiled" and gradient_of is eager_gradient:
-                    gradient_of = compiled_gradients(algorithm, state, batch)
-                metrics.add(
-                    apply_update(algorithm, state, batch, state.update, learning_rate, gradient_of)
-                )
+            with denormals_as_zero():
+                for index in range(length):
+                    state.update += 1
+                    batch = type(block)(*(column[index] for column in block))
+                    if mode == "compiled":
+                        if compiled is None:
+                            compiled = compiled_gradients(algorithm, state, batch)
+                        batch = compiled.place(batch)
+                    measured = apply_update(
+                        algorithm,
+                        state,
+                        batch,
+                        state.update,
+                        learning_rate,
+                        compiled or eager_gradient,
+                    )
+                    metrics.add(measured)
         if on_chunk is not None:
             on_chunk(state, metrics.read)
