@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from typer import Argument, Option
 
-from qss_offline import __version__, cli_data
+import qss_offline.gridworld_env  # noqa: F401  registers the gridworld
+from qss_offline import __version__, cli_data, cli_report
 from qss_offline.acting import load_policy
 from qss_offline.command_line import main as run_command
 from qss_offline.data.environments import make_env
@@ -26,6 +28,7 @@ app = typer.Typer(
     "The front door is `python -m recipes.random_obs --env InvertedPendulum`.",
 )
 app.add_typer(cli_data.app, name="data")
+cli_report.register(app)
 
 
 @app.command("evaluate")
@@ -38,7 +41,7 @@ def evaluate_policy(
     if episodes <= 0:
         raise UserError(f"--episodes must be above 0, not {episodes}")
     loaded, env_id = load_policy(policy)
-    result = evaluate(loaded, env_id, episodes, seed, make_env)
+    result = evaluate(loaded, env_id, episodes, seed, partial(make_env, discrete_actions=True))
     typer.echo(f"{env_id}: mean return {result.mean:.1f} of {episodes} episodes")
     typer.echo("returns: " + " ".join(f"{value:.1f}" for value in result.returns))
 

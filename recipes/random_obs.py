@@ -20,10 +20,14 @@ from qss_offline.command_line import main
 from qss_offline.data.build import build_dataset
 from qss_offline.data.environments import make_env, resolve_env_id
 from qss_offline.data.specs import DatasetSpec
+from qss_offline.diagnosis import hints
 from qss_offline.offline_run import RunSettings, choose_device, run
 from qss_offline.presets import preset as find_preset
 from qss_offline.progress import progress
+from qss_offline.rendering import render_run, require_drawing
 from qss_offline.runs import RunFolder, free_folder, newest_folder, parse_seeds
+from qss_offline.tracking import tensorboard_progress
+from qss_offline.trained_run import load_run
 
 
 def random_obs(
@@ -45,12 +49,18 @@ def random_obs(
     episodes: Annotated[int, Option(help="episodes of each evaluation")] = 10,
     out: Annotated[Path | None, Option(help="folder of the run (runs/<name>)")] = None,
     resume: Annotated[bool, Option("--resume", help="continue a run")] = False,
+    video: Annotated[bool, Option("--video", help="then draw what it imagines and does")] = False,
+    tensorboard: Annotated[
+        bool, Option("--tensorboard", help="write what TensorBoard shows, too")
+    ] = False,
 ) -> None:
     """Learn a policy from a recording without actions."""
     begun = time.monotonic()
     settings = find_preset(preset)
     settings = settings.spend(updates, online_steps, online_rounds)
     seed_list, chosen = parse_seeds(seeds), choose_device(device)
+    if video:
+        require_drawing()
     env_id = resolve_env_id(env)
     make_env(env_id).close()
     if dataset is None:
@@ -59,11 +69,12 @@ def random_obs(
     base = Path("runs") / f"{env_id}-random-{100 * randomness:g}".replace("/", "-")
     folder = RunFolder(out or (newest_folder(base) if resume else free_folder(base)))
     print(f"learning from {dataset} (no actions) with preset {preset}; run folder {folder.path}")
+    show = tensorboard_progress(progress, folder, seed_list) if tensorboard else progress
     results = run(
         RunSettings(env_id, dataset, seed_list, preset, settings, episodes, chosen, tf32),
         folder,
         resume,
-        progress,
+        show,
         begun=begun,
     )
     table = Table(title=f"{env_id}: mean return of {episodes} episodes")
@@ -82,8 +93,14 @@ def random_obs(
     print(
         f"{results['wall_seconds']:.0f} s in all. Made: {folder.results} (all returns), "
         f"{folder.seed(seed_list[0]).policy} (the policy).\n"
-        f"Next: more seeds with --seeds 5, or another environment with --env Reacher."
+        f"Next: look at it with qss-offline report {folder.path}, or more seeds with --seeds 5, "
+        f"or another environment with --env Reacher."
     )
+    done = load_run(folder.path)
+    for hint in hints(done):
+        print(hint)
+    for made in render_run(done, progress=progress).files if video else ():
+        print(f"made {made}")
 
 
 if __name__ == "__main__":

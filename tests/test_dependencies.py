@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LAZY = {"d3rlpy", "gym", "ray", "tensorboard", "huggingface_hub", "matplotlib", "imageio"}
+LAZY = {"d3rlpy", "gym", "ray", "tensorboard", "huggingface_hub", "matplotlib", "imageio",
+        "imageio_ffmpeg", "PIL"}  # fmt: skip
 
 
 def imports(path: Path, top_level_only: bool = False) -> set[str]:

@@ -31,6 +31,7 @@ from qss_offline.baselines.evaluator import batch_policy
 from qss_offline.data.environments import make_env
 from qss_offline.data.load import observation_statistics
 from qss_offline.data.transitions import Transitions
+from qss_offline.engine.denormals import denormals_as_zero
 from qss_offline.errors import UserError, nearest
 from qss_offline.evaluation import BatchPolicy, evaluate
 
@@ -175,11 +176,11 @@ def _stream(seed: int, purpose: bytes, *index: int) -> np.random.SeedSequence:
 
 @contextmanager
 def _one_seeded_thread(seed: int) -> Iterator[None]:
-    """Seed torch and keep it to one thread; put both back afterwards."""
+    """Seed torch, keep it to one thread and spare it denormals; put all back afterwards."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with torch.random.fork_rng(devices=[]):
+        with denormals_as_zero(), torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             yield
     finally:

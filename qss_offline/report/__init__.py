@@ -1,0 +1,1 @@
+"""Runs as figures, tables and one self-contained page."""

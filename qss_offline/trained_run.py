@@ -1,0 +1,192 @@
+"""A finished run, read back: its settings, its results, and the networks of each seed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qss_offline.acting import Policy, load_policy
+from qss_offline.algorithms.networks import Network
+from qss_offline.algorithms.observational_d3g import ObservationalD3G, ObservationalD3GConfig
+from qss_offline.data.load import LoadedDataset, load_transitions, observation_statistics
+from qss_offline.engine.checkpoint import load_checkpoint
+from qss_offline.errors import UserError
+from qss_offline.planning import Planner
+from qss_offline.runs import RunFolder, SeedFolder, read_json
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A run of offline D3G and the inverse fit.
+
+    Attributes:
+        folder: its files.
+        config: what it was asked to do.
+        results: what came of it.
+    """
+
+    folder: RunFolder
+    config: dict[str, Any]
+    results: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.folder.path.resolve().name
+
+    @property
+    def env_id(self) -> str:
+        """Where the policies act."""
+        return str(self.config["env_id"])
+
+    @property
+    def dataset_id(self) -> str:
+        """What it learned from."""
+        return str(self.config["dataset_id"])
+
+    @property
+    def preset_name(self) -> str:
+        """Where the settings came from."""
+        return str(self.config["preset_name"])
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Seeds of training."""
+        return tuple(int(seed["seed"]) for seed in self.results["seeds"])
+
+    @property
+    def last(self) -> NDArray[np.float64]:
+        """`(seeds,)` mean return of each seed's last evaluation."""
+        return np.array([seed["last"]["mean"] for seed in self.results["seeds"]])
+
+    @property
+    def best(self) -> NDArray[np.float64]:
+        """`(seeds,)` mean return of each seed's best evaluation."""
+        return np.array([seed["best"]["mean"] for seed in self.results["seeds"]])
+
+    @property
+    def behaviour(self) -> tuple[float, float]:
+        """Mean and standard deviation of the recorded returns."""
+        return self.results["behaviour_return"], self.results["behaviour_return_std"]
+
+    @cached_property
+    def algorithm(self) -> ObservationalD3GConfig:
+        """Settings of offline D3G.
+
+        Raises:
+            UserError: they are of another version of this package.
+        """
+        given = dict(self.config["preset"]["algorithm"])
+        known = {field.name for field in fields(ObservationalD3GConfig)}
+        strange = sorted(given.keys() - known)
+        if strange:
+            raise UserError(
+                f"{self.folder.path} was made by another version: its setting {strange[0]!r} is "
+                "unknown here"
+            )
+        given["hidden_dims"] = tuple(given["hidden_dims"])
+        return ObservationalD3GConfig(**given)
+
+    def seed_folder(self, seed: int) -> SeedFolder:
+        """Return the files of one seed.
+
+        Raises:
+            UserError: the run has no such seed.
+        """
+        if seed not in self.seeds:
+            known = ", ".join(map(str, self.seeds))
+            raise UserError(f"{self.folder.path} has no seed {seed}; its seeds are {known}")
+        return self.folder.seed(seed)
+
+    def policy(self, seed: int) -> Policy:
+        """Return a seed's policy.
+
+        Raises:
+            UserError: its file can't be read, or it isn't one of a proposal and an inverse model.
+        """
+        path = self.seed_folder(seed).policy
+        policy, _ = load_policy(path)
+        if not isinstance(policy, Policy):
+            raise UserError(f"{path} holds a cloned policy, which proposes no states")
+        return policy
+
+    def planner(self, seed: int) -> Planner:
+        """Return what offline D3G learned for a seed.
+
+        Raises:
+            UserError: the policy or the checkpoint can't be read, or they don't fit.
+        """
+        scale = self.policy(seed).scale
+        path = self.seed_folder(seed).training
+        tensors = load_checkpoint(path).tensors
+        shapes = ObservationalD3G(self.algorithm, len(scale.mean)).shapes
+        networks = {}
+        for name, kept in (
+            ("proposal", "proposal_average"),
+            ("critic", "critic"),
+            ("q_forward_model", "q_forward_model"),
+        ):
+            flat = tensors.get(f"network.{kept}")
+            if flat is None or flat.shape[-1] != sum(shapes[name].sizes):
+                raise UserError(f"{path} holds no {kept} of the sizes that the run's settings say")
+            networks[name] = Network(shapes[name], flat.unsqueeze(0))
+        return Planner(scale=scale, **networks)
+
+    def metrics(self, seed: int) -> dict[str, NDArray[np.float64]]:
+        """Return the losses and values of training, a column each, `(rows,)`."""
+        path = self.seed_folder(seed).metrics
+        rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        names = rows[0].keys() if rows else ()
+        return {name: np.array([float(row[name]) for row in rows]) for name in names}
+
+    @cached_property
+    def dataset(self) -> LoadedDataset:
+        """What it learned from.
+
+        Raises:
+            UserError: the dataset isn't here.
+        """
+        return load_transitions(self.dataset_id)
+
+    @cached_property
+    def observation_std(self) -> NDArray[np.float32]:
+        """`(obs_dim,)` standard deviations of the dataset's observations.
+
+        Raises:
+            UserError: neither the run nor the dataset, which isn't here, knows them.
+        """
+        if self.algorithm.normalize_observations:
+            return np.asarray(self.policy(self.seeds[0]).scale.std.numpy(), np.float32)
+        return observation_statistics(self.dataset.transitions)[1]
+
+
+def load_run(path: Path) -> TrainedRun:
+    """Read a run folder.
+
+    Raises:
+        UserError: it doesn't exist, holds no run, or one that isn't finished.
+    """
+    folder = RunFolder(path)
+    if not path.is_dir():
+        raise UserError(f"{path} does not exist; give a run folder, such as one under runs/")
+    if not folder.started:
+        raise UserError(f"{path} holds no run (no config.json)")
+    if not folder.results.exists():
+        raise UserError(f"{path} is not finished (no results.json); --resume continues it")
+    run = TrainedRun(folder, read_json(path / "config.json"), read_json(folder.results))
+    if "plan" in run.config:
+        raise UserError(f"{path} is an online run; this reads offline runs")
+    try:
+        complete = run.env_id, run.dataset_id, run.preset_name, run.last, run.best, run.behaviour
+        known = run.config["preset"]["algorithm"] is not None and complete is not None
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path} holds no run of offline D3G: {error} is missing") from error
+    if not known or not run.seeds:
+        raise UserError(f"{path} holds no run of offline D3G")
+    return run
