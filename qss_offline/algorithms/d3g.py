@@ -1,0 +1,305 @@
+"""D3G with actions: Algorithm 1 without `imitation`, and Algorithm 2's other branch.
+
+Edwards et al., *Estimating Q(s,s') with Deep Deterministic Dynamics Gradients*, ICML 2020.
+
+Four networks are learned together from transitions (s, a, r, s'):
+
+- `critic` Q_θ(s, s'), a pair of them (Eq. 6): the value of moving from s to s'.
+- `proposal` τ_ψ(s) (Eqs. 8, 12): the step that leads to the best next state, s'_τ = s + τ(s).
+- `inverse_dynamics` I_ω(s, s') (Eq. 10): the action that makes a transition.
+- `forward_model` f_φ(s, a) (Eq. 11): the step that an action makes.
+
+The cycle C(s, s'_τ) = s + f(s, I(s, s'_τ)) (Algorithm 2) sends a proposal through its action back
+to a state that can be reached. D3G⁻ (`cycle` off) leaves it out: the critic is asked for
+Q(s, s'_τ) itself, and no forward model is needed.
+
+Actions are learned in units of the action box: −1 and 1 are its bounds. Discrete actions are
+one-hot, I ends in a softmax, and f is given I's probabilities where it was trained on one-hot
+actions, all as in the authors' code.
+
+What differs from the paper's text, with the authors' code (uber-research/D3G) as the witness:
+
+- Norms are mean squared errors over batch and dimensions.
+- Inside the target's cycle Q and τ are target networks, I and f the online ones.
+- A time limit bootstraps, a termination doesn't.
+
+The switches that the `paper` preset leaves off are listed in `D3GConfig`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from qss_offline.algorithms.inverse_dynamics import inverse_action, inverse_logits
+from qss_offline.algorithms.networks import MLPShape, Network, mlp
+from qss_offline.algorithms.observational_d3g import propose_next_obs, transition_value
+from qss_offline.algorithms.protocol import TrackRule, UpdateRule
+from qss_offline.errors import UserError
+
+
+class D3GBatch(NamedTuple):
+    """Transitions with actions.
+
+    Attributes:
+        obs: `(S, B, obs_dim)`.
+        action: `(S, B, action_dim)`, in units of the action box, or one-hot.
+        next_obs: `(S, B, obs_dim)`.
+        reward: `(S, B)`.
+        terminated: `(S, B)`, 1.0 where the episode ended in a terminal state, not by a limit.
+        target_low: `(S, 1)` least value that the rewards so far allow.
+        target_high: `(S, 1)` greatest value, likewise.
+    """
+
+    obs: Tensor
+    action: Tensor
+    next_obs: Tensor
+    reward: Tensor
+    terminated: Tensor
+    target_low: Tensor
+    target_high: Tensor
+
+
+class D3GParameters(NamedTuple):
+    """Networks of S seeds; D3G⁻ has no forward model."""
+
+    critic: Network
+    critic_target: Network
+    proposal: Network
+    proposal_target: Network
+    inverse_dynamics: Network
+    proposal_average: Network
+    inverse_average: Network
+    forward_model: Network | None = None
+
+
+@dataclass(frozen=True)
+class D3GConfig:
+    """Settings of D3G; the defaults are the authors'.
+
+    Attributes:
+        cycle: off is D3G⁻.
+        hidden_dims: sizes of the hidden layers of every network.
+        batch_size: transitions per update and seed, B.
+        learning_rate: Adam's step size, for every network.
+        gamma: discount γ.
+        polyak_step_size: η in θ' ← ηθ + (1 − η)θ'.
+        proposal_update_interval: d; τ and the targets move every d-th update.
+        cycle_coef: β, the weight of the cycle term in Eq. 12.
+        clamp_targets: departure 1: y is held inside the values that the rewards seen so far
+            allow, [min(r, 0), max(r, 0)] / (1 − γ).
+        proposal_average_step_size: departure 2: the policy acts on an exponential average of ψ
+            with this step size; None acts on ψ itself.
+        step_inputs: departure 3: I sees (s, (s' − s) / spread) instead of (s, s').
+        inverse_average_step_size: departure 4: the policy acts on an exponential average of ω.
+        discrete_loss: of I over discrete actions: "squared_error" of the probabilities as in the
+            authors' code, or (departure 5) "cross_entropy".
+    """
+
+    cycle: bool = True
+    hidden_dims: tuple[int, ...] = (256, 256)
+    batch_size: int = 256
+    learning_rate: float = 3e-4
+    gamma: float = 0.99
+    polyak_step_size: float = 0.005
+    proposal_update_interval: int = 2
+    cycle_coef: float = 1.0
+    clamp_targets: bool = False
+    proposal_average_step_size: float | None = None
+    step_inputs: bool = False
+    inverse_average_step_size: float | None = None
+    discrete_loss: Literal["squared_error", "cross_entropy"] = "squared_error"
+
+    def __post_init__(self) -> None:
+        """Refuse settings that can't be trained with."""
+        positive = {
+            "batch_size": self.batch_size,
+            "learning_rate": self.learning_rate,
+            "proposal_update_interval": self.proposal_update_interval,
+            **{f"hidden_dims[{i}]": dim for i, dim in enumerate(self.hidden_dims)},
+        }
+        for name, value in positive.items():
+            if value <= 0:
+                raise UserError(f"{name} must be above 0, not {value}")
+        if not 0 <= self.gamma < 1:
+            raise UserError(f"gamma must be in [0, 1), not {self.gamma}")
+        if self.cycle_coef < 0:
+            raise UserError(f"cycle_coef must be at least 0, not {self.cycle_coef}")
+        for name in (
+            "polyak_step_size",
+            "proposal_average_step_size",
+            "inverse_average_step_size",
+        ):
+            value = getattr(self, name)
+            if value is not None and not 0 < value <= 1:
+                raise UserError(f"{name} must be in (0, 1], not {value}")
+        if self.discrete_loss not in ("squared_error", "cross_entropy"):
+            raise UserError(
+                f"discrete_loss must be squared_error or cross_entropy, not {self.discrete_loss!r}"
+            )
+
+
+def forward_step(forward_model: Network, obs: Tensor, action: Tensor) -> Tensor:
+    """Δ = f(s, a), the step that an action makes. `(S, B, obs_dim)`."""
+    return mlp(forward_model, torch.cat((obs, action), dim=-1))
+
+
+class D3G:
+    """The losses of D3G and D3G⁻, and when each is applied.
+
+    Args:
+        config: settings.
+        obs_dim: size of an observation.
+        action_dim: size of an action; of discrete ones, how many there are.
+        discrete: whether actions are one-hot.
+        step_scale: `(S, 1, obs_dim)` spread of s' − s, or None with `step_inputs` off.
+        only_dynamics: apply the updates of I and f alone.
+    """
+
+    def __init__(
+        self,
+        config: D3GConfig,
+        obs_dim: int,
+        action_dim: int,
+        discrete: bool = False,
+        step_scale: Tensor | None = None,
+        only_dynamics: bool = False,
+    ) -> None:
+        self.config, self.discrete = config, discrete
+        self._step_scale = step_scale
+        hidden = config.hidden_dims
+        self.shapes = {
+            "critic": MLPShape((2 * obs_dim, *hidden, 1), members=2),
+            "proposal": MLPShape((obs_dim, *hidden, obs_dim)),
+            "inverse_dynamics": MLPShape((2 * obs_dim, *hidden, action_dim)),
+        }
+        if config.cycle:
+            self.shapes["forward_model"] = MLPShape((obs_dim + action_dim, *hidden, obs_dim))
+        self.copies = {
+            "critic_target": "critic",
+            "proposal_target": "proposal",
+            "proposal_average": "proposal",
+            "inverse_average": "inverse_dynamics",
+        }
+        delay = config.proposal_update_interval
+        dynamics = [UpdateRule("inverse_dynamics", self.inverse_loss)]
+        if config.cycle:
+            dynamics.append(UpdateRule("forward_model", self.forward_loss))
+        track_inverse = TrackRule(
+            "inverse_average", "inverse_dynamics", _average(config.inverse_average_step_size)
+        )
+        self.updates: tuple[UpdateRule, ...]
+        self.tracks: tuple[TrackRule, ...]
+        if only_dynamics:
+            self.updates, self.tracks = tuple(dynamics), (track_inverse,)
+        else:
+            self.updates = (
+                UpdateRule("critic", self.critic_loss),
+                *dynamics,
+                UpdateRule("proposal", self.proposal_loss, delay),
+            )
+            step = _average(config.proposal_average_step_size)
+            self.tracks = (
+                TrackRule("critic_target", "critic", config.polyak_step_size, delay),
+                TrackRule("proposal_target", "proposal", config.polyak_step_size, delay),
+                TrackRule("proposal_average", "proposal", step, delay),
+                track_inverse,
+            )
+        self.parameters_type = D3GParameters
+
+    def inverse(self, parameters: D3GParameters, obs: Tensor, next_obs: Tensor) -> Tensor:
+        """a = I(s, s'): in (−1, 1), or probabilities of discrete actions. `(S, B, action_dim)`."""
+        arguments = (parameters.inverse_dynamics, obs, next_obs, self._step_scale)
+        if self.discrete:
+            return inverse_logits(*arguments).softmax(dim=-1)
+        return inverse_action(*arguments)
+
+    def policy_action(self, parameters: D3GParameters, obs: Tensor) -> Tensor:
+        """π(s) = I(s, s + τ(s)): Eq. 9, on the averaged networks. `(S, B, action_dim)`."""
+        proposed = propose_next_obs(parameters.proposal_average, obs)
+        acting = parameters._replace(inverse_dynamics=parameters.inverse_average)
+        return self.inverse(acting, obs, proposed)
+
+    def reach(self, parameters: D3GParameters, obs: Tensor, proposed: Tensor) -> Tensor:
+        """C(s, s'_τ) = s + f(s, I(s, s'_τ)): Algorithm 2; D3G⁻ takes s'_τ itself.
+
+        Args:
+            parameters: networks.
+            obs: s, `(S, B, obs_dim)`.
+            proposed: s'_τ, `(S, B, obs_dim)`.
+
+        Returns:
+            s'_f, `(S, B, obs_dim)`.
+        """
+        if parameters.forward_model is None:
+            return proposed
+        action = self.inverse(parameters, obs, proposed)
+        return obs + forward_step(parameters.forward_model, obs, action)
+
+    def td_target(self, parameters: D3GParameters, batch: D3GBatch) -> Tensor:
+        """Y = r + γ (1 − terminated) min_i Q'_i(s', C(s', s' + τ'(s'))): Eq. 13. `(S, B)`."""
+        next_obs = batch.next_obs
+        proposed = propose_next_obs(parameters.proposal_target, next_obs)
+        reached = self.reach(parameters, next_obs, proposed)
+        value = transition_value(parameters.critic_target, next_obs, reached).amin(dim=1)
+        target = batch.reward + self.config.gamma * (1.0 - batch.terminated) * value
+        if self.config.clamp_targets:
+            target = torch.minimum(torch.maximum(target, batch.target_low), batch.target_high)
+        return target
+
+    def critic_loss(
+        self, parameters: D3GParameters, batch: D3GBatch
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """L_θ = Σ_i ‖y − Q_i(s, s')‖²: Eq. 6. No gradient through y. `(S,)`."""
+        with torch.no_grad():
+            target = self.td_target(parameters, batch)
+        q = transition_value(parameters.critic, batch.obs, batch.next_obs)
+        loss = (q - target.unsqueeze(1)).square().mean(dim=-1).sum(dim=-1)
+        return loss, {"critic_loss": loss, "q": q.mean(dim=(1, 2)), "td_target": target.mean(-1)}
+
+    def inverse_loss(
+        self, parameters: D3GParameters, batch: D3GBatch
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """L_ω = ‖I(s, s') − a‖²: Eq. 10; or the cross-entropy of a discrete action. `(S,)`."""
+        if self.discrete and self.config.discrete_loss == "cross_entropy":
+            logits = inverse_logits(
+                parameters.inverse_dynamics, batch.obs, batch.next_obs, self._step_scale
+            )
+            loss = -(logits.log_softmax(dim=-1) * batch.action).sum(dim=-1).mean(dim=-1)
+        else:
+            action = self.inverse(parameters, batch.obs, batch.next_obs)
+            loss = (action - batch.action).square().mean(dim=(1, 2))
+        return loss, {"inverse_loss": loss}
+
+    def forward_loss(
+        self, parameters: D3GParameters, batch: D3GBatch
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """L_φ = ‖f(s, a) − (s' − s)‖²: Eq. 11. `(S,)`."""
+        assert parameters.forward_model is not None
+        step = forward_step(parameters.forward_model, batch.obs, batch.action)
+        loss = (step - (batch.next_obs - batch.obs)).square().mean(dim=(1, 2))
+        return loss, {"forward_loss": loss}
+
+    def proposal_loss(
+        self, parameters: D3GParameters, batch: D3GBatch
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """L_ψ = −Q_1(s, C(s, s'_τ)) + β ‖s'_τ − C(s, s'_τ)‖²: Eq. 12. `(S,)`.
+
+        Gradients reach ψ through I, through f, and through both sides of the cycle term; θ, ω and φ
+        are not moved by this loss. For D3G⁻ the second term is zero.
+        """
+        proposed = propose_next_obs(parameters.proposal, batch.obs)
+        reached = self.reach(parameters, batch.obs, proposed)
+        value = transition_value(parameters.critic.members[0], batch.obs, reached).mean(dim=-1)
+        if not self.config.cycle:
+            return -value, {"proposal_value": value}
+        cycle_error = (proposed - reached).square().mean(dim=(1, 2))
+        loss = self.config.cycle_coef * cycle_error - value
+        return loss, {"proposal_value": value, "cycle_error": cycle_error}
+
+
+def _average(step_size: float | None) -> float:
+    return 1.0 if step_size is None else step_size

@@ -1,0 +1,81 @@
+"""Online data becomes offline data: a seed's replay as Minari datasets with and without actions."""
+
+from __future__ import annotations
+
+import numpy as np
+from gymnasium import spaces
+
+import qss_offline.gridworld_env  # noqa: F401  registers the gridworld
+from qss_offline.data.environments import make_env
+from qss_offline.data.importing import About, from_arrays
+from qss_offline.data.minari_store import StoredDatasets
+from qss_offline.engine.checkpoint import load_checkpoint
+from qss_offline.errors import UserError
+from qss_offline.online_actions import BoxActions, actions_of
+from qss_offline.online_training import Columns, replay_files
+from qss_offline.reporting import ProgressFactory, no_progress
+from qss_offline.runs import RunFolder, read_json
+
+
+def export_replay(
+    folder: RunFolder,
+    seed: int,
+    dataset_id: str,
+    *,
+    overwrite: bool = False,
+    progress: ProgressFactory = no_progress,
+) -> StoredDatasets:
+    """Store everything that a seed of an online run has seen as a pair of Minari datasets.
+
+    Rows come in the order in which they happened, those that the replay has dropped meanwhile
+    too. The episode that the run ended in counts as truncated. Actions are in the environment's
+    units; discrete ones are one-hot, in a Box from 0 to 1, and the dataset then doesn't name its
+    environment, whose actions these aren't.
+
+    Args:
+        folder: an online run, finished or not.
+        seed: one of its seeds.
+        dataset_id: `namespace/.../name`; the datasets become `name-obs-v0` and `name-act-v0`.
+        overwrite: replace datasets that exist.
+        progress: makes a reporter.
+
+    Raises:
+        UserError: there is no replay, or the datasets can't be written.
+    """
+    config = read_json(folder.path / "config.json")
+    files = replay_files(folder.seed(seed))
+    if not files or "env_id" not in config or "config" not in config:
+        raise UserError(f"{folder.path} holds no replay of seed {seed} yet")
+    env_id = str(config["env_id"])
+    env = make_env(env_id, discrete_actions=True)
+    actions, observation_space = actions_of(env.action_space, 0.0, 0.0), env.observation_space
+    env.close()
+    assert observation_space.shape is not None
+    columns = Columns(observation_space.shape[0], actions.dim)
+    rows = np.concatenate([load_checkpoint(path).tensors["rows"].numpy() for path in files])
+    seen = columns.transitions(rows)
+    assert seen.actions is not None
+    if isinstance(actions, BoxActions):
+        stored, space = actions.box.from_unit(seen.actions), None
+    else:
+        stored, space = seen.actions, spaces.Box(0.0, 1.0, (actions.dim,), np.float32)
+    name = "D3G" if config["config"]["algorithm"]["cycle"] else "D3G without cycle"
+    about = About(
+        env_id=env_id if space is None else None,
+        text=f"Everything that {name} saw while it learned {env_id} (seed {seed})",
+        algorithm_name=name,
+    )
+    return from_arrays(
+        dataset_id,
+        observations=seen.observations,
+        next_observations=seen.next_observations,
+        rewards=seen.rewards,
+        terminations=seen.terminations,
+        truncations=seen.truncations,
+        actions=stored,
+        episodes=seen.episodes,
+        about=about,
+        action_space=space,
+        overwrite=overwrite,
+        progress=progress,
+    )

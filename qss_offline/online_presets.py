@@ -1,0 +1,61 @@
+"""Named settings of the online mode."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from qss_offline.algorithms.d3g import D3GConfig
+from qss_offline.errors import UserError, nearest
+from qss_offline.online_training import OnlineConfig
+
+ONLINE_PRESETS = {
+    # The authors' settings; nothing is added.
+    "paper": OnlineConfig(),
+    # What a core does in an hour. Each departure is named in the two configurations.
+    "default": OnlineConfig(
+        D3GConfig(
+            hidden_dims=(128, 128),
+            batch_size=128,
+            learning_rate=1e-3,
+            polyak_step_size=0.01,
+            cycle_coef=30.0,
+            clamp_targets=True,
+            proposal_average_step_size=1e-3,
+            step_inputs=True,
+            inverse_average_step_size=1e-2,
+            discrete_loss="cross_entropy",
+        ),
+        steps=100_000,
+        warm_up=1_000,
+        normalize_observations=True,
+        model_updates=1_000,
+    ),
+}
+
+BASELINES = ("td3", "ddpg")
+"""What d3rlpy runs; see `baselines/online.py` for what they take from the preset."""
+
+ALGORITHMS = ("d3g", "d3g-no-cycle", *BASELINES)
+"""D3G, D3G⁻ (without the cycle), and what they are compared with."""
+
+
+def online_preset(name: str, algorithm: str = "d3g") -> OnlineConfig:
+    """Return a preset by name, for one of the algorithms.
+
+    Args:
+        name: of the preset.
+        algorithm: one of `ALGORITHMS`.
+
+    Raises:
+        UserError: there is no preset or no algorithm of that name.
+    """
+    if name not in ONLINE_PRESETS:
+        known = ", ".join(ONLINE_PRESETS)
+        raise UserError(
+            f"unknown preset {name!r}: there are {known}{nearest(name, ONLINE_PRESETS)}"
+        )
+    if algorithm not in ALGORITHMS:
+        known, hint = ", ".join(ALGORITHMS), nearest(algorithm, ALGORITHMS)
+        raise UserError(f"unknown algorithm {algorithm!r}: there are {known}{hint}")
+    found = ONLINE_PRESETS[name]
+    return replace(found, algorithm=replace(found.algorithm, cycle=algorithm != "d3g-no-cycle"))

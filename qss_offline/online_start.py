@@ -1,0 +1,83 @@
+"""From offline to online: Q and τ of an offline run, I of its inverse fit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from qss_offline.acting import Policy, load_policy
+from qss_offline.engine.checkpoint import load_checkpoint
+from qss_offline.errors import UserError
+from qss_offline.online_training import OnlineConfig, Start
+from qss_offline.runs import RunFolder, read_json
+
+_FROM_TRAINING = (
+    "critic",
+    "critic_target",
+    "proposal",
+    "proposal_target",
+    "proposal_average",
+)
+_FROM_INVERSE_FIT = ("inverse_dynamics", "inverse_average")
+
+
+def load_start(run: Path, seed: int) -> Start:
+    """Read what a seed of an offline run can bring into the online mode.
+
+    Its critic and proposal come with their targets, averages and Adam's moments, its inverse
+    dynamics model likewise. The forward model f(s, q) stays behind: online f takes actions.
+
+    Raises:
+        UserError: the run doesn't exist, isn't finished, or lacks the seed.
+    """
+    folder = RunFolder(run).seed(seed)
+    if not folder.path.exists():
+        there = sorted(path.name for path in (run / "seeds").glob("*"))
+        raise UserError(
+            f"{run} holds no seed {seed}; it holds {', '.join(there) if there else 'no seeds'}"
+        )
+    tensors: dict[str, Tensor] = {}
+    for path, names in ((folder.training, _FROM_TRAINING), (folder.online, _FROM_INVERSE_FIT)):
+        saved = load_checkpoint(path).tensors
+        tensors |= {key: tensor for key, tensor in saved.items() if key.partition(".")[2] in names}
+    policy, _ = load_policy(folder.policy)
+    if not isinstance(policy, Policy):
+        raise UserError(f"{run} was not trained by D3G: there is no proposal to carry over")
+    return Start(tensors, policy.scale)
+
+
+def start_config(config: OnlineConfig, run: Path) -> OnlineConfig:
+    """Return the settings with those of the offline run where carried networks depend on them.
+
+    Sizes, γ, what observations go through and what I sees must be those that the networks were
+    trained with; everything else stays.
+
+    Raises:
+        UserError: the folder holds no offline run, or its models don't fit each other.
+    """
+    offline: dict[str, Any] = read_json(run / "config.json")
+    try:
+        algorithm, model = offline["preset"]["algorithm"], offline["preset"]["inverse"]["model"]
+        hidden, inverse_hidden = tuple(algorithm["hidden_dims"]), tuple(model["hidden_dims"])
+        if hidden != inverse_hidden:
+            raise UserError(
+                f"{run} has networks of {hidden}, but an inverse model of {inverse_hidden}; online "
+                "all are of one size"
+            )
+        return replace(
+            config,
+            normalize_observations=bool(algorithm["normalize_observations"]),
+            algorithm=replace(
+                config.algorithm,
+                hidden_dims=hidden,
+                gamma=float(algorithm["gamma"]),
+                step_inputs=bool(model["step_inputs"]),
+            ),
+        )
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"{run} holds no offline run: {error} is missing from config.json"
+        ) from error

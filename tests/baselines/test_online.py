@@ -1,0 +1,87 @@
+"""TD3 and DDPG by d3rlpy in the loop of online D3G."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from qss_offline.algorithms.d3g import D3GConfig
+from qss_offline.errors import UserError
+from qss_offline.online_run import OnlineSettings, online_run
+from qss_offline.online_training import EvaluationPlan, OnlineConfig, OnlineTask, OnlineTrainer
+from qss_offline.runs import RunFolder, SeedFolder, read_json
+
+pytest.importorskip("d3rlpy")
+
+from qss_offline.baselines.online import train_online
+
+CONFIG = OnlineConfig(D3GConfig(hidden_dims=(8, 8), batch_size=8), steps=60, warm_up=30)
+PLAN = EvaluationPlan(30, 1)
+PENDULUM = "InvertedPendulum-v5"
+
+
+def evaluations(method: str, seed: int, config: OnlineConfig = CONFIG) -> Any:
+    task = OnlineTask(seed, SeedFolder(Path("unused")))
+    return train_online(method, PENDULUM, config, PLAN, task)
+
+
+@pytest.mark.parametrize("method", ["td3", "ddpg"])
+def test_a_seed_gives_the_same_again_and_leaves_the_global_generator_alone(method: str) -> None:
+    before = torch.random.get_rng_state()
+    first = evaluations(method, 0)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    torch.rand(3)
+    assert evaluations(method, 0) == first
+    assert [step for step, _ in first] == [0, 30, 60]
+    assert evaluations(method, 1) != first
+
+
+def test_warm_up_and_evaluations_are_those_of_d3g(tmp_path: Path) -> None:
+    """Before anything is learned the same random actions have been taken from the same states."""
+    from qss_offline.baselines import online as module
+
+    loops = []
+    seed_loop = module.SeedLoop
+
+    def keeping(*arguments: Any) -> Any:
+        loops.append(seed_loop(*arguments))
+        return loops[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "SeedLoop", keeping)
+        evaluations("td3", 5)
+    folder = SeedFolder(tmp_path / "5")
+    task = OnlineTask(5, folder)
+    OnlineTrainer([task], PENDULUM, CONFIG, PLAN, compiled=False).run(lambda steps: None)
+    from qss_offline.engine.checkpoint import load_checkpoint
+    from qss_offline.online_training import replay_files
+
+    ours = load_checkpoint(replay_files(folder)[0]).tensors["rows"].numpy()
+    np.testing.assert_array_equal(loops[0].table.read(0, 30), ours[:30])
+    assert not np.array_equal(loops[0].table.read(30, 60), ours[30:60])
+
+
+def test_finished_seeds_are_read_when_a_run_goes_on(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    made = OnlineSettings(PENDULUM, "ddpg", (0, 1), "small", CONFIG, PLAN)
+    whole = online_run(made, folder, workers=1)
+    assert whole["algorithm"] == "ddpg"
+    kept = folder.seed(0).result.stat().st_mtime_ns
+    folder.seed(1).result.unlink()
+    again = online_run(made, folder, resume=True, workers=1)
+    assert again["seeds"] == whole["seeds"]
+    assert folder.seed(0).result.stat().st_mtime_ns == kept
+    assert read_json(folder.results)["seeds"] == whole["seeds"]
+
+
+@pytest.mark.parametrize(
+    ("method", "env_id", "message"),
+    [("sac", PENDULUM, "none of td3, ddpg"), ("td3", "Gridworld-v0", "discrete")],
+)
+def test_what_cannot_be_trained_is_refused(method: str, env_id: str, message: str) -> None:
+    config = replace(CONFIG, steps=31)
+    with pytest.raises(UserError, match=message):
+        train_online(method, env_id, config, PLAN, OnlineTask(0, SeedFolder(Path("unused"))))

@@ -1,0 +1,120 @@
+"""What Figures 6 and 7 show, on policies and results made by hand."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from qss_offline.acting import DiscretePolicy, ObservationScale, save_policy
+from qss_offline.algorithms.networks import MLPShape, Network
+from qss_offline.engine.checkpoint import Checkpoint, save_checkpoint
+from qss_offline.errors import UserError
+from qss_offline.files import write_json
+from qss_offline.gridworld_figure import imagine, measure_seed, optimal_values
+from qss_offline.gridworld_figure import png as gridworld_png
+from qss_offline.learning_curves import curve, load_curves, png, score_lines
+from qss_offline.online_run import seed_result
+from qss_offline.runs import SeedFolder
+from recipes.figure7 import figure7
+
+PNG = b"\x89PNG"
+SCALE = ObservationScale(torch.zeros(2), torch.ones(2), torch.ones(2))
+
+
+def constant_policy(step: tuple[float, float]) -> DiscretePolicy:
+    """τ(s) is the same everywhere."""
+    proposal = Network(MLPShape((2, 4, 2)), torch.zeros(1, 64))
+    proposal.biases[-1].copy_(torch.tensor([[step]]))
+    inverse = Network(MLPShape((4, 4, 4)), torch.zeros(1, 64))
+    return DiscretePolicy(proposal, inverse, SCALE, False, 0)
+
+
+def made_by_hand(folder: SeedFolder, step: tuple[float, float]) -> None:
+    """A seed whose critic says −2 and whose τ goes one `step` further at each evaluation."""
+    for index in range(3):
+        distance = (step[0] * index, step[1] * index)
+        path = folder.path / "policies" / f"{index * 500:09d}.safetensors"
+        save_policy(path, constant_policy(distance), "Gridworld-v0")
+    save_policy(folder.policy, constant_policy(step), "Gridworld-v0")
+    critic = Network(MLPShape((4, 4, 1), members=2), torch.zeros(1, 2, 64))
+    critic.biases[-1].copy_(torch.tensor([[[-2.0]], [[50.0]]]))  # the second isn't asked
+    save_checkpoint(folder.training, Checkpoint({"network.critic": critic.flat[0]}))
+
+
+def test_measures_of_a_seed_made_by_hand(tmp_path: Path) -> None:
+    folder = SeedFolder(tmp_path)
+    made_by_hand(folder, (3.0, 2.0))
+    found = measure_seed(folder, gamma=0.99)
+    # From ⟨0, 0⟩, ⟨3, 2⟩ and ⟨6, 4⟩ to the nearest of ⟨0, 0⟩, ⟨1, 0⟩ and ⟨0, 1⟩.
+    assert found["distance"] == [[0, 0.0], [500, 4.0], [1000, 9.0]]
+    assert found["trajectory"][:3] == [[0.0, 0.0], [3.0, 2.0], [6.0, 4.0]]
+    assert found["values"][10][10] is None
+    assert found["values"][3][4] == -2.0
+    expected = -2.0 - np.nanmean(optimal_values(0.99))
+    assert found["value_error"] == pytest.approx(expected)
+
+
+def test_optimal_values() -> None:
+    values = optimal_values(0.5)
+    assert (values[10, 9], values[9, 10], values[9, 9]) == (-1.0, -1.0, -1.5)
+    assert np.isnan(values[10, 10])
+
+
+def test_imagination_ends_at_the_goal() -> None:
+    path = imagine(constant_policy((1.0, 1.0)))
+    np.testing.assert_array_equal(path, np.arange(11)[:, None].repeat(2, axis=1))
+
+
+def test_the_gridworld_figure_is_drawn(tmp_path: Path) -> None:
+    rows = {}
+    for name, step in {"d3g": (1.0, 0.0), "d3g-no-cycle": (400.0, 300.0)}.items():
+        measured = []
+        for seed in range(2):
+            folder = SeedFolder(tmp_path / name / str(seed))
+            made_by_hand(folder, step)
+            measured.append(measure_seed(folder, 0.99))
+        rows[name] = measured
+    assert gridworld_png(rows, 0.99).startswith(PNG)
+
+
+def results(env_id: str, algorithm: str) -> dict[str, object]:
+    seeds = [
+        seed_result(seed, [(5000 * k, [float(seed + k)] * 2) for k in range(5)]) for seed in (0, 1)
+    ]
+    return {"env_id": env_id, "algorithm": algorithm, "steps": 20_000, "seeds": seeds}
+
+
+def test_scores_are_the_mean_of_the_last_three_evaluations() -> None:
+    found = seed_result(3, [(0, [0.0]), (1, [9.0, 3.0]), (2, [1.0]), (3, [2.0]), (4, [6.0])])
+    assert found["last_3"] == pytest.approx(3.0)
+    assert (found["last"], found["best"]) == (6.0, {"mean": 6.0, "step": 1})
+
+
+def test_curves_are_read_and_drawn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for env_id in ("A-v0", "B-v0"):
+        for algorithm in ("d3g", "td3"):
+            write_json(tmp_path / f"{env_id}-{algorithm}.json", results(env_id, algorithm))
+    write_json(tmp_path / "other.json", {"something": "else"})
+    found = load_curves(tmp_path)
+    assert [(one["env_id"], one["algorithm"]) for one in found] == [
+        ("A-v0", "d3g"),
+        ("A-v0", "td3"),
+        ("B-v0", "d3g"),
+        ("B-v0", "td3"),
+    ]
+    steps, samples = curve(found[0])
+    np.testing.assert_array_equal(steps, np.arange(5) * 5000)
+    np.testing.assert_array_equal(samples, np.arange(5)[:, None] + [0.0, 1.0])
+    assert score_lines(found)[0].endswith(": 3.0, 4.0")
+    assert png(found).startswith(PNG)
+    figure7(results=tmp_path, draw=True)
+    assert (tmp_path / "figure7.png").read_bytes().startswith(PNG)
+    assert "A-v0 d3g, 20,000 steps" in capsys.readouterr().out
+
+
+def test_nothing_to_draw_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no results yet"):
+        figure7(results=tmp_path / "empty", draw=True)

@@ -1,0 +1,245 @@
+"""Online runs as a user meets them: killed and resumed, exported, started from an offline run."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig
+from qss_offline.algorithms.observational_d3g import ObservationalD3GConfig
+from qss_offline.data.build import build_dataset
+from qss_offline.data.load import load_transitions
+from qss_offline.data.specs import DatasetSpec
+from qss_offline.engine.checkpoint import load_checkpoint
+from qss_offline.errors import UserError
+from qss_offline.inverse_fitting import InverseFitConfig
+from qss_offline.offline_run import RunSettings, run
+from qss_offline.online_export import export_replay
+from qss_offline.online_presets import online_preset
+from qss_offline.online_run import OnlineSettings, online_run
+from qss_offline.online_start import load_start, start_config
+from qss_offline.online_training import EvaluationPlan, OnlineTask, OnlineTrainer, replay_files
+from qss_offline.presets import Preset
+from qss_offline.runs import RunFolder, SeedFolder, read_json
+from recipes.online import online
+from tests.small_online import CONFIG, settings
+
+ROOT = Path(__file__).parent.parent
+PENDULUM, GRIDWORLD = "InvertedPendulum-v5", "Gridworld-v0"
+
+
+def start(*command: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", *command],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "COLUMNS": "120", "OMP_NUM_THREADS": "1"},
+    )
+
+
+def checkpoint_step(path: Path) -> int:
+    try:
+        with safe_open(path, framework="np") as file:
+            return int(json.loads(file.metadata()["json"])["step"])
+    except FileNotFoundError:
+        return 0
+
+
+def test_killed_runs_resume_to_the_same_bits(tmp_path: Path) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    command = ("tests.small_online", PENDULUM)
+    _, err = (process := start(*command, str(whole))).communicate(timeout=200)
+    assert process.returncode == 0, err
+    rng = np.random.default_rng(int(time.time()))
+    process = start(*command, str(killed))
+    while checkpoint_step(killed / "seeds" / "0" / "training.safetensors") < 200:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    time.sleep(float(rng.uniform(0, 0.5)))
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    _, err = (process := start(*command, str(killed), "--resume")).communicate(timeout=200)
+    assert process.returncode == 0, err
+    names = ("policy.safetensors", "metrics.jsonl", "training.safetensors", "result.json")
+    for seed in (0, 1):
+        ours, theirs = (folder / "seeds" / str(seed) for folder in (killed, whole))
+        for name in names:
+            assert (ours / name).read_bytes() == (theirs / name).read_bytes(), name
+        rows = [path.name for path in replay_files(SeedFolder(ours))]
+        assert rows == [path.name for path in replay_files(SeedFolder(theirs))]
+
+    results = json.loads((killed / "results.json").read_text())
+    assert (results["env_id"], results["algorithm"]) == (PENDULUM, "d3g")
+    for seed in results["seeds"]:
+        means = [evaluation["mean"] for evaluation in seed["evaluations"]]
+        assert [e["step"] for e in seed["evaluations"]] == list(range(0, 701, 100))
+        assert seed["last_3"] == pytest.approx(np.mean(means[-3:]))
+        assert seed["best"]["mean"] == max(means)
+
+
+def run_here(made: OnlineSettings, folder: RunFolder) -> None:
+    """Do what `online_run` does in one process, without compiling for so few updates."""
+    folder.start(asdict(made), False)
+    start = None if made.start_run is None else Path(made.start_run)
+    tasks = [
+        OnlineTask(seed, folder.seed(seed), None if start is None else load_start(start, seed))
+        for seed in made.seeds
+    ]
+    OnlineTrainer(tasks, made.env_id, made.config, made.plan, compiled=False).run(lambda n: None)
+
+
+def test_a_replay_becomes_a_pair_of_datasets(minari_root: Path, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    config = replace(CONFIG, steps=300)
+    run_here(replace(settings(), seeds=(2,), config=config), folder)
+    stored = export_replay(folder, 2, "test/pendulum/online")
+    assert stored.ids == ("test/pendulum/online-obs-v0", "test/pendulum/online-act-v0")
+    files = replay_files(folder.seed(2))
+    rows = np.concatenate([load_checkpoint(path).tensors["rows"].numpy() for path in files])
+    seen = load_transitions(stored.ids[1])
+    np.testing.assert_array_equal(seen.transitions.observations, rows[:, :4])
+    np.testing.assert_array_equal(seen.transitions.next_observations, rows[:, 5:9])
+    np.testing.assert_allclose(seen.transitions.actions, 3 * rows[:, 4:5], atol=1e-6)
+    np.testing.assert_array_equal(seen.transitions.terminations, rows[:, 10] > 0)
+    assert seen.transitions.truncations[-1] or seen.transitions.terminations[-1]
+    assert seen.info.env_id == PENDULUM
+    without = load_transitions(stored.ids[0])
+    assert without.transitions.actions is None
+    assert without.info.observation_only
+
+
+def test_discrete_actions_are_exported_one_hot(minari_root: Path, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    config = replace(CONFIG, steps=200)
+    plan = EvaluationPlan(200, 1)
+    run_here(replace(settings(GRIDWORLD), seeds=(0,), config=config, plan=plan), folder)
+    stored = export_replay(folder, 0, "test/grid/online")
+    actions = load_transitions(stored.ids[1]).transitions.actions
+    assert actions is not None and actions.shape == (200, 4)
+    np.testing.assert_array_equal(actions.sum(axis=1), 1)
+
+
+@pytest.fixture(scope="module")
+def offline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small offline run of seeds 0 and 1."""
+    root = tmp_path_factory.mktemp("offline")
+    (root / "minari").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINARI_DATASETS_PATH", str(root / "minari"))
+        dataset = build_dataset(DatasetSpec("InvertedPendulum", transitions=500), workers=1).obs_id
+        preset = Preset(
+            ObservationalD3GConfig((16, 16), 16, gamma=0.9, normalize_observations=True),
+            InverseFitConfig(
+                1, 100, 50, model=InverseDynamicsConfig((16, 16), 16, step_inputs=True)
+            ),
+            updates=100,
+        )
+        made = RunSettings(PENDULUM, dataset, (0, 1), "small", preset, 1)
+        run(made, RunFolder(root / "run"), workers=1)
+    return root / "run"
+
+
+def test_an_online_run_starts_where_the_offline_run_ended(offline: Path, tmp_path: Path) -> None:
+    config = start_config(CONFIG, offline)
+    assert (config.algorithm.gamma, config.algorithm.hidden_dims) == (0.9, (16, 16))
+    start = load_start(offline, 1)
+    folder = SeedFolder(tmp_path / "1")
+    only_acting = replace(config, steps=100, warm_up=100, model_updates=0, exploration_noise=0.0)
+    task = OnlineTask(1, folder, start)
+    plan = EvaluationPlan(100, 1)
+    OnlineTrainer([task], PENDULUM, only_acting, plan, compiled=False).run(lambda steps: None)
+    online, training = (
+        load_checkpoint(folder.training),
+        load_checkpoint(offline / "seeds" / "1" / "training.safetensors"),
+    )
+    for name in ("critic", "critic_target", "proposal", "proposal_target", "proposal_average"):
+        assert torch.equal(online.tensors[f"network.{name}"], training.tensors[f"network.{name}"])
+    assert torch.equal(online.tensors["second.critic"], training.tensors["second.critic"])
+    assert torch.equal(online.tensors["scale.mean"], start.scale.mean)
+    # It acts with what it brought, from the first step on, as long as it learns nothing.
+    brought = offline / "seeds" / "1" / "policy.safetensors"
+    assert folder.policy.read_bytes() == brought.read_bytes()
+    learning = replace(config, steps=150, warm_up=50)
+    task = OnlineTask(1, SeedFolder(tmp_path / "learning"), start)
+    OnlineTrainer([task], PENDULUM, learning, plan, compiled=False).run(lambda steps: None)
+    moved = load_checkpoint(tmp_path / "learning" / "training.safetensors")
+    assert not torch.equal(moved.tensors["network.critic"], training.tensors["network.critic"])
+
+
+def test_seeds_that_start_offline_are_the_same_alone_and_resumed(
+    offline: Path, tmp_path: Path
+) -> None:
+    config = replace(start_config(CONFIG, offline), steps=200, warm_up=50)
+    made = replace(settings(), config=config, plan=EvaluationPlan(100, 1), start_run=str(offline))
+    run_here(made, RunFolder(tmp_path / "both"))
+    run_here(replace(made, seeds=(1,)), RunFolder(tmp_path / "alone"))
+    both, alone = (tmp_path / name / "seeds" / "1" for name in ("both", "alone"))
+    for name in ("training.safetensors", "metrics.jsonl"):
+        assert (both / name).read_bytes() == (alone / name).read_bytes()
+
+
+def test_what_an_offline_run_lacks_is_told(offline: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no seed 7; it holds 0, 1"):
+        load_start(offline, 7)
+    with pytest.raises(UserError, match=r"cannot read .*config\.json"):
+        start_config(CONFIG, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"env": "InvertedPendulun"}, "did you mean"),
+        ({"algo": "d3h"}, "d3g-no-cycle, td3, ddpg"),
+        ({"preset": "papr"}, "did you mean paper"),
+        ({"steps": 0}, "steps"),
+        ({"seeds": "none"}, "--seeds"),
+        ({"workers": 0}, "--workers"),
+        ({"start": Path("nowhere")}, "nowhere"),
+        ({"resume": True, "out": Path("nowhere")}, "no run to resume"),
+    ],
+)
+def test_bad_input_is_told_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: dict[str, Any], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=message):
+        online(**arguments)
+    assert not list(tmp_path.iterdir())
+
+
+def test_bad_input_is_one_line_and_code_2() -> None:
+    process = start("recipes.online", "--algo", "none")
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert err.startswith("error: unknown algorithm 'none'")
+    assert len(err.splitlines()) == 1
+
+
+def test_baselines_need_what_they_need(tmp_path: Path) -> None:
+    made = replace(settings(), algorithm="td3", start_run="somewhere")
+    pytest.importorskip("d3rlpy")
+    with pytest.raises(UserError, match="can't start from an offline run"):
+        online_run(made, RunFolder(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_d3g_learns_to_balance_the_pendulum(tmp_path: Path) -> None:
+    """Random behaviour balances for five steps."""
+    config = replace(online_preset("default"), steps=15_000)
+    made = replace(settings(), seeds=(0,), config=config, plan=EvaluationPlan(5_000, 10))
+    results = online_run(made, RunFolder(tmp_path / "run"))
+    assert results["seeds"][0]["best"]["mean"] > 100
+    assert read_json(tmp_path / "run" / "results.json")["steps"] == 15_000
