@@ -18,11 +18,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.machine import machine
 from qss_offline.data.build import build_dataset
 from qss_offline.data.environments import resolve_env_id
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.files import write_json
+from qss_offline.machine import machine
 from qss_offline.offline_run import RunSettings, run
 from qss_offline.presets import PRESETS, Preset
 from qss_offline.progress import progress

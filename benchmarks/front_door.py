@@ -20,8 +20,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import machine
 from qss_offline.files import write_json
+from qss_offline.machine import machine
 
 ENVIRONMENTS = ("InvertedPendulum", "Reacher")
 RESULTS = Path("benchmarks/results/front_door.json")

@@ -22,9 +22,9 @@ from typing import Any
 
 import torch
 
-from benchmarks.machine import machine
 from qss_offline.baselines import require_d3rlpy
 from qss_offline.files import write_json
+from qss_offline.machine import machine
 from qss_offline.online_presets import online_preset
 from qss_offline.online_training import (
     EvaluationPlan,

@@ -19,7 +19,6 @@ from typing import Any
 
 import torch
 
-from benchmarks.machine import machine
 from benchmarks.updates import OBS_DIM, table
 from qss_offline.algorithms.observational_d3g import (
     ObservationalD3G,
@@ -31,6 +30,7 @@ from qss_offline.engine.sampler import UniformSampler
 from qss_offline.engine.state import initial_state
 from qss_offline.engine.update import CHUNK
 from qss_offline.files import write_json
+from qss_offline.machine import machine
 
 AXES: dict[str, tuple[int, ...]] = {
     "seeds": (1, 2, 4, 8, 16),

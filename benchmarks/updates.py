@@ -25,7 +25,6 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.machine import machine
 from benchmarks.plain_d3g import PlainD3G
 from qss_offline.algorithms.observational_d3g import (
     ObservationalD3G,
@@ -37,6 +36,7 @@ from qss_offline.engine.sampler import Columns, UniformSampler
 from qss_offline.engine.state import initial_state
 from qss_offline.engine.update import CHUNK
 from qss_offline.files import write_json
+from qss_offline.machine import machine
 
 OBS_DIM, ROWS = 4, 100_000
 CONFIG = ObservationalD3GConfig()

@@ -14,12 +14,11 @@ from rich.table import Column, Table
 from typer import Argument, Option
 
 from qss_offline.data import importing, sharing, tables, tools
-from qss_offline.data.build import build_dataset
+from qss_offline.data.build import build_family
 from qss_offline.data.card import write_card
 from qss_offline.data.importing import About
-from qss_offline.data.load import load_transitions
 from qss_offline.data.minari_store import StoredDatasets
-from qss_offline.data.specs import load_family
+from qss_offline.data.specs import read_family
 from qss_offline.data.tables import ColumnNames, export_dataset
 from qss_offline.data.verify import verify_dataset
 from qss_offline.errors import UserError
@@ -54,20 +53,36 @@ def _made(stored: StoredDatasets) -> None:
 def build(
     family: Annotated[Path, Argument(help="a family of datasets, e.g. datasets/reacher.toml")],
     overwrite: Overwrite = False,
+    workers: Annotated[int | None, Option(help="processes; by default one for each core")] = None,
 ) -> None:
-    """Build every dataset of a family, skipping what is there and verified."""
-    table = Table(Column("dataset", overflow="fold"), "random", "episodes", "behaviour return")
-    for spec in load_family(family):
-        pair = build_dataset(spec, overwrite=overwrite, progress=progress)
-        info = load_transitions(pair.obs_id).info
-        returns = info.behaviour_return
+    """Build every pair of a family that is missing, several at once, and verify all of them."""
+    described = read_family(family)
+    members = build_family(described.specs, workers, overwrite, progress=progress)
+    paper = described.paper_returns
+    table = Table(
+        Column("dataset", overflow="fold"),
+        *(
+            Column(heading, justify="right")
+            for heading in ("random", "transitions", "episodes", "behaviour return")
+        ),
+        *([Column("paper", justify="right")] if paper else []),
+    )
+    for one in members:
+        level, mean = one.spec.random_action_prob, one.pair.behaviour_return.mean
         table.add_row(
-            pair.obs_id,
-            f"{100 * spec.random_action_prob:g}%",
-            f"{info.total_episodes:,}",
-            "unknown" if returns is None else f"{returns.mean:.1f} ± {returns.std:.1f}",
+            one.pair.obs_id,
+            f"{100 * level:g}%",
+            f"{one.pair.transitions:,}",
+            f"{one.pair.episodes:,}",
+            f"{mean:.2f} ({one.return_low:.2f} to {one.return_high:.2f})",
+            *([f"{paper[level]:g}" if level in paper else "-"] if paper else []),
         )
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, 160)
+    console.print(table)
+    typer.echo("behaviour return: mean over whole episodes, with its 95% interval")
+    typer.echo(f"verified {2 * len(members)} datasets, every episode")
 
 
 @app.command("import")

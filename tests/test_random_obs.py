@@ -13,8 +13,10 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from qss_offline.command_line import main
 from qss_offline.data.build import build_dataset
 from qss_offline.data.specs import DatasetSpec
+from recipes.random_obs import random_obs
 
 COMMAND = (sys.executable, "-m", "recipes.random_obs")
 ROOT = Path(__file__).parent.parent
@@ -125,23 +127,38 @@ def test_ctrl_c_ends_in_one_line_and_leaves_a_run_to_resume(
     ],
 )
 def test_bad_input_is_one_line_and_code_2(
-    minari_root: Path, tmp_path: Path, arguments: tuple[str, ...], message: str
+    minari_root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    message: str,
 ) -> None:
     if arguments[-1] == "cuda" and torch.cuda.is_available():
         pytest.skip("there is a CUDA device here")
+    # In this process: a fresh one spends seconds importing. The test below runs one.
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["random_obs", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main(random_obs, "…")
+    assert ended.value.code == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert message in errors[0]
+    assert not list(tmp_path.glob("runs/*"))
+    assert not list((tmp_path / "minari").rglob("*.tmp"))
+
+
+def test_bad_input_ends_the_process_in_one_line() -> None:
     done = subprocess.run(
-        [*COMMAND, *arguments],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        [*COMMAND, "--env", "InvertedPendulun"],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
     )
     assert done.returncode == 2, done.stderr
-    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1
-    assert message in errors[0]
-    assert "Traceback" not in done.stderr
-    assert not list(tmp_path.glob("runs/*"))
-    assert not list((tmp_path / "minari").rglob("*.tmp"))
+    assert done.stderr.startswith("error: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert "did you mean" in done.stderr

@@ -1,7 +1,7 @@
 """Datasets without actions: collecting, importing, storing, loading, sharing. No torch here."""
 
 from qss_offline.data.behaviour import MLPExpert, load_expert, save_expert
-from qss_offline.data.build import build_dataset
+from qss_offline.data.build import FamilyMember, build_dataset, build_datasets, build_family
 from qss_offline.data.card import dataset_card, write_card
 from qss_offline.data.collect import collect
 from qss_offline.data.environments import make_env, resolve_env_id
@@ -25,7 +25,7 @@ from qss_offline.data.minari_store import (
     write_pair,
 )
 from qss_offline.data.sharing import pull_dataset, push_dataset
-from qss_offline.data.specs import DatasetSpec, load_family
+from qss_offline.data.specs import DatasetSpec, Family, load_family, read_family
 from qss_offline.data.tables import ColumnNames, export_dataset, from_file
 from qss_offline.data.tools import (
     Statistics,
@@ -48,6 +48,8 @@ __all__ = [
     "DatasetInfo",
     "DatasetPair",
     "DatasetSpec",
+    "Family",
+    "FamilyMember",
     "LoadedDataset",
     "MLPExpert",
     "Statistics",
@@ -56,6 +58,8 @@ __all__ = [
     "Transitions",
     "Verification",
     "build_dataset",
+    "build_datasets",
+    "build_family",
     "collect",
     "collect_with_policy",
     "dataset_card",
@@ -75,6 +79,7 @@ __all__ = [
     "observation_statistics",
     "pull_dataset",
     "push_dataset",
+    "read_family",
     "resolve_env_id",
     "sample_dataset",
     "save_expert",

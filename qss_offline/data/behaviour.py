@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -34,6 +34,9 @@ from qss_offline.files import write_bytes, write_json
 
 # An expert is a network of a few layers of some hundred units. What is larger isn't one.
 _MAX_EXPERT_BYTES = 64 << 20
+# Steps that are drawn and recorded together: few enough to fit any memory, and many enough that
+# drawing them costs nothing. No number depends on it.
+PLAN_STEPS = 1 << 12
 
 
 class Expert(Protocol):
@@ -45,7 +48,7 @@ class Expert(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What is settled before a shard is collected.
+    """What is settled before some steps of a shard are collected.
 
     Attributes:
         actions: (steps, act_dim) float32, the random action for every step.
@@ -59,11 +62,17 @@ class Plan:
 class Behaviour(Protocol):
     """Draws everything random ahead, in a few large calls, and acts where chance doesn't."""
 
-    def plan(self, seed: SeedSequence, steps: int) -> Plan:
-        """Draw the random part of `steps` steps."""
+    def plans(self, seed: SeedSequence, steps: int) -> Iterator[Plan]:
+        """Draw the random part of `steps` steps, in pieces of at most `PLAN_STEPS`."""
 
     def act(self, observation: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return the action, (act_dim,), where the plan leaves it open."""
+
+
+def _pieces(steps: int) -> Iterator[int]:
+    """Yield sizes that add up to `steps`, of at most `PLAN_STEPS` each."""
+    for start in range(0, steps, PLAN_STEPS):
+        yield min(PLAN_STEPS, steps - start)
 
 
 class RandomBehaviour:
@@ -86,11 +95,11 @@ class RandomBehaviour:
         drawn = rng.uniform(self._low, self._high, (steps, *self._low.shape))
         return drawn.astype(np.float32)
 
-    def plan(self, seed: SeedSequence, steps: int) -> Plan:
+    def plans(self, seed: SeedSequence, steps: int) -> Iterator[Plan]:
         """Draw an action for every step."""
-        return Plan(
-            self.actions(np.random.default_rng(seed), steps), np.ones(steps, dtype=np.bool_)
-        )
+        rng = np.random.default_rng(seed)
+        for piece in _pieces(steps):
+            yield Plan(self.actions(rng, piece), np.ones(piece, dtype=np.bool_))
 
     def act(self, observation: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Never called: the plan settles every step."""
@@ -117,12 +126,12 @@ class MixtureBehaviour:
         self._expert = expert
         self._probability = random_action_prob
 
-    def plan(self, seed: SeedSequence, steps: int) -> Plan:
+    def plans(self, seed: SeedSequence, steps: int) -> Iterator[Plan]:
         """Draw where chance acts, and its action for every step."""
-        action_seed, choice_seed = seed.spawn(2)
-        choice = np.random.default_rng(choice_seed).random(steps)
-        actions = self._random.actions(np.random.default_rng(action_seed), steps)
-        return Plan(actions, choice < self._probability)
+        action_rng, choice_rng = map(np.random.default_rng, seed.spawn(2))
+        for piece in _pieces(steps):
+            actions = self._random.actions(action_rng, piece)
+            yield Plan(actions, choice_rng.random(piece) < self._probability)
 
     def act(self, observation: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Ask the expert."""

@@ -1,8 +1,10 @@
 """Reading the body of any Minari dataset: its episodes, in HDF5, Arrow or Parquet, as columns.
 
-The episodes are read in a child process (see `isolated`), which writes a sidecar; this process
-maps that file and checks all of it again. HDF5 is read here and not through Minari: so links to
-other files are refused, and every array's type and size is known before memory is taken for it.
+The episodes are read one by one in a child process (see `isolated`), which writes their columns to
+disk as it goes and a sidecar in the end; this process maps that file and checks all of it again.
+However large the dataset, memory is taken for its longest episode only. HDF5 is read here and not
+through Minari: so links to other files are refused, and every array's type and size is known before
+memory is taken for it.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from gymnasium import spaces
 from h5py import h5d, h5g, h5l, h5s
 
 from qss_offline.data import columns, isolated, minari_store
+from qss_offline.data.column_files import ColumnTypes, ColumnWriter, column_types, map_columns
 from qss_offline.data.transitions import Transitions
 from qss_offline.errors import UserError
 from qss_offline.jobs import Tick
@@ -116,15 +119,18 @@ def read_body(
     what = f"dataset {dataset_id!r}"
     if steps == 0:
         raise UserError(f"{what} is empty; at least one transition is needed")
-    # Columns, and the arrays of an episode in their own precision, which may be all there is.
-    row_bytes = 4 * (2 * obs_dim + act_dim) + 14
-    expected = steps * (row_bytes + 8 * (obs_dim + act_dim + 4))
-    isolated.check_memory(expected, f"{what}: its {steps:,} steps")
+    # The arrays of an episode in their own precision and in that of the columns; there may be
+    # no more than one episode.
+    episode_bytes = steps * (12 * (2 * obs_dim + act_dim) + 64)
     with (
         tempfile.TemporaryDirectory(prefix="qss-offline-") as folder,
         progress("reading episodes", steps, "transitions") as report,
     ):
         target = Path(folder) / columns.FILE_NAME
+        # The columns lie there twice for a moment: one file each, and together in the sidecar.
+        types = column_types(obs_dim, act_dim or None)
+        row_bytes = 2 * sum(column.row_bytes for column in types.values())
+        isolated.check_disk(steps * row_bytes, target.parent, f"{what}: its {steps:,} steps")
         request = {
             "dataset_id": dataset_id,
             "metadata": {key: metadata.get(key) for key in _NEEDED},
@@ -133,7 +139,8 @@ def read_body(
             "target": str(target),
         }
         try:
-            reply = isolated.call(_read, request, expected, report)
+            allowed = min(episode_bytes, isolated.available_memory())
+            reply = isolated.call(_read, request, allowed, report)
             sidecar = columns.read_sidecar(target, steps, episodes)
         except UserError as error:
             raise UserError(f"{what}: {error}") from error
@@ -168,43 +175,35 @@ def _read(request: dict[str, Any], tick: Tick) -> dict[str, Any]:
     if request["with_actions"]:
         assert action_space.shape is not None
         act_dim = action_space.shape[0]
-    steps = metadata["total_steps"]
-    filled = _Columns(steps, vector_size(observation_space), act_dim)
+    steps, target = metadata["total_steps"], Path(request["target"])
+    types = column_types(vector_size(observation_space), act_dim)
     extras: set[str] = set()
-    for index, episode in enumerate(stored):
-        extras |= episode.pop("extras", set())
-        filled.add(index, episode, observation_space)
-        if index % _EPISODES_PER_TICK == 0:
-            tick(filled.rows)
-    if filled.rows != steps:
+    with ColumnWriter(target.parent, types) as writer:
+        rows = _Rows(steps, types, writer)
+        for index, episode in enumerate(stored):
+            extras |= episode.pop("extras", set())
+            rows.add(index, episode, observation_space)
+            if index % _EPISODES_PER_TICK == 0:
+                tick(rows.written)
+    if rows.written != steps:
         raise UserError(
-            f"its episodes hold {filled.rows} steps, its metadata say {steps}; "
+            f"its episodes hold {rows.written} steps, its metadata say {steps}; "
             "build or download it again"
         )
-    transitions = Transitions(**filled.arrays)
+    transitions = Transitions(**map_columns(target.parent, types, steps))
     info = columns.SidecarInfo(
         steps, metadata["total_episodes"], request["dataset_id"], columns.digest(transitions)
     )
-    columns.write_sidecar(Path(request["target"]), transitions, info)
-    return {"unfinished": filled.unfinished, "extras": sorted(extras)[:20]}
+    columns.write_sidecar(target, transitions, info)
+    return {"unfinished": rows.unfinished, "extras": sorted(extras)[:20]}
 
 
-class _Columns:
-    """Columns of a known number of rows that are filled episode by episode."""
+class _Rows:
+    """Rows of a known number that are written episode by episode."""
 
-    def __init__(self, steps: int, obs_dim: int, act_dim: int | None) -> None:
-        self.rows = self.unfinished = 0
-        self._steps, self._obs_dim, self._act_dim = steps, obs_dim, act_dim
-        self.arrays: dict[str, Array] = {
-            "observations": np.empty((steps, obs_dim), np.float32),
-            "next_observations": np.empty((steps, obs_dim), np.float32),
-            "rewards": np.empty(steps, np.float32),
-            "terminations": np.empty(steps, np.bool_),
-            "truncations": np.empty(steps, np.bool_),
-            "episodes": np.empty(steps, np.int64),
-        }
-        if act_dim is not None:
-            self.arrays["actions"] = np.empty((steps, act_dim), np.float32)
+    def __init__(self, steps: int, types: ColumnTypes, writer: ColumnWriter) -> None:
+        self.written = self.unfinished = 0
+        self._steps, self._types, self._writer = steps, types, writer
 
     def add(self, index: int, episode: dict[str, Nested], space: spaces.Space[Any]) -> None:
         """Append an episode, after a check of every length: Minari checks none."""
@@ -215,10 +214,10 @@ class _Columns:
             **{name: np.asarray(episode[name]) for name in _FIELDS},
         }
         expected: dict[str, tuple[int, ...]] = dict.fromkeys(_FIELDS, (steps,))
-        expected = {"observations": (steps + 1, self._obs_dim), **expected}
-        if self._act_dim is not None:
+        expected = {"observations": (steps + 1, self._width("observations")), **expected}
+        if "actions" in self._types:
             found["actions"] = np.asarray(episode["actions"])
-            expected["actions"] = (steps, self._act_dim)
+            expected["actions"] = (steps, self._width("actions"))
         for name, shape in expected.items():
             if found[name].shape != shape:
                 raise _wrong_shape(index, name, found[name].shape, shape, steps)
@@ -226,25 +225,27 @@ class _Columns:
                 raise _wrong_dtype(index, name, found[name].dtype)
         if steps == 0:
             return
-        if self.rows + steps > self._steps:
+        if self.written + steps > self._steps:
             raise UserError(
                 f"its episodes hold more than the {self._steps} steps of its metadata; "
                 "build or download it again"
             )
-        rows = slice(self.rows, self.rows + steps)
-        # A value beyond float32 becomes infinite here and is refused with its row.
-        with np.errstate(over="ignore"):
-            self.arrays["observations"][rows] = found["observations"][:-1]
-            self.arrays["next_observations"][rows] = found["observations"][1:]
-            for name in _FIELDS:
-                self.arrays[name][rows] = found[name]
-            if self._act_dim is not None:
-                self.arrays["actions"][rows] = found["actions"]
-        self.arrays["episodes"][rows] = index
+        found["next_observations"] = found["observations"][1:]
+        found["observations"] = found["observations"][:-1]
+        found["episodes"] = np.full(steps, index, np.int64)
         if not (found["terminations"][-1] or found["truncations"][-1]):
-            self.arrays["truncations"][rows.stop - 1] = True
+            found["truncations"] = np.array(found["truncations"], np.bool_)
+            found["truncations"][-1] = True
             self.unfinished += 1
-        self.rows = rows.stop
+        # A value beyond float32 becomes infinite here and is refused afterwards with its row.
+        with np.errstate(over="ignore"):
+            self._writer.append(found)
+        self.written += steps
+
+    def _width(self, name: str) -> int:
+        width = self._types[name].width
+        assert width is not None
+        return width
 
 
 def _wrong_shape(

@@ -1,14 +1,21 @@
-"""From a spec to a pair of Minari datasets that are on disk, whole, and checked."""
+"""From specs to pairs of Minari datasets that are on disk, whole, and checked."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
-from qss_offline.data import columns, minari_store
-from qss_offline.data.collect import collect
-from qss_offline.data.minari_store import DatasetPair
+from qss_offline.data import columns, minari_store, verify
+from qss_offline.data.collect import collect_all, complete_episodes, default_workers
+from qss_offline.data.load import load_transitions
+from qss_offline.data.minari_store import DatasetPair, Stage
 from qss_offline.data.specs import DatasetSpec
+from qss_offline.data.tools import bootstrap_interval
 from qss_offline.errors import UserError
+from qss_offline.jobs import Tick, available_cores, run_jobs
+from qss_offline.progress import Reporter
 from qss_offline.reporting import Notice, ProgressFactory, no_progress, print_notice
 
 
@@ -36,23 +43,134 @@ def build_dataset(
         UserError: the spec can't be collected, another dataset has the id, one of the pair is
             missing or damaged, the root can't be written to, or the disk is full.
     """
-    identity = spec.identity()
-    with minari_store.stage(spec.base_id, notice) as stage:
-        if not overwrite:
-            existing = _existing(spec, identity)
-            if existing is not None:
-                notice(f"{spec.obs_id} and its twin are there already: kept")
-                return existing
-        with progress("collecting", spec.transitions, "transitions") as report:
-            transitions = collect(spec, workers, report)
-        return minari_store.write_pair(
-            transitions,
-            spec,
-            stage_=stage,
-            overwrite=overwrite,
-            workers=workers,
-            progress=progress,
-        )
+    (pair,) = build_datasets([spec], workers, overwrite, notice=notice, progress=progress)
+    return pair
+
+
+def build_datasets(
+    specs: Sequence[DatasetSpec],
+    workers: int | None = None,
+    overwrite: bool = False,
+    *,
+    notice: Notice = print_notice,
+    progress: ProgressFactory = no_progress,
+) -> list[DatasetPair]:
+    """Build several pairs side by side; see `build_dataset`.
+
+    As many at a time as there are workers: their shards, then their episodes, keep every core
+    busy, and whoever is interrupted loses no more than these.
+
+    Raises:
+        UserError: as for `build_dataset`; or two specs have one id.
+    """
+    ids = [spec.base_id for spec in specs]
+    for base_id in ids:
+        if ids.count(base_id) > 1:
+            raise UserError(f"dataset {base_id!r}: two specs have this id; give one a name")
+    pairs: dict[str, DatasetPair] = {}
+    together = workers or available_cores()
+    for begin in range(0, len(specs), together):
+        some = specs[begin : begin + together]
+        with ExitStack() as stack:
+            # Held in one order by everyone, so that no two builders wait for each other.
+            stages = {
+                spec.base_id: stack.enter_context(minari_store.stage(spec.base_id, notice))
+                for spec in sorted(some, key=lambda spec: spec.base_id)
+            }
+            missing = []
+            for spec in some:
+                existing = None if overwrite else _existing(spec, spec.identity())
+                if existing is None:
+                    missing.append((spec, stages[spec.base_id]))
+                else:
+                    notice(f"{spec.obs_id} and its twin are there already: kept")
+                    pairs[spec.obs_id] = existing
+            if missing:
+                for pair in _build(missing, workers, overwrite, progress):
+                    pairs[pair.obs_id] = pair
+    return [pairs[spec.obs_id] for spec in specs]
+
+
+def _build(
+    missing: Sequence[tuple[DatasetSpec, Stage]],
+    workers: int | None,
+    overwrite: bool,
+    progress: ProgressFactory,
+) -> list[DatasetPair]:
+    specs = [spec for spec, _ in missing]
+    steps = sum(spec.transitions for spec in specs)
+    with progress("collecting", steps, "transitions") as report:
+        # Beside the datasets: there is room for large files.
+        recorded = collect_all(specs, workers, report, missing[0][1].folder)
+    recordings = [
+        (transitions, spec, stage)
+        for transitions, (spec, stage) in zip(recorded, missing, strict=True)
+    ]
+    return minari_store.write_pairs(
+        recordings, overwrite=overwrite, workers=workers, progress=progress
+    )
+
+
+@dataclass(frozen=True)
+class FamilyMember:
+    """One pair of a family that is there and verified.
+
+    Attributes:
+        spec: what was recorded.
+        pair: what is there.
+        return_low: lower end of the 95% interval of the behaviour's mean return.
+        return_high: its upper end.
+    """
+
+    spec: DatasetSpec
+    pair: DatasetPair
+    return_low: float
+    return_high: float
+
+
+def build_family(
+    specs: Sequence[DatasetSpec],
+    workers: int | None = None,
+    overwrite: bool = False,
+    *,
+    notice: Notice = print_notice,
+    progress: ProgressFactory = no_progress,
+) -> list[FamilyMember]:
+    """Build what is missing of a family of datasets, and verify all of it, episode by episode.
+
+    Args:
+        specs: what to record.
+        workers: processes; by default what is quickest.
+        overwrite: build and replace every pair even if it is there.
+        notice: told what is skipped or waited for.
+        progress: makes the reporters of collecting, writing and verifying.
+
+    Raises:
+        UserError: as for `build_datasets`; or one of the datasets isn't sound.
+    """
+    pairs = build_datasets(specs, workers, overwrite, notice=notice, progress=progress)
+    ids = [dataset_id for pair in pairs for dataset_id in (pair.obs_id, pair.act_id)]
+    steps = 2 * sum(pair.transitions for pair in pairs)
+    with progress("verifying", steps, "transitions") as report:
+        for _ in run_jobs(_verify, ids, workers or default_workers(steps), report):
+            pass
+    return [_member(spec, pair) for spec, pair in zip(specs, pairs, strict=True)]
+
+
+def _verify(dataset_id: str, tick: Tick) -> None:
+    @contextmanager
+    def progress(title: str, total: int, unit: str) -> Iterator[Reporter]:
+        yield lambda completed, note="": tick(completed)
+
+    verify.require(dataset_id, progress=progress)
+
+
+def _member(spec: DatasetSpec, pair: DatasetPair) -> FamilyMember:
+    transitions = load_transitions(pair.obs_id).transitions
+    complete = complete_episodes(transitions, spec)
+    returns = transitions.episode_returns()
+    low, high = bootstrap_interval(returns[complete] if complete.any() else returns)
+    return FamilyMember(spec, pair, low, high)
 
 
 def _existing(spec: DatasetSpec, identity: dict[str, Any]) -> DatasetPair | None:

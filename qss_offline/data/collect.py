@@ -1,13 +1,18 @@
 """Recording behaviour at the speed of the plain loop, one process a core.
 
 Each shard of a spec has its own environment, its own seed and a fixed number of steps, so the
-result is the same, byte for byte, whatever the number of workers.
+result is the same, byte for byte, whatever the number of workers. Shards are written to disk
+piece by piece (`column_files`): a longer recording takes no more memory.
 """
 
 from __future__ import annotations
 
 import itertools
+import shutil
+import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,10 +21,17 @@ from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec, registry
 from numpy.random import SeedSequence
 
-from qss_offline.data.behaviour import Behaviour, MixtureBehaviour, RandomBehaviour, load_expert
+from qss_offline.data.behaviour import (
+    Behaviour,
+    MixtureBehaviour,
+    Plan,
+    RandomBehaviour,
+    load_expert,
+)
+from qss_offline.data.column_files import ColumnTypes, ColumnWriter, column_types, map_columns
 from qss_offline.data.environments import Env, env_spec, importable, make_env
 from qss_offline.data.specs import DatasetSpec
-from qss_offline.data.transitions import BoolArray, Transitions
+from qss_offline.data.transitions import BoolArray, Transitions, row_chunks
 from qss_offline.errors import UserError
 from qss_offline.jobs import Tick, available_cores, run_jobs
 from qss_offline.progress import Reporter, silent
@@ -61,7 +73,10 @@ def default_workers(transitions: int) -> int:
 
 
 def collect(
-    spec: DatasetSpec, workers: int | None = None, report: Reporter = silent
+    spec: DatasetSpec,
+    workers: int | None = None,
+    report: Reporter = silent,
+    folder: Path | None = None,
 ) -> Transitions:
     """Record `spec.transitions` steps, with actions.
 
@@ -73,52 +88,94 @@ def collect(
             the environment is a function or class of the running script, which no other
             process can see.
         report: told the number of transitions so far.
+        folder: where the columns lie while they are in use, in files without a name; by default
+            where the system puts temporary files.
 
     Raises:
         UserError: the environment or the expert doesn't fit, an observation or reward isn't
-            finite, or a worker died.
+            finite, a worker died, or the disk is full.
+    """
+    return collect_all([spec], workers, report, folder)[0]
+
+
+def collect_all(
+    specs: Sequence[DatasetSpec],
+    workers: int | None = None,
+    report: Reporter = silent,
+    folder: Path | None = None,
+) -> list[Transitions]:
+    """Record several specs side by side; see `collect`.
+
+    The shards of all of them share the workers, so that no core waits for the last shard of one.
     """
     if workers is not None and workers < 1:
         raise UserError(f"workers: {workers} is not at least 1")
     # Everything that can be wrong is wrong here already, before a worker is started.
+    types = [_checked_types(spec) for spec in specs]
+    registered = [env_spec(spec.env_id) for spec in specs]
+    total = sum(spec.transitions for spec in specs)
+    if not all(importable(one) for one in registered):
+        workers = 1
+    try:
+        with tempfile.TemporaryDirectory(prefix="qss-offline-", dir=folder) as name:
+            _check_room(specs, types, Path(name))
+            jobs = []
+            for index, spec in enumerate(specs):
+                columns = Path(name, str(index))
+                columns.mkdir()
+                first_rows = itertools.accumulate(spec.shard_sizes, initial=0)
+                for shard, (row, steps) in enumerate(
+                    zip(first_rows, spec.shard_sizes, strict=False)
+                ):
+                    jobs.append(_Shard(spec, registered[index], shard, steps, row, str(columns)))
+            for _ in run_jobs(_collect_shard, jobs, workers or default_workers(total), report):
+                pass
+            return [
+                _whole(Path(name, str(index)), types[index], spec.transitions)
+                for index, spec in enumerate(specs)
+            ]
+    except OSError as error:
+        raise UserError(f"cannot keep the recording: {error.strerror or error}") from error
+
+
+def _checked_types(spec: DatasetSpec) -> ColumnTypes:
+    """Return what a recording of a spec holds, after a check that it can be made."""
     env = make_env(spec.env_id)
     try:
         make_behaviour(spec, env)
-        columns = _allocate(env, spec.transitions)
     finally:
         env.close()
-    sizes = spec.shard_sizes
-    offsets = np.concatenate([[0], np.cumsum(sizes)])
-    registered = env_spec(spec.env_id)
-    if not importable(registered):
-        workers = 1
-    jobs = [_Shard(spec, registered, index, size) for index, size in enumerate(sizes)]
-    for index, part in run_jobs(
-        _collect_shard, jobs, workers or default_workers(spec.transitions), report
-    ):
-        for name, column in columns.items():
-            column[offsets[index] : offsets[index + 1]] = part[name]
-    episodes = columns["episodes"]
-    for begin, end in itertools.pairwise(offsets[1:]):
-        episodes[begin:end] += episodes[begin - 1] + 1
-    return Transitions(**columns)
-
-
-def _allocate(env: Env, rows: int) -> Columns:
     observation_shape, action_shape = env.observation_space.shape, env.action_space.shape
     assert observation_shape is not None and action_shape is not None
-    try:
-        return {
-            "observations": np.empty((rows, *observation_shape), dtype=np.float32),
-            "next_observations": np.empty((rows, *observation_shape), dtype=np.float32),
-            "rewards": np.empty(rows, dtype=np.float32),
-            "terminations": np.empty(rows, dtype=np.bool_),
-            "truncations": np.empty(rows, dtype=np.bool_),
-            "episodes": np.empty(rows, dtype=np.int64),
-            "actions": np.empty((rows, *action_shape), dtype=np.float32),
-        }
-    except MemoryError as error:
-        raise UserError(f"transitions: {rows} don't fit into memory") from error
+    return column_types(observation_shape[0], action_shape[0])
+
+
+def _check_room(specs: Sequence[DatasetSpec], types: list[ColumnTypes], folder: Path) -> None:
+    needed = sum(
+        spec.transitions * sum(column.row_bytes for column in columns.values())
+        for spec, columns in zip(specs, types, strict=True)
+    )
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise UserError(
+            f"transitions: no space left for them, they take {needed / 1e9:,.3f} GB "
+            f"and {free / 1e9:,.3f} GB are free"
+        )
+
+
+def _whole(folder: Path, types: ColumnTypes, rows: int) -> Transitions:
+    """Count the episodes of all shards together, and map the columns."""
+    counted = {"episodes": types["episodes"]}
+    recorded = {name: kind for name, kind in types.items() if name not in counted}
+    columns = map_columns(folder, recorded, rows)
+    ended = 0
+    with ColumnWriter(folder, counted) as writer:
+        for chunk in row_chunks(rows):
+            ends = columns["terminations"][chunk] | columns["truncations"][chunk]
+            counts = np.cumsum(ends, dtype=np.int64)
+            writer.append({"episodes": ended + counts - ends})
+            ended += int(counts[-1])
+    return Transitions(**columns, **map_columns(folder, counted, rows))
 
 
 @dataclass(frozen=True)
@@ -127,10 +184,12 @@ class _Shard:
     registered: EnvSpec
     index: int
     steps: int
+    first_row: int
+    folder: str
 
 
-def _collect_shard(job: _Shard, tick: Tick) -> Columns:
-    """Collect one shard; its episodes are counted from 0."""
+def _collect_shard(job: _Shard, tick: Tick) -> None:
+    """Collect one shard into its rows of the column files."""
     # What the caller registered with Gymnasium isn't registered in a fresh process.
     registry.setdefault(job.registered.id, job.registered)
     spec, index, steps = job.spec, job.index, job.steps
@@ -138,30 +197,47 @@ def _collect_shard(job: _Shard, tick: Tick) -> Columns:
     env = make_env(spec.env_id)
     try:
         behaviour = make_behaviour(spec, env)
-        plan = behaviour.plan(behaviour_seed, steps)
-        columns = _allocate(env, steps)
-        columns["actions"][:] = plan.actions
-        _fill(env, behaviour, plan.random, int(env_seed.generate_state(1)[0]), columns, tick)
+        assert env.observation_space.shape is not None and env.action_space.shape is not None
+        types = column_types(env.observation_space.shape[0], env.action_space.shape[0])
+        del types["episodes"]  # counted over all shards afterwards
+        observation, _ = env.reset(seed=int(env_seed.generate_state(1)[0]))
+        done = 0
+        with ColumnWriter(Path(job.folder), types, job.first_row) as writer:
+            for plan in behaviour.plans(behaviour_seed, steps):
+                columns = {name: kind.empty(len(plan.random)) for name, kind in types.items()}
+                columns["actions"] = plan.actions
+                observation = _fill(env, behaviour, plan, observation, columns, tick, done)
+                done += len(plan.random)
+                if done == steps and not columns["terminations"][-1]:
+                    columns["truncations"][-1] = True
+                writer.append(columns)
     finally:
         env.close()
-    return columns
+    tick(steps)
 
 
 def _fill(
-    env: Env, behaviour: Behaviour, random: BoolArray, seed: int, columns: Columns, tick: Tick
-) -> None:
-    """Step through the environment. The loop is bare: each line costs on every transition."""
+    env: Env,
+    behaviour: Behaviour,
+    plan: Plan,
+    observation: npt.NDArray[Any],
+    columns: Columns,
+    tick: Tick,
+    done: int,
+) -> npt.NDArray[Any]:
+    """Step through the environment, and return what is seen at the end.
+
+    The loop is bare: each line costs on every transition.
+    """
     observations, next_observations = columns["observations"], columns["next_observations"]
-    rewards, actions, episodes = columns["rewards"], columns["actions"], columns["episodes"]
+    rewards, actions, random = columns["rewards"], columns["actions"], plan.random
     terminations, truncations = columns["terminations"], columns["truncations"]
-    step, steps = env.step, len(rewards)
+    step = env.step
     all_random = bool(random.all())
     action_dtype = env.action_space.dtype
     # Environments of another precision get the very numbers that are stored.
     executed = actions if action_dtype == np.float32 else actions.astype(action_dtype)
-    episode = 0
-    observation, _ = env.reset(seed=seed)
-    for row in range(steps):
+    for row in range(len(rewards)):
         observations[row] = observation
         if not all_random and not random[row]:
             actions[row] = behaviour.act(observation)
@@ -170,15 +246,11 @@ def _fill(
         next_observations[row] = observation
         terminations[row] = terminated
         truncations[row] = truncated
-        episodes[row] = episode
         if terminated or truncated:
-            episode += 1
             observation, _ = env.reset()
         if row % _STEPS_PER_TICK == 0:
-            tick(row)
-    if not terminations[-1]:
-        truncations[-1] = True
-    tick(steps)
+            tick(done + row)
+    return observation
 
 
 def complete_episodes(transitions: Transitions, spec: DatasetSpec) -> BoolArray:

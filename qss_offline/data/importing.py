@@ -319,9 +319,10 @@ def store(
 def _counted_anew(transitions: Transitions) -> Transitions:
     """Number the episodes from 0 without gaps, as they will be read again."""
     lengths = transitions.episode_lengths()
-    episodes = np.repeat(np.arange(len(lengths), dtype=np.int64), lengths)
-    if np.array_equal(episodes, transitions.episodes):
+    # The index never falls: counted from 0 without gaps it ends at the number of episodes.
+    if transitions.episodes[0] == 0 and transitions.episodes[-1] == len(lengths) - 1:
         return transitions
+    episodes = np.repeat(np.arange(len(lengths), dtype=np.int64), lengths)
     columns: dict[str, Any] = dict(transitions.columns()) | {"episodes": episodes}
     return Transitions(**columns)
 

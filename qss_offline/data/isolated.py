@@ -12,6 +12,7 @@ import json
 import os
 import resource
 import selectors
+import shutil
 import signal
 import subprocess
 import sys
@@ -58,6 +59,20 @@ def check_memory(needed: int, what: str) -> None:
     if needed > free:
         raise UserError(
             f"{what} would take {needed / 1e9:,.1f} GB of memory; {free / 1e9:,.1f} GB are free"
+        )
+
+
+def check_disk(needed: int, folder: Path, what: str) -> None:
+    """Refuse what doesn't fit onto the disk before any of it is written.
+
+    Raises:
+        UserError: `needed` bytes are more than are free where `folder` is.
+    """
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise UserError(
+            f"{what} would take {needed / 1e9:,.1f} GB of disk in {folder.parent}; "
+            f"{free / 1e9:,.1f} GB are free"
         )
 
 

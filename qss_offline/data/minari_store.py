@@ -17,9 +17,9 @@ through HDF5: small arrays inside their headers, and arrays that recur (the rewa
 InvertedPendulum, say) once, linked from every episode.
 
 **Visibility.** A pair is built in a hidden folder of the Minari root, which Minari doesn't scan,
-under a lock that dies with its holder, and renamed into place when all of it is on disk. A
-builder that is killed leaves nothing visible; one that is killed between its two renames is
-finished by the next.
+under a lock that dies with its holder, and renamed into place when all of it is on disk; a
+dataset that is replaced changes places with the new one in one step. A builder that is killed
+leaves nothing visible; one that is killed between its two renames is finished by the next.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ import platform
 import re
 import shutil
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -52,6 +52,7 @@ import qss_offline
 from qss_offline.data import columns
 from qss_offline.data.collect import complete_episodes
 from qss_offline.data.environments import env_spec, make_env
+from qss_offline.data.exchange import exchange
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.data.transitions import Transitions, row_chunks
 from qss_offline.errors import UserError, nearest
@@ -463,17 +464,22 @@ def _recover(folder: Path) -> None:
 
 
 def _move_into_place(folder: Path) -> None:
-    """Rename the datasets of a ready folder into place; what was there before is replaced."""
+    """Rename the datasets of a ready folder into place; what was there before is replaced.
+
+    Where the system lets two names be swapped, a dataset that is replaced is visible throughout;
+    elsewhere it is away between two renames.
+    """
     root = folder.parent.parent
     datasets = json.loads((folder / _READY_FILE).read_text())["datasets"]
-    for name, dataset_id in datasets.items():
+    for name, (dataset_id, inode) in datasets.items():
         source, target = folder / name, root / dataset_id
-        if not source.exists():
+        if not source.exists() or source.stat().st_ino != inode:
             continue  # moved by the builder that was killed afterwards
         target.parent.mkdir(parents=True, exist_ok=True)
-        if target.exists():
+        if target.exists() and not exchange(source, target):
             target.rename(folder / f"replaced-{name}-{os.urandom(4).hex()}")
-        source.rename(target)
+        if not target.exists():
+            source.rename(target)
         fsync_directory(target.parent)
 
 
@@ -500,7 +506,9 @@ def publish(stage: Stage, datasets: dict[str, str]) -> None:
             namespace.mkdir(exist_ok=True)
             if not (namespace / NAMESPACE_FILE).exists():
                 write_json(namespace / NAMESPACE_FILE, {})
-    write_json(stage.folder / _READY_FILE, {"datasets": datasets})
+    # The inode tells the new folder from the one that it replaces.
+    moves = {name: (id_, (stage.folder / name).stat().st_ino) for name, id_ in datasets.items()}
+    write_json(stage.folder / _READY_FILE, {"datasets": moves})
     _move_into_place(stage.folder)
 
 
@@ -535,43 +543,54 @@ def write_pair(
         UserError: the recording has no actions or its rows don't follow each other, a dataset
             of that id exists, the root can't be written to, or the disk is full.
     """
-    if stage_ is None:
-        with stage(spec.base_id) as own:
-            return write_pair(
-                transitions,
-                spec,
-                stage_=own,
-                overwrite=overwrite,
-                workers=workers,
-                progress=progress,
+    with nullcontext(stage_) if stage_ is not None else stage(spec.base_id) as held:
+        (pair,) = write_pairs(
+            [(transitions, spec, held)], overwrite=overwrite, workers=workers, progress=progress
+        )
+    return pair
+
+
+def write_pairs(
+    recordings: Sequence[tuple[Transitions, DatasetSpec, Stage]],
+    *,
+    overwrite: bool = False,
+    workers: int | None = None,
+    progress: ProgressFactory = no_progress,
+) -> list[DatasetPair]:
+    """Write the pairs of several recordings side by side; see `write_pair`.
+
+    Args:
+        recordings: each with its spec and a stage that the caller holds.
+        overwrite: replace datasets that exist.
+        workers: processes, one for each body that is being written.
+        progress: makes a reporter of episodes written, of all datasets together.
+    """
+    drafts = [
+        Draft(transitions, _spec_description(spec, behaviour_returns(transitions, spec)), held)
+        for transitions, spec, held in recordings
+    ]
+    pairs = []
+    for written in write_drafts(drafts, overwrite=overwrite, workers=workers, progress=progress):
+        assert written.act_id is not None and written.act_digest is not None
+        pairs.append(
+            DatasetPair(
+                obs_id=written.obs_id,
+                act_id=written.act_id,
+                obs_digest=written.obs_digest,
+                act_digest=written.act_digest,
+                transitions=written.transitions,
+                episodes=written.episodes,
+                behaviour_return=written.behaviour_return,
+                built=True,
             )
-    description = _spec_description(spec, behaviour_returns(transitions, spec))
-    written = write_datasets(
-        transitions,
-        description,
-        stage_=stage_,
-        overwrite=overwrite,
-        workers=workers,
-        progress=progress,
-    )
-    assert written.act_id is not None and written.act_digest is not None
-    return DatasetPair(
-        obs_id=written.obs_id,
-        act_id=written.act_id,
-        obs_digest=written.obs_digest,
-        act_digest=written.act_digest,
-        transitions=written.transitions,
-        episodes=written.episodes,
-        behaviour_return=written.behaviour_return,
-        built=True,
-    )
+        )
+    return pairs
 
 
 def write_datasets(
     transitions: Transitions,
     description: Description,
     *,
-    stage_: Stage | None = None,
     overwrite: bool = False,
     workers: int | None = None,
     progress: ProgressFactory = no_progress,
@@ -582,7 +601,6 @@ def write_datasets(
         transitions: the recording; actions are left out where the description has no space
             for them.
         description: what is said about it, ids and spaces included.
-        stage_: a stage that the caller holds; by default one is held for this call.
         overwrite: replace datasets that exist.
         workers: 2 writes both bodies side by side; by default where that is quicker.
         progress: makes a reporter of episodes written, of both datasets together.
@@ -592,53 +610,119 @@ def write_datasets(
             missing, a dataset of that id exists, the root can't be written to, or the disk is
             full.
     """
-    if stage_ is None:
-        with stage(description.base_id) as own:
-            return write_datasets(
-                transitions,
-                description,
-                stage_=own,
-                overwrite=overwrite,
-                workers=workers,
-                progress=progress,
-            )
-    ids = {kind: pair_id(description.base_id, kind) for kind in description.kinds}
+    with stage(description.base_id) as held:
+        (stored,) = write_drafts(
+            [Draft(transitions, description, held)],
+            overwrite=overwrite,
+            workers=workers,
+            progress=progress,
+        )
+    return stored
+
+
+@dataclass(frozen=True, eq=False)
+class Draft:
+    """A recording that is to become datasets.
+
+    Attributes:
+        transitions: the recording; actions are left out where the description has no space
+            for them.
+        description: what is said about it, ids and spaces included.
+        stage: where its files are made, held by whoever calls.
+    """
+
+    transitions: Transitions
+    description: Description
+    stage: Stage
+
+    @property
+    def ids(self) -> dict[str, str]:
+        """From a kind of dataset, "obs" or "act", to its id."""
+        base_id = self.description.base_id
+        return {kind: pair_id(base_id, kind) for kind in self.description.kinds}
+
+
+def write_drafts(
+    drafts: Sequence[Draft],
+    *,
+    overwrite: bool = False,
+    workers: int | None = None,
+    progress: ProgressFactory = no_progress,
+) -> list[StoredDatasets]:
+    """Write several recordings side by side; see `write_datasets`.
+
+    Each becomes visible as soon as its own datasets are whole.
+    """
+    for draft in drafts:
+        _check_draft(draft, overwrite)
+    stored, jobs, owners = [], [], []
+    for index, draft in enumerate(drafts):
+        stored.append(_write_sidecars(draft))
+        dtype = draft.description.observation_space.dtype
+        assert dtype is not None
+        for kind in draft.ids:
+            folder = str(draft.stage.folder / kind / "data")
+            jobs.append((folder, dtype.str, stored[-1].transitions, stored[-1].episodes))
+            owners.append(index)
+    episodes = sum(job[3] for job in jobs)
+    if workers is None:
+        worth_it = episodes > 2 * _WORTH_A_WORKER
+        workers = min(len(jobs), available_cores()) if worth_it else 1
+    missing = [owners.count(index) for index in range(len(drafts))]
+    with progress("writing", episodes, "episodes") as report:
+        for job, _ in run_jobs(_write_body, jobs, workers, report):
+            missing[owners[job]] -= 1
+            if missing[owners[job]] == 0:
+                _publish_draft(drafts[owners[job]], stored[owners[job]])
+    return stored
+
+
+def _check_draft(draft: Draft, overwrite: bool) -> None:
     if not overwrite:
-        for dataset_id in ids.values():
+        for dataset_id in draft.ids.values():
             if (minari_root() / dataset_id).exists():
                 raise UserError(f"dataset {dataset_id!r} exists; overwrite it or choose a name")
-    if "act" in ids and transitions.actions is None:
+    if "act" in draft.ids and draft.transitions.actions is None:
         raise UserError("actions: a pair of datasets is written from a recording with actions")
-    _check_alignment(transitions)
-    _check_spaces(transitions, description)
-    parts = {"obs": transitions.without_actions(), "act": transitions}
-    digests = {kind: columns.digest(parts[kind]) for kind in ids}
-    steps, episodes = len(transitions), len(transitions.episode_starts())
-    for kind, dataset_id in ids.items():
-        data = stage_.folder / kind / "data"
+    _check_alignment(draft.transitions)
+    _check_spaces(draft.transitions, draft.description)
+
+
+def _write_sidecars(draft: Draft) -> StoredDatasets:
+    """Write the columns of a draft, from which its bodies are made."""
+    parts = {"obs": draft.transitions.without_actions(), "act": draft.transitions}
+    steps, episodes = len(draft.transitions), len(draft.transitions.episode_starts())
+    digests = {}
+    for kind, dataset_id in draft.ids.items():
+        data = draft.stage.folder / kind / "data"
         data.mkdir(parents=True)
+        digests[kind] = columns.digest(parts[kind])
         info = columns.SidecarInfo(steps, episodes, dataset_id, digests[kind])
         columns.write_sidecar(data / columns.FILE_NAME, parts[kind], info)
-    dtype = description.observation_space.dtype
-    assert dtype is not None
-    _write_bodies(stage_, tuple(ids), dtype, steps, episodes, workers, progress)
-    shared = _shared_metadata(description, steps, episodes)
-    for kind in ids:
-        data = stage_.folder / kind / "data"
-        size = sum(file.stat().st_size for file in data.iterdir()) / 1e6
-        own_metadata = _kind_metadata(description, kind, digests)
-        write_json(data / METADATA_FILE, shared | own_metadata | {"dataset_size": round(size, 1)})
-    # With actions first: who finds the observation-only dataset finds its twin too.
-    publish(stage_, {kind: ids[kind] for kind in ("act", "obs") if kind in ids})
     return StoredDatasets(
-        obs_id=ids["obs"],
-        act_id=ids.get("act"),
+        obs_id=draft.ids["obs"],
+        act_id=draft.ids.get("act"),
         obs_digest=digests["obs"],
         act_digest=digests.get("act"),
         transitions=steps,
         episodes=episodes,
-        behaviour_return=description.behaviour_return,
+        behaviour_return=draft.description.behaviour_return,
     )
+
+
+def _publish_draft(draft: Draft, stored: StoredDatasets) -> None:
+    """Write the metadata of a draft whose bodies are written, and make it visible."""
+    digests = {"obs": stored.obs_digest}
+    if stored.act_digest is not None:
+        digests["act"] = stored.act_digest
+    shared = _shared_metadata(draft.description, stored.transitions, stored.episodes)
+    for kind in draft.ids:
+        data = draft.stage.folder / kind / "data"
+        size = sum(file.stat().st_size for file in data.iterdir()) / 1e6
+        own_metadata = _kind_metadata(draft.description, kind, digests)
+        write_json(data / METADATA_FILE, shared | own_metadata | {"dataset_size": round(size, 1)})
+    # With actions first: who finds the observation-only dataset finds its twin too.
+    publish(draft.stage, {kind: draft.ids[kind] for kind in ("act", "obs") if kind in draft.ids})
 
 
 def _check_spaces(transitions: Transitions, description: Description) -> None:
@@ -785,23 +869,6 @@ def _kind_metadata(description: Description, kind: str, digests: dict[str, str])
     return metadata
 
 
-def _write_bodies(
-    stage: Stage,
-    kinds: tuple[str, ...],
-    dtype: np.dtype[Any],
-    steps: int,
-    episodes: int,
-    workers: int | None,
-    progress: ProgressFactory,
-) -> None:
-    jobs = [(str(stage.folder / kind / "data"), dtype.str, steps, episodes) for kind in kinds]
-    if workers is None:
-        workers = min(2, available_cores()) if episodes > _WORTH_A_WORKER else 1
-    with progress("writing", len(kinds) * episodes, "episodes") as report:
-        for _ in run_jobs(_write_body, jobs, workers, report):
-            pass
-
-
 def _write_body(job: tuple[str, str, int, int], tick: Tick) -> None:
     """Write the episodes of the sidecar in a data folder as Minari's HDF5 file."""
     folder, dtype, steps, episodes = Path(job[0]), np.dtype(job[1]), job[2], job[3]
@@ -842,13 +909,14 @@ class _BodyWriter:
 
     def write(self, transitions: Transitions, dtype: np.dtype[Any], tick: Tick) -> None:
         """Write all episodes, the observations and rewards as Minari would find them."""
-        starts = transitions.episode_starts().tolist()
-        ends = [*starts[1:], len(transitions)]
+        starts = transitions.episode_starts()
+        bounds = np.append(starts, len(transitions))
         self._types.setdefault(dtype.str, h5t.py_create(dtype, logical=True))
         actions = transitions.actions
         if actions is None:
             actions = np.zeros((len(transitions), 0), dtype=np.float32)
-        for index, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        for index in range(len(starts)):
+            start, end = int(bounds[index]), int(bounds[index + 1])
             group = h5g.create(self._root, b"episode_%d" % index, gcpl=self._group)
             self._attribute(group, b"id", index)
             self._attribute(group, b"total_steps", end - start)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -136,7 +138,7 @@ class DatasetSpec:
 
     @classmethod
     def from_toml(cls, path: Path) -> DatasetSpec:
-        """Read a file that describes one dataset (see `load_family` for the keys).
+        """Read a file that describes one dataset (see `read_family` for the keys).
 
         Raises:
             UserError: it can't be read, a key is wrong, or it describes several.
@@ -155,14 +157,40 @@ def _plain(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]", "_", text)
 
 
-_FAMILY_KEYS = {"random_action_probs"} | {field.name for field in fields(DatasetSpec)}
+@dataclass(frozen=True)
+class Family:
+    """Datasets that differ in their randomness alone.
+
+    Attributes:
+        specs: what is to be recorded, one for each randomness.
+        paper_returns: from a random_action_prob to the return of the behaviour that the paper
+            reports for it (π_o of its Table 1); for comparison only.
+    """
+
+    specs: tuple[DatasetSpec, ...]
+    paper_returns: Mapping[float, float]
+
+
+_FAMILY_KEYS = {"random_action_probs", "paper_returns"} | {
+    field.name for field in fields(DatasetSpec)
+}
 
 
 def load_family(path: Path) -> tuple[DatasetSpec, ...]:
+    """Return what a TOML file says is to be recorded (see `read_family`).
+
+    Raises:
+        UserError: as for `read_family`.
+    """
+    return read_family(path).specs
+
+
+def read_family(path: Path) -> Family:
     """Read a TOML file that describes a family of datasets, one for each randomness.
 
     Keys: those of `DatasetSpec`, with `random_action_probs` (a list) in the place of
-    `random_action_prob`. A relative `expert` is looked up beside the file.
+    `random_action_prob`, and `paper_returns` (a table, such as `{ "0.25" = -12.5 }`). A relative
+    `expert` is looked up beside the file.
 
     Raises:
         UserError: the file can't be read or isn't TOML, a key is unknown or its value wrong.
@@ -175,12 +203,32 @@ def load_family(path: Path) -> tuple[DatasetSpec, ...]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"{path} is not valid TOML: {error}") from error
     try:
-        return _family(table, path.parent)
+        return Family(_specs(table, path.parent), _paper_returns(table.get("paper_returns", {})))
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
 
 
-def _family(table: dict[str, Any], folder: Path) -> tuple[DatasetSpec, ...]:
+def _paper_returns(table: object) -> dict[float, float]:
+    if not isinstance(table, dict):
+        raise UserError(f"paper_returns: expected a table of numbers, got {table!r}")
+    returns: dict[float, float] = {}
+    for key, value in table.items():
+        try:
+            level = float(key)
+        except ValueError:
+            level = math.nan
+        if not 0.0 <= level <= 1.0:
+            raise UserError(f"paper_returns: {key!r} is no random_action_prob from 0 to 1")
+        if level in returns:
+            raise UserError(f"paper_returns: {level:g} is there twice")
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not math.isfinite(value):
+            raise UserError(f"paper_returns: expected a number for {key!r}, got {value!r}")
+        returns[level] = float(value)
+    return returns
+
+
+def _specs(table: dict[str, Any], folder: Path) -> tuple[DatasetSpec, ...]:
     for key in table:
         if key not in _FAMILY_KEYS:
             raise UserError(f"unknown key {key!r}{nearest(key, sorted(_FAMILY_KEYS))}")
@@ -188,7 +236,7 @@ def _family(table: dict[str, Any], folder: Path) -> tuple[DatasetSpec, ...]:
         raise UserError('env_id is missing, such as env_id = "InvertedPendulum-v5"')
     if "random_action_probs" in table and "random_action_prob" in table:
         raise UserError("give random_action_probs or random_action_prob, not both")
-    settings = dict(table)
+    settings = {key: value for key, value in table.items() if key != "paper_returns"}
     levels = settings.pop("random_action_probs", [settings.pop("random_action_prob", 1.0)])
     if not isinstance(levels, list) or not levels:
         raise UserError(f"random_action_probs: expected a list of numbers, got {levels!r}")

@@ -19,6 +19,7 @@ BoolArray: TypeAlias = npt.NDArray[np.bool_]
 # Rows looked at together: temporary masks stay in the cache even for memory-mapped columns
 # that are larger than memory.
 _CHUNK_ROWS = 1 << 17
+_SUMMED_EPISODES = 1 << 12
 
 
 def row_chunks(rows: int) -> Iterator[slice]:
@@ -137,8 +138,12 @@ class Transitions:
 
     def episode_starts(self) -> Int64Array:
         """Return the first row of each episode, (number of episodes,) int64."""
-        changes = np.flatnonzero(self.episodes[1:] != self.episodes[:-1]) + 1
-        return np.concatenate([np.zeros(1, dtype=np.int64), changes.astype(np.int64)])
+        starts = [np.zeros(1, dtype=np.int64)]
+        for chunk in row_chunks(len(self) - 1):
+            after = slice(chunk.start + 1, chunk.stop + 1)
+            changed = np.flatnonzero(self.episodes[after] != self.episodes[chunk])
+            starts.append(changed.astype(np.int64) + after.start)
+        return np.concatenate(starts)
 
     def episode_lengths(self) -> Int64Array:
         """Return the steps of each episode, (number of episodes,) int64."""
@@ -146,7 +151,16 @@ class Transitions:
 
     def episode_returns(self) -> Float64Array:
         """Return the undiscounted sum of rewards of each episode, (number of episodes,)."""
-        sums: Float64Array = np.add.reduceat(self.rewards, self.episode_starts(), dtype=np.float64)
+        starts = self.episode_starts()
+        bounds = np.append(starts, len(self))
+        sums = np.empty(len(starts))
+        # A few episodes at a time: NumPy makes a float64 copy of what it sums.
+        for begin in range(0, len(starts), _SUMMED_EPISODES):
+            some = slice(begin, min(begin + _SUMMED_EPISODES, len(starts)))
+            first, end = bounds[some.start], bounds[some.stop]
+            sums[some] = np.add.reduceat(
+                self.rewards[first:end], starts[some] - first, dtype=np.float64
+            )
         return sums
 
 

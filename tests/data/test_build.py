@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,12 +22,19 @@ from qss_offline.data import (
     DatasetSpec,
     Transitions,
     build_dataset,
+    build_datasets,
+    build_family,
+    load_family,
     load_transitions,
+    save_expert,
 )
+from qss_offline.data.collect import complete_episodes
+from qss_offline.data.exchange import exchange
 from qss_offline.errors import UserError
 from qss_offline.progress import Reporter
 
 from .conftest import same
+from .test_collect import make_expert
 from .test_minari_store import cli
 
 BUILD = """
@@ -188,7 +196,7 @@ def test_failure_while_collecting_leaves_nothing(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("qss_offline.data.build.collect", broken)
+        patch.setattr("qss_offline.data.build.collect_all", broken)
         with pytest.raises(KeyboardInterrupt):
             build(small_spec)
     assert contents(minari_root) == before
@@ -309,3 +317,187 @@ def test_waiting_ends_when_the_other_builder_is_killed(tmp_path: Path, minari_ro
     first.communicate()
     build(DatasetSpec("InvertedPendulum", transitions=21))
     assert not stale.exists()
+
+
+# --- several at once ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def family(tmp_path: Path) -> Path:
+    """A family with a small made-up expert, as one file with its expert beside it."""
+    save_expert(
+        tmp_path / "made_up.safetensors", make_expert(), command="by hand", seed=0, returns=[1.0]
+    )
+    path = tmp_path / "family.toml"
+    path.write_text(
+        'env_id = "InvertedPendulum"\ntransitions = 400\nshards = 2\n'
+        'expert = "made_up.safetensors"\nrandom_action_probs = [0.0, 0.5, 1.0]\n'
+        'paper_returns = { "0" = 1000, "0.5" = 18, "0.75" = 11 }\n'
+    )
+    return path
+
+
+def test_a_family_built_side_by_side_is_what_each_is_alone(
+    family: Path, minari_root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    specs = load_family(family)
+    alone = [build(spec) for spec in specs]
+    first = contents(minari_root)
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "other"))
+    assert build_datasets(specs, workers=3, notice=quiet) == alone
+    assert contents(tmp_path / "other") == first
+    assert len({pair.act_digest for pair in alone}) == 3
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_family_keeps_what_is_there_and_verifies_all(family: Path, minari_root: Path) -> None:
+    specs = load_family(family)
+    build(specs[1])
+    notices: list[str] = []
+    members = build_family(specs, workers=1, notice=notices.append)
+    assert [one.pair.built for one in members] == [True, False, True]
+    assert len(notices) == 1 and specs[1].obs_id in notices[0]
+    for one in members:
+        transitions = load_transitions(one.pair.act_id).transitions
+        returns = transitions.episode_returns()[complete_episodes(transitions, one.spec)]
+        assert one.pair.behaviour_return.mean == pytest.approx(returns.mean())
+        half = 1.96 * returns.std() / len(returns) ** 0.5
+        assert one.return_low == pytest.approx(returns.mean() - half, abs=0.3 * half + 1e-9)
+        assert one.return_high == pytest.approx(returns.mean() + half, abs=0.3 * half + 1e-9)
+    body = minari_root / specs[2].act_id / "data" / "main_data.hdf5"
+    content = bytearray(body.read_bytes())
+    row = transitions.observations[7].astype("f8").tobytes()
+    content[content.index(row) + 6] ^= 1
+    body.write_bytes(content)
+    with pytest.raises(UserError, match="checks failed"):
+        build_family(specs, workers=1, notice=quiet)
+
+
+def test_two_specs_of_one_id(minari_root: Path) -> None:
+    spec = DatasetSpec("Reacher", transitions=50)
+    with pytest.raises(UserError, match="two specs have this id"):
+        build_datasets([spec, spec], notice=quiet)
+    assert minari.list_local_datasets() == {}
+
+
+@pytest.mark.usefixtures("in_process")
+def test_the_command_builds_a_family(
+    family: Path,
+    minari_root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from qss_offline import cli
+
+    monkeypatch.setenv("COLUMNS", "200")
+    for _ in range(2):
+        arguments = ["qss-offline", "data", "build", str(family), "--workers", "1"]
+        monkeypatch.setattr(sys, "argv", arguments)
+        cli.main()
+        printed = capsys.readouterr()
+        lines = [line for line in printed.out.splitlines() if "-obs-v0" in line]
+        assert [("1000" in line, " 18 " in line) for line in lines] == [
+            (True, False),
+            (False, True),
+            (False, False),
+        ]
+        assert "random-50-made_up-n400-s0-k2-obs-v0" in lines[1] and " 50% " in lines[1]
+        assert "verified 6 datasets" in printed.out
+    assert printed.err.count("kept") == 3
+    assert len(minari.list_local_datasets()) == 6
+
+
+# --- replacing ------------------------------------------------------------------------------
+
+
+def test_exchange(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "is").write_text(name)
+    if not exchange(tmp_path / "a", tmp_path / "b"):
+        pytest.skip("this system doesn't swap names")
+    assert (tmp_path / "a" / "is").read_text() == "b"
+    assert (tmp_path / "b" / "is").read_text() == "a"
+    with pytest.raises(FileNotFoundError):
+        exchange(tmp_path / "a", tmp_path / "none")
+    assert (tmp_path / "a" / "is").read_text() == "b"
+
+
+def test_without_exchange_datasets_are_replaced_too(
+    pair: DatasetPair, minari_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qss_offline.data.minari_store.exchange", lambda a, b: False)
+    spec = DatasetSpec("InvertedPendulum", transitions=60, name="mine")
+    old = build(spec)
+    new = build(DatasetSpec("InvertedPendulum", transitions=70, name="mine"), overwrite=True)
+    assert (old.transitions, new.transitions) == (60, 70)
+    assert len(load_transitions(new.act_id).transitions) == 70
+
+
+REPLACE = """
+import os, signal, sys
+from pathlib import Path
+from qss_offline.data import DatasetSpec, build_dataset, exchange, minari_store
+
+dies_after = int(sys.argv[1])
+swaps = 0
+real = minari_store.exchange
+
+def dying(first, second):
+    global swaps
+    done = real(first, second)
+    swaps += 1
+    if swaps == dies_after:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return done
+
+minari_store.exchange = dying
+build_dataset(DatasetSpec("InvertedPendulum", transitions=70, name="mine"), 1, overwrite=True)
+"""
+
+
+@pytest.mark.parametrize("dies_after", [1, 2])
+def test_killed_while_replacing(tmp_path: Path, minari_root: Path, dies_after: int) -> None:
+    """`kill -9` right after a swap: both names hold a whole dataset, and the next one finishes."""
+    spec = DatasetSpec("InvertedPendulum", transitions=60, name="mine")
+    build(spec)
+    (tmp_path / "replace.py").write_text(REPLACE)
+    builder = subprocess.run(
+        [sys.executable, str(tmp_path / "replace.py"), str(dies_after)], capture_output=True
+    )
+    assert builder.returncode == -signal.SIGKILL, builder.stderr
+    sizes = [len(load_transitions(id_).transitions) for id_ in (spec.act_id, spec.obs_id)]
+    assert sizes in ([70, 60], [70, 70])
+    # Whoever builds anything next finishes what was begun, and never puts the old one back.
+    build(DatasetSpec("Reacher", transitions=20))
+    for dataset_id in (spec.act_id, spec.obs_id):
+        assert len(load_transitions(dataset_id).transitions) == 70
+    assert all(path.suffix == ".lock" for path in (minari_root / ".qss-offline").iterdir())
+
+
+def test_replacing_leaves_no_gap(minari_root: Path, tmp_path: Path) -> None:
+    """A reader that looks all the time always finds the dataset, the old one or the new."""
+    folder = tmp_path / "probe"
+    (folder / "x").mkdir(parents=True)
+    (folder / "y").mkdir()
+    if not exchange(folder / "x", folder / "y"):
+        pytest.skip("this system doesn't swap names")
+    spec = DatasetSpec("Reacher", transitions=20, shards=1)
+    build(spec)
+    seen, missing, ended = [0], [0], threading.Event()
+
+    def watch() -> None:
+        while not ended.is_set():
+            for dataset_id in (spec.obs_id, spec.act_id):
+                missing[0] += not (minari_root / dataset_id / "data" / "metadata.json").is_file()
+                seen[0] += 1
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        for _ in range(5):
+            build(spec, overwrite=True)
+    finally:
+        ended.set()
+        watcher.join()
+    assert seen[0] > 0 and missing[0] == 0

@@ -14,8 +14,8 @@ import pytest
 from gymnasium import spaces
 
 from qss_offline.data import DatasetSpec, MLPExpert, Transitions, collect, load_expert, save_expert
-from qss_offline.data.behaviour import MixtureBehaviour, RandomBehaviour
-from qss_offline.data.collect import complete_episodes
+from qss_offline.data.behaviour import Behaviour, MixtureBehaviour, Plan, RandomBehaviour
+from qss_offline.data.collect import collect_all, complete_episodes
 from qss_offline.data.environments import make_env
 from qss_offline.errors import UserError
 
@@ -55,6 +55,46 @@ def test_byte_identical_whatever_the_workers(probability: float, expert_path: Pa
     )
     alone = collect(spec, workers=1)
     assert all(same(alone, collect(spec, workers=workers)) for workers in (2, 3))
+
+
+@pytest.mark.parametrize("probability", [1.0, 0.3])
+def test_byte_identical_whatever_the_pieces(
+    probability: float, expert_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = DatasetSpec(
+        "InvertedPendulum",
+        random_action_prob=probability,
+        transitions=500,
+        shards=2,
+        expert=expert_path,
+    )
+    whole = collect(spec, workers=1)
+    for steps in (7, 250):
+        monkeypatch.setattr("qss_offline.data.behaviour.PLAN_STEPS", steps)
+        assert same(whole, collect(spec, workers=1))
+
+
+def test_several_at_once_are_what_each_is_alone(expert_path: Path) -> None:
+    specs = [
+        DatasetSpec("InvertedPendulum", transitions=301, shards=3),
+        DatasetSpec("Reacher", transitions=130, shards=2, seed=4),
+        DatasetSpec("InvertedPendulum", 0.5, transitions=90, shards=1, expert=expert_path),
+    ]
+    alone = [collect(spec, workers=1) for spec in specs]
+    for workers in (1, 3):
+        together = collect_all(specs, workers)
+        assert all(same(a, b) for a, b in zip(alone, together, strict=True))
+
+
+def test_the_columns_lie_in_the_given_folder_without_a_name(tmp_path: Path) -> None:
+    recorded = collect(DatasetSpec("Reacher", transitions=60), 1, folder=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    assert len(recorded) == 60
+
+
+def test_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match=r"they take 102,000\.000 GB"):
+        collect(DatasetSpec("Reacher", transitions=10**12), 1)
 
 
 def test_seeds_and_shards_are_independent() -> None:
@@ -109,17 +149,26 @@ def test_a_whole_last_episode_counts_as_complete() -> None:
     assert complete_episodes(collect(spec), spec).all()
 
 
+def drawn(behaviour: Behaviour, steps: int) -> Plan:
+    """All pieces of a plan, one behind the other."""
+    pieces = list(behaviour.plans(np.random.SeedSequence(0), steps))
+    return Plan(
+        np.concatenate([piece.actions for piece in pieces]),
+        np.concatenate([piece.random for piece in pieces]),
+    )
+
+
 def test_mixture_asks_the_expert_with_the_right_frequency() -> None:
     space = spaces.Box(-1, 1, (2,))
     behaviour = MixtureBehaviour(space, lambda observation: np.array([9.0, -9.0]), 0.25)
-    plan = behaviour.plan(np.random.SeedSequence(0), 20_000)
+    plan = drawn(behaviour, 20_000)
     assert abs(plan.random.mean() - 0.25) < 0.02
     assert behaviour.act(np.zeros(3)).tolist() == [1.0, -1.0]
     # The choice and the action must not be tied to each other.
     assert abs(np.corrcoef(plan.random, plan.actions[:, 0])[0, 1]) < 0.03
     for probability, asked in ((0.0, 0.0), (1.0, 1.0)):
         extreme = MixtureBehaviour(space, make_expert(), probability)
-        assert extreme.plan(np.random.SeedSequence(0), 1000).random.mean() == asked
+        assert drawn(extreme, 1000).random.mean() == asked
 
 
 def test_expert_alone_acts(expert_path: Path) -> None:
@@ -137,7 +186,7 @@ def test_expert_alone_acts(expert_path: Path) -> None:
 
 def test_random_actions_fill_the_box() -> None:
     space = spaces.Box(np.array([-3, 0], np.float32), np.array([-1, 10], np.float32))
-    plan = RandomBehaviour(space).plan(np.random.SeedSequence(0), 5_000)
+    plan = drawn(RandomBehaviour(space), 5_000)
     assert plan.actions.dtype == np.float32
     assert (plan.actions >= space.low).all() and (plan.actions <= space.high).all()
     np.testing.assert_allclose(plan.actions.mean(axis=0), [-2, 5], atol=0.2)

@@ -7,7 +7,13 @@ import gymnasium
 import pytest
 from minari.dataset.minari_dataset import parse_dataset_id
 
-from qss_offline.data import DatasetSpec, load_family, make_env, resolve_env_id
+from qss_offline.data import (
+    DatasetSpec,
+    load_family,
+    make_env,
+    read_family,
+    resolve_env_id,
+)
 from qss_offline.errors import UserError
 
 REPOSITORY = Path(__file__).parents[2]
@@ -165,10 +171,26 @@ def test_family(tmp_path: Path) -> None:
     assert DatasetSpec.from_toml(path) == DatasetSpec("Reacher", seed=4)
 
 
+def test_paper_returns(tmp_path: Path) -> None:
+    path = tmp_path / "family.toml"
+    path.write_text(
+        'env_id = "Reacher"\npaper_returns = { "0" = -4.1, "0.25" = -12.5, "1.0" = -40 }\n'
+    )
+    family = read_family(path)
+    assert family.specs == load_family(path) == (DatasetSpec("Reacher"),)
+    assert family.paper_returns == {0.0: -4.1, 0.25: -12.5, 1.0: -40.0}
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("env_id = ", "not valid TOML"),
+        ('env_id = "Reacher"\npaper_returns = [1]', "expected a table of numbers"),
+        ('env_id = "Reacher"\npaper_returns = {"half" = 1}', "'half' is no random_action_prob"),
+        ('env_id = "Reacher"\npaper_returns = {"25" = 1}', "'25' is no random_action_prob"),
+        ('env_id = "Reacher"\npaper_returns = {"0.5" = "x"}', "expected a number for '0.5'"),
+        ('env_id = "Reacher"\npaper_returns = {"0.5" = nan}', "expected a number for '0.5'"),
+        ('env_id = "Reacher"\npaper_returns = {"0.5" = 1, "0.50" = 2}', "0.5 is there twice"),
         ("transitions = 5", "env_id is missing"),
         (
             'env_id = "Reacher"\ntransition = 5',
