@@ -194,7 +194,7 @@ def markdown(cells: Sequence[Cell], table: Sequence[Row], behaviour: Mapping[str
     """
     lines: list[str] = []
     methods = list(dict.fromkeys(cell.method for cell in cells))
-    asked = {(c.env_id, c.random_action_prob, c.method) for c in cells if c.seeds}
+    asked = {cell.key: len(cell.seeds) for cell in cells if cell.seeds}
     for metric in METRICS:
         summaries = summarise(table, metric)
         lines += [f"## {_TITLES[metric]}", ""]
@@ -213,10 +213,58 @@ def markdown(cells: Sequence[Cell], table: Sequence[Row], behaviour: Mapping[str
                 for method in methods:
                     key = env_id, level, method
                     text = show(summaries.get(key)) if key in asked else "–"
+                    if key in summaries and 1 < summaries[key].seeds < asked.get(key, 0):
+                        text += f" ({summaries[key].seeds} of {asked[key]} seeds)"
                     line.append(text + _beside(reported(env_id, method, level)))
                 lines.append(_line(line))
             lines.append("")
-    return "\n".join(lines)
+    return "\n".join([*lines, *_over_levels(cells, table), *_budgets(cells, table)])
+
+
+def _over_levels(cells: Sequence[Cell], table: Sequence[Row]) -> list[str]:
+    """Interquartile means over all levels, resampled within each, of what is complete."""
+    header = ["", *METRICS]
+    lines = ["## Interquartile mean over all levels, with 95% stratified bootstrap interval", ""]
+    for env_id in dict.fromkeys(cell.env_id for cell in cells):
+        lines += [f"### {env_id}", "", _line(header), _line(["---", "---:", "---:"])]
+        for method in dict.fromkeys(cell.method for cell in cells):
+            here = [c for c in cells if (c.env_id, c.method) == (env_id, method) and c.seeds]
+            shown = [show(_iqm_over_levels(here, table, metric), "iqm") for metric in METRICS]
+            lines.append(_line([method, *shown]))
+        lines.append("")
+    return lines
+
+
+def _iqm_over_levels(cells: Sequence[Cell], table: Sequence[Row], metric: str) -> Summary | None:
+    found = {
+        (row.run[2], row.seed): row.mean_return
+        for row in table
+        for cell in cells
+        if row.metric == metric and row.run == cell.run(row.seed)
+    }
+    scores = [
+        [found.get((cell.random_action_prob, seed), math.nan) for cell in cells]
+        for seed in cells[0].seeds
+    ]
+    if np.isnan(scores).any():
+        return None
+    return Summary(
+        bootstrap_interval(scores, np.random.default_rng(0), mean),
+        bootstrap_interval(scores, np.random.default_rng(0), iqm),
+        len(scores),
+    )
+
+
+def _budgets(cells: Sequence[Cell], table: Sequence[Row]) -> list[str]:
+    header = ["method", "updates", "online steps", "median seconds of a seed"]
+    lines = ["## Budgets", "", _line(header), _line(["---", *["---:"] * 3])]
+    for method in dict.fromkeys(cell.method for cell in cells):
+        last = [row for row in table if row.method == method and row.metric == "last"]
+        if last:
+            updates, steps = last[0].updates, last[0].online_steps
+            seconds = float(np.median([row.seconds for row in last]))
+            lines.append(_line([method, f"{updates:,}", f"{steps:,}", f"{seconds:.0f}"]))
+    return [*lines, ""]
 
 
 _TITLES = {

@@ -204,6 +204,9 @@ def test_the_table_shows_means_intervals_and_what_is_missing(tmp_path: Path) -> 
         "| 100% | 5.1 (8.6 ± 0.3) | 15.0 [10.0, 20.0] (1000 ± 0.0) "
         "| 7.0 (1 seed) (31.0 ± 4.7) | missing |"
     )
+    assert "| d3g | 15.0 [10.0, 20.0] | missing |" in text, "over all levels"
+    assert "| bco | missing | missing |" in text, "one of two seeds is missing"
+    assert "| d3g | 100 | 200 | 2 |" in text, "budgets"
     assert show(None) == "missing"
     summary = summarise(table, "last")["InvertedPendulum-v5", 1.0, "d3g"]
     assert summary.iqm.estimate == 15.0
