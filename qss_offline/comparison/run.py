@@ -8,7 +8,7 @@ from pathlib import Path
 
 from qss_offline.comparison.cells import Cell, Job, Run, run_job
 from qss_offline.comparison.settings import ComparisonSettings
-from qss_offline.data.build import build_dataset
+from qss_offline.data.build import build_datasets
 from qss_offline.data.specs import DatasetSpec, load_family
 from qss_offline.errors import UserError
 from qss_offline.jobs import available_cores, run_jobs
@@ -89,9 +89,12 @@ def run_cells(
             unlabelled = {s for s in seeds if not labeller.folder.seed(s).result.exists()}
             wanted[labeller.key] = labeller, tuple(sorted({*asked, *unlabelled}))
     needed = {cell.obs_id for cell, seeds in wanted.values() if seeds}
-    for spec in specs:
-        if spec.obs_id in needed:
-            build_dataset(spec, notice=lambda _: None, progress=show_progress)
+    build_datasets(
+        [spec for spec in specs if spec.obs_id in needed],
+        workers,
+        notice=lambda _: None,
+        progress=show_progress,
+    )
     failures: list[str] = []
     for pseudo in (False, True):
         jobs = [
