@@ -27,6 +27,7 @@ from qss_offline.engine.checkpoint import (
 )
 from qss_offline.engine.fit import fit
 from qss_offline.engine.sampler import Columns, UniformSampler
+from qss_offline.engine.schedule import Schedule, linear_decay
 from qss_offline.engine.state import TrainState, initial_state
 from qss_offline.engine.update import CHUNK
 from qss_offline.runs import SeedFolder
@@ -114,15 +115,19 @@ class OfflineTrainer:
             for dataset_id, transitions in datasets.items()
         }
 
-    def run(self, updates: int, tick: Callable[[int], None]) -> TrainState:
+    def run(
+        self, updates: int, tick: Callable[[int], None], stop_at: int | None = None
+    ) -> TrainState:
         """Train every seed to `updates`, from its checkpoint where it has one.
 
         Seeds that stand further back, as after a kill between two files, catch up first.
 
         Args:
-            updates: the update to stop at.
+            updates: of the whole training, which the learning rate goes by.
             tick: told the number of updates done, over all seeds.
+            stop_at: an earlier update to stop at.
         """
+        schedule = linear_decay(self.config.learning_rate, self.config.learning_rate_decay, updates)
         stands = [self._stand(task) for task in self.tasks]
         tasks: list[SeedTask] = []
         state: TrainState | None = None
@@ -131,11 +136,11 @@ class OfflineTrainer:
             joined = self._load(joining, stand)
             waiting = sum(s for s in stands if s >= stand)
             if state is not None:
-                self._fit(tasks, state, stand, lambda n, w=waiting: tick(n + w))  # type: ignore[misc]
+                self._fit(tasks, state, stand, schedule, lambda n, w=waiting: tick(n + w))  # type: ignore[misc]
                 joined = merge_states([state, joined])
             tasks, state = [*tasks, *joining], joined
         assert state is not None
-        self._fit(tasks, state, updates, tick)
+        self._fit(tasks, state, updates if stop_at is None else stop_at, schedule, tick)
         return state
 
     def _stand(self, task: SeedTask) -> int:
@@ -173,6 +178,7 @@ class OfflineTrainer:
         tasks: Sequence[SeedTask],
         state: TrainState,
         updates: int,
+        schedule: Schedule,
         tick: Callable[[int], None],
     ) -> None:
         def on_chunk(state: TrainState, read: Callable[[], dict[str, list[float]]]) -> None:
@@ -191,7 +197,7 @@ class OfflineTrainer:
             state,
             self._sampler(tasks),
             updates,
-            self.config.learning_rate,
+            schedule,
             on_chunk,
             mode="captured" if self.device.type == "cuda" else "compiled",
         )

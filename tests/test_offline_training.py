@@ -26,7 +26,9 @@ from qss_offline.offline_training import (
 from qss_offline.runs import RunFolder, SeedFolder, read_json
 from tests.small_run import settings
 
-CONFIG = ObservationalD3GConfig((8, 8), 8, normalize_observations=True, clamp_targets=True)
+CONFIG = ObservationalD3GConfig(
+    (8, 8), 8, normalize_observations=True, clamp_targets=True, learning_rate_decay=0.5
+)
 
 
 def recording(stream: int, rows: int = 300, shift: float = 0.0) -> Transitions:
@@ -43,8 +45,13 @@ def recording(stream: int, rows: int = 300, shift: float = 0.0) -> Transitions:
     )
 
 
-def train(tasks: list[SeedTask], updates: int, datasets: dict[str, Transitions]) -> None:
-    OfflineTrainer(tasks, datasets, CONFIG).run(updates, lambda units: None)
+def train(
+    tasks: list[SeedTask],
+    updates: int,
+    datasets: dict[str, Transitions],
+    stop_at: int | None = None,
+) -> None:
+    OfflineTrainer(tasks, datasets, CONFIG).run(updates, lambda units: None, stop_at)
 
 
 def test_levels_of_one_table_train_in_one_stack(tmp_path: Path) -> None:
@@ -70,7 +77,7 @@ def test_seeds_that_stand_apart_catch_up_to_the_same_bits(tmp_path: Path) -> Non
     end = 2 * CHECKPOINT_INTERVAL
     train(tasks("whole"), end, datasets)
     apart = tasks("apart")
-    train(apart[:1], CHECKPOINT_INTERVAL, datasets)
+    train(apart[:1], end, datasets, stop_at=CHECKPOINT_INTERVAL)
     train(apart[1:2], end, datasets)
     seen: list[int] = []
     OfflineTrainer(apart, datasets, CONFIG).run(end, seen.append)

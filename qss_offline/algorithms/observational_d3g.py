@@ -82,6 +82,8 @@ class ObservationalD3GConfig:
             dataset allow, [min(r, 0), max(r, 0)] / (1 − γ).
         proposal_average_step_size: departure 3: the policy acts on an exponential average of ψ
             with this step size; None acts on ψ itself.
+        learning_rate_decay: departure 4: over this share of training, at its end, the learning
+            rate falls in a straight line towards 0.
     """
 
     hidden_dims: tuple[int, ...] = (256, 256)
@@ -94,6 +96,7 @@ class ObservationalD3GConfig:
     normalize_observations: bool = False
     clamp_targets: bool = False
     proposal_average_step_size: float | None = None
+    learning_rate_decay: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse settings that can't be trained with."""
@@ -115,6 +118,10 @@ class ObservationalD3GConfig:
         average = self.proposal_average_step_size
         if average is not None and not 0 < average <= 1:
             raise UserError(f"proposal_average_step_size must be in (0, 1], not {average}")
+        if not 0 <= self.learning_rate_decay <= 1:
+            raise UserError(
+                f"learning_rate_decay must be in [0, 1], not {self.learning_rate_decay}"
+            )
 
 
 def propose_next_obs(proposal: Network, obs: Tensor) -> Tensor:

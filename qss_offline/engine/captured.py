@@ -9,6 +9,7 @@ from torch import Tensor
 
 from qss_offline.algorithms.protocol import Algorithm
 from qss_offline.engine.compiled import Metrics
+from qss_offline.engine.schedule import Schedule
 from qss_offline.engine.state import TrainState
 from qss_offline.engine.update import CHUNK, MetricSums, apply_update
 from qss_offline.errors import UserError
@@ -27,14 +28,14 @@ class CapturedChunk:
         algorithm: what to train.
         state: on a CUDA device; unchanged by the capture.
         block: columns of `(CHUNK, S, B, …)`, for their shapes.
-        learning_rate: Adam's step size.
+        schedule: Adam's step size.
 
     Raises:
         UserError: the state isn't on a CUDA device, or a rule's interval doesn't divide `CHUNK`.
     """
 
     def __init__(
-        self, algorithm: Algorithm, state: TrainState, block: Any, learning_rate: float
+        self, algorithm: Algorithm, state: TrainState, block: Any, schedule: Schedule
     ) -> None:
         if not state.device.type == "cuda":
             raise UserError("captured training needs a CUDA device; use eager")
@@ -42,6 +43,8 @@ class CapturedChunk:
         intervals |= {track.interval for track in algorithm.tracks}
         if any(CHUNK % interval for interval in intervals):
             raise UserError(f"captured training needs intervals that divide {CHUNK}; use eager")
+        self._schedule = schedule
+        self._step_sizes = torch.zeros(CHUNK, device=state.device)
         self._block = type(block)(*(column.clone() for column in block))
         before = [tensor.clone() for tensor in _tensors(state)]
 
@@ -50,7 +53,7 @@ class CapturedChunk:
             self._counts: dict[str, int] = {}
             for index in range(count):
                 batch = type(block)(*(column[index] for column in self._block))
-                measured = apply_update(algorithm, state, batch, index + 1, learning_rate)
+                measured = apply_update(algorithm, state, batch, index + 1, self._step_sizes[index])
                 for name, value in measured.items():
                     totals[name] = totals[name] + value if name in totals else value
                     self._counts[name] = self._counts.get(name, 0) + 1
@@ -72,6 +75,9 @@ class CapturedChunk:
         """Apply `CHUNK` updates on the batches of `block`."""
         for column, values in zip(self._block, block, strict=True):
             column.copy_(values)
+        first = state.update + 1
+        step_sizes = [self._schedule(update) for update in range(first, first + CHUNK)]
+        self._step_sizes.copy_(torch.tensor(step_sizes))
         self._graph.replay()
         state.update += CHUNK
         for name, total in self._totals.items():

@@ -10,6 +10,7 @@ from qss_offline.engine.captured import CapturedChunk
 from qss_offline.engine.compiled import CompiledGradients, compiled_gradients, eager_gradient
 from qss_offline.engine.denormals import denormals_as_zero
 from qss_offline.engine.sampler import Sampler
+from qss_offline.engine.schedule import Schedule, constant
 from qss_offline.engine.state import TrainState
 from qss_offline.engine.update import CHUNK, MetricSums, apply_update
 
@@ -25,7 +26,7 @@ def fit(
     state: TrainState,
     sampler: Sampler,
     updates: int,
-    learning_rate: float,
+    learning_rate: float | Schedule,
     on_chunk: Callable[[TrainState, ReadMetrics], None] | None = None,
     mode: Mode = "eager",
 ) -> None:
@@ -36,11 +37,12 @@ def fit(
         state: where training stands.
         sampler: source of batches.
         updates: the update to stop at, counted from the start of training.
-        learning_rate: Adam's step size.
+        learning_rate: Adam's step size, of each update if it changes.
         on_chunk: called after each chunk with the state and a function that reads the means of
             the metrics since it was last called, `{name: [a value for each seed]}`.
         mode: how to run the updates; "captured" needs a CUDA device.
     """
+    schedule = learning_rate if callable(learning_rate) else constant(learning_rate)
     metrics = MetricSums()
     captured: CapturedChunk | None = None
     compiled: CompiledGradients | None = None
@@ -49,7 +51,7 @@ def fit(
         block = sampler.draw(state.generators, length)
         if mode == "captured" and length == CHUNK:
             if captured is None:
-                captured = CapturedChunk(algorithm, state, block, learning_rate)
+                captured = CapturedChunk(algorithm, state, block, schedule)
             captured.replay(state, block, metrics)
         else:
             with denormals_as_zero():
@@ -65,7 +67,7 @@ def fit(
                         state,
                         batch,
                         state.update,
-                        learning_rate,
+                        schedule(state.update),
                         compiled or eager_gradient,
                     )
                     metrics.add(measured)

@@ -32,8 +32,14 @@ class AdamState:
         )
 
 
-def adam_step(parameters: Tensor, gradient: Tensor, state: AdamState, learning_rate: float) -> None:
-    """Move `parameters` in place by one step of Adam with β = (0.9, 0.999) and ε = 1e-8."""
+def adam_step(
+    parameters: Tensor, gradient: Tensor, state: AdamState, learning_rate: float | Tensor
+) -> None:
+    """Move `parameters` in place by one step of Adam with β = (0.9, 0.999) and ε = 1e-8.
+
+    A step size that is a tensor `()` on the same device is read when the step is taken, so that it
+    can change in a captured graph.
+    """
     # What torch.optim.adam.adam(fused=True) calls, without its checks, which take as long again.
     state.steps.add_(1)
     torch._fused_adam_(

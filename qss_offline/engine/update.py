@@ -28,7 +28,7 @@ def apply_update(
     state: TrainState,
     batch: Any,
     update: int,
-    learning_rate: float,
+    learning_rate: float | Tensor,
     gradient_of: GradientFunction = eager_gradient,
 ) -> Metrics:
     """Apply every rule that is due at `update` (counted from 1) to all seeds, in place.

@@ -10,6 +10,7 @@ from qss_offline.algorithms.observational_d3g import (
 )
 from qss_offline.engine.fit import Mode, fit
 from qss_offline.engine.sampler import UniformSampler
+from qss_offline.engine.schedule import linear_decay
 from qss_offline.engine.state import TrainState, initial_state
 from qss_offline.engine.update import CHUNK
 from qss_offline.errors import UserError
@@ -28,7 +29,7 @@ def train(mode: Mode, device: str, updates: int, seeds: int = 2) -> TrainState:
         state,
         sampler,
         updates,
-        1e-3,
+        linear_decay(1e-3, 0.5, 3 * CHUNK),
         lambda _, read: seen.update(read()),
         mode=mode,
     )

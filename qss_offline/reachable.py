@@ -1,0 +1,77 @@
+"""What a body can reach in one step, by asking the simulator: for measuring, never for learning.
+
+A proposal s + τ(s) is judged here without an inverse dynamics model in between: by the values of
+the next states that a grid of actions truly leads to, and by acting with the action of the grid
+whose next state is nearest to the proposal.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import numpy as np
+from gymnasium.spaces import Box
+from numpy.typing import NDArray
+
+from qss_offline.data.environments import make_env
+from qss_offline.errors import UserError
+from qss_offline.evaluation import BatchPolicy
+from qss_offline.poses import pose_map
+from qss_offline.rollouts import without_time_limit
+
+Float32Array = NDArray[np.float32]
+
+
+class Simulator:
+    """An environment that can be put into the state behind an observation.
+
+    Args:
+        env_id: one whose observations determine its state (`qss_offline.poses`).
+        points: grid points in each dimension of the action.
+
+    Attributes:
+        actions: `(A, action_dim)`, the grid, from the least to the greatest action.
+
+    Raises:
+        UserError: there is no map from observations to states, or actions aren't bounded vectors.
+    """
+
+    def __init__(self, env_id: str, points: int) -> None:
+        self._env: Any = without_time_limit(make_env(env_id))
+        self._map = pose_map(env_id, self._env)
+        space = self._env.action_space
+        if not isinstance(space, Box) or not space.is_bounded():
+            raise UserError(f"{env_id} has no bounded actions to make a grid of")
+        sides = [np.linspace(a, b, points) for a, b in zip(space.low, space.high, strict=True)]
+        self.actions: Float32Array = np.array(list(product(*sides)), np.float32)
+
+    def next_observations(self, obs: NDArray[Any]) -> Float32Array:
+        """Take every action of the grid in every state: `(n, obs_dim)` to `(n, A, obs_dim)`."""
+        inner = self._env.unwrapped
+        reached = np.empty((len(obs), len(self.actions), obs.shape[1]), np.float32)
+        for row, one in enumerate(obs):
+            pose = self._map.poses(one[None])
+            for column, action in enumerate(self.actions):
+                inner.set_state(pose.qpos[0], pose.qvel[0])
+                reached[row, column] = inner.step(action)[0]
+        return reached
+
+    def policy(self, propose: BatchPolicy, step_std: NDArray[Any]) -> BatchPolicy:
+        """Return the policy that takes the action which leads nearest to the proposal.
+
+        Args:
+            propose: s to s + τ(s), `(n, obs_dim)` to `(n, obs_dim)`.
+            step_std: `(obs_dim,)` what distances are measured in.
+        """
+
+        def act(obs: NDArray[Any]) -> Float32Array:
+            misses = self.next_observations(obs) - propose(obs)[:, None]
+            nearest = np.square(misses / step_std).sum(axis=-1).argmin(axis=1)
+            return np.asarray(self.actions[nearest])
+
+        return act
+
+    def close(self) -> None:
+        """Close the environment."""
+        self._env.close()

@@ -1,0 +1,45 @@
+"""What the simulator reaches from an observation is what the environment does there."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from qss_offline.data.environments import make_env
+from qss_offline.errors import UserError
+from qss_offline.reachable import Simulator
+
+
+@pytest.mark.parametrize("env_id", ["InvertedPendulum-v5", "Reacher-v5", "Hopper-v5"])
+def test_next_observations_are_the_environments_own(env_id: str) -> None:
+    simulator = Simulator(env_id, 3)
+    env = make_env(env_id)
+    rng = np.random.default_rng(0)
+    obs, _ = env.reset(seed=3)
+    for _ in range(4):
+        choice = int(rng.integers(len(simulator.actions)))
+        reached = simulator.next_observations(obs[None])
+        assert reached.shape == (1, len(simulator.actions), len(obs))
+        obs, *_ = env.step(simulator.actions[choice])
+        # The constraint solver starts from another guess.
+        np.testing.assert_allclose(reached[0, choice], obs, atol=2e-4)
+    env.close()
+    simulator.close()
+
+
+def test_the_policy_takes_the_action_that_leads_to_the_proposal() -> None:
+    simulator = Simulator("InvertedPendulum-v5", 5)
+    obs = np.random.default_rng(0).uniform(-0.05, 0.05, (5, 4))
+    reached = simulator.next_observations(obs)
+    wanted = np.array([4, 0, 2, 1, 3])
+
+    def propose(_: object) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+        return reached[np.arange(5), wanted]
+
+    actions = simulator.policy(propose, reached.std((0, 1)))(obs)
+    np.testing.assert_array_equal(actions, simulator.actions[wanted])
+
+
+def test_an_environment_without_a_simulator_is_refused() -> None:
+    with pytest.raises(UserError, match="no MuJoCo environment"):
+        Simulator("Pendulum-v1", 3)
