@@ -56,7 +56,7 @@ def _figure(width: float = _SIZE[0], height: float = _SIZE[1]) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _styled(draw: Draw) -> Draw:
+def styled(draw: Draw) -> Draw:
     """Draw under this module's style, whatever the user's own is."""
     from functools import wraps
 
@@ -70,7 +70,7 @@ def _styled(draw: Draw) -> Draw:
     return drawn  # type: ignore[return-value]
 
 
-@_styled
+@styled
 def png(figure: Figure) -> bytes:
     """Return a figure as a PNG file."""
     content = io.BytesIO()
@@ -78,7 +78,7 @@ def png(figure: Figure) -> bytes:
     return content.getvalue()
 
 
-@_styled
+@styled
 def svg(figure: Figure) -> bytes:
     """Return a figure as an SVG file, with text as text and no date."""
     content = io.BytesIO()
@@ -100,7 +100,7 @@ def _band(axis: Axes, x: Any, rows: NDArray[Any], label: str, index: int) -> Non
         axis.fill_between(x, means.low, means.high, color=colour, alpha=0.18, linewidth=0)
 
 
-@_styled
+@styled
 def learning_figure(
     curves: Mapping[str, tuple[NDArray[Any], NDArray[Any]]], behaviour: float | None, title: str
 ) -> Figure:
@@ -125,7 +125,7 @@ def learning_figure(
     return figure
 
 
-@_styled
+@styled
 def training_figure(
     updates: NDArray[Any],
     lines: Mapping[str, NDArray[Any]],
@@ -173,7 +173,7 @@ def training_figure(
     return figure
 
 
-@_styled
+@styled
 def last_against_best_figure(
     rows: Sequence[tuple[str, float, float]], behaviour: float | None
 ) -> Figure:
@@ -199,7 +199,7 @@ def last_against_best_figure(
     return figure
 
 
-@_styled
+@styled
 def value_figure(values: Sequence[tuple[str, ValueAgainstReturn]]) -> Figure:
     """Draw promised values against the discounted returns that followed."""
     figure = _figure()
@@ -234,7 +234,7 @@ def value_figure(values: Sequence[tuple[str, ValueAgainstReturn]]) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def coverage_figure(found: Coverage, label: str) -> Figure:
     """Draw where the recording has been and where proposals lead, on two principal axes."""
     figure = _figure(height=3.6)
@@ -273,7 +273,7 @@ def coverage_figure(found: Coverage, label: str) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def distance_figure(measured: Mapping[str, Any]) -> Figure:
     """Draw how far plans are from the simulator, from `distances.json`."""
     figure = _figure()
@@ -295,7 +295,7 @@ def distance_figure(measured: Mapping[str, Any]) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def dimensions_figure(strips: Sequence[tuple[str, NDArray[Any]]]) -> Figure:
     """Draw the dimensions of trajectories over their steps.
 
@@ -329,7 +329,7 @@ def dimensions_figure(strips: Sequence[tuple[str, NDArray[Any]]]) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def profile_figure(profiles: Mapping[str, Profile]) -> Figure:
     """Draw the share of runs above each normalised score."""
     figure = _figure()
@@ -363,7 +363,7 @@ def profile_figure(profiles: Mapping[str, Profile]) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def improvement_figure(pairs: Sequence[tuple[str, Interval]]) -> Figure:
     """Draw probabilities of improvement with their intervals.
 

@@ -1,0 +1,127 @@
+"""Return against online steps: how few are enough to turn proposals into a policy.
+
+    python -m recipes.online_budget runs/InvertedPendulum-v5-random-100
+
+takes the trained proposals of one run or several, fits a fresh inverse dynamics model on each
+budget of online steps, and evaluates the policy. Points that are in the results already aren't
+made again.
+"""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from typer import Argument, Option
+
+from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig
+from qss_offline.command_line import main
+from qss_offline.errors import UserError, nearest
+from qss_offline.files import write_bytes, write_json
+from qss_offline.inverse_fitting import InverseFitConfig
+from qss_offline.machine import machine
+from qss_offline.online_budget import (
+    BudgetRow,
+    fit_budget,
+    load_proposals,
+    read_rows,
+    spread,
+    write_rows,
+)
+from qss_offline.progress import progress
+from qss_offline.report.budgets import budget_figure
+from qss_offline.report.figures import png
+
+
+def changed(inverse: InverseFitConfig, changes: list[str]) -> InverseFitConfig:
+    """Return the fit with `name=value` changes of its own settings or of its model's.
+
+    Raises:
+        UserError: there is no such setting, or the value isn't one.
+    """
+    own = {field.name for field in fields(InverseFitConfig)} - {"model"}
+    of_model = {field.name for field in fields(InverseDynamicsConfig)}
+    for change in changes:
+        name, _, text = change.partition("=")
+        try:
+            value = ast.literal_eval(text)
+        except (SyntaxError, ValueError) as error:
+            raise UserError(f"--set takes name=value, such as rounds=5, not {change!r}") from error
+        if name in own:
+            inverse = replace(inverse, **{name: value})
+        elif name in of_model:
+            inverse = replace(inverse, model=replace(inverse.model, **{name: value}))
+        else:
+            known = sorted(own | of_model)
+            raise UserError(f"no setting {name!r} of the inverse fit{nearest(name, known)}")
+    return inverse
+
+
+def online_budget(
+    runs: Annotated[list[Path], Argument(help="run folders of offline D3G")],
+    budgets: Annotated[str, Option(help="online steps")] = "100,300,1000,3000,10000",
+    rounds: Annotated[int, Option(help="rounds that a budget is spread over")] = 5,
+    updates: Annotated[int, Option(help="gradient steps of I in all")] = 9_000,
+    episodes: Annotated[int, Option(help="episodes of each evaluation")] = 10,
+    change: Annotated[
+        list[str] | None, Option("--set", help="name=value, another setting of the inverse fit")
+    ] = None,
+    variant: Annotated[str, Option(help="name of these settings in the results")] = "default",
+    results: Annotated[Path, Option(help="where results and figure go")] = Path(
+        "results/online_budget"
+    ),
+) -> None:
+    """Fit, evaluate, and draw."""
+    torch.set_num_threads(1)
+    table_path = results / "returns.csv"
+    rows = read_rows(table_path)
+    try:
+        steps = [int(budget) for budget in budgets.split(",")]
+    except ValueError as error:
+        raise UserError(f"--budgets takes numbers such as 100,1000, not {budgets!r}") from error
+    loaded = [load_proposals(path) for path in runs]
+    jobs = []
+    for trained in loaded:
+        inverse = replace(trained.inverse, rounds=rounds, updates_per_round=updates // rounds)
+        for budget in steps:
+            config = spread(changed(inverse, change or []), budget)
+            key = trained.dataset_id, variant, budget
+            seen = {r.seed for r in rows if (r.dataset_id, r.variant, r.online_steps) == key}
+            if not seen >= set(trained.seeds):
+                jobs.append((trained, config))
+    total = sum(config.rounds * config.updates_per_round for _, config in jobs)
+    done = 0
+    with progress(f"{len(jobs)} fits", total, "updates") as report:
+        for trained, config in jobs:
+            found = fit_budget(trained, config, variant, episodes, lambda n, d=done: report(d + n))  # type: ignore[misc]
+            done += config.rounds * config.updates_per_round
+            fresh = {_key(row) for row in found}
+            rows = [row for row in rows if _key(row) not in fresh] + found
+            write_rows(table_path, rows)
+    write_json(results / "provenance.json", {"machine": machine()})
+    write_bytes(results / "online_budget.png", png(budget_figure(rows)))
+    table = Table("recording", "variant", "online steps", "mean return, each seed")
+    for dataset, name, budget in dict.fromkeys(
+        (row.dataset_id, row.variant, row.online_steps) for row in rows
+    ):
+        returns = [
+            row.mean_return
+            for row in rows
+            if (row.dataset_id, row.variant, row.online_steps) == (dataset, name, budget)
+        ]
+        table.add_row(dataset, name, f"{budget:,}", ", ".join(f"{r:.1f}" for r in returns))
+    Console().print(table)
+    print(f"Made: {table_path} and {results / 'online_budget.png'}.")
+
+
+def _key(row: BudgetRow) -> tuple[str, str, int, int]:
+    return row.dataset_id, row.variant, row.online_steps, row.seed
+
+
+if __name__ == "__main__":
+    main(online_budget, "the same command again goes on")

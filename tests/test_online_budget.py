@@ -1,0 +1,70 @@
+"""Return against online steps, from a small trained run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from qss_offline.data.build import build_dataset
+from qss_offline.data.specs import DatasetSpec
+from qss_offline.errors import UserError
+from qss_offline.offline_run import RunSettings, run
+from qss_offline.online_budget import (
+    BudgetRow,
+    fit_budget,
+    load_proposals,
+    read_rows,
+    spread,
+    write_rows,
+)
+from qss_offline.presets import PRESETS
+from qss_offline.runs import RunFolder
+
+
+@pytest.fixture
+def trained(minari_root: Path, tmp_path: Path) -> Path:
+    dataset = build_dataset(DatasetSpec("InvertedPendulum", transitions=500), workers=1).obs_id
+    default = PRESETS["default"]
+    small = replace(
+        default,
+        algorithm=replace(default.algorithm, hidden_dims=(16, 16), batch_size=16),
+        inverse=replace(
+            default.inverse,
+            rounds=2,
+            steps_per_round=20,
+            updates_per_round=10,
+            model=replace(default.inverse.model, hidden_dims=(16, 16), batch_size=16),
+        ),
+        updates=50,
+    )
+    settings = RunSettings("InvertedPendulum-v5", dataset, (0, 1), "small", small, 1)
+    run(settings, RunFolder(tmp_path / "run"))
+    return tmp_path / "run"
+
+
+def test_each_budget_is_fitted_afresh_for_every_seed(trained: Path) -> None:
+    proposals = load_proposals(trained)
+    assert proposals.seeds == (0, 1)
+    few = fit_budget(proposals, spread(proposals.inverse, 40), "default", episodes=1)
+    assert [(row.seed, row.online_steps) for row in few] == [(0, 40), (1, 40)]
+    again = fit_budget(proposals, spread(proposals.inverse, 40), "default", episodes=1)
+    assert few == again
+    with pytest.raises(UserError, match="41 online steps can't be spread evenly over 2 rounds"):
+        spread(proposals.inverse, 41)
+
+
+def test_rows_come_back_as_they_were_written(tmp_path: Path) -> None:
+    rows = [BudgetRow("A-v0", "a/b-v0", "default", 3, 100, -4.25)]
+    write_rows(tmp_path / "returns.csv", rows)
+    assert read_rows(tmp_path / "returns.csv") == rows
+    assert read_rows(tmp_path / "nothing.csv") == []
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(UserError, match="holds no returns"):
+        read_rows(tmp_path / "other.csv")
+
+
+def test_a_folder_without_proposals_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no run"):
+        load_proposals(tmp_path)
