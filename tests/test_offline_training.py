@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 import torch
 
+from qss_offline import offline_training
 from qss_offline.algorithms.observational_d3g import ObservationalD3GConfig
 from qss_offline.data.build import build_dataset
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.data.transitions import Transitions
+from qss_offline.engine.update import CHUNK
 from qss_offline.errors import UserError
 from qss_offline.offline_run import choose_device, run
 from qss_offline.offline_training import (
-    CHECKPOINT_INTERVAL,
     OfflineTrainer,
     SeedTask,
     observation_scale,
@@ -68,16 +69,20 @@ def test_levels_of_one_table_train_in_one_stack(tmp_path: Path) -> None:
                 assert left.read_bytes() == right.read_bytes(), (name, file)
 
 
-def test_seeds_that_stand_apart_catch_up_to_the_same_bits(tmp_path: Path) -> None:
+def test_seeds_that_stand_apart_catch_up_to_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(offline_training, "LOG_INTERVAL", CHUNK)
+    monkeypatch.setattr(offline_training, "CHECKPOINT_INTERVAL", 2 * CHUNK)
     datasets = {"a": recording(0)}
 
     def tasks(kind: str) -> list[SeedTask]:
         return [SeedTask(seed, "a", SeedFolder(tmp_path / kind / str(seed))) for seed in (0, 1, 2)]
 
-    end = 2 * CHECKPOINT_INTERVAL
+    end = 4 * CHUNK
     train(tasks("whole"), end, datasets)
     apart = tasks("apart")
-    train(apart[:1], end, datasets, stop_at=CHECKPOINT_INTERVAL)
+    train(apart[:1], end, datasets, stop_at=2 * CHUNK)
     train(apart[1:2], end, datasets)
     seen: list[int] = []
     OfflineTrainer(apart, datasets, CONFIG).run(end, seen.append)
