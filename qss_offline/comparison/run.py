@@ -37,7 +37,11 @@ def recordings(
                 known = ", ".join(f"{known:g}" for known in sorted(by_level))
                 raise UserError(f"{path} has no random_action_prob {level:g}: it has {known}")
             spec = by_level[level]
-            specs.append(spec if transitions is None else replace(spec, transitions=transitions))
+            if transitions is not None:
+                spec = replace(spec, transitions=transitions)
+            if settings.data_seed is not None:
+                spec = replace(spec, seed=settings.data_seed)
+            specs.append(spec)
     return specs
 
 

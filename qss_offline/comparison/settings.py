@@ -19,7 +19,7 @@ class Restriction:
     """Where a method is run, if not everywhere.
 
     Attributes:
-        seeds: how many seeds, from 0 on.
+        seeds: how many seeds.
         random_action_probs: levels.
     """
 
@@ -36,7 +36,7 @@ class ComparisonSettings:
         families: TOML files of dataset families, without folder and suffix.
         random_action_probs: levels of randomness.
         methods: some of `METHODS`.
-        seeds: how many seeds of each cell, from 0 on.
+        seeds: how many seeds of each cell, from `first_seed` on.
         d3g: offline D3G and the online budget of all methods that have one.
         cloning: BCO's policy.
         cloning_updates: its updates in a round.
@@ -48,6 +48,8 @@ class ComparisonSettings:
         updates_of: other numbers of updates, by method.
         only: methods that are not run everywhere.
         episodes: episodes of each evaluation.
+        first_seed: the least seed.
+        data_seed: of the recordings, instead of the families' own.
     """
 
     name: str
@@ -66,6 +68,8 @@ class ComparisonSettings:
     updates_of: Mapping[str, int] = field(default_factory=dict)
     only: Mapping[str, Restriction] = field(default_factory=dict)
     episodes: int = 10
+    first_seed: int = 0
+    data_seed: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse methods that don't exist and pseudo-labels without their labeller."""
@@ -94,11 +98,11 @@ class ComparisonSettings:
     def seeds_of(self, method: str, random_action_prob: float) -> tuple[int, ...]:
         """Return the seeds of a method at a level, none where it isn't run."""
         restriction = self.only.get(method)
-        if restriction is None:
-            return tuple(range(self.seeds))
-        if random_action_prob not in restriction.random_action_probs:
-            return ()
-        return tuple(range(min(restriction.seeds, self.seeds)))
+        count = self.seeds
+        if restriction is not None:
+            allowed = random_action_prob in restriction.random_action_probs
+            count = min(restriction.seeds, count) if allowed else 0
+        return tuple(range(self.first_seed, self.first_seed + count))
 
 
 _ONE_SEED = Restriction(seeds=1, random_action_probs=(0.0, 0.5, 1.0))

@@ -155,6 +155,8 @@ def test_unknown_methods_and_levels_are_refused(tmp_path: Path) -> None:
     family.write_text('env_id = "InvertedPendulum-v5"\nrandom_action_probs = [1.0]\n')
     with pytest.raises(UserError, match=r"no random_action_prob 0\.25: it has 1"):
         recordings(replace(SMALL, random_action_probs=(0.25,)), tmp_path)
+    (fresh,) = recordings(replace(SMALL, data_seed=7), tmp_path)
+    assert fresh.seed == 7
     (spec,) = recordings(SMALL, tmp_path, transitions=123)
     assert spec.transitions == 123
 
@@ -164,6 +166,9 @@ def test_a_restricted_method_is_asked_for_its_levels_and_seeds_only() -> None:
     assert settings.seeds_of("bco", 1.0) == (0,)
     assert settings.seeds_of("bco", 0.5) == ()
     assert settings.seeds_of("d3g", 0.5) == (0, 1)
+    fresh = replace(settings, first_seed=10)
+    assert fresh.seeds_of("bco", 1.0) == (10,)
+    assert fresh.seeds_of("d3g", 0.5) == (10, 11)
 
 
 def test_every_shipped_comparison_finds_its_recordings() -> None:
