@@ -25,13 +25,10 @@ import torch
 from qss_offline.baselines import require_d3rlpy
 from qss_offline.files import write_json
 from qss_offline.machine import machine
-from qss_offline.online_presets import online_preset
-from qss_offline.online_training import (
-    EvaluationPlan,
-    OnlineConfig,
-    OnlineTask,
-    OnlineTrainer,
-)
+from qss_offline.online.loop import OnlineTask
+from qss_offline.online.presets import online_preset
+from qss_offline.online.settings import EvaluationPlan, OnlineConfig
+from qss_offline.online.training import OnlineTrainer
 from qss_offline.runs import SeedFolder
 
 ENV_ID = "InvertedPendulum-v5"

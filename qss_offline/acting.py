@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from torch import Tensor
 from qss_offline.algorithms.bco import cloned_action
 from qss_offline.algorithms.inverse_dynamics import inverse_action, inverse_logits
 from qss_offline.algorithms.networks import MLPShape, Network
-from qss_offline.algorithms.observational_d3g import propose_next_obs
+from qss_offline.algorithms.qss import propose_next_obs
 from qss_offline.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from qss_offline.errors import UserError
 
@@ -37,9 +38,29 @@ class ObservationScale:
         """Scale observations `(…, obs_dim)`."""
         return (obs - self.mean) / self.std
 
+    def batch(self, obs: NDArray[Any]) -> Tensor:
+        """Scale one observation or n for a network: `(…, obs_dim)` to `(1, n, obs_dim)`."""
+        return self.apply(torch.as_tensor(np.atleast_2d(obs), dtype=torch.float32)).unsqueeze(0)
+
     def invert(self, obs: Tensor) -> Tensor:
         """Undo `apply`."""
         return obs * self.std + self.mean
+
+    def named_tensors(self) -> dict[str, Tensor]:
+        """Return it as checkpoints and policies hold it."""
+        named = {"scale.mean": self.mean, "scale.std": self.std}
+        return named if self.step_std is None else {**named, "scale.step_std": self.step_std}
+
+    @staticmethod
+    def from_named(tensors: Mapping[str, Tensor]) -> ObservationScale:
+        """Undo `named_tensors`; other tensors may be among them.
+
+        Raises:
+            KeyError: the mean or the standard deviation is missing.
+        """
+        return ObservationScale(
+            tensors["scale.mean"], tensors["scale.std"], tensors.get("scale.step_std")
+        )
 
 
 @dataclass(frozen=True)
@@ -90,23 +111,24 @@ class Policy:
     @torch.no_grad()
     def propose(self, obs: NDArray[Any]) -> NDArray[np.float32]:
         """s'_τ = s + τ(s) in the environment's units: `(n, obs_dim)` to `(n, obs_dim)`."""
-        scaled = self.scale.apply(torch.as_tensor(obs, dtype=torch.float32))
-        proposed = propose_next_obs(self.proposal, scaled.unsqueeze(0)).squeeze(0)
+        proposed = propose_next_obs(self.proposal, self.scale.batch(obs)).squeeze(0)
         return np.asarray(self.scale.invert(proposed).numpy(), np.float32)
 
     @torch.no_grad()
     def __call__(self, obs: NDArray[Any]) -> NDArray[np.float32]:
         """Choose actions: `(…, obs_dim)` to `(…, action_dim)`, for one observation or n."""
-        scaled = self.scale.apply(torch.as_tensor(np.atleast_2d(obs), dtype=torch.float32))
-        scaled = scaled.unsqueeze(0)
-        action = inverse_action(
+        unit = self._infer(inverse_action, obs).numpy()
+        return self.action_box.from_unit(unit if np.ndim(obs) > 1 else unit[0])
+
+    def _infer(self, inverse: Callable[..., Tensor], obs: NDArray[Any]) -> Tensor:
+        """What I says of (s, s + τ(s)): `(…, obs_dim)` to `(n, action_dim)`."""
+        scaled = self.scale.batch(obs)
+        return inverse(
             self.inverse_dynamics,
             scaled,
             propose_next_obs(self.proposal, scaled),
             self.scale.step_std if self.step_inputs else None,
-        )
-        unit = action.squeeze(0).numpy()
-        return self.action_box.from_unit(unit if np.ndim(obs) > 1 else unit[0])
+        ).squeeze(0)
 
 
 class DiscretePolicy(Policy):
@@ -136,15 +158,8 @@ class DiscretePolicy(Policy):
     @torch.no_grad()
     def __call__(self, obs: NDArray[Any]) -> NDArray[Any]:
         """Choose actions: `(…, obs_dim)` to int64 `(…)`, for one observation or n."""
-        scaled = self.scale.apply(torch.as_tensor(np.atleast_2d(obs), dtype=torch.float32))
-        scaled = scaled.unsqueeze(0)
-        logits = inverse_logits(
-            self.inverse_dynamics,
-            scaled,
-            propose_next_obs(self.proposal, scaled),
-            self.scale.step_std if self.step_inputs else None,
-        )
-        actions = logits.squeeze(0).argmax(dim=-1).numpy() + self.first_action
+        logits = self._infer(inverse_logits, obs)
+        actions = logits.argmax(dim=-1).numpy() + self.first_action
         return np.asarray(actions if np.ndim(obs) > 1 else actions[0])
 
 
@@ -163,8 +178,7 @@ class ClonedPolicy:
     @torch.no_grad()
     def __call__(self, obs: NDArray[Any]) -> NDArray[np.float32]:
         """Choose actions: `(…, obs_dim)` to `(…, action_dim)`, for one observation or n."""
-        scaled = self.scale.apply(torch.as_tensor(np.atleast_2d(obs), dtype=torch.float32))
-        unit = cloned_action(self.policy, scaled.unsqueeze(0)).squeeze(0).numpy()
+        unit = cloned_action(self.policy, self.scale.batch(obs)).squeeze(0).numpy()
         return self.action_box.from_unit(unit if np.ndim(obs) > 1 else unit[0])
 
 
@@ -178,9 +192,7 @@ def save_policy(path: Path, policy: SavedPolicy, env_id: str) -> None:
     else:
         networks = {"policy": policy.policy}
     tensors = {name: network.flat for name, network in networks.items()}
-    tensors |= {"scale.mean": policy.scale.mean, "scale.std": policy.scale.std}
-    if policy.scale.step_std is not None:
-        tensors["scale.step_std"] = policy.scale.step_std
+    tensors |= policy.scale.named_tensors()
     tensors["action.low"] = torch.from_numpy(policy.action_box.low)
     tensors["action.high"] = torch.from_numpy(policy.action_box.high)
     metadata = {
@@ -208,9 +220,7 @@ def load_policy(path: Path) -> tuple[SavedPolicy, str]:
             if tensors[name].shape != (1, sum(shape.sizes)):
                 raise KeyError(name)
             networks[name] = Network(shape, tensors[name])
-        scale = ObservationScale(
-            tensors["scale.mean"], tensors["scale.std"], tensors.get("scale.step_std")
-        )
+        scale = ObservationScale.from_named(tensors)
         box = ActionBox(tensors["action.low"].numpy(), tensors["action.high"].numpy())
         env_id = str(metadata["env_id"])
         if "policy" in networks:

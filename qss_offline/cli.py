@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
-import qss_offline.gridworld_env  # noqa: F401  registers the gridworld
+import qss_offline.online.gridworld_env  # noqa: F401  registers the gridworld
 from qss_offline import __version__, cli_data, cli_report
 from qss_offline.acting import load_policy
 from qss_offline.command_line import main as run_command

@@ -13,21 +13,18 @@ import torch
 from qss_offline.algorithms.networks import Network
 from qss_offline.data.environments import make_env
 from qss_offline.data.load import LoadedDataset, load_transitions
+from qss_offline.elapsed import RunClock
 from qss_offline.engine.state import TrainState
 from qss_offline.errors import UserError
 from qss_offline.files import write_json
 from qss_offline.inverse_fitting import InverseFitter
-from qss_offline.jobs import available_cores, run_jobs
+from qss_offline.jobs import Tick
 from qss_offline.offline_training import OfflineTrainer, SeedTask
-from qss_offline.online_rounds import rounds_done, run_rounds
 from qss_offline.presets import Preset
 from qss_offline.reporting import ProgressFactory, no_progress
+from qss_offline.rounds import rounds_done, run_rounds
 from qss_offline.runs import RunFolder, read_json, versions
-
-Tick = Callable[[int], None]
-
-ELAPSED_INTERVAL_S = 5.0
-"""How often the seconds spent are noted, so that a killed run knows them when it resumes."""
+from qss_offline.seed_workers import train_in_workers
 
 
 @dataclass(frozen=True)
@@ -59,14 +56,6 @@ class RunSettings:
         """Updates of one seed, of the inverse fit too: what progress counts."""
         inverse = self.preset.inverse
         return self.preset.updates + inverse.rounds * inverse.updates_per_round
-
-
-@dataclass(frozen=True)
-class _Group:
-    """The seeds of one worker."""
-
-    settings: RunSettings
-    tasks: tuple[SeedTask, ...]
 
 
 def choose_device(name: str) -> str:
@@ -112,26 +101,14 @@ def run(
     dataset = load_transitions(settings.dataset_id)
     _check_environment(settings, dataset)
     folder.start({**asdict(settings), "versions": versions()}, resume)
-    earlier = folder.elapsed_s
+    clock = RunClock(folder, begin)
     tasks = [SeedTask(seed, settings.dataset_id, folder.seed(seed)) for seed in settings.seeds]
-    limit = 1 if settings.device == "cuda" else available_cores()
-    count = min(workers or limit, limit, len(tasks))
-    groups = [_Group(settings, tuple(tasks[worker::count])) for worker in range(count)]
-    title = f"{len(tasks)} seed{'s' if len(tasks) > 1 else ''}"
-
-    noted = begin
-    with show_progress(f"training {title}", settings.units * len(tasks), "updates") as show:
-
-        def report(completed: int, note: str = "") -> None:
-            nonlocal noted
-            if time.monotonic() - noted > ELAPSED_INTERVAL_S:
-                noted = time.monotonic()
-                folder.set_elapsed(earlier + noted - begin)
-            show(completed, note)
-
-        for _ in run_jobs(_run_group, groups, count, report):
-            pass
-    results = _results(settings, dataset, folder, earlier + time.monotonic() - begin)
+    title = f"training {len(tasks)} seed{'s' if len(tasks) > 1 else ''}"
+    with show_progress(title, settings.units * len(tasks), "updates") as show:
+        train_in_workers(
+            _train_group, settings, tasks, settings.device, workers, clock.noting(show)
+        )
+    results = _results(settings, dataset, folder, clock.seconds)
     write_json(folder.results, results)
     return results
 
@@ -148,15 +125,13 @@ def _check_environment(settings: RunSettings, dataset: LoadedDataset) -> None:
         )
 
 
-def _run_group(group: _Group, tick: Tick) -> None:
-    """Do everything for the seeds of one worker, in one thread."""
-    threads, tf32 = torch.get_num_threads(), torch.backends.cuda.matmul.allow_tf32
-    torch.set_num_threads(1)
-    torch.backends.cuda.matmul.allow_tf32 = group.settings.tf32
+def _train_group(settings: RunSettings, tasks: Sequence[SeedTask], tick: Tick) -> None:
+    """Train the seeds of one worker, with the matrix products that the run asks for."""
+    tf32 = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = settings.tf32
     try:
-        train_seeds(group.settings, group.tasks, tick)
+        train_seeds(settings, tasks, tick)
     finally:
-        torch.set_num_threads(threads)
         torch.backends.cuda.matmul.allow_tf32 = tf32
 
 

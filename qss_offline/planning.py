@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from qss_offline.acting import ObservationScale
 from qss_offline.algorithms.networks import Network
-from qss_offline.algorithms.observational_d3g import cycle, propose_next_obs, transition_value
+from qss_offline.algorithms.observational_d3g import cycle
+from qss_offline.algorithms.qss import propose_next_obs, transition_value
 from qss_offline.evaluation import BatchPolicy
 from qss_offline.rollouts import roll_out
 from qss_offline.statistics import bootstrap_interval, mean

@@ -19,10 +19,10 @@ from qss_offline.command_line import main
 from qss_offline.data.environments import make_env, resolve_env_id
 from qss_offline.errors import UserError
 from qss_offline.files import write_bytes, write_json
-from qss_offline.learning_curves import load_curves, png, score_lines
-from qss_offline.online_presets import ALGORITHMS, online_preset
-from qss_offline.online_run import OnlineSettings, online_run
-from qss_offline.online_training import EvaluationPlan
+from qss_offline.online.learning_curves import load_curves, png, score_lines
+from qss_offline.online.presets import ALGORITHMS, online_preset
+from qss_offline.online.run import online_run
+from qss_offline.online.settings import EvaluationPlan, OnlineSettings
 from qss_offline.progress import progress
 from qss_offline.runs import RunFolder, parse_seeds
 

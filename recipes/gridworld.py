@@ -19,11 +19,11 @@ from typer import Option
 
 from qss_offline.command_line import main
 from qss_offline.files import write_bytes, write_json
-from qss_offline.gridworld_env import ENV_ID
-from qss_offline.gridworld_figure import measure_seed, png
-from qss_offline.online_presets import online_preset
-from qss_offline.online_run import OnlineSettings, online_run
-from qss_offline.online_training import EvaluationPlan, OnlineConfig
+from qss_offline.online.gridworld_env import ENV_ID
+from qss_offline.online.gridworld_figure import measure_seed, png
+from qss_offline.online.presets import online_preset
+from qss_offline.online.run import online_run
+from qss_offline.online.settings import EvaluationPlan, OnlineConfig, OnlineSettings
 from qss_offline.progress import progress
 from qss_offline.runs import RunFolder, parse_seeds, versions
 

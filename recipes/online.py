@@ -17,17 +17,17 @@ from rich.console import Console
 from rich.table import Table
 from typer import Option
 
-import qss_offline.gridworld_env  # noqa: F401  registers the gridworld
+import qss_offline.online.gridworld_env  # noqa: F401  registers the gridworld
 from qss_offline.command_line import main
 from qss_offline.data.environments import make_env, resolve_env_id
 from qss_offline.errors import UserError
 from qss_offline.files import write_json
 from qss_offline.offline_run import choose_device
-from qss_offline.online_export import export_replay
-from qss_offline.online_presets import online_preset
-from qss_offline.online_run import LAST_EVALUATIONS, OnlineSettings, online_run
-from qss_offline.online_start import start_config
-from qss_offline.online_training import EvaluationPlan
+from qss_offline.online.export import export_replay
+from qss_offline.online.presets import online_preset
+from qss_offline.online.run import LAST_EVALUATIONS, online_run
+from qss_offline.online.settings import EvaluationPlan, OnlineSettings
+from qss_offline.online.start import start_config
 from qss_offline.progress import progress
 from qss_offline.runs import RunFolder, free_folder, newest_folder, parse_seeds
 

@@ -39,18 +39,24 @@ def offenders(folder: str, *forbidden: str) -> list[str]:
     ("folder", "forbidden"),
     [
         ("qss_offline", ("recipes", "benchmarks", "tests")),
-        ("qss_offline/data", ("torch", "qss_offline.engine", "qss_offline.algorithms")),
+        (
+            "qss_offline/data",
+            ("torch", "qss_offline.engine", "qss_offline.algorithms", "qss_offline.online"),
+        ),
         ("qss_offline/tabular", ("torch", "minari", "qss_offline.data")),
+        ("qss_offline/online", ("minari", "qss_offline.comparison", "qss_offline.report")),
         (
             "qss_offline/algorithms",
-            ("qss_offline.engine", "qss_offline.data", "minari", "gymnasium"),
+            ("qss_offline.engine", "qss_offline.data", "qss_offline.online", "minari", "gymnasium"),
         ),
         (
             "qss_offline/engine",
             (
                 "qss_offline.data",
+                "qss_offline.online",
                 "minari",
                 "gymnasium",
+                "qss_offline.algorithms.qss",
                 "qss_offline.algorithms.observational_d3g",
                 "qss_offline.algorithms.inverse_dynamics",
                 "qss_offline.algorithms.bco",

@@ -36,8 +36,18 @@ from torch import Tensor
 
 from qss_offline.algorithms.inverse_dynamics import inverse_action, inverse_logits
 from qss_offline.algorithms.networks import MLPShape, Network, mlp
-from qss_offline.algorithms.observational_d3g import propose_next_obs, transition_value
 from qss_offline.algorithms.protocol import TrackRule, UpdateRule
+from qss_offline.algorithms.qss import (
+    QSS_COPIES,
+    critic_loss,
+    proposal_loss,
+    propose_next_obs,
+    qss_shapes,
+    qss_tracks,
+    td_target,
+    transition_value,
+)
+from qss_offline.checks import check_positive, check_step_size
 from qss_offline.errors import UserError
 
 
@@ -115,27 +125,16 @@ class D3GConfig:
 
     def __post_init__(self) -> None:
         """Refuse settings that can't be trained with."""
-        positive = {
-            "batch_size": self.batch_size,
-            "learning_rate": self.learning_rate,
-            "proposal_update_interval": self.proposal_update_interval,
-            **{f"hidden_dims[{i}]": dim for i, dim in enumerate(self.hidden_dims)},
-        }
-        for name, value in positive.items():
-            if value <= 0:
-                raise UserError(f"{name} must be above 0, not {value}")
+        check_positive(
+            self, "batch_size", "learning_rate", "proposal_update_interval", "hidden_dims"
+        )
+        check_step_size(
+            self, "polyak_step_size", "proposal_average_step_size", "inverse_average_step_size"
+        )
         if not 0 <= self.gamma < 1:
             raise UserError(f"gamma must be in [0, 1), not {self.gamma}")
         if self.cycle_coef < 0:
             raise UserError(f"cycle_coef must be at least 0, not {self.cycle_coef}")
-        for name in (
-            "polyak_step_size",
-            "proposal_average_step_size",
-            "inverse_average_step_size",
-        ):
-            value = getattr(self, name)
-            if value is not None and not 0 < value <= 1:
-                raise UserError(f"{name} must be in (0, 1], not {value}")
         if self.discrete_loss not in ("squared_error", "cross_entropy"):
             raise UserError(
                 f"discrete_loss must be squared_error or cross_entropy, not {self.discrete_loss!r}"
@@ -172,42 +171,28 @@ class D3G:
         self._step_scale = step_scale
         hidden = config.hidden_dims
         self.shapes = {
-            "critic": MLPShape((2 * obs_dim, *hidden, 1), members=2),
-            "proposal": MLPShape((obs_dim, *hidden, obs_dim)),
+            **qss_shapes(obs_dim, hidden),
             "inverse_dynamics": MLPShape((2 * obs_dim, *hidden, action_dim)),
         }
-        if config.cycle:
-            self.shapes["forward_model"] = MLPShape((obs_dim + action_dim, *hidden, obs_dim))
-        self.copies = {
-            "critic_target": "critic",
-            "proposal_target": "proposal",
-            "proposal_average": "proposal",
-            "inverse_average": "inverse_dynamics",
-        }
-        delay = config.proposal_update_interval
         dynamics = [UpdateRule("inverse_dynamics", self.inverse_loss)]
         if config.cycle:
+            self.shapes["forward_model"] = MLPShape((obs_dim + action_dim, *hidden, obs_dim))
             dynamics.append(UpdateRule("forward_model", self.forward_loss))
+        self.copies = {**QSS_COPIES, "inverse_average": "inverse_dynamics"}
+        average, delay = config.inverse_average_step_size, config.proposal_update_interval
         track_inverse = TrackRule(
-            "inverse_average", "inverse_dynamics", _average(config.inverse_average_step_size)
+            "inverse_average", "inverse_dynamics", 1.0 if average is None else average
         )
-        self.updates: tuple[UpdateRule, ...]
-        self.tracks: tuple[TrackRule, ...]
-        if only_dynamics:
-            self.updates, self.tracks = tuple(dynamics), (track_inverse,)
-        else:
+        self.updates: tuple[UpdateRule, ...] = tuple(dynamics)
+        self.tracks: tuple[TrackRule, ...] = (track_inverse,)
+        if not only_dynamics:
             self.updates = (
                 UpdateRule("critic", self.critic_loss),
                 *dynamics,
                 UpdateRule("proposal", self.proposal_loss, delay),
             )
-            step = _average(config.proposal_average_step_size)
-            self.tracks = (
-                TrackRule("critic_target", "critic", config.polyak_step_size, delay),
-                TrackRule("proposal_target", "proposal", config.polyak_step_size, delay),
-                TrackRule("proposal_average", "proposal", step, delay),
-                track_inverse,
-            )
+            step_size, average = config.polyak_step_size, config.proposal_average_step_size
+            self.tracks = (*qss_tracks(step_size, average, delay), track_inverse)
         self.parameters_type = D3GParameters
 
     def inverse(self, parameters: D3GParameters, obs: Tensor, next_obs: Tensor) -> Tensor:
@@ -244,11 +229,8 @@ class D3G:
         next_obs = batch.next_obs
         proposed = propose_next_obs(parameters.proposal_target, next_obs)
         reached = self.reach(parameters, next_obs, proposed)
-        value = transition_value(parameters.critic_target, next_obs, reached).amin(dim=1)
-        target = batch.reward + self.config.gamma * (1.0 - batch.terminated) * value
-        if self.config.clamp_targets:
-            target = torch.minimum(torch.maximum(target, batch.target_low), batch.target_high)
-        return target
+        limits = (batch.target_low, batch.target_high) if self.config.clamp_targets else None
+        return td_target(parameters.critic_target, batch, reached, self.config.gamma, limits)
 
     def critic_loss(
         self, parameters: D3GParameters, batch: D3GBatch
@@ -256,9 +238,7 @@ class D3G:
         """L_θ = Σ_i ‖y − Q_i(s, s')‖²: Eq. 6. No gradient through y. `(S,)`."""
         with torch.no_grad():
             target = self.td_target(parameters, batch)
-        q = transition_value(parameters.critic, batch.obs, batch.next_obs)
-        loss = (q - target.unsqueeze(1)).square().mean(dim=-1).sum(dim=-1)
-        return loss, {"critic_loss": loss, "q": q.mean(dim=(1, 2)), "td_target": target.mean(-1)}
+        return critic_loss(parameters.critic, batch, target)
 
     def inverse_loss(
         self, parameters: D3GParameters, batch: D3GBatch
@@ -292,14 +272,9 @@ class D3G:
         are not moved by this loss. For D3G⁻ the second term is zero.
         """
         proposed = propose_next_obs(parameters.proposal, batch.obs)
-        reached = self.reach(parameters, batch.obs, proposed)
-        value = transition_value(parameters.critic.members[0], batch.obs, reached).mean(dim=-1)
+        critic = parameters.critic.members[0]
         if not self.config.cycle:
+            value = transition_value(critic, batch.obs, proposed).mean(dim=-1)
             return -value, {"proposal_value": value}
-        cycle_error = (proposed - reached).square().mean(dim=(1, 2))
-        loss = self.config.cycle_coef * cycle_error - value
-        return loss, {"proposal_value": value, "cycle_error": cycle_error}
-
-
-def _average(step_size: float | None) -> float:
-    return 1.0 if step_size is None else step_size
+        reached = self.reach(parameters, batch.obs, proposed)
+        return proposal_loss(critic, batch.obs, proposed, reached, self.config.cycle_coef)

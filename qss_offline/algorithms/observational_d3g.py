@@ -33,7 +33,18 @@ from torch import Tensor
 from torch.nn.functional import mse_loss
 
 from qss_offline.algorithms.networks import MLPShape, Network, mlp
-from qss_offline.algorithms.protocol import TrackRule, UpdateRule
+from qss_offline.algorithms.protocol import UpdateRule
+from qss_offline.algorithms.qss import (
+    QSS_COPIES,
+    critic_loss,
+    proposal_loss,
+    propose_next_obs,
+    qss_shapes,
+    qss_tracks,
+    td_target,
+    transition_value,
+)
+from qss_offline.checks import check_positive, check_step_size
 from qss_offline.errors import UserError
 
 
@@ -100,38 +111,18 @@ class ObservationalD3GConfig:
 
     def __post_init__(self) -> None:
         """Refuse settings that can't be trained with."""
-        positive = {
-            "batch_size": self.batch_size,
-            "learning_rate": self.learning_rate,
-            "proposal_update_interval": self.proposal_update_interval,
-            **{f"hidden_dims[{i}]": dim for i, dim in enumerate(self.hidden_dims)},
-        }
-        for name, value in positive.items():
-            if value <= 0:
-                raise UserError(f"{name} must be above 0, not {value}")
+        check_positive(
+            self, "batch_size", "learning_rate", "proposal_update_interval", "hidden_dims"
+        )
+        check_step_size(self, "polyak_step_size", "proposal_average_step_size")
         if not 0 <= self.gamma < 1:
             raise UserError(f"gamma must be in [0, 1), not {self.gamma}")
-        if not 0 < self.polyak_step_size <= 1:
-            raise UserError(f"polyak_step_size must be in (0, 1], not {self.polyak_step_size}")
         if self.cycle_coef < 0:
             raise UserError(f"cycle_coef must be at least 0, not {self.cycle_coef}")
-        average = self.proposal_average_step_size
-        if average is not None and not 0 < average <= 1:
-            raise UserError(f"proposal_average_step_size must be in (0, 1], not {average}")
         if not 0 <= self.learning_rate_decay <= 1:
             raise UserError(
                 f"learning_rate_decay must be in [0, 1], not {self.learning_rate_decay}"
             )
-
-
-def propose_next_obs(proposal: Network, obs: Tensor) -> Tensor:
-    """s'_τ = s + τ(s) (Section 4.3.2). `(S, B, obs_dim)` to `(S, B, obs_dim)`."""
-    return obs + mlp(proposal, obs)
-
-
-def transition_value(critic: Network, obs: Tensor, next_obs: Tensor) -> Tensor:
-    """Q(s, s'): `(S, 2, B)` from twin critics, `(S, B)` from a single one."""
-    return mlp(critic, torch.cat((obs, next_obs), dim=-1)).squeeze(-1)
 
 
 def forward_step(q_forward_model: Network, obs: Tensor, q: Tensor) -> Tensor:
@@ -172,32 +163,21 @@ class ObservationalD3G:
         target_high: Tensor | None = None,
     ) -> None:
         self.config = config
-        self._target_low, self._target_high = target_low, target_high
-        hidden = config.hidden_dims
-        critic = MLPShape((2 * obs_dim, *hidden, 1), members=2)
-        proposal = MLPShape((obs_dim, *hidden, obs_dim))
+        self._limits = None
+        if target_low is not None and target_high is not None:
+            self._limits = target_low, target_high
         self.shapes = {
-            "critic": critic,
-            "proposal": proposal,
-            "q_forward_model": MLPShape((obs_dim + 1, *hidden, obs_dim)),
+            **qss_shapes(obs_dim, config.hidden_dims),
+            "q_forward_model": MLPShape((obs_dim + 1, *config.hidden_dims, obs_dim)),
         }
-        self.copies = {
-            "critic_target": "critic",
-            "proposal_target": "proposal",
-            "proposal_average": "proposal",
-        }
+        self.copies = QSS_COPIES
         delay = config.proposal_update_interval
         self.updates = (
             UpdateRule("critic", self.critic_loss),
             UpdateRule("q_forward_model", self.forward_loss),
             UpdateRule("proposal", self.proposal_loss, interval=delay),
         )
-        average = config.proposal_average_step_size
-        self.tracks = (
-            TrackRule("critic_target", "critic", config.polyak_step_size, delay),
-            TrackRule("proposal_target", "proposal", config.polyak_step_size, delay),
-            TrackRule("proposal_average", "proposal", 1.0 if average is None else average, delay),
-        )
+        self.tracks = qss_tracks(config.polyak_step_size, config.proposal_average_step_size, delay)
         self.parameters_type = ObservationalD3GParameters
 
     def td_target(self, parameters: ObservationalD3GParameters, batch: ObservationBatch) -> Tensor:
@@ -207,11 +187,7 @@ class ObservationalD3G:
         reached = cycle(
             parameters.critic_target.members[0], parameters.q_forward_model, next_obs, proposed
         )
-        value = transition_value(parameters.critic_target, next_obs, reached).amin(dim=1)
-        target = batch.reward + self.config.gamma * (1.0 - batch.terminated) * value
-        if self._target_low is not None and self._target_high is not None:
-            target = torch.minimum(torch.maximum(target, self._target_low), self._target_high)
-        return target
+        return td_target(parameters.critic_target, batch, reached, self.config.gamma, self._limits)
 
     def critic_loss(
         self, parameters: ObservationalD3GParameters, batch: ObservationBatch
@@ -219,10 +195,7 @@ class ObservationalD3G:
         """L_θ = Σ_i ‖y − Q_i(s, s')‖²: Eq. 6. No gradient through y. `(S,)`."""
         with torch.no_grad():
             target = self.td_target(parameters, batch)
-        q = transition_value(parameters.critic, batch.obs, batch.next_obs)
-        errors = mse_loss(q, target.unsqueeze(1).expand_as(q), reduction="none")
-        loss = errors.mean(dim=-1).sum(dim=-1)
-        return loss, {"critic_loss": loss, "q": q.mean(dim=(1, 2)), "td_target": target.mean(-1)}
+        return critic_loss(parameters.critic, batch, target)
 
     def forward_loss(
         self, parameters: ObservationalD3GParameters, batch: ObservationBatch
@@ -246,7 +219,4 @@ class ObservationalD3G:
         critic = parameters.critic.members[0]
         proposed = propose_next_obs(parameters.proposal, batch.obs)
         reached = cycle(critic, parameters.q_forward_model, batch.obs, proposed)
-        value = transition_value(critic, batch.obs, reached).mean(dim=-1)
-        cycle_error = mse_loss(proposed, reached, reduction="none").mean(dim=(1, 2))
-        loss = self.config.cycle_coef * cycle_error - value
-        return loss, {"proposal_value": value, "cycle_error": cycle_error}
+        return proposal_loss(critic, batch.obs, proposed, reached, self.config.cycle_coef)

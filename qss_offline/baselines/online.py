@@ -1,7 +1,7 @@
 """TD3 and DDPG by d3rlpy, in the very loop of online D3G: what Figure 7 compares it with.
 
 Environment, seeds of its episodes, warm-up, exploration noise, replay and evaluations are those of
-`online_training`; d3rlpy chooses greedy actions and updates itself. (Its own `fit_online` draws
+`qss_offline.online`; d3rlpy chooses greedy actions and updates itself. (Its own `fit_online` draws
 from NumPy's global random numbers and loses the last step of an episode at a time limit.) From
 `OnlineConfig` they take sizes, batches, step sizes, γ, η, warm-up, noise and updates a step; what
 else there is, such as TD3's smoothing of targets, is d3rlpy's default.
@@ -24,8 +24,9 @@ from qss_offline.data.environments import make_env
 from qss_offline.engine.state import seeded_generator
 from qss_offline.errors import UserError
 from qss_offline.evaluation import evaluate
-from qss_offline.online_actions import BoxActions
-from qss_offline.online_training import EvaluationPlan, OnlineConfig, OnlineTask, SeedLoop
+from qss_offline.online.actions import BoxActions
+from qss_offline.online.loop import OnlineTask, SeedLoop
+from qss_offline.online.settings import EvaluationPlan, OnlineConfig
 
 _STEPS_PER_TICK = 100
 

@@ -19,12 +19,13 @@ from qss_offline.bco_training import BCOTrainer
 from qss_offline.comparison.settings import ComparisonSettings
 from qss_offline.data.environments import make_env
 from qss_offline.data.load import load_transitions
+from qss_offline.elapsed import ELAPSED_INTERVAL_S
 from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.errors import UserError
 from qss_offline.files import write_json
-from qss_offline.offline_run import ELAPSED_INTERVAL_S, RunSettings, train_seeds
+from qss_offline.offline_run import RunSettings, train_seeds
 from qss_offline.offline_training import SeedTask, observation_scale
-from qss_offline.online_rounds import rounds_done, run_rounds
+from qss_offline.rounds import rounds_done, run_rounds
 from qss_offline.runs import RunFolder, SeedFolder, read_json, versions
 
 Tick = Callable[[int], None]

@@ -10,8 +10,10 @@ import torch
 
 from qss_offline.algorithms.d3g import D3GConfig
 from qss_offline.errors import UserError
-from qss_offline.online_run import OnlineSettings, online_run
-from qss_offline.online_training import EvaluationPlan, OnlineConfig, OnlineTask, OnlineTrainer
+from qss_offline.online.loop import OnlineTask
+from qss_offline.online.run import online_run
+from qss_offline.online.settings import EvaluationPlan, OnlineConfig, OnlineSettings
+from qss_offline.online.training import OnlineTrainer
 from qss_offline.runs import RunFolder, SeedFolder, read_json
 
 pytest.importorskip("d3rlpy")
@@ -57,7 +59,7 @@ def test_warm_up_and_evaluations_are_those_of_d3g(tmp_path: Path) -> None:
     task = OnlineTask(5, folder)
     OnlineTrainer([task], PENDULUM, CONFIG, PLAN, compiled=False).run(lambda steps: None)
     from qss_offline.engine.checkpoint import load_checkpoint
-    from qss_offline.online_training import replay_files
+    from qss_offline.online.files import replay_files
 
     ours = load_checkpoint(replay_files(folder)[0]).tensors["rows"].numpy()
     np.testing.assert_array_equal(loops[0].table.read(0, 30), ours[:30])

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from qss_offline.algorithms.d3g import D3GConfig
 from qss_offline.errors import UserError, nearest
-from qss_offline.online_training import OnlineConfig
+from qss_offline.online.settings import OnlineConfig
 
 ONLINE_PRESETS = {
     # The authors' settings; nothing is added.

@@ -1,7 +1,7 @@
 """The gridworld of Figure 6 as a Gymnasium environment: discrete actions, states as coordinates.
 
 Importing this module registers `Gridworld-v0`, and
-`gymnasium.make("qss_offline.gridworld_env:Gridworld-v0")` imports it by itself.
+`gymnasium.make("qss_offline.online.gridworld_env:Gridworld-v0")` imports it by itself.
 """
 
 from __future__ import annotations
@@ -72,6 +72,6 @@ def neighbour_distance(
 if ENV_ID not in gym.registry:
     gym.register(
         ENV_ID,
-        entry_point="qss_offline.gridworld_env:GridworldEnv",
+        entry_point="qss_offline.online.gridworld_env:GridworldEnv",
         max_episode_steps=MAX_EPISODE_STEPS,
     )

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qss_offline.online_run import LAST_EVALUATIONS
+from qss_offline.online.run import LAST_EVALUATIONS
 from qss_offline.runs import read_json
 from qss_offline.tabular.intervals import interval
 

@@ -1,12 +1,12 @@
-"""An online run with small networks: `python -m tests.small_online ENV OUT [--resume]`."""
+"""An online run with small networks: `python -m tests.online.small_run ENV OUT [--resume]`."""
 
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 from qss_offline.algorithms.d3g import D3GConfig
-from qss_offline.online_run import OnlineSettings, online_run
-from qss_offline.online_training import EvaluationPlan, OnlineConfig
+from qss_offline.online.run import online_run
+from qss_offline.online.settings import EvaluationPlan, OnlineConfig, OnlineSettings
 from qss_offline.runs import RunFolder
 
 CONFIG = OnlineConfig(

@@ -4,68 +4,35 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-import qss_offline.gridworld_env  # noqa: F401  registers the gridworld, in workers too
+import qss_offline.online.gridworld_env  # noqa: F401  registers the gridworld, in workers too
 from qss_offline.baselines import require_d3rlpy
 from qss_offline.data.environments import make_env
+from qss_offline.elapsed import RunClock
 from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.errors import UserError
 from qss_offline.files import write_json
-from qss_offline.jobs import Tick, available_cores, run_jobs
-from qss_offline.offline_run import ELAPSED_INTERVAL_S
-from qss_offline.online_actions import actions_of
-from qss_offline.online_presets import BASELINES
-from qss_offline.online_start import load_start
-from qss_offline.online_training import (
-    EvaluationPlan,
-    OnlineConfig,
-    OnlineTask,
-    OnlineTrainer,
-)
+from qss_offline.jobs import Tick
+from qss_offline.online.actions import actions_of
+from qss_offline.online.loop import OnlineTask
+from qss_offline.online.presets import BASELINES
+from qss_offline.online.settings import OnlineSettings
+from qss_offline.online.start import load_start
+from qss_offline.online.training import OnlineTrainer
 from qss_offline.reporting import ProgressFactory, no_progress
 from qss_offline.runs import RunFolder, SeedFolder, read_json, versions
+from qss_offline.seed_workers import train_in_workers
 
 LAST_EVALUATIONS = 3
 """How many evaluations at the end make the score of a seed."""
 
-
-@dataclass(frozen=True)
-class OnlineSettings:
-    """What an online run is asked to do.
-
-    Attributes:
-        env_id: where to act.
-        algorithm: one of `online_presets.ALGORITHMS`.
-        seeds: everything random depends on these.
-        preset_name: where `config` came from.
-        config: settings of acting and training.
-        plan: when to evaluate.
-        start_run: folder of an offline run that every seed starts from; None starts from nothing.
-        device: "cpu" or "cuda".
-    """
-
-    env_id: str
-    algorithm: str
-    seeds: tuple[int, ...]
-    preset_name: str
-    config: OnlineConfig
-    plan: EvaluationPlan = field(default_factory=EvaluationPlan)
-    start_run: str | None = None
-    device: str = "cpu"
-
-
-@dataclass(frozen=True)
-class _Group:
-    """The seeds of one worker."""
-
-    settings: OnlineSettings
-    tasks: tuple[tuple[int, SeedFolder], ...]
+SeedPlace = tuple[int, SeedFolder]
+"""A seed, and where its files go."""
 
 
 def online_run(
@@ -93,25 +60,12 @@ def online_run(
     begin = time.monotonic()
     _check(settings)
     folder.start({**asdict(settings), "versions": versions()}, resume)
-    earlier = folder.elapsed_s
-    limit = 1 if settings.device == "cuda" else available_cores()
-    count = min(workers or limit, limit, len(settings.seeds))
-    tasks = [(seed, folder.seed(seed)) for seed in settings.seeds]
-    groups = [_Group(settings, tuple(tasks[worker::count])) for worker in range(count)]
-    title = f"{len(tasks)} seed{'s' if len(tasks) > 1 else ''} of {settings.env_id}"
-    noted = begin
-    with show_progress(title, settings.config.steps * len(tasks), "steps") as show:
-
-        def report(completed: int, note: str = "") -> None:
-            nonlocal noted
-            if time.monotonic() - noted > ELAPSED_INTERVAL_S:
-                noted = time.monotonic()
-                folder.set_elapsed(earlier + noted - begin)
-            show(completed, note)
-
-        for _ in run_jobs(_run_group, groups, count, report):
-            pass
-    wall_s = earlier + time.monotonic() - begin
+    clock = RunClock(folder, begin)
+    seeds = [(seed, folder.seed(seed)) for seed in settings.seeds]
+    title = f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''} of {settings.env_id}"
+    with show_progress(title, settings.config.steps * len(seeds), "steps") as show:
+        train_in_workers(_train, settings, seeds, settings.device, workers, clock.noting(show))
+    wall_s = clock.seconds
     folder.set_elapsed(wall_s)
     results = {
         "env_id": settings.env_id,
@@ -148,44 +102,33 @@ def _check(settings: OnlineSettings) -> None:
             load_start(Path(settings.start_run), seed)
 
 
-def _run_group(group: _Group, tick: Tick) -> None:
-    """Train the seeds of one worker, in one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        if group.settings.algorithm in BASELINES:
-            _run_baseline(group, tick)
-        else:
-            _run_d3g(group, tick)
-    finally:
-        torch.set_num_threads(threads)
+def _train(settings: OnlineSettings, seeds: Sequence[SeedPlace], tick: Tick) -> None:
+    """Train the seeds of one worker."""
+    if settings.algorithm in BASELINES:
+        _train_baseline(settings, seeds, tick)
+    else:
+        _train_d3g(settings, seeds, tick)
 
 
-def _run_d3g(group: _Group, tick: Tick) -> None:
-    settings = group.settings
+def _train_d3g(settings: OnlineSettings, seeds: Sequence[SeedPlace], tick: Tick) -> None:
+    """Train seeds in one stack."""
     start = None if settings.start_run is None else Path(settings.start_run)
-    OnlineTrainer(
-        [
-            OnlineTask(seed, folder, None if start is None else load_start(start, seed))
-            for seed, folder in group.tasks
-        ],
-        settings.env_id,
-        settings.config,
-        settings.plan,
-        settings.device,
-    ).run(tick)
-    for _, folder in group.tasks:
+    tasks = [
+        OnlineTask(seed, folder, None if start is None else load_start(start, seed))
+        for seed, folder in seeds
+    ]
+    OnlineTrainer(tasks, settings.env_id, settings.config, settings.plan, settings.device).run(tick)
+    for _, folder in seeds:
         evaluations = load_checkpoint(folder.training).metadata["evaluations"]
         write_json(folder.result, {"evaluations": evaluations})
 
 
-def _run_baseline(group: _Group, tick: Tick) -> None:
+def _train_baseline(settings: OnlineSettings, seeds: Sequence[SeedPlace], tick: Tick) -> None:
     """Train seed after seed; one that is finished is left as it is."""
     # d3rlpy is an extra.
     from qss_offline.baselines.online import train_online
 
-    settings = group.settings
-    for number, (seed, folder) in enumerate(group.tasks):
+    for number, (seed, folder) in enumerate(seeds):
         done = number * settings.config.steps
 
         def report(steps: int, done: int = done) -> None:

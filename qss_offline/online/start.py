@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from qss_offline.acting import Policy, load_policy
+from qss_offline.acting import ObservationScale, Policy, load_policy
 from qss_offline.engine.checkpoint import load_checkpoint
+from qss_offline.engine.state import TrainState
 from qss_offline.errors import UserError
-from qss_offline.online_training import OnlineConfig, Start
+from qss_offline.online.settings import OnlineConfig
 from qss_offline.runs import RunFolder, read_json
 
 _FROM_TRAINING = (
@@ -22,6 +24,31 @@ _FROM_TRAINING = (
     "proposal_average",
 )
 _FROM_INVERSE_FIT = ("inverse_dynamics", "inverse_average")
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a seed brings with it from an offline run.
+
+    Attributes:
+        tensors: networks and moments by their names in a checkpoint.
+        scale: what its observations go through.
+    """
+
+    tensors: Mapping[str, Tensor]
+    scale: ObservationScale
+
+    def write_into(self, state: TrainState, index: int) -> None:
+        """Give it to the seed at `index` of a fresh state."""
+        for key, tensor in self.tensors.items():
+            kind, _, name = key.partition(".")
+            if kind == "network":
+                target = state.networks[name].flat[index]
+            elif kind == "steps":
+                target = state.moments[name].steps
+            else:
+                target = getattr(state.moments[name], kind)[index]
+            target.copy_(tensor)
 
 
 def load_start(run: Path, seed: int) -> Start:

@@ -24,17 +24,20 @@ from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.errors import UserError
 from qss_offline.inverse_fitting import InverseFitConfig
 from qss_offline.offline_run import RunSettings, run
-from qss_offline.online_export import export_replay
-from qss_offline.online_presets import online_preset
-from qss_offline.online_run import OnlineSettings, online_run
-from qss_offline.online_start import load_start, start_config
-from qss_offline.online_training import EvaluationPlan, OnlineTask, OnlineTrainer, replay_files
+from qss_offline.online.export import export_replay
+from qss_offline.online.files import replay_files
+from qss_offline.online.loop import OnlineTask
+from qss_offline.online.presets import online_preset
+from qss_offline.online.run import online_run
+from qss_offline.online.settings import EvaluationPlan, OnlineSettings
+from qss_offline.online.start import load_start, start_config
+from qss_offline.online.training import OnlineTrainer
 from qss_offline.presets import Preset
 from qss_offline.runs import RunFolder, SeedFolder, read_json
 from recipes.online import online
-from tests.small_online import CONFIG, settings
+from tests.online.small_run import CONFIG, settings
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PENDULUM, GRIDWORLD = "InvertedPendulum-v5", "Gridworld-v0"
 
 
@@ -59,7 +62,7 @@ def checkpoint_step(path: Path) -> int:
 
 def test_killed_runs_resume_to_the_same_bits(tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    command = ("tests.small_online", PENDULUM)
+    command = ("tests.online.small_run", PENDULUM)
     _, err = (process := start(*command, str(whole))).communicate(timeout=200)
     assert process.returncode == 0, err
     rng = np.random.default_rng(int(time.time()))

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from qss_offline.acting import Policy, load_policy
 from qss_offline.algorithms.networks import MLPShape, Network
-from qss_offline.algorithms.observational_d3g import transition_value
+from qss_offline.algorithms.qss import transition_value
 from qss_offline.engine.checkpoint import load_checkpoint
-from qss_offline.gridworld_env import neighbour_distance
+from qss_offline.online.gridworld_env import neighbour_distance
 from qss_offline.runs import SeedFolder
 from qss_offline.tabular.intervals import interval
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 SIZE = 11
 IMAGINED_STEPS = 30
 _ARRIVED = 0.5
+_LOST = 100.0 * SIZE
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
 _TITLES = {"d3g": "D3G", "d3g-no-cycle": "D3G⁻"}
 
@@ -98,11 +99,12 @@ def _distance(policy: Policy) -> float:
 
 
 def imagine(policy: Policy) -> NDArray[np.float32]:
-    """s, s + τ(s), … from ⟨0, 0⟩ until the goal is near, `(states, 2)`."""
+    """s, s + τ(s), … from ⟨0, 0⟩ until the goal is near or the grid far, `(states, 2)`."""
     states = [np.zeros(2, np.float32)]
     for _ in range(IMAGINED_STEPS):
         states.append(policy.propose(states[-1][None])[0])
-        if np.abs(states[-1] - (SIZE - 1)).max() < _ARRIVED:
+        # Without a cycle, proposals may grow beyond what a number can hold.
+        if np.abs(states[-1]).max() > _LOST or np.abs(states[-1] - (SIZE - 1)).max() < _ARRIVED:
             break
     return np.stack(states)
 

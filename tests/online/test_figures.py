@@ -11,10 +11,10 @@ from qss_offline.algorithms.networks import MLPShape, Network
 from qss_offline.engine.checkpoint import Checkpoint, save_checkpoint
 from qss_offline.errors import UserError
 from qss_offline.files import write_json
-from qss_offline.gridworld_figure import imagine, measure_seed, optimal_values
-from qss_offline.gridworld_figure import png as gridworld_png
-from qss_offline.learning_curves import curve, load_curves, png, score_lines
-from qss_offline.online_run import seed_result
+from qss_offline.online.gridworld_figure import imagine, measure_seed, optimal_values
+from qss_offline.online.gridworld_figure import png as gridworld_png
+from qss_offline.online.learning_curves import curve, load_curves, png, score_lines
+from qss_offline.online.run import seed_result
 from qss_offline.runs import SeedFolder
 from recipes.figure7 import figure7
 
@@ -59,6 +59,11 @@ def test_optimal_values() -> None:
     values = optimal_values(0.5)
     assert (values[10, 9], values[9, 10], values[9, 9]) == (-1.0, -1.0, -1.5)
     assert np.isnan(values[10, 10])
+
+
+def test_a_trajectory_that_leaves_the_grid_far_behind_ends() -> None:
+    path = imagine(constant_policy((5e3, 0.0)))
+    assert len(path) == 2 and np.isfinite(path).all()
 
 
 def test_imagination_ends_at_the_goal() -> None:

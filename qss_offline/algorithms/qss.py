@@ -1,0 +1,127 @@
+"""Q(s, s') and τ(s): what D3G with actions and D3G from observations alone have in common.
+
+The two differ in the cycle, which says where a proposal leads (`reached` below); the losses of the
+critics and of the proposal, their networks and their averages are the same.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.functional import mse_loss
+
+from qss_offline.algorithms.networks import MLPShape, Network, mlp
+from qss_offline.algorithms.protocol import TrackRule
+
+QSS_COPIES = {
+    "critic_target": "critic",
+    "proposal_target": "proposal",
+    "proposal_average": "proposal",
+}
+"""Networks that start as a copy of another."""
+
+
+class Transition(Protocol):
+    """The columns of a batch that these losses read; `ObservationBatch` says what they hold."""
+
+    @property
+    def obs(self) -> Tensor: ...  # noqa: D102
+    @property
+    def next_obs(self) -> Tensor: ...  # noqa: D102
+    @property
+    def reward(self) -> Tensor: ...  # noqa: D102
+    @property
+    def terminated(self) -> Tensor: ...  # noqa: D102
+
+
+def qss_shapes(obs_dim: int, hidden_dims: tuple[int, ...]) -> dict[str, MLPShape]:
+    """Return the shapes of the twin critics and of the proposal."""
+    return {
+        "critic": MLPShape((2 * obs_dim, *hidden_dims, 1), members=2),
+        "proposal": MLPShape((obs_dim, *hidden_dims, obs_dim)),
+    }
+
+
+def qss_tracks(
+    polyak_step_size: float, average_step_size: float | None, interval: int
+) -> tuple[TrackRule, ...]:
+    """Return how `QSS_COPIES` follow; without an average the policy acts on ψ itself."""
+    average = 1.0 if average_step_size is None else average_step_size
+    return (
+        TrackRule("critic_target", "critic", polyak_step_size, interval),
+        TrackRule("proposal_target", "proposal", polyak_step_size, interval),
+        TrackRule("proposal_average", "proposal", average, interval),
+    )
+
+
+def propose_next_obs(proposal: Network, obs: Tensor) -> Tensor:
+    """s'_τ = s + τ(s) (Section 4.3.2). `(S, B, obs_dim)` to `(S, B, obs_dim)`."""
+    return obs + mlp(proposal, obs)
+
+
+def transition_value(critic: Network, obs: Tensor, next_obs: Tensor) -> Tensor:
+    """Q(s, s'): `(S, 2, B)` from twin critics, `(S, B)` from a single one."""
+    return mlp(critic, torch.cat((obs, next_obs), dim=-1)).squeeze(-1)
+
+
+def td_target(
+    critic_target: Network,
+    batch: Transition,
+    reached: Tensor,
+    gamma: float,
+    limits: tuple[Tensor, Tensor] | None,
+) -> Tensor:
+    """Y = r + γ (1 − terminated) min_i Q'_i(s', s''): Eq. 13.
+
+    Args:
+        critic_target: Q', twins.
+        batch: transitions.
+        reached: s'', where the cycle leads from s', `(S, B, obs_dim)`.
+        gamma: discount γ.
+        limits: least and greatest value that a target may take, `(S, 1)` each.
+
+    Returns:
+        `(S, B)`.
+    """
+    value = transition_value(critic_target, batch.next_obs, reached).amin(dim=1)
+    target = batch.reward + gamma * (1.0 - batch.terminated) * value
+    if limits is None:
+        return target
+    low, high = limits
+    return torch.minimum(torch.maximum(target, low), high)
+
+
+def critic_loss(
+    critic: Network, batch: Transition, target: Tensor
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """L_θ = Σ_i ‖y − Q_i(s, s')‖²: Eq. 6. `(S,)`.
+
+    Args:
+        critic: Q, twins.
+        batch: transitions.
+        target: y, `(S, B)`, without a gradient.
+    """
+    q = transition_value(critic, batch.obs, batch.next_obs)
+    errors = mse_loss(q, target.unsqueeze(1).expand_as(q), reduction="none")
+    loss = errors.mean(dim=-1).sum(dim=-1)
+    return loss, {"critic_loss": loss, "q": q.mean(dim=(1, 2)), "td_target": target.mean(-1)}
+
+
+def proposal_loss(
+    critic: Network, obs: Tensor, proposed: Tensor, reached: Tensor, cycle_coef: float
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """L_ψ = −Q_1(s, s'_f) + β ‖s'_τ − s'_f‖²: Eq. 12. `(S,)`.
+
+    Args:
+        critic: a single critic, Q_1.
+        obs: s, `(S, B, obs_dim)`.
+        proposed: s'_τ, `(S, B, obs_dim)`.
+        reached: s'_f = C(s, s'_τ), `(S, B, obs_dim)`.
+        cycle_coef: β.
+    """
+    value = transition_value(critic, obs, reached).mean(dim=-1)
+    cycle_error = mse_loss(proposed, reached, reduction="none").mean(dim=(1, 2))
+    loss = cycle_coef * cycle_error - value
+    return loss, {"proposal_value": value, "cycle_error": cycle_error}

@@ -1,0 +1,170 @@
+"""The networks of seeds that stand at the same step: how they act, and how they learn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from qss_offline.acting import DiscretePolicy, ObservationScale, Policy
+from qss_offline.algorithms.d3g import D3G, D3GBatch, D3GParameters
+from qss_offline.algorithms.networks import Network
+from qss_offline.engine.compiled import compiled_gradients, eager_gradient
+from qss_offline.engine.denormals import denormals_as_zero
+from qss_offline.engine.replay import ReplaySampler
+from qss_offline.engine.state import TrainState
+from qss_offline.engine.update import GradientFunction, MetricSums, apply_update
+from qss_offline.online.actions import BoxActions, OneHotActions
+from qss_offline.online.loop import SeedLoop
+from qss_offline.online.settings import OnlineConfig
+
+
+class Learner:
+    """Several seeds in one stack.
+
+    Args:
+        loops: the seeds; actions are of what they observe, batches are of their replays.
+        state: their networks, in the same order.
+        config: settings.
+        compiled: record the updates (`engine/compiled.py`).
+
+    Attributes:
+        metrics: of the updates since they were last read.
+    """
+
+    def __init__(
+        self, loops: Sequence[SeedLoop], state: TrainState, config: OnlineConfig, compiled: bool
+    ) -> None:
+        self.loops, self.state, self.metrics = tuple(loops), state, MetricSums()
+        self._config, self._compiled = config, compiled
+        self._parameters = D3GParameters(**state.networks)
+        self._sampler = ReplaySampler(
+            [loop.table for loop in loops], config.algorithm.batch_size, self._make_batch
+        )
+        self._prepare()
+
+    @property
+    def step(self) -> int:
+        """Environment steps that each seed has taken."""
+        return self.loops[0].table.added
+
+    def _prepare(self) -> None:
+        """Build what depends on the seeds' scales."""
+        device = self.state.device
+        scales = [_scale(loop) for loop in self.loops]
+        self._mean = torch.stack([scale.mean for scale in scales]).unsqueeze(1).to(device)
+        self._std = torch.stack([scale.std for scale in scales]).unsqueeze(1).to(device)
+        self._scaled = bool((self._mean != 0).any() or (self._std != 1).any())
+        step_scale: Tensor | None = None
+        if self._config.algorithm.step_inputs:
+            spreads = [s.step_std for s in scales if s.step_std is not None]
+            step_scale = torch.stack(spreads).unsqueeze(1).to(device)
+        self._algorithm, self._dynamics = (
+            make_algorithm(self._config, self.loops[0], step_scale, only_dynamics)
+            for only_dynamics in (False, True)
+        )
+
+    def _apply_scale(self, obs: Tensor) -> Tensor:
+        """Scale observations `(…, S, B, obs_dim)`, each seed's by its own."""
+        return (obs - self._mean) / self._std if self._scaled else obs
+
+    def _make_batch(self, rows: Tensor) -> D3GBatch:
+        """Split rows `(updates, S, B, width)` into the columns of batches."""
+        sizes = self.loops[0].columns.sizes
+        obs, action, next_obs, reward, terminated, _ = rows.split(sizes, dim=-1)
+        horizon = 1.0 - self._config.algorithm.gamma
+        limits = torch.tensor(
+            [[loop.reward_low / horizon, loop.reward_high / horizon] for loop in self.loops],
+            device=rows.device,
+        ).expand(len(rows), -1, -1)
+        return D3GBatch(
+            self._apply_scale(obs),
+            action,
+            self._apply_scale(next_obs),
+            reward.squeeze(-1),
+            terminated.squeeze(-1),
+            limits[..., :1],
+            limits[..., 1:],
+        )
+
+    @torch.no_grad()
+    def act(self) -> NDArray[np.float32]:
+        """Return the policies' action vectors where the seeds are now, `(S, action_dim)`."""
+        obs = torch.from_numpy(np.stack([loop.obs for loop in self.loops])).unsqueeze(1)
+        scaled = self._apply_scale(obs.to(self.state.device))
+        action = self._algorithm.policy_action(self._parameters, scaled)
+        return np.asarray(action.squeeze(1).cpu().numpy(), np.float32)
+
+    def end_warm_up(self) -> None:
+        """Measure the observations, and train the dynamics models if asked to."""
+        for loop in self.loops:
+            loop.measure_scale(self._config.normalize_observations)
+        self._prepare()
+        self._update(self._dynamics, self._config.model_updates)
+
+    def update(self) -> None:
+        """Apply the updates of one environment step."""
+        self._update(self._algorithm, self._config.updates_per_step)
+
+    def _update(self, algorithm: D3G, updates: int) -> None:
+        """Apply updates of all seeds, each on batches of its own replay."""
+        with denormals_as_zero():
+            for _ in range(updates):
+                block = self._sampler.draw(self.state.generators, 1)
+                batch = D3GBatch(*(column[0] for column in block))
+                self.state.update += 1
+                gradient_of: GradientFunction = eager_gradient
+                if self._compiled:
+                    gradient_of = compiled_gradients(algorithm, self.state, batch)
+                    batch = gradient_of.place(batch)
+                measured = apply_update(
+                    algorithm,
+                    self.state,
+                    batch,
+                    self.state.update,
+                    algorithm.config.learning_rate,
+                    gradient_of,
+                )
+                self.metrics.add(measured)
+
+    def policy(self, index: int) -> Policy:
+        """Return the policy of the seed at `index`, on a copy of its networks as they are now."""
+        proposal, inverse = (
+            Network(network.shape, network.flat[index : index + 1].cpu().clone())
+            for network in (self._parameters.proposal_average, self._parameters.inverse_average)
+        )
+        actions, scale = self.loops[index].actions, _scale(self.loops[index])
+        step_inputs = self._config.algorithm.step_inputs
+        if isinstance(actions, OneHotActions):
+            return DiscretePolicy(proposal, inverse, scale, step_inputs, actions.start)
+        assert isinstance(actions, BoxActions)
+        return Policy(proposal, inverse, scale, step_inputs, actions.box)
+
+
+def make_algorithm(
+    config: OnlineConfig,
+    loop: SeedLoop,
+    step_scale: Tensor | None = None,
+    only_dynamics: bool = False,
+) -> D3G:
+    """Return the losses for observations and actions such as a seed's; see `D3G`."""
+    return D3G(
+        config.algorithm,
+        loop.columns.obs_dim,
+        loop.actions.dim,
+        loop.actions.discrete,
+        step_scale,
+        only_dynamics,
+    )
+
+
+def _scale(loop: SeedLoop) -> ObservationScale:
+    """What the seed's observations go through: until that is measured, nothing."""
+    if loop.scale is not None:
+        return loop.scale
+    dim = loop.columns.obs_dim
+    # Three tensors: files refuse tensors that share memory.
+    return ObservationScale(torch.zeros(dim), torch.ones(dim), torch.ones(dim))
