@@ -22,6 +22,7 @@ import torch
 from matplotlib.figure import Figure
 
 from qss_offline.acting import ObservationScale
+from qss_offline.algorithms.folding import gives_states, sees_states
 from qss_offline.algorithms.networks import Network
 from qss_offline.algorithms.observational_d3g import ObservationalD3G, ObservationalD3GConfig
 from qss_offline.data.build import build_dataset
@@ -32,7 +33,7 @@ from qss_offline.engine.state import TrainState
 from qss_offline.evaluation import evaluate
 from qss_offline.files import write_bytes, write_json
 from qss_offline.machine import machine
-from qss_offline.offline_training import OfflineTrainer, SeedTask, observation_scale
+from qss_offline.offline_training import OfflineTrainer, SeedTask, observation_scale, step_scale
 from qss_offline.planning import Planner
 from qss_offline.presets import preset
 from qss_offline.progress import progress
@@ -54,10 +55,11 @@ def planner(
     def network(shape: str, name: str) -> Network:
         return Network(shapes[shape], state.networks[name].flat[index : index + 1])
 
+    spread = step_scale(config, [scale])
     return Planner(
-        network("proposal", "proposal_average"),
-        network("critic", "critic"),
-        network("q_forward_model", "q_forward_model"),
+        gives_states(network("proposal", "proposal_average"), spread),
+        sees_states(network("critic", "critic"), spread),
+        gives_states(network("q_forward_model", "q_forward_model"), spread),
         scale,
     )
 

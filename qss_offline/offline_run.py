@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from qss_offline.algorithms.folding import gives_states
 from qss_offline.algorithms.networks import Network
 from qss_offline.data.environments import make_env
 from qss_offline.data.load import LoadedDataset, load_transitions
@@ -19,7 +20,7 @@ from qss_offline.errors import UserError
 from qss_offline.files import write_json
 from qss_offline.inverse_fitting import InverseFitter
 from qss_offline.jobs import Tick
-from qss_offline.offline_training import OfflineTrainer, SeedTask
+from qss_offline.offline_training import OfflineTrainer, SeedTask, step_scale
 from qss_offline.presets import Preset
 from qss_offline.reporting import ProgressFactory, no_progress
 from qss_offline.rounds import rounds_done, run_rounds
@@ -173,16 +174,20 @@ def _fit_inverse(
     report: Callable[[int], None],
 ) -> None:
     """Fit the inverse models of seeds that stand after the same round, and save the policies."""
+    scales = [trainer.scales[task.dataset_id] for task in tasks]
+    spread = step_scale(settings.preset.algorithm, scales)
     average = state.networks["proposal_average"]
     rows = {seed: row for row, seed in enumerate(state.seeds)}
-    proposals = [
-        Network(average.shape, average.flat[rows[t.seed] : rows[t.seed] + 1].cpu().clone())
-        for t in tasks
-    ]
+    proposals = []
+    for index, task in enumerate(tasks):
+        row = rows[task.seed]
+        trained = Network(average.shape, average.flat[row : row + 1].cpu().clone())
+        own = None if spread is None else spread[index : index + 1]
+        proposals.append(gives_states(trained, own))
     fitter = InverseFitter(
         [task.seed for task in tasks],
         proposals,
-        [trainer.scales[task.dataset_id] for task in tasks],
+        scales,
         lambda: make_env(settings.env_id),
         settings.preset.inverse,
     )

@@ -15,6 +15,7 @@ from typing import Any, get_type_hints
 
 import numpy as np
 
+from qss_offline.algorithms.folding import gives_states
 from qss_offline.algorithms.networks import Network
 from qss_offline.algorithms.observational_d3g import ObservationalD3G, ObservationalD3GConfig
 from qss_offline.data.environments import make_env
@@ -24,7 +25,7 @@ from qss_offline.errors import UserError
 from qss_offline.evaluation import evaluate
 from qss_offline.files import write_bytes
 from qss_offline.inverse_fitting import InverseFitConfig, InverseFitter
-from qss_offline.offline_training import observation_scale
+from qss_offline.offline_training import observation_scale, step_scale
 from qss_offline.runs import RunFolder, read_json
 
 
@@ -57,7 +58,7 @@ class TrainedProposals:
         env_id: where they are made.
         dataset_id: the recording.
         seeds: of the run.
-        proposals: τ of each seed, `(1, P)`.
+        proposals: τ of each seed as it was trained, `(1, P)`.
         config: settings of offline D3G.
         inverse: settings of the run's own inverse fit.
     """
@@ -133,9 +134,10 @@ def fit_budget(
     """
     transitions = load_transitions(trained.dataset_id).transitions
     scale = observation_scale(transitions, trained.config.normalize_observations)
+    spread = step_scale(trained.config, [scale])
     fitter = InverseFitter(
         trained.seeds,
-        trained.proposals,
+        [gives_states(proposal, spread) for proposal in trained.proposals],
         [scale] * len(trained.seeds),
         lambda: make_env(trained.env_id),
         inverse,

@@ -1,8 +1,8 @@
 """What a body can reach in one step, by asking the simulator: for measuring, never for learning.
 
 A proposal s + τ(s) is judged here without an inverse dynamics model in between: by the values of
-the next states that a grid of actions truly leads to, and by acting with the action of the grid
-whose next state is nearest to the proposal.
+the next states that a grid of actions truly leads to, and by acting with the action whose next
+state is nearest to the proposal, found on a grid and on finer grids around it.
 """
 
 from __future__ import annotations
@@ -45,30 +45,56 @@ class Simulator:
             raise UserError(f"{env_id} has no bounded actions to make a grid of")
         sides = [np.linspace(a, b, points) for a, b in zip(space.low, space.high, strict=True)]
         self.actions: Float32Array = np.array(list(product(*sides)), np.float32)
+        self._low, self._high, self._points = space.low, space.high, points
 
-    def next_observations(self, obs: NDArray[Any]) -> Float32Array:
-        """Take every action of the grid in every state: `(n, obs_dim)` to `(n, A, obs_dim)`."""
+    def next_observations(
+        self, obs: NDArray[Any], actions: NDArray[Any] | None = None
+    ) -> Float32Array:
+        """Take several actions in every state.
+
+        Args:
+            obs: `(n, obs_dim)`.
+            actions: `(n, A, action_dim)`, some for each state; None takes those of the grid.
+
+        Returns:
+            `(n, A, obs_dim)`.
+        """
+        if actions is None:
+            actions = np.broadcast_to(self.actions, (len(obs), *self.actions.shape))
         inner = self._env.unwrapped
-        reached = np.empty((len(obs), len(self.actions), obs.shape[1]), np.float32)
+        reached = np.empty((*actions.shape[:2], obs.shape[1]), np.float32)
         for row, one in enumerate(obs):
             pose = self._map.poses(one[None])
-            for column, action in enumerate(self.actions):
+            for column, action in enumerate(actions[row]):
                 inner.set_state(pose.qpos[0], pose.qvel[0])
                 reached[row, column] = inner.step(action)[0]
         return reached
 
-    def policy(self, propose: BatchPolicy, step_std: NDArray[Any]) -> BatchPolicy:
+    def policy(
+        self, propose: BatchPolicy, step_std: NDArray[Any], refinements: int = 2
+    ) -> BatchPolicy:
         """Return the policy that takes the action which leads nearest to the proposal.
 
         Args:
             propose: s to s + τ(s), `(n, obs_dim)` to `(n, obs_dim)`.
             step_std: `(obs_dim,)` what distances are measured in.
+            refinements: how often a grid of as many points is laid around the best action, one
+                step of the last grid to each side.
         """
 
         def act(obs: NDArray[Any]) -> Float32Array:
-            misses = self.next_observations(obs) - propose(obs)[:, None]
-            nearest = np.square(misses / step_std).sum(axis=-1).argmin(axis=1)
-            return np.asarray(self.actions[nearest])
+            proposed = propose(obs)[:, None]
+            middle = (self._low + self._high) / 2
+            best = np.broadcast_to(middle, (len(obs), *middle.shape))
+            width = 1.0
+            for _ in range(refinements + 1):
+                around = best[:, None] + width * (self.actions - middle)
+                actions = np.clip(around, self._low, self._high)
+                misses = self.next_observations(obs, actions) - proposed
+                nearest = np.square(misses / step_std).sum(axis=-1).argmin(axis=1)
+                best = actions[np.arange(len(obs)), nearest]
+                width *= 2 / (self._points - 1)
+            return np.asarray(best, np.float32)
 
         return act
 

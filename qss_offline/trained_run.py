@@ -12,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qss_offline.acting import Policy, load_policy
+from qss_offline.algorithms.folding import gives_states, sees_states
 from qss_offline.algorithms.networks import Network
 from qss_offline.algorithms.observational_d3g import ObservationalD3G, ObservationalD3GConfig
 from qss_offline.data.load import LoadedDataset, load_transitions, observation_statistics
 from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.errors import UserError
+from qss_offline.offline_training import step_scale
 from qss_offline.planning import Planner
 from qss_offline.runs import RunFolder, SeedFolder, read_json
 
@@ -136,7 +138,13 @@ class TrainedRun:
             if flat is None or flat.shape[-1] != sum(shapes[name].sizes):
                 raise UserError(f"{path} holds no {kept} of the sizes that the run's settings say")
             networks[name] = Network(shapes[name], flat.unsqueeze(0))
-        return Planner(scale=scale, **networks)
+        spread = step_scale(self.algorithm, [scale])
+        return Planner(
+            gives_states(networks["proposal"], spread),
+            sees_states(networks["critic"], spread),
+            gives_states(networks["q_forward_model"], spread),
+            scale,
+        )
 
     def metrics(self, seed: int) -> dict[str, NDArray[np.float64]]:
         """Return the losses and values of training, a column each, `(rows,)`."""

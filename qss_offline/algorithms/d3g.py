@@ -34,6 +34,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from qss_offline.algorithms.folding import gives_states
 from qss_offline.algorithms.inverse_dynamics import inverse_action, inverse_logits
 from qss_offline.algorithms.networks import MLPShape, Network, mlp
 from qss_offline.algorithms.protocol import TrackRule, UpdateRule
@@ -44,6 +45,8 @@ from qss_offline.algorithms.qss import (
     propose_next_obs,
     qss_shapes,
     qss_tracks,
+    states,
+    step_error,
     td_target,
     transition_value,
 )
@@ -107,6 +110,8 @@ class D3GConfig:
         inverse_average_step_size: departure 4: the policy acts on an exponential average of ω.
         discrete_loss: of I over discrete actions: "squared_error" of the probabilities as in the
             authors' code, or (departure 5) "cross_entropy".
+        step_units: departure 6: Q, τ and f see and give steps in units of their spread
+            (`qss.py`), and β weighs errors in that unit.
     """
 
     cycle: bool = True
@@ -122,6 +127,7 @@ class D3GConfig:
     step_inputs: bool = False
     inverse_average_step_size: float | None = None
     discrete_loss: Literal["squared_error", "cross_entropy"] = "squared_error"
+    step_units: bool = False
 
     def __post_init__(self) -> None:
         """Refuse settings that can't be trained with."""
@@ -141,9 +147,11 @@ class D3GConfig:
             )
 
 
-def forward_step(forward_model: Network, obs: Tensor, action: Tensor) -> Tensor:
+def forward_step(
+    forward_model: Network, obs: Tensor, action: Tensor, step_scale: Tensor | None = None
+) -> Tensor:
     """Δ = f(s, a), the step that an action makes. `(S, B, obs_dim)`."""
-    return mlp(forward_model, torch.cat((obs, action), dim=-1))
+    return states(mlp(forward_model, torch.cat((obs, action), dim=-1)), step_scale)
 
 
 class D3G:
@@ -154,7 +162,7 @@ class D3G:
         obs_dim: size of an observation.
         action_dim: size of an action; of discrete ones, how many there are.
         discrete: whether actions are one-hot.
-        step_scale: `(S, 1, obs_dim)` spread of s' − s, or None with `step_inputs` off.
+        step_scale: `(S, 1, obs_dim)` spread of s' − s; needed by `step_inputs` and `step_units`.
         only_dynamics: apply the updates of I and f alone.
     """
 
@@ -168,7 +176,8 @@ class D3G:
         only_dynamics: bool = False,
     ) -> None:
         self.config, self.discrete = config, discrete
-        self._step_scale = step_scale
+        self._inverse_scale = step_scale if config.step_inputs else None
+        self._step_scale = step_scale if config.step_units else None
         hidden = config.hidden_dims
         self.shapes = {
             **qss_shapes(obs_dim, hidden),
@@ -197,16 +206,20 @@ class D3G:
 
     def inverse(self, parameters: D3GParameters, obs: Tensor, next_obs: Tensor) -> Tensor:
         """a = I(s, s'): in (−1, 1), or probabilities of discrete actions. `(S, B, action_dim)`."""
-        arguments = (parameters.inverse_dynamics, obs, next_obs, self._step_scale)
+        arguments = (parameters.inverse_dynamics, obs, next_obs, self._inverse_scale)
         if self.discrete:
             return inverse_logits(*arguments).softmax(dim=-1)
         return inverse_action(*arguments)
 
     def policy_action(self, parameters: D3GParameters, obs: Tensor) -> Tensor:
         """π(s) = I(s, s + τ(s)): Eq. 9, on the averaged networks. `(S, B, action_dim)`."""
-        proposed = propose_next_obs(parameters.proposal_average, obs)
+        proposed = propose_next_obs(parameters.proposal_average, obs, self._step_scale)
         acting = parameters._replace(inverse_dynamics=parameters.inverse_average)
         return self.inverse(acting, obs, proposed)
+
+    def acting_proposal(self, parameters: D3GParameters) -> Network:
+        """Return the averaged τ of all seeds as a network that gives s' − s itself."""
+        return gives_states(parameters.proposal_average, self._step_scale)
 
     def reach(self, parameters: D3GParameters, obs: Tensor, proposed: Tensor) -> Tensor:
         """C(s, s'_τ) = s + f(s, I(s, s'_τ)): Algorithm 2; D3G⁻ takes s'_τ itself.
@@ -222,15 +235,15 @@ class D3G:
         if parameters.forward_model is None:
             return proposed
         action = self.inverse(parameters, obs, proposed)
-        return obs + forward_step(parameters.forward_model, obs, action)
+        return obs + forward_step(parameters.forward_model, obs, action, self._step_scale)
 
     def td_target(self, parameters: D3GParameters, batch: D3GBatch) -> Tensor:
         """Y = r + γ (1 − terminated) min_i Q'_i(s', C(s', s' + τ'(s'))): Eq. 13. `(S, B)`."""
-        next_obs = batch.next_obs
-        proposed = propose_next_obs(parameters.proposal_target, next_obs)
+        next_obs, scale = batch.next_obs, self._step_scale
+        proposed = propose_next_obs(parameters.proposal_target, next_obs, scale)
         reached = self.reach(parameters, next_obs, proposed)
         limits = (batch.target_low, batch.target_high) if self.config.clamp_targets else None
-        return td_target(parameters.critic_target, batch, reached, self.config.gamma, limits)
+        return td_target(parameters.critic_target, batch, reached, self.config.gamma, limits, scale)
 
     def critic_loss(
         self, parameters: D3GParameters, batch: D3GBatch
@@ -238,7 +251,7 @@ class D3G:
         """L_θ = Σ_i ‖y − Q_i(s, s')‖²: Eq. 6. No gradient through y. `(S,)`."""
         with torch.no_grad():
             target = self.td_target(parameters, batch)
-        return critic_loss(parameters.critic, batch, target)
+        return critic_loss(parameters.critic, batch, target, self._step_scale)
 
     def inverse_loss(
         self, parameters: D3GParameters, batch: D3GBatch
@@ -246,7 +259,7 @@ class D3G:
         """L_ω = ‖I(s, s') − a‖²: Eq. 10; or the cross-entropy of a discrete action. `(S,)`."""
         if self.discrete and self.config.discrete_loss == "cross_entropy":
             logits = inverse_logits(
-                parameters.inverse_dynamics, batch.obs, batch.next_obs, self._step_scale
+                parameters.inverse_dynamics, batch.obs, batch.next_obs, self._inverse_scale
             )
             loss = -(logits.log_softmax(dim=-1) * batch.action).sum(dim=-1).mean(dim=-1)
         else:
@@ -259,8 +272,9 @@ class D3G:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """L_φ = ‖f(s, a) − (s' − s)‖²: Eq. 11. `(S,)`."""
         assert parameters.forward_model is not None
-        step = forward_step(parameters.forward_model, batch.obs, batch.action)
-        loss = (step - (batch.next_obs - batch.obs)).square().mean(dim=(1, 2))
+        scale = self._step_scale
+        step = forward_step(parameters.forward_model, batch.obs, batch.action, scale)
+        loss = step_error(step, batch.next_obs - batch.obs, scale)
         return loss, {"forward_loss": loss}
 
     def proposal_loss(
@@ -271,10 +285,10 @@ class D3G:
         Gradients reach ψ through I, through f, and through both sides of the cycle term; θ, ω and φ
         are not moved by this loss. For D3G⁻ the second term is zero.
         """
-        proposed = propose_next_obs(parameters.proposal, batch.obs)
-        critic = parameters.critic.members[0]
+        critic, scale = parameters.critic.members[0], self._step_scale
+        proposed = propose_next_obs(parameters.proposal, batch.obs, scale)
         if not self.config.cycle:
-            value = transition_value(critic, batch.obs, proposed).mean(dim=-1)
+            value = transition_value(critic, batch.obs, proposed, scale).mean(dim=-1)
             return -value, {"proposal_value": value}
         reached = self.reach(parameters, batch.obs, proposed)
-        return proposal_loss(critic, batch.obs, proposed, reached, self.config.cycle_coef)
+        return proposal_loss(critic, batch.obs, proposed, reached, self.config.cycle_coef, scale)

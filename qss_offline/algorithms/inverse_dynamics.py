@@ -18,6 +18,7 @@ from torch import Tensor
 
 from qss_offline.algorithms.networks import MLPShape, Network, mlp
 from qss_offline.algorithms.protocol import TrackRule, UpdateRule
+from qss_offline.algorithms.qss import steps
 from qss_offline.errors import UserError
 
 
@@ -71,7 +72,7 @@ def inverse_logits(
     inverse_dynamics: Network, obs: Tensor, next_obs: Tensor, step_scale: Tensor | None
 ) -> Tensor:
     """What I(s, s') says before it is squashed: `(S, B, action_dim)`. Arguments as below."""
-    second = next_obs if step_scale is None else (next_obs - obs) / step_scale
+    second = next_obs if step_scale is None else steps(next_obs - obs, step_scale)
     return mlp(inverse_dynamics, torch.cat((obs, second), dim=-1))
 
 

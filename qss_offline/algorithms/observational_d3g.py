@@ -30,7 +30,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import mse_loss
 
 from qss_offline.algorithms.networks import MLPShape, Network, mlp
 from qss_offline.algorithms.protocol import UpdateRule
@@ -41,6 +40,8 @@ from qss_offline.algorithms.qss import (
     propose_next_obs,
     qss_shapes,
     qss_tracks,
+    states,
+    step_error,
     td_target,
     transition_value,
 )
@@ -95,6 +96,9 @@ class ObservationalD3GConfig:
             with this step size; None acts on ψ itself.
         learning_rate_decay: departure 4: over this share of training, at its end, the learning
             rate falls in a straight line towards 0.
+        step_units: departure 5: networks see and give steps in units of their spread in the
+            dataset (`qss.py`), and β weighs errors in that unit: what an action changes is about
+            1 in every dimension, however little of a state it is.
     """
 
     hidden_dims: tuple[int, ...] = (256, 256)
@@ -108,6 +112,7 @@ class ObservationalD3GConfig:
     clamp_targets: bool = False
     proposal_average_step_size: float | None = None
     learning_rate_decay: float = 0.0
+    step_units: bool = False
 
     def __post_init__(self) -> None:
         """Refuse settings that can't be trained with."""
@@ -125,12 +130,20 @@ class ObservationalD3GConfig:
             )
 
 
-def forward_step(q_forward_model: Network, obs: Tensor, q: Tensor) -> Tensor:
+def forward_step(
+    q_forward_model: Network, obs: Tensor, q: Tensor, step_scale: Tensor | None = None
+) -> Tensor:
     """Δ = f(s, q), the step of a transition of value q. `(S, B, obs_dim)`."""
-    return mlp(q_forward_model, torch.cat((obs, q.unsqueeze(-1)), dim=-1))
+    return states(mlp(q_forward_model, torch.cat((obs, q.unsqueeze(-1)), dim=-1)), step_scale)
 
 
-def cycle(critic: Network, q_forward_model: Network, obs: Tensor, proposed: Tensor) -> Tensor:
+def cycle(
+    critic: Network,
+    q_forward_model: Network,
+    obs: Tensor,
+    proposed: Tensor,
+    step_scale: Tensor | None = None,
+) -> Tensor:
     """C(s, s'_τ) = s + f(s, Q_1(s, s'_τ)): Algorithm 2 with `imitation`.
 
     Args:
@@ -138,11 +151,13 @@ def cycle(critic: Network, q_forward_model: Network, obs: Tensor, proposed: Tens
         q_forward_model: f.
         obs: s, `(S, B, obs_dim)`.
         proposed: s'_τ, `(S, B, obs_dim)`.
+        step_scale: σ where networks see steps, see `qss.py`.
 
     Returns:
         s'_f, `(S, B, obs_dim)`.
     """
-    return obs + forward_step(q_forward_model, obs, transition_value(critic, obs, proposed))
+    value = transition_value(critic, obs, proposed, step_scale)
+    return obs + forward_step(q_forward_model, obs, value, step_scale)
 
 
 class ObservationalD3G:
@@ -153,6 +168,7 @@ class ObservationalD3G:
         obs_dim: size of an observation.
         target_low: `(S, 1)` least value a target may take, or None where targets aren't clamped.
         target_high: `(S, 1)` greatest value, likewise.
+        step_scale: `(S, 1, obs_dim)` spread of s' − s, or None with `step_units` off.
     """
 
     def __init__(
@@ -161,8 +177,9 @@ class ObservationalD3G:
         obs_dim: int,
         target_low: Tensor | None = None,
         target_high: Tensor | None = None,
+        step_scale: Tensor | None = None,
     ) -> None:
-        self.config = config
+        self.config, self._step_scale = config, step_scale
         self._limits = None
         if target_low is not None and target_high is not None:
             self._limits = target_low, target_high
@@ -183,11 +200,10 @@ class ObservationalD3G:
     def td_target(self, parameters: ObservationalD3GParameters, batch: ObservationBatch) -> Tensor:
         """Y = r + γ (1 − terminated) min_i Q'_i(s', C(s', s' + τ'(s'))): Eq. 13. `(S, B)`."""
         next_obs = batch.next_obs
-        proposed = propose_next_obs(parameters.proposal_target, next_obs)
-        reached = cycle(
-            parameters.critic_target.members[0], parameters.q_forward_model, next_obs, proposed
-        )
-        return td_target(parameters.critic_target, batch, reached, self.config.gamma, self._limits)
+        critic, scale = parameters.critic_target, self._step_scale
+        proposed = propose_next_obs(parameters.proposal_target, next_obs, scale)
+        reached = cycle(critic.members[0], parameters.q_forward_model, next_obs, proposed, scale)
+        return td_target(critic, batch, reached, self.config.gamma, self._limits, scale)
 
     def critic_loss(
         self, parameters: ObservationalD3GParameters, batch: ObservationBatch
@@ -195,17 +211,17 @@ class ObservationalD3G:
         """L_θ = Σ_i ‖y − Q_i(s, s')‖²: Eq. 6. No gradient through y. `(S,)`."""
         with torch.no_grad():
             target = self.td_target(parameters, batch)
-        return critic_loss(parameters.critic, batch, target)
+        return critic_loss(parameters.critic, batch, target, self._step_scale)
 
     def forward_loss(
         self, parameters: ObservationalD3GParameters, batch: ObservationBatch
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """L_φ = ‖f(s, Q'_1(s, s')) − (s' − s)‖²: Eq. 14. No gradient into Q'. `(S,)`."""
+        critic, scale = parameters.critic_target.members[0], self._step_scale
         with torch.no_grad():
-            q = transition_value(parameters.critic_target.members[0], batch.obs, batch.next_obs)
-        step = forward_step(parameters.q_forward_model, batch.obs, q)
-        errors = mse_loss(step, batch.next_obs - batch.obs, reduction="none")
-        loss = errors.mean(dim=(1, 2))
+            q = transition_value(critic, batch.obs, batch.next_obs, scale)
+        step = forward_step(parameters.q_forward_model, batch.obs, q, scale)
+        loss = step_error(step, batch.next_obs - batch.obs, scale)
         return loss, {"forward_loss": loss}
 
     def proposal_loss(
@@ -216,7 +232,7 @@ class ObservationalD3G:
         Gradients reach ψ through the value that conditions f, through f, and through both sides
         of the cycle term; θ and φ are not moved by this loss.
         """
-        critic = parameters.critic.members[0]
-        proposed = propose_next_obs(parameters.proposal, batch.obs)
-        reached = cycle(critic, parameters.q_forward_model, batch.obs, proposed)
-        return proposal_loss(critic, batch.obs, proposed, reached, self.config.cycle_coef)
+        critic, scale = parameters.critic.members[0], self._step_scale
+        proposed = propose_next_obs(parameters.proposal, batch.obs, scale)
+        reached = cycle(critic, parameters.q_forward_model, batch.obs, proposed, scale)
+        return proposal_loss(critic, batch.obs, proposed, reached, self.config.cycle_coef, scale)

@@ -2,6 +2,12 @@
 
 The two differ in the cycle, which says where a proposal leads (`reached` below); the losses of the
 critics and of the proposal, their networks and their averages are the same.
+
+The unit of a step. In the paper Q sees s', and τ and the forward models give s' − s, all in the
+units of observations. With a `step_scale` σ, `(S, 1, obs_dim)`, the spread of s' − s in the data,
+the networks see and give steps in units of it: Q sees (s' − s) / σ in the place of s', τ and the
+forward models give (s' − s) / σ, and the cycle term is measured in it. `folding.py` turns trained
+networks into such as see states.
 """
 
 from __future__ import annotations
@@ -36,6 +42,23 @@ class Transition(Protocol):
     def terminated(self) -> Tensor: ...  # noqa: D102
 
 
+def steps(difference: Tensor, step_scale: Tensor | None) -> Tensor:
+    """Write differences of states in the unit that networks see: `(S, B, obs_dim)`."""
+    return difference if step_scale is None else difference / step_scale
+
+
+def states(step: Tensor, step_scale: Tensor | None) -> Tensor:
+    """Undo `steps`: what a network says, as a difference of states. `(S, B, obs_dim)`."""
+    return step if step_scale is None else step * step_scale
+
+
+def step_error(left: Tensor, right: Tensor, step_scale: Tensor | None) -> Tensor:
+    """‖s'_1 − s'_2‖² in the unit that networks see, a mean over batch and dimensions. `(S,)`."""
+    if step_scale is None:
+        return mse_loss(left, right, reduction="none").mean(dim=(1, 2))
+    return steps(left - right, step_scale).square().mean(dim=(1, 2))
+
+
 def qss_shapes(obs_dim: int, hidden_dims: tuple[int, ...]) -> dict[str, MLPShape]:
     """Return the shapes of the twin critics and of the proposal."""
     return {
@@ -56,14 +79,17 @@ def qss_tracks(
     )
 
 
-def propose_next_obs(proposal: Network, obs: Tensor) -> Tensor:
+def propose_next_obs(proposal: Network, obs: Tensor, step_scale: Tensor | None = None) -> Tensor:
     """s'_τ = s + τ(s) (Section 4.3.2). `(S, B, obs_dim)` to `(S, B, obs_dim)`."""
-    return obs + mlp(proposal, obs)
+    return obs + states(mlp(proposal, obs), step_scale)
 
 
-def transition_value(critic: Network, obs: Tensor, next_obs: Tensor) -> Tensor:
+def transition_value(
+    critic: Network, obs: Tensor, next_obs: Tensor, step_scale: Tensor | None = None
+) -> Tensor:
     """Q(s, s'): `(S, 2, B)` from twin critics, `(S, B)` from a single one."""
-    return mlp(critic, torch.cat((obs, next_obs), dim=-1)).squeeze(-1)
+    second = next_obs if step_scale is None else steps(next_obs - obs, step_scale)
+    return mlp(critic, torch.cat((obs, second), dim=-1)).squeeze(-1)
 
 
 def td_target(
@@ -72,6 +98,7 @@ def td_target(
     reached: Tensor,
     gamma: float,
     limits: tuple[Tensor, Tensor] | None,
+    step_scale: Tensor | None = None,
 ) -> Tensor:
     """Y = r + γ (1 − terminated) min_i Q'_i(s', s''): Eq. 13.
 
@@ -81,11 +108,12 @@ def td_target(
         reached: s'', where the cycle leads from s', `(S, B, obs_dim)`.
         gamma: discount γ.
         limits: least and greatest value that a target may take, `(S, 1)` each.
+        step_scale: see above.
 
     Returns:
         `(S, B)`.
     """
-    value = transition_value(critic_target, batch.next_obs, reached).amin(dim=1)
+    value = transition_value(critic_target, batch.next_obs, reached, step_scale).amin(dim=1)
     target = batch.reward + gamma * (1.0 - batch.terminated) * value
     if limits is None:
         return target
@@ -94,7 +122,7 @@ def td_target(
 
 
 def critic_loss(
-    critic: Network, batch: Transition, target: Tensor
+    critic: Network, batch: Transition, target: Tensor, step_scale: Tensor | None = None
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """L_θ = Σ_i ‖y − Q_i(s, s')‖²: Eq. 6. `(S,)`.
 
@@ -102,15 +130,21 @@ def critic_loss(
         critic: Q, twins.
         batch: transitions.
         target: y, `(S, B)`, without a gradient.
+        step_scale: see above.
     """
-    q = transition_value(critic, batch.obs, batch.next_obs)
+    q = transition_value(critic, batch.obs, batch.next_obs, step_scale)
     errors = mse_loss(q, target.unsqueeze(1).expand_as(q), reduction="none")
     loss = errors.mean(dim=-1).sum(dim=-1)
     return loss, {"critic_loss": loss, "q": q.mean(dim=(1, 2)), "td_target": target.mean(-1)}
 
 
 def proposal_loss(
-    critic: Network, obs: Tensor, proposed: Tensor, reached: Tensor, cycle_coef: float
+    critic: Network,
+    obs: Tensor,
+    proposed: Tensor,
+    reached: Tensor,
+    cycle_coef: float,
+    step_scale: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """L_ψ = −Q_1(s, s'_f) + β ‖s'_τ − s'_f‖²: Eq. 12. `(S,)`.
 
@@ -120,8 +154,9 @@ def proposal_loss(
         proposed: s'_τ, `(S, B, obs_dim)`.
         reached: s'_f = C(s, s'_τ), `(S, B, obs_dim)`.
         cycle_coef: β.
+        step_scale: see above.
     """
-    value = transition_value(critic, obs, reached).mean(dim=-1)
-    cycle_error = mse_loss(proposed, reached, reduction="none").mean(dim=(1, 2))
+    value = transition_value(critic, obs, reached, step_scale).mean(dim=-1)
+    cycle_error = step_error(proposed, reached, step_scale)
     loss = cycle_coef * cycle_error - value
     return loss, {"proposal_value": value, "cycle_error": cycle_error}

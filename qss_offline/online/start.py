@@ -102,6 +102,8 @@ def start_config(config: OnlineConfig, run: Path) -> OnlineConfig:
                 hidden_dims=hidden,
                 gamma=float(algorithm["gamma"]),
                 step_inputs=bool(model["step_inputs"]),
+                step_units=bool(algorithm.get("step_units", False)),
+                cycle_coef=float(algorithm["cycle_coef"]),
             ),
         )
     except (KeyError, TypeError) as error:

@@ -36,8 +36,21 @@ def test_the_policy_takes_the_action_that_leads_to_the_proposal() -> None:
     def propose(_: object) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
         return reached[np.arange(5), wanted]
 
-    actions = simulator.policy(propose, reached.std((0, 1)))(obs)
-    np.testing.assert_array_equal(actions, simulator.actions[wanted])
+    for refinements in (0, 2):
+        actions = simulator.policy(propose, reached.std((0, 1)), refinements)(obs)
+        np.testing.assert_array_equal(actions, simulator.actions[wanted])
+
+
+def test_refinements_find_actions_between_the_grid_points() -> None:
+    simulator = Simulator("Reacher-v5", 5)
+    obs = make_env("Reacher-v5").reset(seed=1)[0][None]
+    wanted = np.array([[[0.13, -0.71]]], np.float32)
+    reached = simulator.next_observations(obs, wanted)[:, 0]
+    scale = simulator.next_observations(obs)[0].std(0) + 1e-6
+    coarse, fine = (
+        np.abs(simulator.policy(lambda _: reached, scale, n)(obs) - wanted[0]).max() for n in (0, 3)
+    )
+    assert coarse > 0.1 and fine < 0.03
 
 
 def test_an_environment_without_a_simulator_is_refused() -> None:
