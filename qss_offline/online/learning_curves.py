@@ -33,11 +33,14 @@ def load_curves(folder: Path) -> list[dict[str, Any]]:
 
 
 def curve(result: dict[str, Any]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return the steps `(points,)` and mean returns `(points, seeds)` of a results file."""
+    """Return the steps `(points,)` and mean returns `(points, seeds)` of a results file.
+
+    A run that started offline begins with the online steps that the offline run took.
+    """
     evaluations = [seed["evaluations"] for seed in result["seeds"]]
     steps = np.array([point["step"] for point in evaluations[0]], np.int64)
     means = np.array([[point["mean"] for point in seed] for seed in evaluations], np.float64)
-    return steps, means.T
+    return steps + int(result.get("steps_before", 0)), means.T
 
 
 def png(results: Sequence[dict[str, Any]]) -> bytes:
@@ -76,6 +79,16 @@ def png(results: Sequence[dict[str, Any]]) -> bytes:
         content = io.BytesIO()
         figure.savefig(content, format="png", dpi=110)
     return content.getvalue()
+
+
+def return_lines(result: dict[str, Any]) -> list[str]:
+    """Return a line for each evaluation: online steps, the mean over seeds, and each seed's."""
+    begun = "from nothing" if result.get("start_run") is None else "from an offline run"
+    lines = [f"{result['env_id']} {result['algorithm']}, {begun}:"]
+    for step, means in zip(*curve(result), strict=True):
+        listed = ", ".join(f"{mean:.1f}" for mean in means)
+        lines.append(f"  {step:>9,} online steps: {means.mean():8.1f}  ({listed})")
+    return lines
 
 
 def score_lines(results: Sequence[dict[str, Any]]) -> list[str]:

@@ -22,7 +22,7 @@ from qss_offline.online.actions import actions_of
 from qss_offline.online.loop import OnlineTask
 from qss_offline.online.presets import BASELINES
 from qss_offline.online.settings import OnlineSettings
-from qss_offline.online.start import load_start
+from qss_offline.online.start import load_start, steps_before
 from qss_offline.online.training import OnlineTrainer
 from qss_offline.reporting import ProgressFactory, no_progress
 from qss_offline.runs import RunFolder, SeedFolder, read_json, versions
@@ -73,6 +73,7 @@ def online_run(
         "preset": settings.preset_name,
         "steps": settings.config.steps,
         "start_run": settings.start_run,
+        "steps_before": 0 if settings.start_run is None else steps_before(settings.start_run),
         "wall_seconds": round(wall_s, 1),
         "seeds": [
             seed_result(seed, read_json(folder.seed(seed).result)["evaluations"])

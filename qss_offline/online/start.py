@@ -76,6 +76,15 @@ def load_start(run: Path, seed: int) -> Start:
     return Start(tensors, policy.scale)
 
 
+def steps_before(run: Path | str) -> int:
+    """Return the online steps that each seed of an offline run took, for its inverse fit.
+
+    Raises:
+        UserError: the run isn't finished.
+    """
+    return int(read_json(Path(run) / "results.json")["seeds"][0]["online_steps"])
+
+
 def start_config(config: OnlineConfig, run: Path) -> OnlineConfig:
     """Return the settings with those of the offline run where carried networks depend on them.
 

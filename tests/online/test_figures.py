@@ -13,7 +13,13 @@ from qss_offline.errors import UserError
 from qss_offline.files import write_json
 from qss_offline.online.gridworld_figure import imagine, measure_seed, optimal_values
 from qss_offline.online.gridworld_figure import png as gridworld_png
-from qss_offline.online.learning_curves import curve, load_curves, png, score_lines
+from qss_offline.online.learning_curves import (
+    curve,
+    load_curves,
+    png,
+    return_lines,
+    score_lines,
+)
 from qss_offline.online.run import seed_result
 from qss_offline.runs import SeedFolder
 from recipes.figure7 import figure7
@@ -69,6 +75,18 @@ def test_a_trajectory_that_leaves_the_grid_far_behind_ends() -> None:
 def test_imagination_ends_at_the_goal() -> None:
     path = imagine(constant_policy((1.0, 1.0)))
     np.testing.assert_array_equal(path, np.arange(11)[:, None].repeat(2, axis=1))
+
+
+def test_a_run_that_started_offline_counts_the_steps_before_it() -> None:
+    seeds = [seed_result(seed, [(0, [1.0, 3.0]), (500, [4.0 + seed])]) for seed in range(2)]
+    result = {"env_id": "E", "algorithm": "d3g", "start_run": "r", "seeds": seeds}
+    started = result | {"steps_before": 3000}
+    steps, means = curve(started)
+    assert steps.tolist() == [3000, 3500] and means.tolist() == [[2.0, 2.0], [4.0, 5.0]]
+    assert curve(result)[0].tolist() == [0, 500]
+    lines = return_lines(started)
+    assert "from an offline run" in lines[0]
+    assert "3,500 online steps:      4.5  (4.0, 5.0)" in lines[2]
 
 
 def test_the_gridworld_figure_is_drawn(tmp_path: Path) -> None:

@@ -143,7 +143,9 @@ def offline(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("MINARI_DATASETS_PATH", str(root / "minari"))
         dataset = build_dataset(DatasetSpec("InvertedPendulum", transitions=500), workers=1).obs_id
         preset = Preset(
-            ObservationalD3GConfig((16, 16), 16, gamma=0.9, normalize_observations=True),
+            ObservationalD3GConfig(
+                (16, 16), 16, gamma=0.9, normalize_observations=True, step_units=True
+            ),
             InverseFitConfig(
                 1, 100, 50, model=InverseDynamicsConfig((16, 16), 16, step_inputs=True)
             ),
