@@ -36,6 +36,7 @@ ALGORITHM_SWITCHES = (
     "clamp_targets",
     "proposal_average_step_size",
     "learning_rate",
+    "learning_rate_decay",
 )
 INVERSE_SWITCHES = ("step_inputs", "average_step_size")
 

@@ -39,7 +39,7 @@ def random_obs(
     dataset: Annotated[str | None, Option(help="learn from this Minari dataset instead")] = None,
     seeds: Annotated[str, Option(help="number of seeds, or a list such as 0,3,7")] = "1",
     updates: Annotated[int | None, Option(help="updates of offline D3G")] = None,
-    preset: Annotated[str, Option(help="default or paper")] = "default",
+    preset: Annotated[str, Option(help="default, short-horizon or paper")] = "default",
     online_steps: Annotated[int | None, Option(help="environment steps of the inverse fit")] = None,
     online_rounds: Annotated[int | None, Option(help="rounds that these are spread over")] = None,
     device: Annotated[str, Option(help="auto, cpu or cuda")] = "auto",

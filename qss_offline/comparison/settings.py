@@ -115,7 +115,7 @@ COMPARISONS = {
         random_action_probs=(0.0, 0.25, 0.5, 0.75, 1.0),
         methods=("d3g", "bco", "bc", "td3+bc", "pseudo-td3+bc", "iql", "cql"),
         seeds=3,
-        d3g=PRESETS["default"],
+        d3g=PRESETS["short-horizon"],
         cloning=CloningConfig(hidden_dims=(128, 128), batch_size=128, learning_rate=1e-3),
         cloning_updates=5_000,
         baseline_updates=10_000,
