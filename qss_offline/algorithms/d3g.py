@@ -40,6 +40,7 @@ from qss_offline.algorithms.networks import MLPShape, Network, mlp
 from qss_offline.algorithms.protocol import TrackRule, UpdateRule
 from qss_offline.algorithms.qss import (
     QSS_COPIES,
+    QSSConfig,
     critic_loss,
     proposal_loss,
     propose_next_obs,
@@ -50,7 +51,7 @@ from qss_offline.algorithms.qss import (
     td_target,
     transition_value,
 )
-from qss_offline.checks import check_positive, check_step_size
+from qss_offline.checks import check_step_size
 from qss_offline.errors import UserError
 
 
@@ -90,57 +91,30 @@ class D3GParameters(NamedTuple):
 
 
 @dataclass(frozen=True)
-class D3GConfig:
+class D3GConfig(QSSConfig):
     """Settings of D3G; the defaults are the authors'.
+
+    Departures are `clamp_targets`, `proposal_average_step_size`, `step_inputs`,
+    `inverse_average_step_size`, `step_units`, and `discrete_loss` where it is the cross-entropy;
+    see `QSSConfig` for what isn't explained here.
 
     Attributes:
         cycle: off is D3G⁻.
-        hidden_dims: sizes of the hidden layers of every network.
-        batch_size: transitions per update and seed, B.
-        learning_rate: Adam's step size, for every network.
-        gamma: discount γ.
-        polyak_step_size: η in θ' ← ηθ + (1 − η)θ'.
-        proposal_update_interval: d; τ and the targets move every d-th update.
-        cycle_coef: β, the weight of the cycle term in Eq. 12.
-        clamp_targets: departure 1: y is held inside the values that the rewards seen so far
-            allow, [min(r, 0), max(r, 0)] / (1 − γ).
-        proposal_average_step_size: departure 2: the policy acts on an exponential average of ψ
-            with this step size; None acts on ψ itself.
-        step_inputs: departure 3: I sees (s, (s' − s) / spread) instead of (s, s').
-        inverse_average_step_size: departure 4: the policy acts on an exponential average of ω.
+        step_inputs: a departure: I sees (s, (s' − s) / spread) instead of (s, s').
+        inverse_average_step_size: a departure: the policy acts on an exponential average of ω.
         discrete_loss: of I over discrete actions: "squared_error" of the probabilities as in the
-            authors' code, or (departure 5) "cross_entropy".
-        step_units: departure 6: Q, τ and f see and give steps in units of their spread
-            (`qss.py`), and β weighs errors in that unit.
+            authors' code, or "cross_entropy".
     """
 
     cycle: bool = True
-    hidden_dims: tuple[int, ...] = (256, 256)
-    batch_size: int = 256
-    learning_rate: float = 3e-4
-    gamma: float = 0.99
-    polyak_step_size: float = 0.005
-    proposal_update_interval: int = 2
-    cycle_coef: float = 1.0
-    clamp_targets: bool = False
-    proposal_average_step_size: float | None = None
     step_inputs: bool = False
     inverse_average_step_size: float | None = None
     discrete_loss: Literal["squared_error", "cross_entropy"] = "squared_error"
-    step_units: bool = False
 
     def __post_init__(self) -> None:
         """Refuse settings that can't be trained with."""
-        check_positive(
-            self, "batch_size", "learning_rate", "proposal_update_interval", "hidden_dims"
-        )
-        check_step_size(
-            self, "polyak_step_size", "proposal_average_step_size", "inverse_average_step_size"
-        )
-        if not 0 <= self.gamma < 1:
-            raise UserError(f"gamma must be in [0, 1), not {self.gamma}")
-        if self.cycle_coef < 0:
-            raise UserError(f"cycle_coef must be at least 0, not {self.cycle_coef}")
+        super().__post_init__()
+        check_step_size(self, "inverse_average_step_size")
         if self.discrete_loss not in ("squared_error", "cross_entropy"):
             raise UserError(
                 f"discrete_loss must be squared_error or cross_entropy, not {self.discrete_loss!r}"

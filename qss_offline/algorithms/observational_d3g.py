@@ -35,6 +35,7 @@ from qss_offline.algorithms.networks import MLPShape, Network, mlp
 from qss_offline.algorithms.protocol import UpdateRule
 from qss_offline.algorithms.qss import (
     QSS_COPIES,
+    QSSConfig,
     critic_loss,
     proposal_loss,
     propose_next_obs,
@@ -45,7 +46,6 @@ from qss_offline.algorithms.qss import (
     td_target,
     transition_value,
 )
-from qss_offline.checks import check_positive, check_step_size
 from qss_offline.errors import UserError
 
 
@@ -77,53 +77,25 @@ class ObservationalD3GParameters(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ObservationalD3GConfig:
+class ObservationalD3GConfig(QSSConfig):
     """Settings of offline D3G; the defaults are the authors'.
 
+    Departures are `normalize_observations`, `clamp_targets`, `proposal_average_step_size`,
+    `learning_rate_decay` and `step_units`; see `QSSConfig` for what isn't explained here.
+
     Attributes:
-        hidden_dims: sizes of the hidden layers of every network.
-        batch_size: transitions per update and seed, B.
-        learning_rate: Adam's step size, for every network.
-        gamma: discount γ.
-        polyak_step_size: η in θ' ← ηθ + (1 − η)θ'.
-        proposal_update_interval: d; τ and the targets move every d-th update.
-        cycle_coef: β, the weight of the cycle term in Eq. 12.
-        normalize_observations: departure 1: observations are shifted and scaled by the dataset's
+        normalize_observations: a departure: observations are shifted and scaled by the dataset's
             mean and standard deviation, so that the cycle term weighs all dimensions alike.
-        clamp_targets: departure 2: y is held inside the values that the rewards of the
-            dataset allow, [min(r, 0), max(r, 0)] / (1 − γ).
-        proposal_average_step_size: departure 3: the policy acts on an exponential average of ψ
-            with this step size; None acts on ψ itself.
-        learning_rate_decay: departure 4: over this share of training, at its end, the learning
+        learning_rate_decay: a departure: over this share of training, at its end, the learning
             rate falls in a straight line towards 0.
-        step_units: departure 5: networks see and give steps in units of their spread in the
-            dataset (`qss.py`), and β weighs errors in that unit: what an action changes is about
-            1 in every dimension, however little of a state it is.
     """
 
-    hidden_dims: tuple[int, ...] = (256, 256)
-    batch_size: int = 256
-    learning_rate: float = 3e-4
-    gamma: float = 0.99
-    polyak_step_size: float = 0.005
-    proposal_update_interval: int = 2
-    cycle_coef: float = 1.0
     normalize_observations: bool = False
-    clamp_targets: bool = False
-    proposal_average_step_size: float | None = None
     learning_rate_decay: float = 0.0
-    step_units: bool = False
 
     def __post_init__(self) -> None:
         """Refuse settings that can't be trained with."""
-        check_positive(
-            self, "batch_size", "learning_rate", "proposal_update_interval", "hidden_dims"
-        )
-        check_step_size(self, "polyak_step_size", "proposal_average_step_size")
-        if not 0 <= self.gamma < 1:
-            raise UserError(f"gamma must be in [0, 1), not {self.gamma}")
-        if self.cycle_coef < 0:
-            raise UserError(f"cycle_coef must be at least 0, not {self.cycle_coef}")
+        super().__post_init__()
         if not 0 <= self.learning_rate_decay <= 1:
             raise UserError(
                 f"learning_rate_decay must be in [0, 1], not {self.learning_rate_decay}"

@@ -12,6 +12,7 @@ networks into such as see states.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -20,6 +21,8 @@ from torch.nn.functional import mse_loss
 
 from qss_offline.algorithms.networks import MLPShape, Network, mlp
 from qss_offline.algorithms.protocol import TrackRule
+from qss_offline.checks import check_positive, check_step_size
+from qss_offline.errors import UserError
 
 QSS_COPIES = {
     "critic_target": "critic",
@@ -27,6 +30,50 @@ QSS_COPIES = {
     "proposal_average": "proposal",
 }
 """Networks that start as a copy of another."""
+
+
+@dataclass(frozen=True)
+class QSSConfig:
+    """Settings that D3G with and without actions have in common; the defaults are the authors'.
+
+    Attributes:
+        hidden_dims: sizes of the hidden layers of every network.
+        batch_size: transitions per update and seed, B.
+        learning_rate: Adam's step size, for every network.
+        gamma: discount γ.
+        polyak_step_size: η in θ' ← ηθ + (1 − η)θ'.
+        proposal_update_interval: d; τ and the targets move every d-th update.
+        cycle_coef: β, the weight of the cycle term in Eq. 12.
+        clamp_targets: a departure: y is held inside the values that the rewards known so far
+            allow, [min(r, 0), max(r, 0)] / (1 − γ).
+        proposal_average_step_size: a departure: the policy acts on an exponential average of ψ
+            with this step size; None acts on ψ itself.
+        step_units: a departure: networks see and give steps in units of their spread (above), and
+            β weighs errors in that unit: what an action changes is about 1 in every dimension,
+            however little of a state it is.
+    """
+
+    hidden_dims: tuple[int, ...] = (256, 256)
+    batch_size: int = 256
+    learning_rate: float = 3e-4
+    gamma: float = 0.99
+    polyak_step_size: float = 0.005
+    proposal_update_interval: int = 2
+    cycle_coef: float = 1.0
+    clamp_targets: bool = False
+    proposal_average_step_size: float | None = None
+    step_units: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse settings that can't be trained with."""
+        check_positive(
+            self, "batch_size", "learning_rate", "proposal_update_interval", "hidden_dims"
+        )
+        check_step_size(self, "polyak_step_size", "proposal_average_step_size")
+        if not 0 <= self.gamma < 1:
+            raise UserError(f"gamma must be in [0, 1), not {self.gamma}")
+        if self.cycle_coef < 0:
+            raise UserError(f"cycle_coef must be at least 0, not {self.cycle_coef}")
 
 
 class Transition(Protocol):

@@ -105,9 +105,9 @@ def plain_step(forward: Network, obs: Tensor, value: Tensor) -> Tensor:
 
 
 def test_online_losses_and_actions_are_those_of_folded_networks() -> None:
-    config = D3GConfig(True, (8,), SIZE, step_inputs=True, step_units=True)
+    config = D3GConfig((8,), SIZE, step_inputs=True, step_units=True)
     stepwise = D3G(config, DIM, ACTIONS, step_scale=SCALE)
-    plain = D3G(D3GConfig(True, (8,), SIZE, step_inputs=True), DIM, ACTIONS, step_scale=SCALE)
+    plain = D3G(D3GConfig((8,), SIZE, step_inputs=True), DIM, ACTIONS, step_scale=SCALE)
     state = initial_state(stepwise, list(range(SEEDS)))
     parameters = D3GParameters(**state.networks)
     turned = {
