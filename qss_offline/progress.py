@@ -44,13 +44,16 @@ class _Lines:
         self._interval_s = interval_s
         self._begin = self._printed = time.monotonic()
         self._first: int | None = None
+        self._last = -1
 
     def __call__(self, completed: int, note: str = "") -> None:
         now = time.monotonic()
+        ended, soon = completed >= self._total, now - self._printed < self._interval_s
         if self._first is None:
             self._first = completed
-        elif completed < self._total and now - self._printed < self._interval_s:
+        elif (ended and completed == self._last) or (soon and not ended):
             return
+        self._last = completed
         self._printed = now
         elapsed = now - self._begin
         rate = (completed - self._first) / elapsed if elapsed > 0 else 0.0

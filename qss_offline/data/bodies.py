@@ -142,6 +142,7 @@ def read_body(
             allowed = min(episode_bytes, isolated.available_memory())
             reply = isolated.call(_read, request, allowed, report)
             sidecar = columns.read_sidecar(target, steps, episodes)
+            report(steps)
         except UserError as error:
             raise UserError(f"{what}: {error}") from error
     return Body(sidecar, int(reply["unfinished"]), tuple(map(str, reply["extras"])))
