@@ -12,7 +12,6 @@ those of a preset but for `--set name=value`. A run that was stopped goes on whe
 from __future__ import annotations
 
 import argparse
-import ast
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from qss_offline.acting import ObservationScale
 from qss_offline.algorithms.folding import gives_states, sees_states
 from qss_offline.algorithms.networks import Network
 from qss_offline.algorithms.observational_d3g import ObservationalD3G, ObservationalD3GConfig
+from qss_offline.changes import changed
 from qss_offline.data.build import build_dataset
 from qss_offline.data.environments import make_env
 from qss_offline.data.load import load_transitions
@@ -147,11 +147,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/proposals"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    changes = {
-        name: ast.literal_eval(value)
-        for name, _, value in (change.partition("=") for change in arguments.set)
-    }
-    config = replace(preset(arguments.preset).algorithm, **changes)
+    config = changed(preset(arguments.preset).algorithm, arguments.set)
     specs = {
         s.random_action_prob: s for s in load_family(Path("datasets") / f"{arguments.family}.toml")
     }

@@ -18,6 +18,7 @@ from rich.table import Table
 from typer import Option
 
 import qss_offline.online.gridworld_env  # noqa: F401  registers the gridworld
+from qss_offline.changes import changed, with_changes
 from qss_offline.command_line import main
 from qss_offline.data.environments import make_env, resolve_env_id
 from qss_offline.errors import UserError
@@ -37,6 +38,9 @@ def online(
     algo: Annotated[str, Option(help="d3g, d3g-no-cycle, td3 or ddpg")] = "d3g",
     preset: Annotated[str, Option(help="default or paper")] = "default",
     seeds: Annotated[str, Option(help="number of seeds, or a list such as 0,3,7")] = "1",
+    change: Annotated[
+        list[str] | None, Option("--set", help="name=value, a setting of the preset; repeatable")
+    ] = None,
     steps: Annotated[int | None, Option(help="environment steps of a seed")] = None,
     warm_up: Annotated[int | None, Option(help="of these at random, before training")] = None,
     updates_per_step: Annotated[int | None, Option(help="updates after each step")] = None,
@@ -51,7 +55,8 @@ def online(
     export: Annotated[str | None, Option(help="store the replays as Minari datasets")] = None,
 ) -> None:
     """Learn online."""
-    config = online_preset(preset, algo)
+    config = changed(online_preset(preset, algo), change or ())
+    preset = with_changes(preset, change or ())
     config = replace(
         config,
         steps=config.steps if steps is None else steps,

@@ -9,8 +9,7 @@ made again.
 
 from __future__ import annotations
 
-import ast
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -19,11 +18,10 @@ from rich.console import Console
 from rich.table import Table
 from typer import Argument, Option
 
-from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig
+from qss_offline.changes import changed
 from qss_offline.command_line import main
-from qss_offline.errors import UserError, nearest
+from qss_offline.errors import UserError
 from qss_offline.files import write_bytes, write_json
-from qss_offline.inverse_fitting import InverseFitConfig
 from qss_offline.machine import machine
 from qss_offline.online_budget import (
     BudgetRow,
@@ -36,30 +34,6 @@ from qss_offline.online_budget import (
 from qss_offline.progress import progress
 from qss_offline.report.budgets import budget_figure
 from qss_offline.report.figures import png
-
-
-def changed(inverse: InverseFitConfig, changes: list[str]) -> InverseFitConfig:
-    """Return the fit with `name=value` changes of its own settings or of its model's.
-
-    Raises:
-        UserError: there is no such setting, or the value isn't one.
-    """
-    own = {field.name for field in fields(InverseFitConfig)} - {"model"}
-    of_model = {field.name for field in fields(InverseDynamicsConfig)}
-    for change in changes:
-        name, _, text = change.partition("=")
-        try:
-            value = ast.literal_eval(text)
-        except (SyntaxError, ValueError) as error:
-            raise UserError(f"--set takes name=value, such as rounds=5, not {change!r}") from error
-        if name in own:
-            inverse = replace(inverse, **{name: value})
-        elif name in of_model:
-            inverse = replace(inverse, model=replace(inverse.model, **{name: value}))
-        else:
-            known = sorted(own | of_model)
-            raise UserError(f"no setting {name!r} of the inverse fit{nearest(name, known)}")
-    return inverse
 
 
 def online_budget(
@@ -89,7 +63,7 @@ def online_budget(
     for trained in loaded:
         inverse = replace(trained.inverse, rounds=rounds, updates_per_round=updates // rounds)
         for budget in steps:
-            config = spread(changed(inverse, change or []), budget)
+            config = spread(changed(inverse, change or ()), budget)
             key = trained.dataset_id, variant, budget
             seen = {r.seed for r in rows if (r.dataset_id, r.variant, r.online_steps) == key}
             if not seen >= set(trained.seeds):

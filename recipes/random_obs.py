@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from typer import Option
 
+from qss_offline.changes import changed, with_changes
 from qss_offline.command_line import main
 from qss_offline.data.build import build_dataset
 from qss_offline.data.environments import make_env, resolve_env_id
@@ -40,6 +41,9 @@ def random_obs(
     seeds: Annotated[str, Option(help="number of seeds, or a list such as 0,3,7")] = "1",
     updates: Annotated[int | None, Option(help="updates of offline D3G")] = None,
     preset: Annotated[str, Option(help="default, short-horizon or paper")] = "default",
+    change: Annotated[
+        list[str] | None, Option("--set", help="name=value, a setting of the preset; repeatable")
+    ] = None,
     online_steps: Annotated[int | None, Option(help="environment steps of the inverse fit")] = None,
     online_rounds: Annotated[int | None, Option(help="rounds that these are spread over")] = None,
     device: Annotated[str, Option(help="auto, cpu or cuda")] = "auto",
@@ -56,8 +60,9 @@ def random_obs(
 ) -> None:
     """Learn a policy from a recording without actions."""
     begun = time.monotonic()
-    settings = find_preset(preset)
+    settings = changed(find_preset(preset), change or ())
     settings = settings.spend(updates, online_steps, online_rounds)
+    preset = with_changes(preset, change or ())
     seed_list, chosen = parse_seeds(seeds), choose_device(device)
     if video:
         require_drawing()

@@ -1,0 +1,61 @@
+"""Settings changed by name."""
+
+from dataclasses import replace
+
+import pytest
+
+from qss_offline.changes import changed, with_changes
+from qss_offline.errors import UserError
+from qss_offline.online.presets import online_preset
+from qss_offline.presets import preset
+
+DEFAULT = preset("default")
+
+
+def test_settings_are_found_by_name_wherever_they_are() -> None:
+    new = changed(DEFAULT, ["gamma=0.9", "rounds=5", "proposal_average_step_size=None"])
+    algorithm = replace(DEFAULT.algorithm, gamma=0.9, proposal_average_step_size=None)
+    inverse = replace(DEFAULT.inverse, rounds=5)
+    assert new == replace(DEFAULT, algorithm=algorithm, inverse=inverse)
+    assert changed(DEFAULT, []) == DEFAULT
+    online = changed(online_preset("default"), ["discrete_loss=squared_error", "cycle_coef=3"])
+    assert (online.algorithm.discrete_loss, online.algorithm.cycle_coef) == ("squared_error", 3)
+
+
+def test_a_dot_tells_apart_what_several_parts_have() -> None:
+    new = changed(DEFAULT, ["inverse.model.hidden_dims=(8,)", "algorithm.batch_size=4"])
+    assert new.inverse.model.hidden_dims == (8,)
+    assert new.algorithm.hidden_dims == DEFAULT.algorithm.hidden_dims
+    assert new.algorithm.batch_size == 4
+    # What the settings themselves have needs no dot.
+    assert changed(DEFAULT, ["updates=7"]).updates == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("gamma", "takes name=value"),
+        ("gama=0.9", "no setting 'gama'.*gamma"),
+        ("batch_size=4", r"algorithm.batch_size or inverse.model.batch_size"),
+        ("gamma=high", "'high' is no number"),
+        ("rounds=2.5", "'2.5' is no whole number"),
+        ("rounds=True", "'True' is no whole number"),
+        ("algorithm.hidden_dims=128", "'128' is no tuple"),
+        ("proposal_average_step_size=x", "number or None"),
+        ("clamp_targets=1", "True or False"),
+        ("gamma=1.5", r"gamma must be in \[0, 1\)"),
+    ],
+)
+def test_what_is_no_setting_or_no_value_is_refused(text: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        changed(DEFAULT, [text])
+
+
+def test_a_word_must_be_one_of_those_there_are() -> None:
+    with pytest.raises(UserError, match="squared_error or cross_entropy"):
+        changed(online_preset("default"), ["discrete_loss=huber"])
+
+
+def test_results_name_the_changes() -> None:
+    assert with_changes("default", ["gamma=0.9", "rounds=2"]) == "default with gamma=0.9, rounds=2"
+    assert with_changes("default", []) == "default"
