@@ -72,10 +72,16 @@ class Judge:
         obs: `(n, obs_dim)` recorded states, in the environment's units.
         scale: of the recording.
         episodes: of each evaluation.
+        step_units: whether the cycle error is weighed in units of a step.
     """
 
     def __init__(
-        self, env_id: str, obs: np.ndarray[Any, Any], scale: ObservationScale, episodes: int
+        self,
+        env_id: str,
+        obs: np.ndarray[Any, Any],
+        scale: ObservationScale,
+        episodes: int,
+        step_units: bool = False,
     ) -> None:
         env = make_env(env_id)
         dims = env.action_space.shape
@@ -86,6 +92,7 @@ class Judge:
         self._next = self._simulator.next_observations(obs)
         assert scale.step_std is not None
         self._step_std = (scale.std * scale.step_std).numpy()
+        self._unit = self._step_std if step_units else scale.std.numpy()
 
     def __call__(self, seed: Planner) -> dict[str, float]:
         """Return means over the states, and the mean return."""
@@ -94,7 +101,7 @@ class Judge:
             np.repeat(self._obs, count, 0), self._next.reshape(-1, len(seed.scale.mean))
         )
         values = values.reshape(-1, count)
-        proposed = seed.propose(self._obs)
+        proposed, reached = seed.propose(self._obs), seed.reach(self._obs)
         misses = (self._next - proposed[:, None]) / self._step_std
         returns = evaluate(
             self._simulator.policy(seed.propose, self._step_std),
@@ -105,7 +112,8 @@ class Judge:
         return {
             "best_value": float(values.max(1).mean()),
             "average_value": float(values.mean()),
-            "reached_value": float(seed.value(self._obs, seed.reach(self._obs)).mean()),
+            "reached_value": float(seed.value(self._obs, reached).mean()),
+            "cycle_error": float(np.square((proposed - reached) / self._unit).mean()),
             "distance": float(np.sqrt(np.square(misses).sum(-1)).min(1).mean()),
             "mean_return": float(np.mean(returns)),
         }
@@ -163,6 +171,7 @@ def main() -> None:
         np.asarray(transitions.observations[np.sort(chosen)]),
         scale,
         arguments.episodes,
+        config.step_units,
     )
     folder = RunFolder(arguments.runs / arguments.name)
     folder.start(
