@@ -81,17 +81,21 @@ class ObservationalD3GConfig(QSSConfig):
     """Settings of offline D3G; the defaults are the authors'.
 
     Departures are `normalize_observations`, `clamp_targets`, `proposal_average_step_size`,
-    `learning_rate_decay` and `step_units`; see `QSSConfig` for what isn't explained here.
+    `learning_rate_decay`, `step_units` and `gap_units`; see `QSSConfig` for what isn't explained
+    here.
 
     Attributes:
         normalize_observations: a departure: observations are shifted and scaled by the dataset's
             mean and standard deviation, so that the cycle term weighs all dimensions alike.
+        gap_units: a departure: −Q in Eq. 12 is divided by the gap, the mean of |Q_1(s, s'_f) −
+            Q_1(s, s')| over a batch, so that β weighs the cycle against what there is to gain.
         learning_rate_decay: a departure: over this share of training, at its end, the learning
             rate falls in a straight line towards 0.
     """
 
     normalize_observations: bool = False
     learning_rate_decay: float = 0.0
+    gap_units: bool = False
 
     def __post_init__(self) -> None:
         """Refuse settings that can't be trained with."""
@@ -207,4 +211,6 @@ class ObservationalD3G:
         critic, scale = parameters.critic.members[0], self._step_scale
         proposed = propose_next_obs(parameters.proposal, batch.obs, scale)
         reached = cycle(critic, parameters.q_forward_model, batch.obs, proposed, scale)
-        return proposal_loss(critic, batch.obs, proposed, reached, self.config.cycle_coef, scale)
+        seen = batch.next_obs if self.config.gap_units else None
+        coefficient = self.config.cycle_coef
+        return proposal_loss(critic, batch.obs, proposed, reached, coefficient, scale, seen)

@@ -76,6 +76,9 @@ class QSSConfig:
             raise UserError(f"cycle_coef must be at least 0, not {self.cycle_coef}")
 
 
+_LEAST_GAP = 1e-6
+
+
 class Transition(Protocol):
     """The columns of a batch that these losses read; `ObservationBatch` says what they hold."""
 
@@ -192,6 +195,7 @@ def proposal_loss(
     reached: Tensor,
     cycle_coef: float,
     step_scale: Tensor | None = None,
+    seen: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """L_ψ = −Q_1(s, s'_f) + β ‖s'_τ − s'_f‖²: Eq. 12. `(S,)`.
 
@@ -202,8 +206,16 @@ def proposal_loss(
         reached: s'_f = C(s, s'_τ), `(S, B, obs_dim)`.
         cycle_coef: β.
         step_scale: see above.
+        seen: s' of the data, `(S, B, obs_dim)`, where values are weighed in units of the gap
+            between s'_f and it, mean |Q_1(s, s'_f) − Q_1(s, s')|; else None.
     """
-    value = transition_value(critic, obs, reached, step_scale).mean(dim=-1)
+    values = transition_value(critic, obs, reached, step_scale)
+    value = values.mean(dim=-1)
     cycle_error = step_error(proposed, reached, step_scale)
-    loss = cycle_coef * cycle_error - value
-    return loss, {"proposal_value": value, "cycle_error": cycle_error}
+    metrics = {"proposal_value": value, "cycle_error": cycle_error}
+    if seen is None:
+        return cycle_coef * cycle_error - value, metrics
+    with torch.no_grad():
+        gaps = values - transition_value(critic, obs, seen, step_scale)
+        gap = gaps.abs().mean(dim=-1).clamp_min(_LEAST_GAP)
+    return cycle_coef * cycle_error - value / gap, {**metrics, "gap": gap}

@@ -48,27 +48,25 @@ def folded(state: TrainState) -> ObservationalD3GParameters:
 def test_folding_changes_the_unit_and_nothing_else(
     stream: int, members: int | None, exponent: float
 ) -> None:
-    scale = 10**exponent * draw(SEEDS, 1, DIM, stream=stream).exp()
-    obs = draw(SEEDS, SIZE, DIM, stream=stream + 1)
-    next_obs = obs + scale * draw(SEEDS, SIZE, DIM, stream=stream + 2)
+    scale = 10**exponent * draw(SEEDS, 1, DIM, stream=stream).double().exp()
+    obs = draw(SEEDS, SIZE, DIM, stream=stream + 1).double()
+    next_obs = obs + scale * draw(SEEDS, SIZE, DIM, stream=stream + 2).double()
 
     def network(shape: MLPShape) -> Network:
         generators = [torch.Generator().manual_seed(stream + seed) for seed in range(SEEDS)]
-        return Network(shape, torch.stack([shape.init(generator) for generator in generators]))
+        return Network(
+            shape, torch.stack([shape.init(generator) for generator in generators]).double()
+        )
 
     critic = network(MLPShape((2 * DIM, 8, 1), members))
     torch.testing.assert_close(
         transition_value(sees_states(critic, scale), obs, next_obs),
         transition_value(critic, obs, next_obs, scale),
-        rtol=1e-4,
-        atol=1e-4,
     )
     proposal = network(MLPShape((DIM, 8, DIM)))
     torch.testing.assert_close(
         propose_next_obs(gives_states(proposal, scale), obs),
         propose_next_obs(proposal, obs, scale),
-        rtol=1e-5,
-        atol=1e-5,
     )
     assert sees_states(critic, None) is critic and gives_states(proposal, None) is proposal
 
@@ -134,6 +132,23 @@ def test_online_losses_and_actions_are_those_of_folded_networks() -> None:
         propose_next_obs(alike.proposal_average, batch.obs),
     )
     assert plain.acting_proposal(alike) is alike.proposal_average
+
+
+def test_values_are_weighed_in_units_of_the_gap() -> None:
+    config = ObservationalD3GConfig((8,), SIZE, cycle_coef=2.0, gap_units=True)
+    algorithm = ObservationalD3G(config, DIM)
+    state = initial_state(algorithm, list(range(SEEDS)))
+    parameters = ObservationalD3GParameters(**state.networks)
+    batch = observation_batch()
+    critic, forward = parameters.critic.members[0], parameters.q_forward_model
+    proposed = propose_next_obs(parameters.proposal, batch.obs)
+    reached = cycle(critic, forward, batch.obs, proposed)
+    values = transition_value(critic, batch.obs, reached)
+    gap = (values - transition_value(critic, batch.obs, batch.next_obs)).abs().mean(1)
+    error = (proposed - reached).square().mean((1, 2))
+    loss, metrics = algorithm.proposal_loss(parameters, batch)
+    torch.testing.assert_close(loss, 2.0 * error - values.mean(1) / gap)
+    torch.testing.assert_close(metrics["gap"], gap)
 
 
 def test_a_scale_without_steps_is_refused() -> None:
