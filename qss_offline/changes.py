@@ -18,6 +18,26 @@ def with_changes(name: str, changes: Iterable[str]) -> str:
     return " with ".join(filter(None, (name, ", ".join(changes))))
 
 
+def differences(before: Any, after: Any) -> list[str]:
+    """Return the `name=value` that make one of two settings into the other.
+
+    Args:
+        before: a frozen dataclass.
+        after: such a dataclass, or what JSON makes of one; what it lacks counts as unchanged.
+    """
+    found = []
+    for path, _ in _leaves(before):
+        old, new = before, after
+        for part in path.split("."):
+            old = getattr(old, part)
+            new = new.get(part, old) if isinstance(new, dict) else getattr(new, part)
+        if isinstance(new, list):
+            new = tuple(new)
+        if old != new:
+            found.append(f"{path}={new}")
+    return found
+
+
 def changed(config: Config, changes: Iterable[str]) -> Config:
     """Return settings with some of them changed.
 
@@ -30,7 +50,7 @@ def changed(config: Config, changes: Iterable[str]) -> Config:
         UserError: there is no such setting, there are several, or the value isn't one of its kind.
     """
     for text in changes:
-        name, equals, value = text.partition("=")
+        name, equals, value = (part.strip() for part in text.partition("="))
         if not equals:
             raise UserError(f"--set takes name=value, such as gamma=0.97, not {text!r}")
         known = dict(_leaves(config))
@@ -39,10 +59,15 @@ def changed(config: Config, changes: Iterable[str]) -> Config:
             found = [name]
         if not found:
             names = sorted({path.rpartition(".")[2] for path in known})
-            raise UserError(f"--set {text}: no setting {name!r}{nearest(name, names)}")
+            hint = nearest(name, names) or f"; there are {', '.join(names)}"
+            raise UserError(f"--set {text}: no setting {name!r}{hint}")
         if len(found) > 1:
             raise UserError(f"--set {text}: say which, {' or '.join(found)}")
-        config = _replaced(config, found[0].split("."), _read(text, value, known[found[0]]))
+        read = _read(text, value, known[found[0]])
+        try:
+            config = _replaced(config, found[0].split("."), read)
+        except UserError as error:
+            raise UserError(f"--set {text}: {error}") from error
     return config
 
 
@@ -69,7 +94,7 @@ def _read(text: str, value: str, hint: Any) -> Any:
     except (SyntaxError, ValueError):
         read = value
     if not _fits(read, hint):
-        raise UserError(f"--set {text}: {value!r} is no {_words(hint)}")
+        raise UserError(f"--set {text}: it must be {_words(hint)}, not {value!r}")
     return read
 
 
@@ -92,6 +117,6 @@ def _words(hint: Any) -> str:
     if get_origin(hint) is Literal:
         return " or ".join(map(str, get_args(hint)))
     if get_origin(hint) is tuple:
-        return "tuple such as (128, 128)"
-    words = {bool: "True or False", int: "whole number", float: "number", NoneType: "None"}
+        return "a tuple such as (128, 128)"
+    words = {bool: "True or False", int: "a whole number", float: "a number", NoneType: "None"}
     return words.get(hint, str(hint))

@@ -118,16 +118,13 @@ class RunFolder:
                 "another --out"
             )
         earlier = read_json(path)
-        differing = [
-            key
-            for key in config
-            if key != "versions" and json.loads(json.dumps(config[key])) != earlier.get(key)
-        ]
-        if differing:
-            key = differing[0]
+        asked = json.loads(json.dumps({k: v for k, v in config.items() if k != "versions"}))
+        found = _difference(asked, earlier)
+        if found is not None:
+            name, now, then = found
             raise UserError(
-                f"{self.path} was started with {key} = {json.dumps(earlier.get(key))}, not "
-                f"{json.dumps(config[key])}; give the same settings to resume it, or another --out"
+                f"{self.path} was started with {name} = {json.dumps(then)}, not "
+                f"{json.dumps(now)}; give the same settings to resume it, or another --out"
             )
 
     @property
@@ -139,6 +136,23 @@ class RunFolder:
     def set_elapsed(self, seconds: float) -> None:
         """Note the seconds spent so far."""
         write_json(self.path / "elapsed.json", {"seconds": round(seconds, 1)})
+
+
+def _difference(now: Any, then: Any, name: str = "") -> tuple[str, Any, Any] | None:
+    """Return the first setting that differs, by its dotted name, and both values.
+
+    A setting that didn't exist when a run was started counts as off, which new settings are until
+    somebody asks for them.
+    """
+    if isinstance(now, dict) and isinstance(then, dict):
+        for key, value in now.items():
+            if key not in then and not value:
+                continue
+            found = _difference(value, then.get(key), f"{name}.{key}" if name else key)
+            if found is not None:
+                return found
+        return None
+    return None if now == then else (name, now, then)
 
 
 def read_json(path: Path) -> dict[str, Any]:

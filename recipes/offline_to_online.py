@@ -3,8 +3,9 @@
     python -m recipes.offline_to_online --env InvertedPendulum --seeds 5
 
 learns offline from a recording of random behaviour without actions (`recipes.random_obs`), goes on
-online with Q, τ and I, and does the same number of online steps from nothing. The online steps of
-the offline run's inverse fit count. Runs that were interrupted go on; finished ones are read.
+online with Q, τ and I, and does the same online with the same settings from nothing. The online
+steps of the offline run's inverse fit are drawn too. Runs that were interrupted go on; finished
+ones are read.
 """
 
 from __future__ import annotations
@@ -58,6 +59,8 @@ def offline_to_online(
     spent = find_preset(preset).spend(updates, None, None)
     asked = RunSettings(env_id, dataset, chosen, preset, spent, episodes)
     run(asked, offline, offline.started, progress, workers)
+    # The settings that a start brings with it hold for both.
+    config = start_config(config, offline.path)
     made = []
     for name, start in {"from-offline": offline.path, "from-nothing": None}.items():
         settings = OnlineSettings(
@@ -65,7 +68,7 @@ def offline_to_online(
             "d3g",
             chosen,
             preset,
-            config if start is None else start_config(config, start),
+            config,
             EvaluationPlan(evaluate_every, episodes),
             None if start is None else str(start),
         )

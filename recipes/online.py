@@ -18,7 +18,7 @@ from rich.table import Table
 from typer import Option
 
 import qss_offline.online.gridworld_env  # noqa: F401  registers the gridworld
-from qss_offline.changes import changed, with_changes
+from qss_offline.changes import changed, differences, with_changes
 from qss_offline.command_line import main
 from qss_offline.data.environments import make_env, resolve_env_id
 from qss_offline.errors import UserError
@@ -55,7 +55,10 @@ def online(
     export: Annotated[str | None, Option(help="store the replays as Minari datasets")] = None,
 ) -> None:
     """Learn online."""
-    config = changed(online_preset(preset, algo), change or ())
+    named = online_preset(preset, algo)
+    config = changed(named, change or ())
+    if config.algorithm.cycle != named.algorithm.cycle:
+        raise UserError("--set cycle: whether there is a cycle is --algo's, d3g or d3g-no-cycle")
     preset = with_changes(preset, change or ())
     config = replace(
         config,
@@ -65,6 +68,9 @@ def online(
     )
     if start is not None:
         config = start_config(config, start)
+        lost = differences(config, changed(config, change or ()))
+        if lost:
+            raise UserError(f"--start brings its own settings; leave out --set {', '.join(lost)}")
     if workers is not None and workers <= 0:
         raise UserError(f"--workers must be above 0, not {workers}")
     settings = OnlineSettings(

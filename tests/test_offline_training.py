@@ -28,7 +28,13 @@ from qss_offline.runs import RunFolder, SeedFolder, read_json
 from tests.small_run import settings
 
 CONFIG = ObservationalD3GConfig(
-    (8, 8), 8, normalize_observations=True, clamp_targets=True, learning_rate_decay=0.5
+    (8, 8),
+    8,
+    normalize_observations=True,
+    clamp_targets=True,
+    learning_rate_decay=0.5,
+    step_units=True,
+    gap_units=True,
 )
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
+from qss_offline.acting import Policy, load_policy
 from qss_offline.data.build import build_dataset
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.errors import UserError
+from qss_offline.inverse_fitting import InverseFitter
 from qss_offline.offline_run import RunSettings, run
 from qss_offline.online_budget import (
     BudgetRow,
@@ -29,7 +33,7 @@ def trained(minari_root: Path, tmp_path: Path) -> Path:
     default = PRESETS["default"]
     small = replace(
         default,
-        algorithm=replace(default.algorithm, hidden_dims=(16, 16), batch_size=16),
+        algorithm=replace(default.algorithm, hidden_dims=(16, 16), batch_size=16, step_units=True),
         inverse=replace(
             default.inverse,
             rounds=2,
@@ -42,6 +46,24 @@ def trained(minari_root: Path, tmp_path: Path) -> Path:
     settings = RunSettings("InvertedPendulum-v5", dataset, (0, 1), "small", small, 1)
     run(settings, RunFolder(tmp_path / "run"))
     return tmp_path / "run"
+
+
+def test_the_proposals_are_those_of_the_run(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fitted: list[InverseFitter] = []
+
+    class Seen(InverseFitter):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            fitted.append(self)
+
+    monkeypatch.setattr("qss_offline.online_budget.InverseFitter", Seen)
+    proposals = load_proposals(trained)
+    fit_budget(proposals, spread(proposals.inverse, 40), "default", episodes=1)
+    obs = np.full((3, 4), 0.1, np.float32)
+    for seed in (0, 1):
+        policy, _ = load_policy(trained / "seeds" / str(seed) / "policy.safetensors")
+        assert isinstance(policy, Policy)
+        np.testing.assert_array_equal(fitted[0].policy(seed).propose(obs), policy.propose(obs))
 
 
 def test_each_budget_is_fitted_afresh_for_every_seed(trained: Path) -> None:

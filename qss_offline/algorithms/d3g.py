@@ -95,8 +95,8 @@ class D3GConfig(QSSConfig):
     """Settings of D3G; the defaults are the authors'.
 
     Departures are `clamp_targets`, `proposal_average_step_size`, `step_inputs`,
-    `inverse_average_step_size`, `step_units`, and `discrete_loss` where it is the cross-entropy;
-    see `QSSConfig` for what isn't explained here.
+    `inverse_average_step_size`, `step_units`, `gap_units`, and `discrete_loss` where it is the
+    cross-entropy; see `QSSConfig` for what isn't explained here.
 
     Attributes:
         cycle: off is D3G⁻.
@@ -265,4 +265,6 @@ class D3G:
             value = transition_value(critic, batch.obs, proposed, scale).mean(dim=-1)
             return -value, {"proposal_value": value}
         reached = self.reach(parameters, batch.obs, proposed)
-        return proposal_loss(critic, batch.obs, proposed, reached, self.config.cycle_coef, scale)
+        seen = batch.next_obs if self.config.gap_units else None
+        coefficient = self.config.cycle_coef
+        return proposal_loss(critic, batch.obs, proposed, reached, coefficient, scale, seen)

@@ -19,7 +19,7 @@ from torch import Tensor
 from qss_offline.algorithms.networks import MLPShape, Network, mlp
 from qss_offline.algorithms.protocol import TrackRule, UpdateRule
 from qss_offline.algorithms.qss import steps
-from qss_offline.errors import UserError
+from qss_offline.checks import check_positive, check_step_size
 
 
 class ActionBatch(NamedTuple):
@@ -64,8 +64,8 @@ class InverseDynamicsConfig:
 
     def __post_init__(self) -> None:
         """Refuse settings that can't be trained with."""
-        if self.batch_size <= 0 or self.learning_rate <= 0 or min(self.hidden_dims) <= 0:
-            raise UserError("batch_size, learning_rate and hidden_dims must be above 0")
+        check_positive(self, "batch_size", "learning_rate", "hidden_dims")
+        check_step_size(self, "average_step_size")
 
 
 def inverse_logits(

@@ -87,15 +87,12 @@ class ObservationalD3GConfig(QSSConfig):
     Attributes:
         normalize_observations: a departure: observations are shifted and scaled by the dataset's
             mean and standard deviation, so that the cycle term weighs all dimensions alike.
-        gap_units: a departure: −Q in Eq. 12 is divided by the gap, the mean of |Q_1(s, s'_f) −
-            Q_1(s, s')| over a batch, so that β weighs the cycle against what there is to gain.
         learning_rate_decay: a departure: over this share of training, at its end, the learning
             rate falls in a straight line towards 0.
     """
 
     normalize_observations: bool = False
     learning_rate_decay: float = 0.0
-    gap_units: bool = False
 
     def __post_init__(self) -> None:
         """Refuse settings that can't be trained with."""

@@ -51,6 +51,8 @@ class QSSConfig:
         step_units: a departure: networks see and give steps in units of their spread (above), and
             β weighs errors in that unit: what an action changes is about 1 in every dimension,
             however little of a state it is.
+        gap_units: a departure: −Q in Eq. 12 is divided by what there is to gain, the mean of
+            |Q_1(s, s'_f) − Q_1(s, s')| over a batch, so that β needs no unit of rewards.
     """
 
     hidden_dims: tuple[int, ...] = (256, 256)
@@ -63,6 +65,7 @@ class QSSConfig:
     clamp_targets: bool = False
     proposal_average_step_size: float | None = None
     step_units: bool = False
+    gap_units: bool = False
 
     def __post_init__(self) -> None:
         """Refuse settings that can't be trained with."""
@@ -206,8 +209,7 @@ def proposal_loss(
         reached: s'_f = C(s, s'_τ), `(S, B, obs_dim)`.
         cycle_coef: β.
         step_scale: see above.
-        seen: s' of the data, `(S, B, obs_dim)`, where values are weighed in units of the gap
-            between s'_f and it, mean |Q_1(s, s'_f) − Q_1(s, s')|; else None.
+        seen: s' of the data, `(S, B, obs_dim)`, with `gap_units`; else None.
     """
     values = transition_value(critic, obs, reached, step_scale)
     value = values.mean(dim=-1)

@@ -59,6 +59,7 @@ def online_run(
     """
     begin = time.monotonic()
     _check(settings)
+    before = 0 if settings.start_run is None else steps_before(settings.start_run)
     folder.start({**asdict(settings), "versions": versions()}, resume)
     clock = RunClock(folder, begin)
     seeds = [(seed, folder.seed(seed)) for seed in settings.seeds]
@@ -73,7 +74,8 @@ def online_run(
         "preset": settings.preset_name,
         "steps": settings.config.steps,
         "start_run": settings.start_run,
-        "steps_before": 0 if settings.start_run is None else steps_before(settings.start_run),
+        "steps_before": before,
+        "config": asdict(settings.config),
         "wall_seconds": round(wall_s, 1),
         "seeds": [
             seed_result(seed, read_json(folder.seed(seed).result)["evaluations"])

@@ -77,26 +77,27 @@ def load_start(run: Path, seed: int) -> Start:
 
 
 def steps_before(run: Path | str) -> int:
-    """Return the online steps that each seed of an offline run took, for its inverse fit.
+    """Return the online steps that each seed of an offline run takes, for its inverse fit.
 
     Raises:
-        UserError: the run isn't finished.
+        UserError: the folder holds no offline run.
     """
-    return int(read_json(Path(run) / "results.json")["seeds"][0]["online_steps"])
+    inverse = _offline_settings(Path(run))["inverse"]
+    return int(inverse["rounds"]) * int(inverse["steps_per_round"])
 
 
 def start_config(config: OnlineConfig, run: Path) -> OnlineConfig:
     """Return the settings with those of the offline run where carried networks depend on them.
 
-    Sizes, γ, what observations go through and what I sees must be those that the networks were
-    trained with; everything else stays.
+    Sizes, γ, β, what observations go through, what networks see and in which units errors and
+    values are weighed must be those that the networks were trained with; everything else stays.
 
     Raises:
         UserError: the folder holds no offline run, or its models don't fit each other.
     """
-    offline: dict[str, Any] = read_json(run / "config.json")
+    offline = _offline_settings(run)
     try:
-        algorithm, model = offline["preset"]["algorithm"], offline["preset"]["inverse"]["model"]
+        algorithm, model = offline["algorithm"], offline["inverse"]["model"]
         hidden, inverse_hidden = tuple(algorithm["hidden_dims"]), tuple(model["hidden_dims"])
         if hidden != inverse_hidden:
             raise UserError(
@@ -112,10 +113,24 @@ def start_config(config: OnlineConfig, run: Path) -> OnlineConfig:
                 gamma=float(algorithm["gamma"]),
                 step_inputs=bool(model["step_inputs"]),
                 step_units=bool(algorithm.get("step_units", False)),
+                gap_units=bool(algorithm.get("gap_units", False)),
                 cycle_coef=float(algorithm["cycle_coef"]),
             ),
         )
     except (KeyError, TypeError) as error:
-        raise UserError(
-            f"{run} holds no offline run: {error} is missing from config.json"
-        ) from error
+        raise UserError(_no_run(run, error)) from error
+
+
+def _offline_settings(run: Path) -> dict[str, Any]:
+    """Read the preset that an offline run was started with."""
+    config = read_json(run / "config.json")
+    try:
+        preset: dict[str, Any] = config["preset"]
+        preset["inverse"]["rounds"], preset["inverse"]["steps_per_round"], preset["algorithm"]
+    except (KeyError, TypeError) as error:
+        raise UserError(_no_run(run, error)) from error
+    return preset
+
+
+def _no_run(run: Path, error: Exception) -> str:
+    return f"{run} holds no offline run: {error} is missing from config.json"

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import shlex
-from dataclasses import asdict
 from typing import Any
 
+from qss_offline.changes import differences
 from qss_offline.data import minari_store
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.errors import UserError
@@ -21,9 +20,11 @@ def command(run: TrainedRun) -> tuple[str, str | None]:
     recording = _recording(run)
     arguments += recording or ["--dataset", run.dataset_id]
     arguments += ["--seeds", ",".join(map(str, run.seeds)) + ("," if len(run.seeds) == 1 else "")]
-    arguments += ["--preset", run.preset_name]
+    # Results name changed settings after the preset.
+    name = run.preset_name.partition(" with ")[0]
+    arguments += ["--preset", name]
     remark = None
-    named = PRESETS.get(run.preset_name)
+    named = PRESETS.get(name)
     if named is not None:
         inverse = preset["inverse"]
         steps = inverse["rounds"] * inverse["steps_per_round"]
@@ -32,13 +33,10 @@ def command(run: TrainedRun) -> tuple[str, str | None]:
             arguments += ["--updates", str(spent.updates)]
         if spent.inverse != named.inverse:
             arguments += ["--online-steps", str(steps), "--online-rounds", str(inverse["rounds"])]
-        if json.loads(json.dumps(asdict(spent))) != preset:
-            remark = (
-                f"The settings are not those of the preset {run.preset_name} of this version; "
-                "config.json has them all."
-            )
+        for change in differences(spent, preset):
+            arguments += ["--set", change]
     else:
-        remark = f"The preset {run.preset_name} is unknown here; config.json has all settings."
+        remark = f"The preset {name} is unknown here; config.json has all settings."
     if config.get("evaluation_episodes", 10) != 10:
         arguments += ["--episodes", str(config["evaluation_episodes"])]
     if config.get("device", "cpu") != "cpu":

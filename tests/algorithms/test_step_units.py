@@ -2,12 +2,13 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from qss_offline.acting import ObservationScale
 from qss_offline.algorithms.d3g import D3G, D3GBatch, D3GConfig, D3GParameters
+from qss_offline.algorithms.d3g import forward_step as d3g_step
 from qss_offline.algorithms.folding import gives_states, sees_states
 from qss_offline.algorithms.networks import MLPShape, Network
 from qss_offline.algorithms.observational_d3g import (
@@ -44,6 +45,7 @@ def folded(state: TrainState) -> ObservationalD3GParameters:
     return ObservationalD3GParameters(**turned)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 1000), st.sampled_from([None, 2]), st.floats(-2, 1))
 def test_folding_changes_the_unit_and_nothing_else(
     stream: int, members: int | None, exponent: float
@@ -117,6 +119,7 @@ def test_online_losses_and_actions_are_those_of_folded_networks() -> None:
         for name, network in state.networks.items()
     }
     alike = D3GParameters(**turned)
+    assert alike.forward_model is not None
     observed = observation_batch()
     limits = torch.zeros(SEEDS, 1)
     action = draw(SEEDS, SIZE, ACTIONS, stream=5).tanh()
@@ -124,6 +127,13 @@ def test_online_losses_and_actions_are_those_of_folded_networks() -> None:
     torch.testing.assert_close(
         stepwise.critic_loss(parameters, batch)[0], plain.critic_loss(alike, batch)[0]
     )
+    made = plain.reach(alike, batch.obs, propose_next_obs(alike.proposal, batch.obs))
+    error = ((propose_next_obs(alike.proposal, batch.obs) - made) / SCALE).square().mean((1, 2))
+    value = transition_value(alike.critic.members[0], batch.obs, made).mean(1)
+    torch.testing.assert_close(stepwise.proposal_loss(parameters, batch)[0], error - value)
+    step = d3g_step(alike.forward_model, batch.obs, batch.action)
+    error = ((step - (batch.next_obs - batch.obs)) / SCALE).square().mean((1, 2))
+    torch.testing.assert_close(stepwise.forward_loss(parameters, batch)[0], error)
     torch.testing.assert_close(
         stepwise.policy_action(parameters, batch.obs), plain.policy_action(alike, batch.obs)
     )

@@ -30,7 +30,7 @@ from qss_offline.online.loop import OnlineTask
 from qss_offline.online.presets import online_preset
 from qss_offline.online.run import online_run
 from qss_offline.online.settings import EvaluationPlan, OnlineSettings
-from qss_offline.online.start import load_start, start_config
+from qss_offline.online.start import load_start, start_config, steps_before
 from qss_offline.online.training import OnlineTrainer
 from qss_offline.presets import Preset
 from qss_offline.runs import RunFolder, SeedFolder, read_json
@@ -181,6 +181,22 @@ def test_an_online_run_starts_where_the_offline_run_ended(offline: Path, tmp_pat
     OnlineTrainer([task], PENDULUM, learning, plan, compiled=False).run(lambda steps: None)
     moved = load_checkpoint(tmp_path / "learning" / "training.safetensors")
     assert not torch.equal(moved.tensors["network.critic"], training.tensors["network.critic"])
+
+
+def test_a_start_needs_no_results_and_keeps_its_own_settings(
+    offline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (offline / "results.json").rename(offline / "kept.json")
+    try:
+        assert steps_before(offline) == 100
+    finally:
+        (offline / "kept.json").rename(offline / "results.json")
+    with pytest.raises(UserError, match=r"leave out --set algorithm\.gamma=0\.5"):
+        online(start=offline, change=["gamma=0.5"])
+    with pytest.raises(UserError, match="--algo's"):
+        online(change=["cycle=False"])
+    assert not list(tmp_path.iterdir())
 
 
 def test_seeds_that_start_offline_are_the_same_alone_and_resumed(

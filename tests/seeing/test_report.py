@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import shlex
 import shutil
 import subprocess
 from dataclasses import replace
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from qss_offline.changes import changed
 from qss_offline.errors import UserError
 from qss_offline.report import figures, making, page
 from qss_offline.report.comparison import Scores, Task, compare, read_returns
@@ -167,8 +169,16 @@ def test_the_command_repeats_the_run(trained: TrainedRun) -> None:
         "--episodes 3"
     )
     assert remark is None
-    config["preset"]["algorithm"]["gamma"] = 0.5
-    assert "not those of the preset" in (command(replace(trained, config=config))[1] or "")
+    config["preset"]["algorithm"] |= {"gamma": 0.5, "hidden_dims": [8, 8]}
+    # Results name changed settings beside the preset.
+    config["preset_name"] = "default with gamma=0.5"
+    line, remark = command(replace(trained, config=config))
+    assert remark is None
+    assert "--preset default --updates 500" in line
+    arguments = shlex.split(line)
+    given = [arguments[i + 1] for i, word in enumerate(arguments) if word == "--set"]
+    again = json.loads(json.dumps(asdict(changed(spent, given))))
+    assert again == config["preset"]
 
 
 def scores(**methods: list[float]) -> Scores:
