@@ -36,7 +36,7 @@ from qss_offline.runs import RunFolder, free_folder, newest_folder, parse_seeds
 def online(
     env: Annotated[str, Option(help="Gymnasium id or short name")] = "InvertedPendulum",
     algo: Annotated[str, Option(help="d3g, d3g-no-cycle, td3 or ddpg")] = "d3g",
-    preset: Annotated[str, Option(help="default or paper")] = "default",
+    preset: Annotated[str, Option(help="default, short-horizon or paper")] = "default",
     seeds: Annotated[str, Option(help="number of seeds, or a list such as 0,3,7")] = "1",
     change: Annotated[
         list[str] | None, Option("--set", help="name=value, a setting of the preset; repeatable")

@@ -8,28 +8,32 @@ from qss_offline.algorithms.d3g import D3GConfig
 from qss_offline.errors import UserError, nearest
 from qss_offline.online.settings import OnlineConfig
 
+_DEFAULT = OnlineConfig(
+    D3GConfig(
+        hidden_dims=(128, 128),
+        batch_size=128,
+        learning_rate=1e-3,
+        polyak_step_size=0.01,
+        cycle_coef=30.0,
+        clamp_targets=True,
+        proposal_average_step_size=1e-3,
+        step_inputs=True,
+        inverse_average_step_size=1e-2,
+        discrete_loss="cross_entropy",
+    ),
+    steps=100_000,
+    warm_up=1_000,
+    normalize_observations=True,
+    model_updates=1_000,
+)
+
 ONLINE_PRESETS = {
     # The authors' settings; nothing is added.
     "paper": OnlineConfig(),
     # What a core does in an hour. Each departure is named in the two configurations.
-    "default": OnlineConfig(
-        D3GConfig(
-            hidden_dims=(128, 128),
-            batch_size=128,
-            learning_rate=1e-3,
-            polyak_step_size=0.01,
-            cycle_coef=30.0,
-            clamp_targets=True,
-            proposal_average_step_size=1e-3,
-            step_inputs=True,
-            inverse_average_step_size=1e-2,
-            discrete_loss="cross_entropy",
-        ),
-        steps=100_000,
-        warm_up=1_000,
-        normalize_observations=True,
-        model_updates=1_000,
-    ),
+    "default": _DEFAULT,
+    # γ = 0.95, where values that are too low at every step add up to less (docs/online.md).
+    "short-horizon": replace(_DEFAULT, algorithm=replace(_DEFAULT.algorithm, gamma=0.95)),
 }
 
 BASELINES = ("td3", "ddpg")
