@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from qss_offline.online.run import LAST_EVALUATIONS
 from qss_offline.runs import read_json
-from qss_offline.tabular.intervals import interval
+from qss_offline.statistics import bootstrap_interval, mean
 
 # Okabe and Ito's colours, with dashes of their own.
 _LOOKS = {
@@ -22,6 +22,9 @@ _LOOKS = {
     "td3": ("TD3", "#009E73", "-."),
     "ddpg": ("DDPG", "#CC79A7", ":"),
 }
+
+# Each point's interval is one of many in a picture.
+_RESAMPLES = 1_000
 
 _STARTED_OFFLINE = "#E69F00"
 
@@ -44,7 +47,7 @@ def curve(result: dict[str, Any]) -> tuple[NDArray[np.int64], NDArray[np.float64
 
 
 def png(results: Sequence[dict[str, Any]]) -> bytes:
-    """Draw a panel for each environment: the mean over seeds in Student's 95% interval."""
+    """Draw a panel for each environment: the mean over seeds in its 95% bootstrap interval."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -62,13 +65,18 @@ def png(results: Sequence[dict[str, Any]]) -> bytes:
                 name, colour, dashes = _LOOKS[result["algorithm"]]
                 if result.get("start_run") is not None:
                     name, colour = f"{name}, started offline", _STARTED_OFFLINE
-                label = f"{name} ({samples.shape[1]} seeds)"
+                count = samples.shape[1]
+                label = f"{name} ({count} seed{'s' if count > 1 else ''})"
                 panel.plot(steps, samples.mean(axis=1), color=colour, ls=dashes, label=label)
-                if samples.shape[1] > 1:
-                    band = interval(samples)
-                    panel.fill_between(
-                        steps, band.low, band.high, color=colour, alpha=0.15, linewidth=0
-                    )
+                if count > 1:
+                    # Bounds that Student's interval gives a few seeds go far beyond any return.
+                    rng = np.random.default_rng(0)
+                    bands = [
+                        bootstrap_interval(point, rng, mean, resamples=_RESAMPLES)
+                        for point in samples
+                    ]
+                    low, high = ([getattr(band, end) for band in bands] for end in ("low", "high"))
+                    panel.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
             panel.set_title(env_id)
             panel.set_xlabel("environment steps")
             panel.set_ylabel("return of an episode")
