@@ -37,6 +37,7 @@ AXES: dict[str, tuple[int, ...]] = {
     "batch": (32, 64, 128, 256, 512),
     "width": (32, 64, 128, 256, 512),
 }
+PICTURE = Path("docs/images/scaling.png")
 BASE = {"seeds": 1, "batch": 128, "width": 128}
 ROWS = (100_000, 1_000_000, 10_000_000)
 
@@ -62,24 +63,31 @@ def milliseconds(device: str, seeds: int, batch: int, width: int, seconds: float
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
     """Draw a panel for each axis."""
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import ScalarFormatter
 
-    figure, axes = plt.subplots(1, 4, figsize=(12, 3), layout="constrained")
+    figure = Figure(figsize=(12, 3), layout="constrained")
+    axes = figure.subplots(1, 4)
     for axis, name in zip(axes, (*AXES, "rows"), strict=True):
         for device in dict.fromkeys(row["device"] for row in rows):
             points = [row for row in rows if row["axis"] == name and row["device"] == device]
-            axis.plot(
-                [row["value"] for row in points],
-                [row["cost"] for row in points],
-                "o-",
-                label=device,
-            )
-        axis.set_xscale("log", base=10 if name == "rows" else 2)
-        axis.set_yscale("log")
-        axis.set_xlabel({"rows": "transitions in the recording"}.get(name, name))
-        axis.set_ylabel("memory for training, MiB" if name == "rows" else "ms an update")
+            values = [row["value"] for row in points]
+            label = "training" if name == "rows" else device
+            axis.plot(values, [row["cost"] for row in points], "o-", label=label)
+            if name == "rows" and points:
+                axis.plot(values, [row["file_mib"] for row in points], "--", label="the recording")
+        if name == "rows":
+            axis.set(xscale="log", ylim=(0, None), ylabel="memory, MiB")
+            axis.set_xlabel("transitions in the recording")
+        else:
+            axis.set_xscale("log", base=2)
+            axis.set_yscale("log", base=2)
+            axis.set(xlabel=name, ylabel="ms an update")
+            for ticks in (axis.xaxis, axis.yaxis):
+                ticks.set_major_formatter(ScalarFormatter())
         axis.grid(alpha=0.3)
     axes[0].legend(frameon=False)
+    axes[-1].legend(frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=100)
 
@@ -89,7 +97,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/scaling.json"))
     parser.add_argument("--seconds", type=float, default=3.0, help="for each point")
+    parser.add_argument("--draw", action="store_true", help="draw from the results only")
     arguments = parser.parse_args()
+    if arguments.draw:
+        draw(json.loads(arguments.out.read_text())["rows"], PICTURE)
+        return
     torch.set_num_threads(1)
     rows: list[dict[str, Any]] = []
     for device in ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]:
@@ -110,7 +122,7 @@ def main() -> None:
         rows.append({"device": "cpu", "axis": "rows", "value": value, "cost": cost, **report})
         print(f"{value:,} transitions ({report['file_mib']:.0f} MiB): {cost:.0f} MiB", flush=True)
     write_json(arguments.out, {"machine": machine(), "base": BASE, "rows": rows})
-    draw(rows, Path("docs/images/scaling.png"))
+    draw(rows, PICTURE)
     print(f"written: {arguments.out}")
 
 
