@@ -22,7 +22,7 @@ from qss_offline.inverse_fitting import InverseFitter
 from qss_offline.jobs import Tick
 from qss_offline.offline_training import OfflineTrainer, SeedTask, step_scale
 from qss_offline.presets import Preset
-from qss_offline.reporting import ProgressFactory, no_progress
+from qss_offline.reporting import ProgressFactory, counted_on, no_progress
 from qss_offline.rounds import rounds_done, run_rounds
 from qss_offline.runs import RunFolder, read_json, versions
 from qss_offline.seed_workers import train_in_workers
@@ -157,10 +157,7 @@ def train_seeds(settings: RunSettings, tasks: Sequence[SeedTask], tick: Tick) ->
         by_rounds.setdefault(rounds_done(task), []).append(task)
     done = trained
     for _, same in sorted(by_rounds.items(), reverse=True):
-
-        def report(updates: int, done: int = done, seeds: int = len(same)) -> None:
-            tick(done + updates * seeds)
-
+        report = counted_on(tick, done, len(same))
         _fit_inverse(settings, same, state, trainer, report)
         done += preset.inverse.rounds * preset.inverse.updates_per_round * len(same)
     tick(done)

@@ -31,6 +31,7 @@ from qss_offline.engine.schedule import Schedule, linear_decay
 from qss_offline.engine.state import TrainState, initial_state
 from qss_offline.engine.update import CHUNK
 from qss_offline.errors import UserError
+from qss_offline.reporting import counted_on
 from qss_offline.runs import SeedFolder
 
 LOG_INTERVAL = 1_000
@@ -151,7 +152,7 @@ class OfflineTrainer:
             joined = self._load(joining, stand)
             waiting = sum(s for s in stands if s >= stand)
             if state is not None:
-                self._fit(tasks, state, stand, schedule, lambda n, w=waiting: tick(n + w))  # type: ignore[misc]
+                self._fit(tasks, state, stand, schedule, counted_on(tick, waiting))
                 joined = merge_states([state, joined])
             tasks, state = [*tasks, *joining], joined
         assert state is not None

@@ -25,6 +25,21 @@ def no_progress(title: str, total: int, unit: str) -> Iterator[Reporter]:
     yield silent
 
 
+def counted_on(tick: Callable[[int], None], done: int, times: int = 1) -> Callable[[int], None]:
+    """Return what a part of some work may tell how much of it is done.
+
+    Args:
+        tick: told the units of the whole work that are done.
+        done: units done before the part.
+        times: units of the whole for each unit of the part.
+    """
+
+    def tell(units: int) -> None:
+        tick(done + times * units)
+
+    return tell
+
+
 def print_notice(message: str) -> None:
     """Print one line on standard error."""
     print(message, file=sys.stderr, flush=True)

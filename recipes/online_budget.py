@@ -34,6 +34,7 @@ from qss_offline.online_budget import (
 from qss_offline.progress import progress
 from qss_offline.report.budgets import budget_figure
 from qss_offline.report.figures import png
+from qss_offline.reporting import counted_on
 
 
 def online_budget(
@@ -72,7 +73,7 @@ def online_budget(
     done = 0
     with progress(f"{len(jobs)} fits", total, "updates") as report:
         for trained, config in jobs:
-            found = fit_budget(trained, config, variant, episodes, lambda n, d=done: report(d + n))  # type: ignore[misc]
+            found = fit_budget(trained, config, variant, episodes, counted_on(report, done))
             done += config.rounds * config.updates_per_round
             fresh = {_key(row) for row in found}
             rows = [row for row in rows if _key(row) not in fresh] + found

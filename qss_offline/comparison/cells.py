@@ -25,6 +25,7 @@ from qss_offline.errors import UserError
 from qss_offline.files import write_json
 from qss_offline.offline_run import RunSettings, train_seeds
 from qss_offline.offline_training import SeedTask, observation_scale
+from qss_offline.reporting import counted_on
 from qss_offline.rounds import rounds_done, run_rounds
 from qss_offline.runs import RunFolder, SeedFolder, read_json, versions
 
@@ -224,10 +225,7 @@ def _run_bco(cell: Cell, tasks: list[SeedTask], tick: Tick) -> None:
         by_rounds.setdefault(rounds_done(task), []).append(task)
     done = 0
     for _, same in sorted(by_rounds.items(), reverse=True):
-
-        def report(updates: int, done: int = done, seeds: int = len(same)) -> None:
-            tick(done + updates * seeds)
-
+        report = counted_on(tick, done, len(same))
         run_rounds(_bco(cell, same), same, cell.env_id, cell.settings.episodes, report)
         done += cell.units * len(same)
 

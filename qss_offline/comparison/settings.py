@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from qss_offline.algorithms.bco import CloningConfig
 from qss_offline.errors import UserError, nearest
@@ -107,41 +107,36 @@ class ComparisonSettings:
 
 _ONE_SEED = Restriction(seeds=1, random_action_probs=(0.0, 0.5, 1.0))
 
+# Hours on two cores: every method gets two hidden layers of 128 and batches of 128.
+_QUICK = ComparisonSettings(
+    name="quick",
+    families=("inverted_pendulum", "reacher"),
+    random_action_probs=(0.0, 0.25, 0.5, 0.75, 1.0),
+    methods=("d3g", "bco", "bc", "td3+bc", "pseudo-td3+bc", "iql", "cql"),
+    seeds=3,
+    d3g=PRESETS["short-horizon"],
+    cloning=CloningConfig(hidden_dims=(128, 128), batch_size=128, learning_rate=1e-3),
+    cloning_updates=5_000,
+    baseline_updates=10_000,
+    baseline_hidden_dims=(128, 128),
+    baseline_batch_size=128,
+    baseline_learning_rate=1e-3,
+    baseline_evaluations=3,
+    updates_of={"cql": 5_000},
+    only={"iql": _ONE_SEED, "cql": _ONE_SEED},
+)
+
 COMPARISONS = {
-    # Hours on two cores: every method gets two hidden layers of 128 and batches of 128.
-    "quick": ComparisonSettings(
-        name="quick",
-        families=("inverted_pendulum", "reacher"),
-        random_action_probs=(0.0, 0.25, 0.5, 0.75, 1.0),
-        methods=("d3g", "bco", "bc", "td3+bc", "pseudo-td3+bc", "iql", "cql"),
-        seeds=3,
-        d3g=PRESETS["short-horizon"],
-        cloning=CloningConfig(hidden_dims=(128, 128), batch_size=128, learning_rate=1e-3),
-        cloning_updates=5_000,
-        baseline_updates=10_000,
-        baseline_hidden_dims=(128, 128),
-        baseline_batch_size=128,
-        baseline_learning_rate=1e-3,
-        baseline_evaluations=3,
-        updates_of={"cql": 5_000},
-        only={"iql": _ONE_SEED, "cql": _ONE_SEED},
-    ),
+    "quick": _QUICK,
     # One observation-only setting for every level, on seeds and recordings that no setting was
-    # chosen with, beside the methods that have seen as little. Hours on two cores.
-    "beyond": ComparisonSettings(
+    # chosen with, beside the methods that have seen as little.
+    "beyond": replace(
+        _QUICK,
         name="beyond",
-        families=("inverted_pendulum", "reacher"),
         random_action_probs=(0.0, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0),
         methods=("d3g", "bco", "pseudo-td3+bc"),
         seeds=5,
         d3g=PRESETS["default"],
-        cloning=CloningConfig(hidden_dims=(128, 128), batch_size=128, learning_rate=1e-3),
-        cloning_updates=5_000,
-        baseline_updates=10_000,
-        baseline_hidden_dims=(128, 128),
-        baseline_batch_size=128,
-        baseline_learning_rate=1e-3,
-        baseline_evaluations=3,
         first_seed=10,
         data_seed=2,
     ),

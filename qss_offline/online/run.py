@@ -24,7 +24,7 @@ from qss_offline.online.presets import BASELINES
 from qss_offline.online.settings import OnlineSettings
 from qss_offline.online.start import load_start, steps_before
 from qss_offline.online.training import OnlineTrainer
-from qss_offline.reporting import ProgressFactory, no_progress
+from qss_offline.reporting import ProgressFactory, counted_on, no_progress
 from qss_offline.runs import RunFolder, SeedFolder, read_json, versions
 from qss_offline.seed_workers import train_in_workers
 
@@ -134,9 +134,6 @@ def _train_baseline(settings: OnlineSettings, seeds: Sequence[SeedPlace], tick: 
     for number, (seed, folder) in enumerate(seeds):
         done = number * settings.config.steps
 
-        def report(steps: int, done: int = done) -> None:
-            tick(done + steps)
-
         if not folder.result.exists():
             evaluations = train_online(
                 settings.algorithm,
@@ -144,7 +141,7 @@ def _train_baseline(settings: OnlineSettings, seeds: Sequence[SeedPlace], tick: 
                 settings.config,
                 settings.plan,
                 OnlineTask(seed, folder),
-                report,
+                counted_on(tick, done),
             )
             write_json(folder.result, {"evaluations": evaluations})
         tick(done + settings.config.steps)

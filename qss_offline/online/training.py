@@ -22,6 +22,7 @@ from qss_offline.online.files import load_seeds, policy_path, save_seeds, saved_
 from qss_offline.online.learner import Learner
 from qss_offline.online.loop import OnlineTask, SeedLoop
 from qss_offline.online.settings import EvaluationPlan, OnlineConfig
+from qss_offline.reporting import counted_on
 
 _LOG_INTERVAL = 1_000
 
@@ -72,7 +73,7 @@ class OnlineTrainer:
             for stand in sorted(set(stands)):
                 if learner is not None:
                     waiting = sum(step for step in stands if step >= stand)
-                    self._advance(learner, stand, lambda n, w=waiting: tick(n + w))  # type: ignore[misc]
+                    self._advance(learner, stand, counted_on(tick, waiting))
                 joining = [
                     SeedLoop(task, self.env_id, self.config, self.device)
                     for task, step in zip(self.tasks, stands, strict=True)
