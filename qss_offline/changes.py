@@ -23,14 +23,16 @@ def differences(before: Any, after: Any) -> list[str]:
 
     Args:
         before: a frozen dataclass.
-        after: such a dataclass, or what JSON makes of one; what it lacks counts as unchanged.
+        after: such a dataclass, or what JSON made of one; a setting that it didn't know yet counts
+            as the authors', which is what a new setting is until somebody asks for another.
     """
     found = []
     for path, _ in _leaves(before):
         old, new = before, after
         for part in path.split("."):
+            authors = next(field.default for field in fields(old) if field.name == part)
             old = getattr(old, part)
-            new = new.get(part, old) if isinstance(new, dict) else getattr(new, part)
+            new = new.get(part, authors) if isinstance(new, dict) else getattr(new, part)
         if isinstance(new, list):
             new = tuple(new)
         if old != new:

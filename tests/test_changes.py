@@ -1,10 +1,11 @@
 """Settings changed by name."""
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 
 import pytest
 
-from qss_offline.changes import changed, with_changes
+from qss_offline.changes import changed, differences, with_changes
 from qss_offline.errors import UserError
 from qss_offline.online.presets import online_preset
 from qss_offline.presets import preset
@@ -55,6 +56,17 @@ def test_what_is_no_setting_or_no_value_is_refused(text: str, message: str) -> N
 def test_a_word_must_be_one_of_those_there_are() -> None:
     with pytest.raises(UserError, match="squared_error or cross_entropy"):
         changed(online_preset("default"), ["discrete_loss=huber"])
+
+
+def test_differences_make_one_of_two_settings_into_the_other() -> None:
+    before, after = preset("default"), preset("short-horizon")
+    found = differences(before, after)
+    assert found == ["algorithm.gamma=0.95", "algorithm.learning_rate_decay=0.0"]
+    assert changed(before, found) == after and differences(before, before) == []
+    # What was written before a setting existed was run without it.
+    written = json.loads(json.dumps(asdict(after)))
+    del written["algorithm"]["learning_rate_decay"]
+    assert differences(before, written) == found
 
 
 def test_results_name_the_changes() -> None:
