@@ -1,94 +1,211 @@
-"""What each departure of the default preset from the paper is worth: one taken away at a time.
+"""What the default preset's choices are worth: each taken away in turn, and curves over β and γ.
 
-    python -m benchmarks.ablation [--env InvertedPendulum] [--seeds 10,11,12,13]
+    python -m benchmarks.ablation --family inverted_pendulum --level 50 --seeds 20,21,22
 
-Trains the default preset and, for each switch, the default preset with that switch at the paper's
-value, on one recording of random behaviour that was not used to choose the settings. Each variant
-is a run folder that resumes, so the command can be stopped and started again. Sizes of networks
-and batches stay the default's throughout. Results: every return of every evaluation.
+Trains the default preset on a recording that no setting was chosen with; then, one at a time, with
+each switch at the paper's value (sizes of networks and batches stay), with other weights of the
+cycle, and with other discounts. Each variant is a run folder of its own that resumes, so the
+command can be stopped and started again; a value that two parts share is run once. Results hold
+every return of every evaluation, and are drawn after every variant.
 """
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
+from qss_offline.changes import changed, differences
 from qss_offline.data.build import build_dataset
-from qss_offline.data.environments import resolve_env_id
-from qss_offline.data.specs import DatasetSpec
-from qss_offline.files import write_json
+from qss_offline.data.specs import load_family
+from qss_offline.errors import UserError
+from qss_offline.files import write_bytes, write_json
 from qss_offline.machine import machine
 from qss_offline.offline_run import RunSettings, run
 from qss_offline.presets import PRESETS, Preset
 from qss_offline.progress import progress
+from qss_offline.report.figures import BLUE, ORANGE, png, styled
 from qss_offline.runs import RunFolder, parse_seeds
 
-ALGORITHM_SWITCHES = (
-    "cycle_coef",
-    "polyak_step_size",
-    "gamma",
-    "normalize_observations",
-    "clamp_targets",
-    "proposal_average_step_size",
-    "learning_rate",
-    "learning_rate_decay",
+SWITCHES = (
+    "algorithm.cycle_coef",
+    "algorithm.gamma",
+    "algorithm.polyak_step_size",
+    "algorithm.learning_rate",
+    "algorithm.learning_rate_decay",
+    "algorithm.normalize_observations",
+    "algorithm.clamp_targets",
+    "algorithm.proposal_average_step_size",
+    "inverse.model.step_inputs",
+    "inverse.model.average_step_size",
 )
-INVERSE_SWITCHES = ("step_inputs", "average_step_size")
+BETAS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
+GAMMAS = (0.9, 0.95, 0.97, 0.99)
 
 
-def variants() -> dict[str, Preset]:
-    """The default preset, and the default with one switch at the paper's value."""
+@dataclass(frozen=True)
+class Variant:
+    """The default preset with one setting changed.
+
+    Attributes:
+        change: `name=value`, or "default".
+        parts: where it is shown, of "switches", "beta" and "gamma".
+        preset: all settings.
+    """
+
+    change: str
+    parts: tuple[str, ...]
+    preset: Preset
+
+
+def variants() -> list[Variant]:
+    """Everything that can be run, the default first."""
     default, paper = PRESETS["default"], PRESETS["paper"]
-    found = {"default": default}
-    for name in ALGORITHM_SWITCHES:
-        algorithm = replace(default.algorithm, **{name: getattr(paper.algorithm, name)})
-        found[f"{name} = {getattr(paper.algorithm, name)}"] = replace(default, algorithm=algorithm)
-    for name in INVERSE_SWITCHES:
-        value = getattr(paper.inverse.model, name)
-        model = replace(default.inverse.model, **{name: value})
-        inverse = replace(default.inverse, model=model)
-        found[f"inverse {name} = {value}"] = replace(default, inverse=inverse)
-    return found
+    parts: dict[str, list[str]] = {"default": ["switches", "beta", "gamma"]}
+    known = dict(change.split("=", 1) for change in differences(default, paper))
+    for name in SWITCHES:
+        parts.setdefault(f"{name}={known[name]}", []).append("switches")
+    for field, part, values in (
+        ("cycle_coef", "beta", BETAS),
+        ("gamma", "gamma", GAMMAS),
+    ):
+        for value in values:
+            if value != getattr(default.algorithm, field):
+                parts.setdefault(f"algorithm.{field}={value}", []).append(part)
+    return [
+        Variant(
+            _short(change),
+            tuple(shown),
+            default if change == "default" else changed(default, [change]),
+        )
+        for change, shown in parts.items()
+    ]
+
+
+def _short(change: str) -> str:
+    """Name a change without the parts of the preset: "gamma=0.9", "inverse step_inputs=False"."""
+    for before, short in (("inverse.model.", "inverse "), ("algorithm.", "")):
+        if change.startswith(before):
+            return short + change.removeprefix(before)
+    return change
+
+
+def _returns(row: dict[str, Any]) -> list[float]:
+    return [seed["last"]["mean"] for seed in row["seeds"]]
+
+
+def _switches(axis: Axes, rows: Sequence[dict[str, Any]]) -> None:
+    for height, row in enumerate(reversed(rows)):
+        returns = _returns(row)
+        axis.plot(returns, [height] * len(returns), "o", color=BLUE, alpha=0.5)
+        axis.plot([np.mean(returns)], [height], "|", color=ORANGE, markersize=16, markeredgewidth=2)
+    axis.set_yticks(range(len(rows)), [row["variant"] for row in reversed(rows)], fontsize=7)
+    axis.set(xlabel="last return, each seed and mean", title="one switch at the paper's value")
+
+
+def _curve(
+    axis: Axes, rows: Sequence[dict[str, Any]], field: str, label: str, horizon: bool
+) -> None:
+    points = sorted((row["algorithm"][field], _returns(row)) for row in rows)
+    places = [1 / (1 - value) if horizon else value for value, _ in points]
+    for place, (_, returns) in zip(places, points, strict=True):
+        axis.plot([place] * len(returns), returns, "o", color=BLUE, alpha=0.5)
+    axis.plot(places, [np.mean(returns) for _, returns in points], color=ORANGE)
+    axis.set_xscale("log")
+    axis.set_xticks(places, [f"{value:g}" for value, _ in points])
+    axis.minorticks_off()
+    axis.set(xlabel=label, ylabel="last return", title=f"return against {label.split(',')[0]}")
+
+
+@styled
+def figure(rows: Sequence[dict[str, Any]], title: str) -> Figure:
+    """Draw the last return of every seed: switches, the curve over β, the curve over γ."""
+    drawn = Figure(figsize=(12.5, 3.8), layout="constrained")
+    left, middle, right = drawn.subplots(1, 3, width_ratios=(1.1, 1, 1))
+
+    def of(part: str) -> list[dict[str, Any]]:
+        return [row for row in rows if part in row["parts"]]
+
+    _switches(left, of("switches"))
+    _curve(middle, of("beta"), "cycle_coef", "β, weight of the cycle", horizon=False)
+    _curve(right, of("gamma"), "gamma", "γ, discount", horizon=True)
+    drawn.suptitle(title)
+    return drawn
 
 
 def main() -> None:
-    """Run every variant, writing the results after each."""
+    """Run every variant that was asked for, writing the results after each."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--env", default="InvertedPendulum")
-    parser.add_argument("--seeds", default="10,11,12,13")
+    parser.add_argument("--family", default="inverted_pendulum")
+    parser.add_argument("--level", type=int, default=50, help="percent of random actions")
+    parser.add_argument("--data-seed", type=int, default=2)
+    parser.add_argument("--seeds", default="20,21,22")
+    parser.add_argument("--parts", default="switches,beta,gamma")
     parser.add_argument("--updates", type=int, default=None)
+    parser.add_argument("--workers", type=int, default=None, help="processes (one a core)")
     parser.add_argument("--runs", type=Path, default=Path("runs/ablation"))
-    parser.add_argument("--out", type=Path, default=None)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/ablation"))
     arguments = parser.parse_args()
-    env_id, seeds = resolve_env_id(arguments.env), parse_seeds(arguments.seeds)
-    out = arguments.out or Path(f"benchmarks/results/ablation_{env_id}.json")
-    dataset = build_dataset(DatasetSpec(env_id, seed=1), progress=progress).obs_id
+    asked = set(arguments.parts.split(","))
+    if not asked <= {"switches", "beta", "gamma"}:
+        raise UserError(f"--parts takes some of switches,beta,gamma, not {arguments.parts!r}")
+    family = load_family(Path("datasets") / f"{arguments.family}.toml")
+    specs = {round(100 * spec.random_action_prob): spec for spec in family}
+    spec = replace(specs[arguments.level], seed=arguments.data_seed)
+    name = f"{spec.env_id}-random-{arguments.level}"
+    dataset = build_dataset(spec, progress=progress).obs_id
+    chosen = [variant for variant in variants() if asked & set(variant.parts)]
     rows: list[dict[str, Any]] = []
-    for number, (name, preset) in enumerate(variants().items()):
-        folder = RunFolder(arguments.runs / f"{env_id}-{number}")
+    for number, variant in enumerate(chosen):
+        folder = RunFolder(arguments.runs / name / variant.change.replace(" ", "-"))
         settings = RunSettings(
-            env_id, dataset, seeds, name, preset.spend(arguments.updates, None, None)
+            spec.env_id,
+            dataset,
+            parse_seeds(arguments.seeds),
+            variant.change,
+            variant.preset.spend(arguments.updates, None, None),
         )
-        print(f"variant {number + 1} of {len(variants())}: {name}")
+        print(f"{name}, variant {number + 1} of {len(chosen)}: {variant.change}", flush=True)
         # A finished run resumes to its own results, after its settings were compared.
-        results = run(settings, folder, resume=folder.started, show_progress=progress)
-        rows.append({"variant": name, **results})
-        write_json(out, {"machine": machine(), "rows": rows})
+        results = run(
+            settings,
+            folder,
+            resume=folder.started,
+            show_progress=progress,
+            workers=arguments.workers,
+        )
+        rows.append(
+            {
+                "variant": variant.change,
+                "parts": variant.parts,
+                "algorithm": {
+                    "cycle_coef": variant.preset.algorithm.cycle_coef,
+                    "gamma": variant.preset.algorithm.gamma,
+                },
+                **results,
+            }
+        )
+        write_json(arguments.out / f"{name}.json", {"machine": machine(), "rows": rows})
+        drawn = figure(rows, f"{spec.env_id}, {arguments.level}% random actions")
+        write_bytes(arguments.out / f"{name}.png", png(drawn))
     table = Table("variant", "last, each seed", "best of evaluations", "updates")
     for row in rows:
         table.add_row(
             row["variant"],
-            ", ".join(f"{seed['last']['mean']:.0f}" for seed in row["seeds"]),
-            ", ".join(f"{seed['best']['mean']:.0f}" for seed in row["seeds"]),
+            ", ".join(f"{value:.1f}" for value in _returns(row)),
+            ", ".join(f"{seed['best']['mean']:.1f}" for seed in row["seeds"]),
             f"{row['updates']:,}",
         )
     Console().print(table)
-    print(f"written: {out}")
+    print(f"written: {arguments.out / name}.json and .png")
 
 
 if __name__ == "__main__":

@@ -312,6 +312,8 @@ def test_workers_end_with_their_parent(tmp_path: Path, how: signal.Signals) -> N
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # A job that a script starts in the background is born deaf to Ctrl-C; so would this be.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdout is not None
     for line in process.stdout:

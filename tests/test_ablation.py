@@ -1,0 +1,49 @@
+"""Variants of the ablation: each differs from the default in one setting, and is drawn."""
+
+import numpy as np
+
+from benchmarks.ablation import SWITCHES, figure, variants
+from qss_offline.changes import differences
+from qss_offline.presets import PRESETS
+from qss_offline.report.figures import png
+
+
+def test_each_variant_changes_one_setting() -> None:
+    default, *others = variants()
+    assert default.preset == PRESETS["default"]
+    changes = [differences(default.preset, variant.preset) for variant in others]
+    assert all(len(change) == 1 for change in changes)
+    assert len({change[0] for change in changes}) == len(others)
+    assert all(
+        change[0].endswith(v.change.split()[-1]) for change, v in zip(changes, others, strict=True)
+    )
+
+
+def test_switches_take_the_papers_values() -> None:
+    switches = [v for v in variants()[1:] if "switches" in v.parts]
+    assert len(switches) == len(SWITCHES)
+    for variant in switches:
+        (change,) = differences(PRESETS["default"], variant.preset)
+        assert change not in differences(variant.preset, PRESETS["paper"])
+
+
+def test_figure_shows_every_part() -> None:
+    rows = [
+        {
+            "variant": v.change,
+            "parts": v.parts,
+            "algorithm": {
+                "cycle_coef": v.preset.algorithm.cycle_coef,
+                "gamma": v.preset.algorithm.gamma,
+            },
+            "seeds": [{"last": {"mean": mean}} for mean in (1.0, 3.0)],
+        }
+        for v in variants()
+    ]
+    drawn = figure(rows, "title")
+    assert len(drawn.axes[0].get_yticklabels()) == len(SWITCHES) + 1
+    for axis, count in zip(drawn.axes[1:], (6, 4), strict=True):
+        line = axis.lines[-1]
+        assert len(line.get_xdata()) == count
+        np.testing.assert_allclose(line.get_ydata(), 2.0)
+    assert png(drawn).startswith(b"\x89PNG")
