@@ -5,13 +5,15 @@
 Trains the default preset on a recording that no setting was chosen with; then, one at a time, with
 each switch at the paper's value (sizes of networks and batches stay), with other weights of the
 cycle, and with other discounts. Each variant is a run folder of its own that resumes, so the
-command can be stopped and started again; a value that two parts share is run once. Results hold
-every return of every evaluation, and are drawn after every variant.
+command can be stopped and started again; a value that two parts share is run once, and variants of
+the inverse fit start from the default's trained proposals. Results hold every return of every
+evaluation, and are drawn after every variant.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -98,6 +100,16 @@ def _short(change: str) -> str:
     return change
 
 
+def share_training(source: RunFolder, target: RunFolder, seeds: Sequence[int]) -> None:
+    """Give a run the trained seeds of another, whose offline training has the same settings."""
+    for seed in seeds:
+        there, here = source.seed(seed), target.seed(seed)
+        if there.training.exists() and not here.training.exists():
+            here.path.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(there.metrics, here.metrics)
+            shutil.copy2(there.training, here.training)
+
+
 def _returns(row: dict[str, Any]) -> list[float]:
     return [seed["last"]["mean"] for seed in row["seeds"]]
 
@@ -163,13 +175,16 @@ def main() -> None:
     name = f"{spec.env_id}-random-{arguments.level}"
     dataset = build_dataset(spec, progress=progress).obs_id
     chosen = [variant for variant in variants() if asked & set(variant.parts)]
+    seeds = parse_seeds(arguments.seeds)
     rows: list[dict[str, Any]] = []
     for number, variant in enumerate(chosen):
         folder = RunFolder(arguments.runs / name / variant.change.replace(" ", "-"))
+        if variant.preset.algorithm == PRESETS["default"].algorithm:
+            share_training(RunFolder(arguments.runs / name / "default"), folder, seeds)
         settings = RunSettings(
             spec.env_id,
             dataset,
-            parse_seeds(arguments.seeds),
+            seeds,
             variant.change,
             variant.preset.spend(arguments.updates, None, None),
         )
