@@ -6,7 +6,7 @@ from qss_offline.errors import UserError
 
 
 def check_positive(settings: object, *names: str) -> None:
-    """Refuse attributes that aren't above 0; of a tuple, each number counts.
+    """Refuse attributes that aren't above 0; of a tuple, each number counts, and it has some.
 
     Raises:
         UserError: the first that isn't.
@@ -15,6 +15,8 @@ def check_positive(settings: object, *names: str) -> None:
         value = getattr(settings, name)
         numbers = {name: value}
         if isinstance(value, tuple):
+            if not value:
+                raise UserError(f"{name} must not be empty")
             numbers = {f"{name}[{index}]": number for index, number in enumerate(value)}
         for label, number in numbers.items():
             if number <= 0:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from qss_offline.acting import ActionBox, ObservationScale, Policy
+from qss_offline.algorithms.bilinear_inverse import solve_bilinear
 from qss_offline.algorithms.inverse_dynamics import (
     ActionBatch,
     InverseDynamics,
@@ -41,7 +42,7 @@ class InverseFitConfig:
     Attributes:
         rounds: rounds of acting and fitting; the policy is evaluated after each.
         steps_per_round: environment steps of a round.
-        updates_per_round: gradient steps of a round.
+        updates_per_round: gradient steps of a round; the bilinear form needs none, and counts all.
         exploration_noise: standard deviation of the noise of later rounds, in units of half the
             action box.
         model: the inverse dynamics model.
@@ -201,6 +202,12 @@ class InverseModels:
                 env.close()
             earlier = self.steps[index]
             self.steps[index] = taken if earlier is None else earlier.extend(taken)
+        updates = (done + 1) * self.config.updates_per_round
+        if self.config.model.form == "bilinear":
+            self._solve()
+            self.state.update = updates
+            report(updates)
+            return
         sampler = UniformSampler(
             [self._columns(index) for index in range(len(self.seeds))],
             self.config.model.batch_size,
@@ -210,11 +217,22 @@ class InverseModels:
             self._algorithm,
             self.state,
             sampler,
-            (done + 1) * self.config.updates_per_round,
+            updates,
             self.config.model.learning_rate,
             lambda state, _: report(state.update),
             mode="compiled",
         )
+
+    def _solve(self) -> None:
+        """Fit the bilinear form of each seed's I; it counts as a round's updates."""
+        for index, scale in enumerate(self.scales):
+            obs, next_obs, actions = self._columns(index)
+            assert scale.step_std is not None
+            solved = solve_bilinear(
+                obs, (next_obs - obs) / scale.step_std, actions, self.config.model.ridge
+            )
+            for name in ("inverse_dynamics", "inverse_average"):
+                self.state.networks[name].flat[index] = solved.flat[0]
 
     def _columns(self, index: int) -> Columns:
         steps, scale = self.steps[index], self.scales[index]

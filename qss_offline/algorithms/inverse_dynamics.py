@@ -5,21 +5,24 @@ Actions are learned in units of the action box: -1 and 1 are its bounds.
 Departures from the authors' code, both off in the `paper` preset: observations come normalised
 where the proposal was trained on normalised ones, and `step_inputs` gives the model the step
 s' − s, each dimension scaled by its spread in the dataset, where the authors give it s' itself:
-in a smooth system s' hides the step in the noise of its last digits.
+in a smooth system s' hides the step in the noise of its last digits. The form "bilinear" takes the
+place of the network (`bilinear_inverse.py`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+from qss_offline.algorithms.bilinear_inverse import bilinear_inputs, bilinear_shape, is_bilinear
 from qss_offline.algorithms.networks import MLPShape, Network, mlp
 from qss_offline.algorithms.protocol import TrackRule, UpdateRule
 from qss_offline.algorithms.qss import steps
 from qss_offline.checks import check_positive, check_step_size
+from qss_offline.errors import UserError
 
 
 class ActionBatch(NamedTuple):
@@ -54,6 +57,9 @@ class InverseDynamicsConfig:
         step_inputs: the model sees (s, (s' − s) / spread) instead of (s, s').
         average_step_size: the policy acts on an exponential average of the model with this step
             size; None acts on the model itself.
+        form: a departure: "bilinear" is solved in closed form from a few steps, and takes none of
+            the settings above but `step_inputs`, which it needs; see `bilinear_inverse.py`.
+        ridge: how many transitions the bilinear form's pull towards 0 is worth.
     """
 
     hidden_dims: tuple[int, ...] = (256, 256)
@@ -61,11 +67,17 @@ class InverseDynamicsConfig:
     learning_rate: float = 3e-4
     step_inputs: bool = False
     average_step_size: float | None = None
+    form: Literal["network", "bilinear"] = "network"
+    ridge: float = 1.0
 
     def __post_init__(self) -> None:
         """Refuse settings that can't be trained with."""
-        check_positive(self, "batch_size", "learning_rate", "hidden_dims")
+        check_positive(self, "batch_size", "learning_rate", "hidden_dims", "ridge")
         check_step_size(self, "average_step_size")
+        if self.form not in ("network", "bilinear"):
+            raise UserError(f"form must be network or bilinear, not {self.form!r}")
+        if self.form == "bilinear" and not self.step_inputs:
+            raise UserError("the bilinear form of I sees steps: step_inputs must be True")
 
 
 def inverse_logits(
@@ -73,6 +85,8 @@ def inverse_logits(
 ) -> Tensor:
     """What I(s, s') says before it is squashed: `(S, B, action_dim)`. Arguments as below."""
     second = next_obs if step_scale is None else steps(next_obs - obs, step_scale)
+    if is_bilinear(inverse_dynamics.shape):
+        return mlp(inverse_dynamics, bilinear_inputs(obs, second))
     return mlp(inverse_dynamics, torch.cat((obs, second), dim=-1))
 
 
@@ -88,9 +102,10 @@ def inverse_action(
         step_scale: `(S, 1, obs_dim)` spread of s' − s where the model sees steps, else None.
 
     Returns:
-        `(S, B, action_dim)` in (−1, 1).
+        `(S, B, action_dim)` in [−1, 1].
     """
-    return inverse_logits(inverse_dynamics, obs, next_obs, step_scale).tanh()
+    logits = inverse_logits(inverse_dynamics, obs, next_obs, step_scale)
+    return logits.clamp(-1, 1) if is_bilinear(inverse_dynamics.shape) else logits.tanh()
 
 
 class InverseDynamics:
@@ -111,7 +126,10 @@ class InverseDynamics:
         step_scale: Tensor | None = None,
     ) -> None:
         self._step_scale = step_scale
-        self.shapes = {"inverse_dynamics": MLPShape((2 * obs_dim, *config.hidden_dims, action_dim))}
+        shape = MLPShape((2 * obs_dim, *config.hidden_dims, action_dim))
+        if config.form == "bilinear":
+            shape = bilinear_shape(obs_dim, action_dim)
+        self.shapes = {"inverse_dynamics": shape}
         self.copies = {"inverse_average": "inverse_dynamics"}
         self.updates = (UpdateRule("inverse_dynamics", self.inverse_loss),)
         average = config.average_step_size

@@ -98,6 +98,11 @@ def start_config(config: OnlineConfig, run: Path) -> OnlineConfig:
     offline = _offline_settings(run)
     try:
         algorithm, model = offline["algorithm"], offline["inverse"]["model"]
+        if model.get("form", "network") != "network":
+            raise UserError(
+                f"{run} has an inverse model in {model['form']} form, but online D3G trains a "
+                "network; fit one, with --set form=network"
+            )
         hidden, inverse_hidden = tuple(algorithm["hidden_dims"]), tuple(model["hidden_dims"])
         if hidden != inverse_hidden:
             raise UserError(

@@ -216,6 +216,11 @@ def test_what_an_offline_run_lacks_is_told(offline: Path, tmp_path: Path) -> Non
         load_start(offline, 7)
     with pytest.raises(UserError, match=r"cannot read .*config\.json"):
         start_config(CONFIG, tmp_path)
+    config = json.loads((offline / "config.json").read_text())
+    config["preset"]["inverse"]["model"]["form"] = "bilinear"
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match="in bilinear form"):
+        start_config(CONFIG, tmp_path)
 
 
 @pytest.mark.parametrize(

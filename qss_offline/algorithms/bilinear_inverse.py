@@ -1,0 +1,71 @@
+"""I(s, s') in closed form: an action as a bilinear function of state and step.
+
+Where forces act on a body, its acceleration is affine in them: s' − s = g(s) + B(s) a. So an action
+is affine in the step, with weights that depend on the state. To first order in the state that is
+
+    a = b + W₁ s + W₂ Δ + Σ_ij V_ij s_i Δ_j,   Δ = (s' − s) / spread,
+
+which ridge regression solves from a hundred transitions, where a network needs a thousand. A
+departure: the paper's I is a network (Eq. 10), and one is needed where contacts bend this law.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from qss_offline.algorithms.networks import MLPShape, Network
+
+_STATE_SHARE = 0.3
+"""States are shrunk by this, so that the ridge holds what depends on them to less."""
+_LIMIT = 8.0
+"""Steps beyond so many spreads count as so many: extrapolation is linear, and would be wild."""
+
+
+def bilinear_shape(obs_dim: int, action_dim: int) -> MLPShape:
+    """Return the shape of a model: one layer, on what `bilinear_inputs` makes."""
+    return MLPShape((obs_dim * (obs_dim + 2), action_dim))
+
+
+def is_bilinear(shape: MLPShape) -> bool:
+    """Whether a model of I is one: it alone has no hidden layer."""
+    return len(shape.dims) == 2
+
+
+def bilinear_inputs(obs: Tensor, step: Tensor) -> Tensor:
+    """Return s, Δ and all their products.
+
+    Args:
+        obs: s, `(…, obs_dim)`, scaled.
+        step: Δ, `(…, obs_dim)`, in units of its spread.
+
+    Returns:
+        `(…, obs_dim * (obs_dim + 2))`.
+    """
+    obs, step = _STATE_SHARE * obs, step.clamp(-_LIMIT, _LIMIT)
+    products = (obs.unsqueeze(-1) * step.unsqueeze(-2)).flatten(-2)
+    return torch.cat((obs, step, products), dim=-1)
+
+
+def solve_bilinear(obs: Tensor, step: Tensor, actions: Tensor, ridge: float) -> Network:
+    """Fit one seed's model: min ‖I(s, s') − a‖² + ridge ‖W‖², without a penalty on the bias.
+
+    Args:
+        obs: `(N, obs_dim)`, scaled.
+        step: `(N, obs_dim)`, in units of its spread.
+        actions: `(N, action_dim)`, in units of the action box.
+        ridge: weight of the penalty, in transitions.
+
+    Returns:
+        A network `(1, P)`.
+    """
+    inputs, targets = bilinear_inputs(obs, step).double(), actions.double()
+    center, bias = inputs.mean(0), targets.mean(0)
+    inputs, targets = inputs - center, targets - bias
+    normal = inputs.T @ inputs + ridge * torch.eye(inputs.shape[1], dtype=torch.float64)
+    weights = torch.linalg.solve(normal, inputs.T @ targets)
+    shape = bilinear_shape(obs.shape[1], actions.shape[1])
+    network = Network(shape, torch.zeros(1, sum(shape.sizes)))
+    network.weights[0][0] = weights.float()
+    network.biases[0][0, 0] = (bias - center @ weights).float()
+    return network
