@@ -175,7 +175,7 @@ def main() -> None:
     )
     folder = RunFolder(arguments.runs / arguments.name)
     folder.start(
-        {"dataset": dataset, "algorithm": asdict(config), "every": arguments.every},
+        {"dataset": dataset, "algorithm": config, "every": arguments.every},
         resume=folder.started,
     )
     seeds = parse_seeds(arguments.seeds)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -101,7 +101,7 @@ def run(
     begin = time.monotonic() if begun is None else begun
     dataset = load_transitions(settings.dataset_id)
     _check_environment(settings, dataset)
-    folder.start({**asdict(settings), "versions": versions()}, resume)
+    folder.start({**vars(settings), "versions": versions()}, resume)
     clock = RunClock(folder, begin)
     tasks = [SeedTask(seed, settings.dataset_id, folder.seed(seed)) for seed in settings.seeds]
     title = f"training {len(tasks)} seed{'s' if len(tasks) > 1 else ''}"

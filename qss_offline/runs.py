@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import MISSING, Field, asdict, dataclass, fields, is_dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -99,6 +99,11 @@ class RunFolder:
     def start(self, config: Mapping[str, Any], resume: bool) -> None:
         """Write the configuration of a new run, or check that of a run to resume.
 
+        Args:
+            config: settings, which may hold dataclasses. What didn't exist when the run was
+                started counts as off, or in a dataclass as its default, the authors' choice.
+            resume: continue what the folder holds.
+
         Raises:
             UserError: the folder holds a run already and `resume` is off, or a run with other
                 settings; or it can't be written to.
@@ -110,16 +115,15 @@ class RunFolder:
                     f"{self.path} holds no run to resume (no config.json); leave out --resume to "
                     "start one"
                 )
-            write_json(path, config)
+            write_json(path, _plain(config))
             return
         if not resume:
             raise UserError(
                 f"{self.path} holds a run already; add --resume to continue it, or choose "
                 "another --out"
             )
-        earlier = read_json(path)
-        asked = json.loads(json.dumps({k: v for k, v in config.items() if k != "versions"}))
-        found = _difference(asked, earlier)
+        asked = {name: value for name, value in config.items() if name != "versions"}
+        found = _difference(asked, read_json(path))
         if found is not None:
             name, now, then = found
             raise UserError(
@@ -138,12 +142,17 @@ class RunFolder:
         write_json(self.path / "elapsed.json", {"seconds": round(seconds, 1)})
 
 
-def _difference(now: Any, then: Any, name: str = "") -> tuple[str, Any, Any] | None:
-    """Return the first setting that differs, by its dotted name, and both values.
+def _plain(config: Any) -> Any:
+    """Return settings as JSON keeps them."""
+    return json.loads(json.dumps(config, default=asdict))
 
-    A setting that didn't exist when a run was started counts as off, which new settings are until
-    somebody asks for them.
-    """
+
+def _difference(now: Any, then: Any, name: str = "") -> tuple[str, Any, Any] | None:
+    """Return the first setting that differs, by its dotted name, and both values as JSON."""
+    if isinstance(then, dict) and is_dataclass(now) and not isinstance(now, type):
+        defaults = {field.name: _plain(_default(field)) for field in fields(now)}
+        then = {**defaults, **then}
+        now = {field.name: getattr(now, field.name) for field in fields(now)}
     if isinstance(now, dict) and isinstance(then, dict):
         for key, value in now.items():
             if key not in then and not value:
@@ -152,7 +161,14 @@ def _difference(now: Any, then: Any, name: str = "") -> tuple[str, Any, Any] | N
             if found is not None:
                 return found
         return None
+    now = _plain(now)
     return None if now == then else (name, now, then)
+
+
+def _default(field: Field[Any]) -> Any:
+    if field.default_factory is not MISSING:
+        return field.default_factory()
+    return None if field.default is MISSING else field.default
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -1,10 +1,12 @@
 """The run folder, presets and options."""
 
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
+from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig
 from qss_offline.errors import UserError
 from qss_offline.presets import PRESETS, preset
 from qss_offline.runs import RunFolder, SeedFolder, free_folder, newest_folder, parse_seeds
@@ -41,6 +43,18 @@ def test_settings_that_a_run_did_not_know_count_as_off(tmp_path: Path) -> None:
     on = {"preset": {"algorithm": {**newer, "step_units": True}}}
     with pytest.raises(UserError, match=r"preset\.algorithm\.step_units = null, not true"):
         folder.start(on, resume=True)
+
+
+def test_settings_that_a_dataclass_did_not_know_count_as_its_defaults(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    now = InverseDynamicsConfig(hidden_dims=(8, 8), step_inputs=True)
+    then = {k: v for k, v in asdict(now).items() if k not in ("form", "ridge")}
+    folder.start({"preset": {"model": then}}, resume=False)
+    folder.start({"preset": {"model": now}}, resume=True)
+    with pytest.raises(UserError, match=r'preset\.model\.form = "network", not "bilinear"'):
+        folder.start({"preset": {"model": replace(now, form="bilinear")}}, resume=True)
+    with pytest.raises(UserError, match=r"hidden_dims = \[8, 8\], not \[4, 4\]"):
+        folder.start({"preset": {"model": replace(now, hidden_dims=(4, 4))}}, resume=True)
 
 
 def test_resuming_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:

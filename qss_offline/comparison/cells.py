@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -112,10 +112,10 @@ class Cell:
             "updates": settings.updates(self.method),
         }
         if settings.online_steps(self.method):
-            config["preset"] = asdict(settings.d3g)
+            config["preset"] = settings.d3g
         if self.method == "bco" or self.method.startswith("pseudo-"):
             config |= {
-                "cloning": asdict(settings.cloning),
+                "cloning": settings.cloning,
                 "cloning_updates": settings.cloning_updates,
             }
         if self.method not in ("d3g", "bco"):

@@ -60,7 +60,7 @@ def online_run(
     begin = time.monotonic()
     _check(settings)
     before = 0 if settings.start_run is None else steps_before(settings.start_run)
-    folder.start({**asdict(settings), "versions": versions()}, resume)
+    folder.start({**vars(settings), "versions": versions()}, resume)
     clock = RunClock(folder, begin)
     seeds = [(seed, folder.seed(seed)) for seed in settings.seeds]
     title = f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''} of {settings.env_id}"
