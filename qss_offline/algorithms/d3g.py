@@ -95,8 +95,8 @@ class D3GConfig(QSSConfig):
     """Settings of D3G; the defaults are the authors'.
 
     Departures are `clamp_targets`, `proposal_average_step_size`, `step_inputs`,
-    `inverse_average_step_size`, `step_units`, `gap_units`, and `discrete_loss` where it is the
-    cross-entropy; see `QSSConfig` for what isn't explained here.
+    `inverse_average_step_size`, `step_units`, `gap_units`, `twin_targets`, and `discrete_loss`
+    where it is the cross-entropy; see `QSSConfig` for what isn't explained here.
 
     Attributes:
         cycle: off is D3G⁻.
@@ -217,7 +217,8 @@ class D3G:
         proposed = propose_next_obs(parameters.proposal_target, next_obs, scale)
         reached = self.reach(parameters, next_obs, proposed)
         limits = (batch.target_low, batch.target_high) if self.config.clamp_targets else None
-        return td_target(parameters.critic_target, batch, reached, self.config.gamma, limits, scale)
+        config, critic = self.config, parameters.critic_target
+        return td_target(critic, batch, reached, config.gamma, limits, scale, config.twin_targets)
 
     def critic_loss(
         self, parameters: D3GParameters, batch: D3GBatch

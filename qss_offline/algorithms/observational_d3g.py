@@ -81,8 +81,8 @@ class ObservationalD3GConfig(QSSConfig):
     """Settings of offline D3G; the defaults are the authors'.
 
     Departures are `normalize_observations`, `clamp_targets`, `proposal_average_step_size`,
-    `learning_rate_decay`, `step_units` and `gap_units`; see `QSSConfig` for what isn't explained
-    here.
+    `learning_rate_decay`, `step_units`, `gap_units` and `twin_targets`; see `QSSConfig` for what
+    isn't explained here.
 
     Attributes:
         normalize_observations: a departure: observations are shifted and scaled by the dataset's
@@ -176,7 +176,8 @@ class ObservationalD3G:
         critic, scale = parameters.critic_target, self._step_scale
         proposed = propose_next_obs(parameters.proposal_target, next_obs, scale)
         reached = cycle(critic.members[0], parameters.q_forward_model, next_obs, proposed, scale)
-        return td_target(critic, batch, reached, self.config.gamma, self._limits, scale)
+        gamma, twins = self.config.gamma, self.config.twin_targets
+        return td_target(critic, batch, reached, gamma, self._limits, scale, twins)
 
     def critic_loss(
         self, parameters: ObservationalD3GParameters, batch: ObservationBatch

@@ -1,5 +1,7 @@
 """The equations of offline D3G: against an independent implementation, and what moves what."""
 
+from typing import Literal
+
 import pytest
 import torch
 
@@ -165,9 +167,11 @@ def test_targets_are_clamped_per_seed() -> None:
     assert targets[0].min() < 0.5, "the second seed's bounds must not reach the first"
 
 
-def test_hand_computed_target() -> None:
-    """Networks of constant output: τ' = 0.5, f = 2, Q'_1 = 3, Q'_2 = 1, so y = r + γ · 1."""
-    algorithm = ObservationalD3G(ObservationalD3GConfig((4,), gamma=0.9), 1)
+@pytest.mark.parametrize(("twins", "value"), [("min", 1.0), ("mean", 2.0)])
+def test_hand_computed_target(twins: Literal["min", "mean"], value: float) -> None:
+    """Networks of constant output: τ' = 0.5, f = 2, Q'_1 = 3, Q'_2 = 1, so y = r + γ · 1 or 2."""
+    config = ObservationalD3GConfig((4,), gamma=0.9, twin_targets=twins)
+    algorithm = ObservationalD3G(config, 1)
     state = initial_state(algorithm, [0])
     for network in state.networks.values():
         network.flat.zero_()
@@ -177,13 +181,19 @@ def test_hand_computed_target() -> None:
     one = torch.ones(1, 1)
     drawn = ObservationBatch(torch.zeros(1, 1, 1), torch.ones(1, 1, 1), 2 * one, 0 * one)
     target = algorithm.td_target(parameters(state), drawn)
-    assert float(target) == pytest.approx(2 + 0.9 * 1.0)
+    assert float(target) == pytest.approx(2 + 0.9 * value)
 
 
 @pytest.mark.parametrize(
     ("setting", "value"),
-    [("gamma", 1.0), ("cycle_coef", -1.0), ("batch_size", 0), ("polyak_step_size", 0.0)],
+    [
+        ("gamma", 1.0),
+        ("cycle_coef", -1.0),
+        ("batch_size", 0),
+        ("polyak_step_size", 0.0),
+        ("twin_targets", "max"),
+    ],
 )
-def test_settings_that_cannot_be_trained_with_are_refused(setting: str, value: float) -> None:
+def test_settings_that_cannot_be_trained_with_are_refused(setting: str, value: object) -> None:
     with pytest.raises(UserError, match=setting):
         ObservationalD3GConfig(**{setting: value})  # type: ignore[arg-type]
