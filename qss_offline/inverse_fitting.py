@@ -26,6 +26,7 @@ from qss_offline.algorithms.inverse_dynamics import (
     ActionBatch,
     InverseDynamics,
     InverseDynamicsConfig,
+    inverse_action,
 )
 from qss_offline.algorithms.networks import Network
 from qss_offline.engine.checkpoint import Checkpoint, seed_checkpoint, stack_checkpoints
@@ -161,6 +162,9 @@ class InverseModels:
         )
         self.state: TrainState = initial_state(self._algorithm, self.seeds)
         self.steps: list[OnlineSteps | None] = [None] * len(self.seeds)
+        self._solved: list[Network | None] = [None] * len(self.seeds)
+        # Squared errors on steps not fitted on yet: of the bilinear form, of the network.
+        self._unseen_errors = torch.zeros(len(self.seeds), 2, dtype=torch.float64)
 
     def _step_scale(self) -> Tensor | None:
         if not self.config.model.step_inputs:
@@ -202,14 +206,17 @@ class InverseModels:
                 env.close()
             earlier = self.steps[index]
             self.steps[index] = taken if earlier is None else earlier.extend(taken)
+            if done and self.config.model.form == "either":
+                self._unseen_errors[index] += self._errors(index, taken)
         updates = (done + 1) * self.config.updates_per_round
-        if self.config.model.form == "bilinear":
+        if self.config.model.form != "network":
             self._solve()
+        if self.config.model.form == "bilinear":
             self.state.update = updates
             report(updates)
             return
         sampler = UniformSampler(
-            [self._columns(index) for index in range(len(self.seeds))],
+            [self._columns(s, index) for index, s in enumerate(self.steps) if s is not None],
             self.config.model.batch_size,
             ActionBatch,
         )
@@ -224,19 +231,35 @@ class InverseModels:
         )
 
     def _solve(self) -> None:
-        """Fit the bilinear form of each seed's I; it counts as a round's updates."""
+        """Fit the bilinear form of each seed's I on all its steps so far."""
         for index, scale in enumerate(self.scales):
-            obs, next_obs, actions = self._columns(index)
+            steps = self.steps[index]
+            assert steps is not None
             assert scale.step_std is not None
-            solved = solve_bilinear(
-                obs, (next_obs - obs) / scale.step_std, actions, self.config.model.ridge
-            )
-            for name in ("inverse_dynamics", "inverse_average"):
-                self.state.networks[name].flat[index] = solved.flat[0]
+            obs, next_obs, actions = self._columns(steps, index)
+            ridge = self.config.model.ridge
+            solved = solve_bilinear(obs, (next_obs - obs) / scale.step_std, actions, ridge)
+            self._solved[index] = solved
+            if self.config.model.form == "bilinear":
+                for name in ("inverse_dynamics", "inverse_average"):
+                    self.state.networks[name].flat[index] = solved.flat[0]
 
-    def _columns(self, index: int) -> Columns:
-        steps, scale = self.steps[index], self.scales[index]
-        assert steps is not None
+    @torch.no_grad()
+    def _errors(self, index: int, taken: OnlineSteps) -> Tensor:
+        """Squared errors of the bilinear form and of the network, over steps. `(2,)`."""
+        solved, spread = self._solved[index], self.scales[index].step_std
+        assert solved is not None
+        assert spread is not None
+        obs, next_obs, actions = (c.unsqueeze(0) for c in self._columns(taken, index))
+        return torch.stack(
+            [
+                (inverse_action(model, obs, next_obs, spread) - actions).double().square().sum()
+                for model in (solved, self._network(index))
+            ]
+        )
+
+    def _columns(self, steps: OnlineSteps, index: int) -> Columns:
+        scale = self.scales[index]
         return (
             scale.apply(torch.from_numpy(steps.obs)),
             scale.apply(torch.from_numpy(steps.next_obs)),
@@ -248,7 +271,8 @@ class InverseModels:
         steps, checkpoint = self.steps[index], seed_checkpoint(self.state, index)
         assert steps is not None
         seen = {f"steps.{n}": torch.from_numpy(getattr(steps, n)) for n in OnlineSteps.columns}
-        tensors = {**checkpoint.tensors, **seen}
+        errors = {"unseen_errors": self._unseen_errors[index].clone()}
+        tensors = {**checkpoint.tensors, **seen, **errors}
         return Checkpoint(tensors, {**checkpoint.metadata, **metadata})
 
     def restore(self, checkpoints: Sequence[Checkpoint]) -> None:
@@ -260,9 +284,21 @@ class InverseModels:
             )
             for checkpoint in checkpoints
         ]
+        if self.config.model.form != "network":
+            kept = [checkpoint.tensors["unseen_errors"] for checkpoint in checkpoints]
+            self._unseen_errors = torch.stack(kept)
+            self._solve()
 
     def average(self, index: int) -> Network:
-        """Copy the averaged model of the seed at `index`, `(1, P)`."""
+        """Copy the model that the seed at `index` acts on, `(1, P)`."""
+        bilinear, network = self._unseen_errors[index]
+        solved = self._solved[index]
+        if self.config.model.form == "either" and solved is not None and network >= bilinear:
+            return solved
+        return self._network(index)
+
+    def _network(self, index: int) -> Network:
+        """Copy the averaged network of the seed at `index`, `(1, P)`."""
         average = self.state.networks["inverse_average"]
         return Network(average.shape, average.flat[index : index + 1].clone())
 

@@ -2,15 +2,17 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from qss_offline.acting import load_policy, save_policy
-from qss_offline.algorithms.bilinear_inverse import bilinear_inputs, solve_bilinear
+from qss_offline.algorithms.bilinear_inverse import bilinear_inputs, is_bilinear, solve_bilinear
 from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig, inverse_action
 from qss_offline.algorithms.networks import Network, mlp
 from qss_offline.bco_training import BCOTrainer
@@ -98,6 +100,37 @@ def test_a_seed_fits_alike_alone_in_company_and_after_an_interruption() -> None:
     np.testing.assert_array_equal(resumed.policy(0)(obs), expected)
 
 
+class Hinge(PointMass):
+    """x' = x + a² sign(a) / 5: what no bilinear form says."""
+
+    def step(self, action: NDArray[np.float32]) -> Any:
+        return super().step(action * np.abs(action))
+
+
+@pytest.mark.parametrize(("env", "bilinear"), [(PointMass, True), (Hinge, False)])
+def test_of_either_the_one_acts_that_erred_less_on_new_steps(
+    env: type[PointMass], bilinear: bool
+) -> None:
+    model = InverseDynamicsConfig((32, 32), 32, 3e-3, step_inputs=True, form="either")
+    config = InverseFitConfig(3, 100, 600, model=model)
+
+    def fitted() -> InverseFitter:
+        return InverseFitter((4,), [to_origin_proposal()], [SCALE], env, config)
+
+    whole, interrupted, resumed = fitted(), fitted(), fitted()
+    whole.run_round()
+    assert is_bilinear(whole.average(0).shape), "nothing speaks for the network yet"
+    whole.run_round()
+    whole.run_round()
+    assert is_bilinear(whole.average(0).shape) == bilinear
+    interrupted.run_round()
+    interrupted.run_round()
+    resumed.restore([interrupted.checkpoint(0, {})])
+    resumed.run_round()
+    obs = np.linspace(-0.5, 0.5, 11)[:, None]
+    np.testing.assert_array_equal(resumed.policy(0)(obs), whole.policy(0)(obs))
+
+
 def test_a_policy_file_keeps_the_form(tmp_path: Path) -> None:
     fitted = fitter((0,))
     fitted.run_round()
@@ -121,7 +154,7 @@ def test_bco_labels_with_it() -> None:
 def test_what_it_cannot_do_is_told() -> None:
     with pytest.raises(UserError, match="step_inputs must be True"):
         replace(MODEL, step_inputs=False)
-    with pytest.raises(UserError, match="form must be network or bilinear"):
+    with pytest.raises(UserError, match="form must be network, bilinear or either"):
         replace(MODEL, form="linear")  # type: ignore[arg-type]
     # One layer would be taken for the bilinear form.
     with pytest.raises(UserError, match="hidden_dims must not be empty"):

@@ -12,7 +12,7 @@ place of the network (`bilinear_inverse.py`).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -23,6 +23,8 @@ from qss_offline.algorithms.protocol import TrackRule, UpdateRule
 from qss_offline.algorithms.qss import steps
 from qss_offline.checks import check_positive, check_step_size
 from qss_offline.errors import UserError
+
+InverseForm = Literal["network", "bilinear", "either"]
 
 
 class ActionBatch(NamedTuple):
@@ -59,6 +61,8 @@ class InverseDynamicsConfig:
             size; None acts on the model itself.
         form: a departure: "bilinear" is solved in closed form from a few steps, and takes none of
             the settings above but `step_inputs`, which it needs; see `bilinear_inverse.py`.
+            "either" fits both, and acts on the one that has erred less on each round's steps
+            before it was fitted on them, on the bilinear one until there is such a round.
         ridge: how many transitions the bilinear form's pull towards 0 is worth.
     """
 
@@ -67,16 +71,16 @@ class InverseDynamicsConfig:
     learning_rate: float = 3e-4
     step_inputs: bool = False
     average_step_size: float | None = None
-    form: Literal["network", "bilinear"] = "network"
+    form: InverseForm = "network"
     ridge: float = 1.0
 
     def __post_init__(self) -> None:
         """Refuse settings that can't be trained with."""
         check_positive(self, "batch_size", "learning_rate", "hidden_dims", "ridge")
         check_step_size(self, "average_step_size")
-        if self.form not in ("network", "bilinear"):
-            raise UserError(f"form must be network or bilinear, not {self.form!r}")
-        if self.form == "bilinear" and not self.step_inputs:
+        if self.form not in get_args(InverseForm):
+            raise UserError(f"form must be network, bilinear or either, not {self.form!r}")
+        if self.form != "network" and not self.step_inputs:
             raise UserError("the bilinear form of I sees steps: step_inputs must be True")
 
 

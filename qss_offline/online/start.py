@@ -98,10 +98,10 @@ def start_config(config: OnlineConfig, run: Path) -> OnlineConfig:
     offline = _offline_settings(run)
     try:
         algorithm, model = offline["algorithm"], offline["inverse"]["model"]
-        if model.get("form", "network") != "network":
+        if model.get("form") == "bilinear":
             raise UserError(
-                f"{run} has an inverse model in {model['form']} form, but online D3G trains a "
-                "network; fit one, with --set form=network"
+                f"{run} has an inverse model in bilinear form, but online D3G trains a network; "
+                "fit one, with --set form=network or form=either"
             )
         hidden, inverse_hidden = tuple(algorithm["hidden_dims"]), tuple(model["hidden_dims"])
         if hidden != inverse_hidden:
