@@ -61,11 +61,15 @@ def test_a_word_must_be_one_of_those_there_are() -> None:
 def test_differences_make_one_of_two_settings_into_the_other() -> None:
     before, after = preset("default"), preset("short-horizon")
     found = differences(before, after)
-    assert found == ["algorithm.gamma=0.95", "algorithm.learning_rate_decay=0.0"]
+    assert found == [
+        "algorithm.twin_targets=min",
+        "algorithm.learning_rate_decay=0.0",
+        "inverse.model.form=network",
+    ]
     assert changed(before, found) == after and differences(before, before) == []
     # What was written before a setting existed was run without it.
     written = json.loads(json.dumps(asdict(after)))
-    del written["algorithm"]["learning_rate_decay"]
+    del written["algorithm"]["learning_rate_decay"], written["inverse"]["model"]["form"]
     assert differences(before, written) == found
 
 

@@ -137,8 +137,8 @@ COMPARISONS = {
         methods=("d3g", "bco", "pseudo-td3+bc"),
         seeds=5,
         d3g=PRESETS["default"],
-        first_seed=10,
-        data_seed=2,
+        first_seed=30,
+        data_seed=3,
     ),
     # As the paper has it, with 100 evaluations of each seed.
     "paper": ComparisonSettings(
