@@ -92,7 +92,7 @@ PRESETS = {
     ),
     # What two cores do in minutes. Each departure is named in the two configurations.
     "default": _DEFAULT,
-    # What the default was before docs/beyond.md, γ short beside the γ = 0.99 of the paper; Table 1 is
+    # What the default was before docs/beyond.md: γ is short beside the paper's 0.99. Table 1 is
     # measured with it.
     "short-horizon": replace(
         _DEFAULT,
