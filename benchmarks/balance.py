@@ -1,6 +1,9 @@
-"""What the two terms of Eq. 12 weigh at the end of training, in trained runs.
+"""What trained runs have in common: true values or not, and what the two terms of Eq. 12 weigh.
 
     python -m benchmarks.balance runs/beyond/*/*/d3g
+
+Values: Q over training, how far apart the twins are at the end, and what Q promises beside what the
+policy then gets.
 
 τ moves down −Q(s, s'_f) + β ‖s'_τ − s'_f‖². For every trained seed, on recorded transitions: the
 gap that the first term has to gain, mean |Q(s, s'_f) − Q(s, s')|; the cycle error that is left,
@@ -16,15 +19,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
 from qss_offline.algorithms.observational_d3g import cycle
 from qss_offline.algorithms.qss import propose_next_obs, step_error, transition_value
 from qss_offline.errors import UserError
-from qss_offline.files import write_json
+from qss_offline.files import write_bytes, write_json
 from qss_offline.machine import machine
+from qss_offline.measuring import value_against_return
 from qss_offline.offline_training import step_scale
+from qss_offline.report.figures import COLOURS, DASHES, png, styled
 from qss_offline.runs import RunFolder, read_json
 from qss_offline.trained_run import TrainedRun
 
@@ -43,6 +49,8 @@ def balance(run: TrainedRun, seed: int) -> dict[str, float]:
     )
     spread = step_scale(run.algorithm, [scale])
     critic = planner.critic.members[0]
+    twins = transition_value(planner.critic, obs, next_obs)
+    promised = value_against_return(planner, run.policy(seed), run.env_id, run.algorithm.gamma)
     proposed = propose_next_obs(planner.proposal, obs)
     reached = cycle(critic, planner.q_forward_model, obs, proposed)
     seen = transition_value(critic, obs, next_obs)
@@ -54,7 +62,44 @@ def balance(run: TrainedRun, seed: int) -> dict[str, float]:
         "cycle_error": float(step_error(proposed, reached, spread)),
         "step": step,
         "weight": run.algorithm.cycle_coef * step / gap,
+        "twin_distance": float((twins[:, 0] - twins[:, 1]).abs().mean()),
+        "promised": float(promised.promised.mean()),
+        "overestimation": promised.overestimation,
     }
+
+
+def curve(run: TrainedRun, seed: int) -> dict[str, list[float]]:
+    """Return mean Q of the batches over training, 40 points."""
+    metrics = run.metrics(seed)
+    every = max(1, len(metrics["update"]) // 40)
+    return {name: metrics[name][every - 1 :: every].tolist() for name in ("update", "q")}
+
+
+@styled
+def figure(rows: list[dict[str, Any]]) -> Figure:
+    """Draw Q over training, a panel for each recording, a line for each seed."""
+    datasets = list(dict.fromkeys(row["dataset"] for row in rows))
+    drawn = Figure(figsize=(4.8 * len(datasets), 3.4), layout="constrained")
+    for axis, dataset in zip(
+        drawn.subplots(1, len(datasets), squeeze=False)[0], datasets, strict=True
+    ):
+        mine = [row for row in rows if row["dataset"] == dataset]
+        kinds = list(dict.fromkeys((row["twins"], row["gamma"]) for row in mine))
+        labelled = set()
+        for row in mine:
+            kind = row["twins"], row["gamma"]
+            number = kinds.index(kind)
+            axis.plot(
+                row["curve"]["update"],
+                row["curve"]["q"],
+                color=COLOURS[number],
+                linestyle=DASHES[number],
+                label=None if kind in labelled else f"{kind[0]} of the twins, γ = {kind[1]:g}",
+            )
+            labelled.add(kind)
+        axis.set(title=dataset.split("/", 1)[1], xlabel="updates", ylabel="mean Q of a batch")
+        axis.legend()
+    return drawn
 
 
 def main() -> None:
@@ -81,28 +126,37 @@ def main() -> None:
                 "seed": seed,
                 "beta": run.algorithm.cycle_coef,
                 "gamma": run.algorithm.gamma,
+                "twins": run.algorithm.twin_targets,
                 **balance(run, seed),
                 "last_return": float(np.mean(result["evaluations"][-1]["returns"])),
+                "curve": curve(run, seed),
             }
             for seed, result in results.items()
         ]
     write_json(arguments.out, {"machine": machine(), "rows": rows})
-    table = Table("recording", "γ", "β", "seeds", "Q", "gap", "cycle error", "step", "β·step / gap")
-    for dataset, gamma, beta in dict.fromkeys((r["dataset"], r["gamma"], r["beta"]) for r in rows):
-        mine = [r for r in rows if (r["dataset"], r["gamma"], r["beta"]) == (dataset, gamma, beta)]
-        means = {
-            name: np.mean([row[name] for row in mine])
-            for name in ("value", "gap", "cycle_error", "step", "weight")
-        }
+    write_bytes(arguments.out.with_suffix(".png"), png(figure(rows)))
+    columns = {
+        "value": "Q",
+        "twin_distance": "twins apart",
+        "overestimation": "promised - true",
+        "gap": "gap",
+        "cycle_error": "cycle error",
+        "step": "step",
+        "weight": "β·step / gap",
+        "last_return": "return",
+    }
+    kinds = ("dataset", "gamma", "twins")
+    table = Table("recording", "γ", "twins", "seeds", *columns.values())
+    for kind in dict.fromkeys(tuple(row[name] for name in kinds) for row in rows):
+        mine = [row for row in rows if tuple(row[name] for name in kinds) == kind]
+        means = (float(np.mean([row[name] for row in mine])) for name in columns)
+        dataset, gamma, twins = kind
+        short = dataset.rpartition("/")[2].removesuffix("-obs-v0")
         table.add_row(
-            dataset.rpartition("/")[2],
-            f"{gamma:g}",
-            f"{beta:g}",
-            str(len(mine)),
-            *(f"{mean:.3g}" for mean in means.values()),
+            short, f"{gamma:g}", twins, str(len(mine)), *(f"{mean:.3g}" for mean in means)
         )
     Console().print(table)
-    print(f"written: {arguments.out}")
+    print(f"written: {arguments.out} and .png")
 
 
 if __name__ == "__main__":
