@@ -80,11 +80,11 @@ def figure(rows: list[dict[str, Any]]) -> Figure:
     """Draw Q over training, a panel for each recording, a line for each seed."""
     datasets = list(dict.fromkeys(row["dataset"] for row in rows))
     drawn = Figure(figsize=(4.8 * len(datasets), 3.4), layout="constrained")
+    kinds = list(dict.fromkeys((row["twins"], row["gamma"]) for row in rows))
     for axis, dataset in zip(
         drawn.subplots(1, len(datasets), squeeze=False)[0], datasets, strict=True
     ):
         mine = [row for row in rows if row["dataset"] == dataset]
-        kinds = list(dict.fromkeys((row["twins"], row["gamma"]) for row in mine))
         labelled = set()
         for row in mine:
             kind = row["twins"], row["gamma"]
@@ -97,7 +97,9 @@ def figure(rows: list[dict[str, Any]]) -> Figure:
                 label=None if kind in labelled else f"{kind[0]} of the twins, γ = {kind[1]:g}",
             )
             labelled.add(kind)
-        axis.set(title=dataset.split("/", 1)[1], xlabel="updates", ylabel="mean Q of a batch")
+        # "qss/Reacher/v5-random-100-n100000-s1-obs-v0" is "Reacher/v5-random-100" here.
+        title = "-".join(dataset.split("/", 1)[1].split("-")[:3])
+        axis.set(title=title, xlabel="updates", ylabel="mean Q of a batch")
         axis.legend()
     return drawn
 
