@@ -46,7 +46,7 @@ SWITCHES = (
     "algorithm.normalize_observations",
     "algorithm.clamp_targets",
     "algorithm.proposal_average_step_size",
-    "algorithm.twin_targets",
+    "algorithm.twin_pessimism",
     "inverse.model.form",
     "inverse.model.average_step_size",
 )

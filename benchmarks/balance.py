@@ -80,21 +80,21 @@ def figure(rows: list[dict[str, Any]]) -> Figure:
     """Draw Q over training, a panel for each recording, a line for each seed."""
     datasets = list(dict.fromkeys(row["dataset"] for row in rows))
     drawn = Figure(figsize=(4.8 * len(datasets), 3.4), layout="constrained")
-    kinds = list(dict.fromkeys((row["twins"], row["gamma"]) for row in rows))
+    kinds = list(dict.fromkeys((row["pessimism"], row["gamma"]) for row in rows))
     for axis, dataset in zip(
         drawn.subplots(1, len(datasets), squeeze=False)[0], datasets, strict=True
     ):
         mine = [row for row in rows if row["dataset"] == dataset]
         labelled = set()
         for row in mine:
-            kind = row["twins"], row["gamma"]
+            kind = row["pessimism"], row["gamma"]
             number = kinds.index(kind)
             axis.plot(
                 row["curve"]["update"],
                 row["curve"]["q"],
                 color=COLOURS[number],
                 linestyle=DASHES[number],
-                label=None if kind in labelled else f"{kind[0]} of the twins, γ = {kind[1]:g}",
+                label=None if kind in labelled else f"pessimism {kind[0]:g}, γ = {kind[1]:g}",
             )
             labelled.add(kind)
         # "qss/Reacher/v5-random-100-n100000-s1-obs-v0" is "Reacher/v5-random-100" here.
@@ -128,7 +128,7 @@ def main() -> None:
                 "seed": seed,
                 "beta": run.algorithm.cycle_coef,
                 "gamma": run.algorithm.gamma,
-                "twins": run.algorithm.twin_targets,
+                "pessimism": run.algorithm.twin_pessimism,
                 **balance(run, seed),
                 "last_return": float(np.mean(result["evaluations"][-1]["returns"])),
                 "curve": curve(run, seed),
@@ -147,15 +147,19 @@ def main() -> None:
         "weight": "β·step / gap",
         "last_return": "return",
     }
-    kinds = ("dataset", "gamma", "twins")
-    table = Table("recording", "γ", "twins", "seeds", *columns.values())
+    kinds = ("dataset", "gamma", "pessimism")
+    table = Table("recording", "γ", "pessimism", "seeds", *columns.values())
     for kind in dict.fromkeys(tuple(row[name] for name in kinds) for row in rows):
         mine = [row for row in rows if tuple(row[name] for name in kinds) == kind]
         means = (float(np.mean([row[name] for row in mine])) for name in columns)
-        dataset, gamma, twins = kind
+        dataset, gamma, pessimism = kind
         short = dataset.rpartition("/")[2].removesuffix("-obs-v0")
         table.add_row(
-            short, f"{gamma:g}", twins, str(len(mine)), *(f"{mean:.3g}" for mean in means)
+            short,
+            f"{gamma:g}",
+            f"{pessimism:g}",
+            str(len(mine)),
+            *(f"{mean:.3g}" for mean in means),
         )
     Console().print(table)
     print(f"written: {arguments.out} and .png")

@@ -68,7 +68,7 @@ _DEFAULT = Preset(
         clamp_targets=True,
         proposal_average_step_size=1e-3,
         learning_rate_decay=0.5,
-        twin_targets="mean",
+        twin_pessimism=0.5,
     ),
     InverseFitConfig(
         model=InverseDynamicsConfig(
@@ -96,7 +96,7 @@ PRESETS = {
     # measured with it.
     "short-horizon": replace(
         _DEFAULT,
-        algorithm=replace(_DEFAULT.algorithm, twin_targets="min", learning_rate_decay=0.0),
+        algorithm=replace(_DEFAULT.algorithm, twin_pessimism=1.0, learning_rate_decay=0.0),
         inverse=replace(_DEFAULT.inverse, model=replace(_DEFAULT.inverse.model, form="network")),
     ),
 }

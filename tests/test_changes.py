@@ -62,7 +62,7 @@ def test_differences_make_one_of_two_settings_into_the_other() -> None:
     before, after = preset("default"), preset("short-horizon")
     found = differences(before, after)
     assert found == [
-        "algorithm.twin_targets=min",
+        "algorithm.twin_pessimism=1.0",
         "algorithm.learning_rate_decay=0.0",
         "inverse.model.form=network",
     ]

@@ -93,7 +93,7 @@ def test_the_paper_preset_adds_nothing_to_the_paper() -> None:
     assert not paper.algorithm.normalize_observations
     assert not paper.algorithm.clamp_targets
     assert paper.algorithm.proposal_average_step_size is None
-    assert paper.algorithm.twin_targets == "min"
+    assert paper.algorithm.twin_pessimism == 1.0
     assert paper.inverse.model.form == "network"
     assert not paper.inverse.model.step_inputs
     assert paper.inverse.model.average_step_size is None

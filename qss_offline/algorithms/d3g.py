@@ -95,7 +95,7 @@ class D3GConfig(QSSConfig):
     """Settings of D3G; the defaults are the authors'.
 
     Departures are `clamp_targets`, `proposal_average_step_size`, `step_inputs`,
-    `inverse_average_step_size`, `step_units`, `gap_units`, `twin_targets`, and `discrete_loss`
+    `inverse_average_step_size`, `step_units`, `gap_units`, `twin_pessimism`, and `discrete_loss`
     where it is the cross-entropy; see `QSSConfig` for what isn't explained here.
 
     Attributes:
@@ -218,7 +218,7 @@ class D3G:
         reached = self.reach(parameters, next_obs, proposed)
         limits = (batch.target_low, batch.target_high) if self.config.clamp_targets else None
         config, critic = self.config, parameters.critic_target
-        return td_target(critic, batch, reached, config.gamma, limits, scale, config.twin_targets)
+        return td_target(critic, batch, reached, config.gamma, limits, scale, config.twin_pessimism)
 
     def critic_loss(
         self, parameters: D3GParameters, batch: D3GBatch

@@ -81,7 +81,7 @@ class ObservationalD3GConfig(QSSConfig):
     """Settings of offline D3G; the defaults are the authors'.
 
     Departures are `normalize_observations`, `clamp_targets`, `proposal_average_step_size`,
-    `learning_rate_decay`, `step_units`, `gap_units` and `twin_targets`; see `QSSConfig` for what
+    `learning_rate_decay`, `step_units`, `gap_units` and `twin_pessimism`; see `QSSConfig` for what
     isn't explained here.
 
     Attributes:
@@ -176,8 +176,8 @@ class ObservationalD3G:
         critic, scale = parameters.critic_target, self._step_scale
         proposed = propose_next_obs(parameters.proposal_target, next_obs, scale)
         reached = cycle(critic.members[0], parameters.q_forward_model, next_obs, proposed, scale)
-        gamma, twins = self.config.gamma, self.config.twin_targets
-        return td_target(critic, batch, reached, gamma, self._limits, scale, twins)
+        gamma, pessimism = self.config.gamma, self.config.twin_pessimism
+        return td_target(critic, batch, reached, gamma, self._limits, scale, pessimism)
 
     def critic_loss(
         self, parameters: ObservationalD3GParameters, batch: ObservationBatch

@@ -13,7 +13,7 @@ networks into such as see states.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -53,8 +53,9 @@ class QSSConfig:
             however little of a state it is.
         gap_units: a departure: −Q in Eq. 12 is divided by what there is to gain, the mean of
             |Q_1(s, s'_f) − Q_1(s, s')| over a batch, so that β needs no unit of rewards.
-        twin_targets: what y takes of the twins Q'_i, their "min", or, a departure, their "mean":
-            their lesser value is too low by what they disagree, over and over along the horizon.
+        twin_pessimism: how far y lies from the mean of the twins Q'_i, at 0, towards the lesser, at
+            1. Less than 1 is a departure: the lesser is too low by half of what they disagree, over
+            and over along the horizon.
     """
 
     hidden_dims: tuple[int, ...] = (256, 256)
@@ -68,7 +69,7 @@ class QSSConfig:
     proposal_average_step_size: float | None = None
     step_units: bool = False
     gap_units: bool = False
-    twin_targets: Literal["min", "mean"] = "min"
+    twin_pessimism: float = 1.0
 
     def __post_init__(self) -> None:
         """Refuse settings that can't be trained with."""
@@ -80,8 +81,8 @@ class QSSConfig:
             raise UserError(f"gamma must be in [0, 1), not {self.gamma}")
         if self.cycle_coef < 0:
             raise UserError(f"cycle_coef must be at least 0, not {self.cycle_coef}")
-        if self.twin_targets not in ("min", "mean"):
-            raise UserError(f"twin_targets must be min or mean, not {self.twin_targets!r}")
+        if not 0 <= self.twin_pessimism <= 1:
+            raise UserError(f"twin_pessimism must be in [0, 1], not {self.twin_pessimism}")
 
 
 _LEAST_GAP = 1e-6
@@ -157,7 +158,7 @@ def td_target(
     gamma: float,
     limits: tuple[Tensor, Tensor] | None,
     step_scale: Tensor | None = None,
-    twin_targets: Literal["min", "mean"] = "min",
+    twin_pessimism: float = 1.0,
 ) -> Tensor:
     """Y = r + γ (1 − terminated) min_i Q'_i(s', s''): Eq. 13.
 
@@ -168,13 +169,15 @@ def td_target(
         gamma: discount γ.
         limits: least and greatest value that a target may take, `(S, 1)` each.
         step_scale: see above.
-        twin_targets: "mean" takes the mean over i in the place of the least.
+        twin_pessimism: below 1, this much of the least and the rest of the mean over i.
 
     Returns:
         `(S, B)`.
     """
     values = transition_value(critic_target, batch.next_obs, reached, step_scale)
-    value = values.amin(dim=1) if twin_targets == "min" else values.mean(dim=1)
+    value = values.amin(dim=1)
+    if twin_pessimism < 1:
+        value = twin_pessimism * value + (1 - twin_pessimism) * values.mean(dim=1)
     target = batch.reward + gamma * (1.0 - batch.terminated) * value
     if limits is None:
         return target

@@ -1,7 +1,5 @@
 """The equations of offline D3G: against an independent implementation, and what moves what."""
 
-from typing import Literal
-
 import pytest
 import torch
 
@@ -167,10 +165,10 @@ def test_targets_are_clamped_per_seed() -> None:
     assert targets[0].min() < 0.5, "the second seed's bounds must not reach the first"
 
 
-@pytest.mark.parametrize(("twins", "value"), [("min", 1.0), ("mean", 2.0)])
-def test_hand_computed_target(twins: Literal["min", "mean"], value: float) -> None:
-    """Networks of constant output: τ' = 0.5, f = 2, Q'_1 = 3, Q'_2 = 1, so y = r + γ · 1 or 2."""
-    config = ObservationalD3GConfig((4,), gamma=0.9, twin_targets=twins)
+@pytest.mark.parametrize(("pessimism", "value"), [(1.0, 1.0), (0.5, 1.5), (0.0, 2.0)])
+def test_hand_computed_target(pessimism: float, value: float) -> None:
+    """Networks of constant output: τ' = 0.5, f = 2, Q'_1 = 3, Q'_2 = 1; y = r + γ · 1 to 2."""
+    config = ObservationalD3GConfig((4,), gamma=0.9, twin_pessimism=pessimism)
     algorithm = ObservationalD3G(config, 1)
     state = initial_state(algorithm, [0])
     for network in state.networks.values():
@@ -191,7 +189,7 @@ def test_hand_computed_target(twins: Literal["min", "mean"], value: float) -> No
         ("cycle_coef", -1.0),
         ("batch_size", 0),
         ("polyak_step_size", 0.0),
-        ("twin_targets", "max"),
+        ("twin_pessimism", 1.5),
     ],
 )
 def test_settings_that_cannot_be_trained_with_are_refused(setting: str, value: object) -> None:
