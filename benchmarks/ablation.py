@@ -94,7 +94,7 @@ def variants() -> list[Variant]:
 
 
 def _short(change: str) -> str:
-    """Name a change without the parts of the preset: "gamma=0.9", "inverse step_inputs=False"."""
+    """Name a change without the parts of the preset: "gamma=0.9", "inverse form=network"."""
     for before, short in (("inverse.model.", "inverse "), ("algorithm.", "")):
         if change.startswith(before):
             return short + change.removeprefix(before)
@@ -107,7 +107,8 @@ def share_training(source: RunFolder, target: RunFolder, seeds: Sequence[int]) -
         there, here = source.seed(seed), target.seed(seed)
         if there.training.exists() and not here.training.exists():
             here.path.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(there.metrics, here.metrics)
+            if there.metrics.exists():
+                shutil.copy2(there.metrics, here.metrics)
             shutil.copy2(there.training, here.training)
 
 

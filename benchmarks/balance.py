@@ -92,8 +92,8 @@ def figure(rows: list[dict[str, Any]]) -> Figure:
             axis.plot(
                 row["curve"]["update"],
                 row["curve"]["q"],
-                color=COLOURS[number],
-                linestyle=DASHES[number],
+                color=COLOURS[number % len(COLOURS)],
+                linestyle=DASHES[number % len(DASHES)],
                 label=None if kind in labelled else f"pessimism {kind[0]:g}, γ = {kind[1]:g}",
             )
             labelled.add(kind)

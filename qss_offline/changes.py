@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass, replace
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
@@ -51,7 +51,9 @@ def changed(config: Config, changes: Iterable[str]) -> Config:
     Raises:
         UserError: there is no such setting, there are several, or the value isn't one of its kind.
     """
-    for text in changes:
+    values: dict[str, Any] = {}
+    texts = tuple(changes)
+    for text in texts:
         name, equals, value = (part.strip() for part in text.partition("="))
         if not equals:
             raise UserError(f"--set takes name=value, such as gamma=0.97, not {text!r}")
@@ -65,12 +67,12 @@ def changed(config: Config, changes: Iterable[str]) -> Config:
             raise UserError(f"--set {text}: no setting {name!r}{hint}")
         if len(found) > 1:
             raise UserError(f"--set {text}: say which, {' or '.join(found)}")
-        read = _read(text, value, known[found[0]])
-        try:
-            config = _replaced(config, found[0].split("."), read)
-        except UserError as error:
-            raise UserError(f"--set {text}: {error}") from error
-    return config
+        values[found[0]] = _read(text, value, known[found[0]])
+    try:
+        # At once: one setting may only make sense with another.
+        return cast(Config, _replaced(config, values))
+    except UserError as error:
+        raise UserError(f"--set {' --set '.join(texts)}: {error}") from error
 
 
 def _leaves(config: Any, before: str = "") -> Iterable[tuple[str, Any]]:
@@ -84,10 +86,15 @@ def _leaves(config: Any, before: str = "") -> Iterable[tuple[str, Any]]:
             yield before + field.name, hints[field.name]
 
 
-def _replaced(config: Any, path: list[str], value: Any) -> Any:
-    if len(path) > 1:
-        value = _replaced(getattr(config, path[0]), path[1:], value)
-    return replace(cast(Any, config), **{path[0]: value})
+def _replaced(config: Any, values: Mapping[str, Any]) -> Any:
+    """Return a dataclass with values by dotted names, its parts replaced before itself."""
+    direct = {path: value for path, value in values.items() if "." not in path}
+    for part in dict.fromkeys(path.partition(".")[0] for path in values if "." in path):
+        inner = {
+            p.removeprefix(f"{part}."): v for p, v in values.items() if p.startswith(f"{part}.")
+        }
+        direct[part] = _replaced(getattr(config, part), inner)
+    return replace(config, **direct)
 
 
 def _read(text: str, value: str, hint: Any) -> Any:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from qss_offline.acting import ActionBox, ObservationScale, Policy
-from qss_offline.algorithms.bilinear_inverse import solve_bilinear
+from qss_offline.algorithms.bilinear_inverse import MOST_INPUTS, bilinear_shape, solve_bilinear
 from qss_offline.algorithms.inverse_dynamics import (
     ActionBatch,
     InverseDynamics,
@@ -157,9 +157,16 @@ class InverseModels:
         assert isinstance(space, gym.spaces.Box)
         self.action_box = ActionBox(space.low.astype(np.float32), space.high.astype(np.float32))
         env.close()
-        self._algorithm = InverseDynamics(
-            config.model, len(scales[0].mean), len(self.action_box.low), self._step_scale()
-        )
+        obs_dim, action_dim = len(scales[0].mean), len(self.action_box.low)
+        self._form = config.model.form
+        if self._form != "network" and bilinear_shape(obs_dim, action_dim).dims[0] > MOST_INPUTS:
+            if self._form == "bilinear":
+                raise UserError(
+                    f"the bilinear form of I has too many inputs with {obs_dim} numbers in an "
+                    "observation; choose form=network"
+                )
+            self._form = "network"
+        self._algorithm = InverseDynamics(config.model, obs_dim, action_dim, self._step_scale())
         self.state: TrainState = initial_state(self._algorithm, self.seeds)
         self.steps: list[OnlineSteps | None] = [None] * len(self.seeds)
         self._solved: list[Network | None] = [None] * len(self.seeds)
@@ -206,12 +213,12 @@ class InverseModels:
                 env.close()
             earlier = self.steps[index]
             self.steps[index] = taken if earlier is None else earlier.extend(taken)
-            if done and self.config.model.form == "either":
+            if done and self._form == "either":
                 self._unseen_errors[index] += self._errors(index, taken)
         updates = (done + 1) * self.config.updates_per_round
-        if self.config.model.form != "network":
+        if self._form != "network":
             self._solve()
-        if self.config.model.form == "bilinear":
+        if self._form == "bilinear":
             self.state.update = updates
             report(updates)
             return
@@ -240,7 +247,7 @@ class InverseModels:
             ridge = self.config.model.ridge
             solved = solve_bilinear(obs, (next_obs - obs) / scale.step_std, actions, ridge)
             self._solved[index] = solved
-            if self.config.model.form == "bilinear":
+            if self._form == "bilinear":
                 for name in ("inverse_dynamics", "inverse_average"):
                     self.state.networks[name].flat[index] = solved.flat[0]
 
@@ -284,16 +291,17 @@ class InverseModels:
             )
             for checkpoint in checkpoints
         ]
-        if self.config.model.form != "network":
+        if self._form == "either":
             kept = [checkpoint.tensors["unseen_errors"] for checkpoint in checkpoints]
             self._unseen_errors = torch.stack(kept)
+        if self._form != "network" and self.rounds_done:
             self._solve()
 
     def average(self, index: int) -> Network:
-        """Copy the model that the seed at `index` acts on, `(1, P)`."""
+        """Return the model that the seed at `index` acts on, `(1, P)`, as it is now."""
         bilinear, network = self._unseen_errors[index]
         solved = self._solved[index]
-        if self.config.model.form == "either" and solved is not None and network >= bilinear:
+        if self._form == "either" and solved is not None and not network < bilinear:
             return solved
         return self._network(index)
 

@@ -150,6 +150,9 @@ def _plain(config: Any) -> Any:
 def _difference(now: Any, then: Any, name: str = "") -> tuple[str, Any, Any] | None:
     """Return the first setting that differs, by its dotted name, and both values as JSON."""
     if isinstance(then, dict) and is_dataclass(now) and not isinstance(now, type):
+        known = {field.name for field in fields(now)}
+        for strange in sorted(then.keys() - known):
+            return f"{name}.{strange}" if name else strange, None, then[strange]
         defaults = {field.name: _plain(_default(field)) for field in fields(now)}
         then = {**defaults, **then}
         now = {field.name: getattr(now, field.name) for field in fields(now)}

@@ -87,9 +87,12 @@ def table1(
         for seed in cell.seeds
         if cell.run(seed) not in done
     ]
-    text = markdown(cells, table, behaviour)
+    # The file keeps seeds of earlier commands, which may have had other settings.
+    asked = {cell.run(seed) for cell in cells for seed in cell.seeds}
+    shown = [row for row in table if row.run in asked]
+    text = markdown(cells, shown, behaviour)
     write_bytes(out / "table.md", text.encode())
-    write_bytes(out / "table.png", png(cells, table, behaviour))
+    write_bytes(out / "table.png", png(cells, shown, behaviour))
     write_json(
         out / "provenance.json",
         {
@@ -98,7 +101,7 @@ def table1(
             "recordings": {spec.obs_id: vars(behaviour[spec.obs_id]) for spec in specs},
             "missing": missing,
             "failures": failures,
-            "seconds": round(sum(row.seconds for row in table if row.metric == "last"), 1),
+            "seconds": round(sum(row.seconds for row in shown if row.metric == "last"), 1),
         },
     )
     Console().print(Markdown(text))

@@ -24,7 +24,7 @@ def test_switches_take_the_papers_values() -> None:
     assert len(switches) == len(SWITCHES)
     for variant in switches:
         (change,) = differences(PRESETS["default"], variant.preset)
-        assert change not in differences(variant.preset, PRESETS["paper"])
+        assert change in differences(PRESETS["default"], PRESETS["paper"])
 
 
 def test_figure_shows_every_part() -> None:

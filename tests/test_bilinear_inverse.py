@@ -11,10 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from qss_offline.acting import load_policy, save_policy
+from qss_offline.acting import ObservationScale, load_policy, save_policy
 from qss_offline.algorithms.bilinear_inverse import bilinear_inputs, is_bilinear, solve_bilinear
-from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig, inverse_action
-from qss_offline.algorithms.networks import Network, mlp
+from qss_offline.algorithms.inverse_dynamics import (
+    InverseDynamicsConfig,
+    InverseForm,
+    inverse_action,
+)
+from qss_offline.algorithms.networks import MLPShape, Network, mlp
 from qss_offline.bco_training import BCOTrainer
 from qss_offline.errors import UserError
 from qss_offline.inverse_fitting import InverseFitConfig, InverseFitter
@@ -118,6 +122,9 @@ def test_of_either_the_one_acts_that_erred_less_on_new_steps(
         return InverseFitter((4,), [to_origin_proposal()], [SCALE], env, config)
 
     whole, interrupted, resumed = fitted(), fitted(), fitted()
+    company = InverseFitter((9, 4), [to_origin_proposal()] * 2, [SCALE] * 2, env, config)
+    for _ in range(3):
+        company.run_round()
     whole.run_round()
     assert is_bilinear(whole.average(0).shape), "nothing speaks for the network yet"
     whole.run_round()
@@ -129,6 +136,23 @@ def test_of_either_the_one_acts_that_erred_less_on_new_steps(
     resumed.run_round()
     obs = np.linspace(-0.5, 0.5, 11)[:, None]
     np.testing.assert_array_equal(resumed.policy(0)(obs), whole.policy(0)(obs))
+    np.testing.assert_array_equal(company.policy(1)(obs), whole.policy(0)(obs))
+    whole.state.networks["inverse_average"].flat.fill_(torch.nan)
+    whole.run_round()
+    assert is_bilinear(whole.average(0).shape), "NaN is no smaller error"
+
+
+def test_many_observations_leave_the_network_alone() -> None:
+    scale = ObservationScale(*(torch.full((50,), value) for value in (0.0, 1.0, 0.1)))
+    proposals = [Network(MLPShape((50, 4, 50)), torch.zeros(1, 512))]
+
+    def fitted(form: InverseForm) -> InverseFitter:
+        model = InverseDynamicsConfig((8, 8), 32, step_inputs=True, form=form)
+        return InverseFitter((0,), proposals, [scale], PointMass, InverseFitConfig(model=model))
+
+    assert not is_bilinear(fitted("either").average(0).shape)
+    with pytest.raises(UserError, match="50 numbers in an observation; choose form=network"):
+        fitted("bilinear")
 
 
 def test_a_policy_file_keeps_the_form(tmp_path: Path) -> None:

@@ -69,6 +69,9 @@ def test_differences_make_one_of_two_settings_into_the_other() -> None:
     assert changed(before, found) == after and differences(before, before) == []
     # What was written before a setting existed was run without it.
     written = json.loads(json.dumps(asdict(after)))
+    paper = preset("paper")
+    assert changed(before, differences(before, paper)) == paper
+    assert changed(paper, differences(paper, before)) == before
     del written["algorithm"]["learning_rate_decay"], written["inverse"]["model"]["form"]
     assert differences(before, written) == found
 

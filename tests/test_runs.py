@@ -53,6 +53,10 @@ def test_settings_that_a_dataclass_did_not_know_count_as_its_defaults(tmp_path: 
     folder.start({"preset": {"model": now}}, resume=True)
     with pytest.raises(UserError, match=r'preset\.model\.form = "network", not "bilinear"'):
         folder.start({"preset": {"model": replace(now, form="bilinear")}}, resume=True)
+    gone = RunFolder(tmp_path / "gone")
+    gone.start({"model": {**then, "dropout": 0.1}}, resume=False)
+    with pytest.raises(UserError, match=r"model\.dropout = 0\.1, not null"):
+        gone.start({"model": now}, resume=True)
     with pytest.raises(UserError, match=r"hidden_dims = \[8, 8\], not \[4, 4\]"):
         folder.start({"preset": {"model": replace(now, hidden_dims=(4, 4))}}, resume=True)
 

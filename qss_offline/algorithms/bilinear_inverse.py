@@ -18,6 +18,8 @@ from qss_offline.algorithms.networks import MLPShape, Network
 
 _STATE_SHARE = 0.3
 """States are shrunk by this, so that the ridge holds what depends on them to less."""
+MOST_INPUTS = 2_000
+"""A wider form is neither small nor soon solved: up to 43 numbers in an observation."""
 _LIMIT = 8.0
 """Steps beyond so many spreads count as so many: extrapolation is linear, and would be wild."""
 

@@ -62,7 +62,9 @@ class InverseDynamicsConfig:
         form: a departure: "bilinear" is solved in closed form from a few steps, and takes none of
             the settings above but `step_inputs`, which it needs; see `bilinear_inverse.py`.
             "either" fits both, and acts on the one that has erred less on each round's steps
-            before it was fitted on them, on the bilinear one until there is such a round.
+            before it was fitted on them, on the bilinear one until there is such a round (so
+            always after a single round). Where observations are so many that the bilinear form
+            would have more than 2,000 inputs it is the network alone.
         ridge: how many transitions the bilinear form's pull towards 0 is worth.
     """
 
@@ -81,7 +83,9 @@ class InverseDynamicsConfig:
         if self.form not in get_args(InverseForm):
             raise UserError(f"form must be network, bilinear or either, not {self.form!r}")
         if self.form != "network" and not self.step_inputs:
-            raise UserError("the bilinear form of I sees steps: step_inputs must be True")
+            raise UserError(
+                "the bilinear form of I sees steps: step_inputs must be True, or form network"
+            )
 
 
 def inverse_logits(

@@ -160,7 +160,7 @@ def td_target(
     step_scale: Tensor | None = None,
     twin_pessimism: float = 1.0,
 ) -> Tensor:
-    """Y = r + γ (1 − terminated) min_i Q'_i(s', s''): Eq. 13.
+    """Y = r + γ (1 − terminated) min_i Q'_i(s', s''): Eq. 13; see `twin_pessimism`.
 
     Args:
         critic_target: Q', twins.
