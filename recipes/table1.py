@@ -33,7 +33,9 @@ from qss_offline.statistics import bootstrap_interval, mean
 
 
 def table1(
-    preset: Annotated[str, Option(help="quick, paper, beyond (see recipes.beyond) or bodies")] = "quick",
+    preset: Annotated[
+        str, Option(help="quick, paper, beyond (see recipes.beyond) or bodies")
+    ] = "quick",
     methods: Annotated[str | None, Option(help="only these, such as d3g,bco")] = None,
     levels: Annotated[str | None, Option(help="only these percentages, such as 0,100")] = None,
     families: Annotated[str | None, Option(help="only these, such as reacher")] = None,
