@@ -42,7 +42,8 @@ def budget_figure(rows: Sequence[BudgetRow]) -> Figure:
                 ]
                 colour = COLOURS[number % len(COLOURS)]
                 dashes = DASHES[variants.index(variant) % len(DASHES)]
-                label = dataset.rpartition("/")[2] + ("" if len(variants) == 1 else f", {variant}")
+                name = dataset.rpartition("/")[2].removesuffix("-obs-v0")
+                label = name + ("" if len(variants) == 1 else f", {variant}")
                 axis.plot(budgets, means, color=colour, linestyle=dashes, label=label)
                 axis.plot(
                     [row.online_steps for row in points],
@@ -53,5 +54,5 @@ def budget_figure(rows: Sequence[BudgetRow]) -> Figure:
                 )
         axis.set_xscale("log")
         axis.set(title=env_id, xlabel="online steps", ylabel="mean return")
-        axis.legend(fontsize=6)
+        axis.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.18))
     return figure
