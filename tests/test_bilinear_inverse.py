@@ -22,7 +22,7 @@ from qss_offline.algorithms.networks import MLPShape, Network, mlp
 from qss_offline.bco_training import BCOTrainer
 from qss_offline.errors import UserError
 from qss_offline.inverse_fitting import InverseFitConfig, InverseFitter
-from tests.test_acting import SCALE, PointMass, to_origin_proposal
+from tests.test_acting import SCALE, PointMass, fits_alike, to_origin_proposal
 from tests.test_bco import CLONING, expert_recording
 
 MODEL = InverseDynamicsConfig(step_inputs=True, form="bilinear")
@@ -91,17 +91,7 @@ def test_twenty_steps_are_enough_for_a_point_mass() -> None:
 
 
 def test_a_seed_fits_alike_alone_in_company_and_after_an_interruption() -> None:
-    together, alone, resumed, interrupted = (fitter(s) for s in ((7, 3), (3,), (3,), (3,)))
-    for _ in range(2):
-        together.run_round()
-        alone.run_round()
-    interrupted.run_round()
-    resumed.restore([interrupted.checkpoint(0, {})])
-    resumed.run_round()
-    obs = np.linspace(-0.5, 0.5, 11)[:, None]
-    expected = alone.policy(0)(obs)
-    np.testing.assert_array_equal(together.policy(1)(obs), expected)
-    np.testing.assert_array_equal(resumed.policy(0)(obs), expected)
+    fits_alike(fitter)
 
 
 class Hinge(PointMass):
