@@ -79,10 +79,12 @@ def curve(run: TrainedRun, seed: int) -> dict[str, list[float]]:
 def figure(rows: list[dict[str, Any]]) -> Figure:
     """Draw Q over training, a panel for each recording, a line for each seed."""
     datasets = list(dict.fromkeys(row["dataset"] for row in rows))
-    drawn = Figure(figsize=(4.8 * len(datasets), 3.4), layout="constrained")
+    columns = min(len(datasets), 5)
+    lines = -(-len(datasets) // columns)
+    drawn = Figure(figsize=(4.8 * columns, 3.4 * lines), layout="constrained")
     kinds = list(dict.fromkeys((row["pessimism"], row["gamma"]) for row in rows))
     for axis, dataset in zip(
-        drawn.subplots(1, len(datasets), squeeze=False)[0], datasets, strict=True
+        drawn.subplots(lines, columns, squeeze=False).flat, datasets, strict=False
     ):
         mine = [row for row in rows if row["dataset"] == dataset]
         labelled = set()
