@@ -39,7 +39,8 @@ def measure(folder: SeedFolder, env_id: str, algorithm: dict[str, Any]) -> dict[
     if not isinstance(policy, Policy) or algorithm.get("step_units"):
         raise UserError(f"{folder.path} holds no critic that sees states")
     obs_dim = len(policy.scale.mean)
-    shape = MLPShape((2 * obs_dim, *algorithm["hidden_dims"], 1), members=2)
+    normed = algorithm.get("critic_layer_norm", False)
+    shape = MLPShape((2 * obs_dim, *algorithm["hidden_dims"], 1), 2, normed)
     flat = load_checkpoint(folder.training).tensors["network.critic"]
     critic = Network(shape, flat.unsqueeze(0))
     gamma = float(algorithm["gamma"])

@@ -45,8 +45,8 @@ def changed(config: Config, changes: Iterable[str]) -> Config:
 
     Args:
         config: a frozen dataclass; its fields may be such, too.
-        changes: each `name=value`, the value as Python writes it (words need no quotes). A name
-            that several parts have is told apart by a dot: `model.hidden_dims`.
+        changes: each `name=value`, the value as Python or JSON writes it (words need no quotes). A
+            name that several parts have is told apart by a dot: `model.hidden_dims`.
 
     Raises:
         UserError: there is no such setting, there are several, or the value isn't one of its kind.
@@ -97,11 +97,14 @@ def _replaced(config: Any, values: Mapping[str, Any]) -> Any:
     return replace(config, **direct)
 
 
+_WORDS_OF_JSON = {"true": True, "false": False, "null": None}
+
+
 def _read(text: str, value: str, hint: Any) -> Any:
     try:
         read = ast.literal_eval(value)
     except (SyntaxError, ValueError):
-        read = value
+        read = _WORDS_OF_JSON.get(value, value)
     if not _fits(read, hint):
         raise UserError(f"--set {text}: it must be {_words(hint)}, not {value!r}")
     return read

@@ -23,6 +23,11 @@ def test_settings_are_found_by_name_wherever_they_are() -> None:
     assert (online.algorithm.discrete_loss, online.algorithm.cycle_coef) == ("squared_error", 3)
 
 
+def test_yes_no_and_nothing_may_be_written_as_in_json() -> None:
+    new = changed(DEFAULT, ["clamp_targets=false", "proposal_average_step_size=null"])
+    assert new == changed(DEFAULT, ["clamp_targets=False", "proposal_average_step_size=None"])
+
+
 def test_a_dot_tells_apart_what_several_parts_have() -> None:
     new = changed(DEFAULT, ["inverse.model.hidden_dims=(8,)", "algorithm.batch_size=4"])
     assert new.inverse.model.hidden_dims == (8,)

@@ -154,7 +154,7 @@ class D3G:
         self._step_scale = step_scale if config.step_units else None
         hidden = config.hidden_dims
         self.shapes = {
-            **qss_shapes(obs_dim, hidden),
+            **qss_shapes(config, obs_dim),
             "inverse_dynamics": MLPShape((2 * obs_dim, *hidden, action_dim)),
         }
         dynamics = [UpdateRule("inverse_dynamics", self.inverse_loss)]

@@ -81,8 +81,8 @@ class ObservationalD3GConfig(QSSConfig):
     """Settings of offline D3G; the defaults are the authors'.
 
     Departures are `normalize_observations`, `clamp_targets`, `proposal_average_step_size`,
-    `learning_rate_decay`, `step_units`, `gap_units` and `twin_pessimism`; see `QSSConfig` for what
-    isn't explained here.
+    `learning_rate_decay`, `step_units`, `gap_units`, `twin_pessimism` and `critic_layer_norm`; see
+    `QSSConfig` for what isn't explained here.
 
     Attributes:
         normalize_observations: a departure: observations are shifted and scaled by the dataset's
@@ -157,7 +157,7 @@ class ObservationalD3G:
         if target_low is not None and target_high is not None:
             self._limits = target_low, target_high
         self.shapes = {
-            **qss_shapes(obs_dim, config.hidden_dims),
+            **qss_shapes(config, obs_dim),
             "q_forward_model": MLPShape((obs_dim + 1, *config.hidden_dims, obs_dim)),
         }
         self.copies = QSS_COPIES

@@ -19,7 +19,9 @@ from qss_offline.errors import UserError
 from tests.engine.test_stacking import table
 
 PLAIN = ObservationalD3GConfig((16, 16), batch_size=8, learning_rate=1e-3)
-SWITCHED = replace(PLAIN, step_units=True, gap_units=True, twin_pessimism=0.5)
+SWITCHED = replace(
+    PLAIN, step_units=True, gap_units=True, twin_pessimism=0.5, critic_layer_norm=True
+)
 
 
 def train(

@@ -43,8 +43,11 @@ def train(
     width: int = 48,
     tables: Sequence[int] | None = None,
     state: TrainState | None = None,
+    layer_norm: bool = False,
 ) -> TrainState:
-    config = ObservationalD3GConfig((width, width), batch_size=16, learning_rate=1e-3)
+    config = ObservationalD3GConfig(
+        (width, width), batch_size=16, learning_rate=1e-3, critic_layer_norm=layer_norm
+    )
     algorithm = ObservationalD3G(config, obs_dim)
     sampler = UniformSampler(
         [table(stream, obs_dim) for stream in tables or [0] * len(seeds)], 16, ObservationBatch
@@ -60,11 +63,16 @@ def assert_same_bits(left: Checkpoint, right: Checkpoint) -> None:
         assert torch.equal(tensor, right.tensors[name]), name
 
 
-@pytest.mark.parametrize(("obs_dim", "width"), [(1, 8), (3, 48), (10, 128)])
-def test_a_seed_alone_equals_the_same_seed_in_any_stack(obs_dim: int, width: int) -> None:
-    alone = train([4], 120, obs_dim, width)
+@pytest.mark.parametrize(
+    ("obs_dim", "width", "layer_norm"),
+    [(1, 8, False), (3, 48, False), (3, 48, True), (10, 128, False)],
+)
+def test_a_seed_alone_equals_the_same_seed_in_any_stack(
+    obs_dim: int, width: int, layer_norm: bool
+) -> None:
+    alone = train([4], 120, obs_dim, width, layer_norm=layer_norm)
     for company in ([4, 0], [1, 2, 4, 7, 3]):
-        stack = train(company, 120, obs_dim, width)
+        stack = train(company, 120, obs_dim, width, layer_norm=layer_norm)
         assert_same_bits(seed_checkpoint(stack, company.index(4)), seed_checkpoint(alone, 0))
 
 
