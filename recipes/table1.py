@@ -10,6 +10,7 @@ whose returns are in results/table1/returns.csv already are not made again.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -26,10 +27,13 @@ from qss_offline.comparison.run import make_cells, recordings, run_cells
 from qss_offline.comparison.settings import comparison
 from qss_offline.comparison.table import markdown, read_csv, rows, with_earlier, write_csv
 from qss_offline.data.load import load_transitions
+from qss_offline.data.minari_store import local_dataset_ids
+from qss_offline.data.specs import DatasetSpec
 from qss_offline.files import write_bytes, write_json
 from qss_offline.machine import machine
 from qss_offline.progress import progress
-from qss_offline.statistics import bootstrap_interval, mean
+from qss_offline.runs import read_json
+from qss_offline.statistics import Interval, bootstrap_interval, mean
 
 
 def table1(
@@ -71,15 +75,7 @@ def table1(
         if set(settings.methods) - {"d3g", "bco"}:
             require_d3rlpy()
         failures = run_cells(cells, specs, {row.run for row in kept}, workers, progress)
-    behaviour = {
-        spec.obs_id: bootstrap_interval(
-            load_transitions(spec.obs_id).transitions.episode_returns(),
-            np.random.default_rng(0),
-            mean,
-            resamples=1000,
-        )
-        for spec in specs
-    }
+    behaviour = _recorded_returns(specs, out / "provenance.json")
     table = with_earlier(rows(cells), kept)
     write_csv(returns, table)
     done = {row.run for row in table}
@@ -100,7 +96,7 @@ def table1(
         {
             **machine(),
             "preset": preset,
-            "recordings": {spec.obs_id: vars(behaviour[spec.obs_id]) for spec in specs},
+            "recordings": {name: vars(interval) for name, interval in behaviour.items()},
             "missing": missing,
             "failures": failures,
             "seconds": round(sum(row.seconds for row in shown if row.metric == "last"), 1),
@@ -112,6 +108,21 @@ def table1(
         f"failed. Made: {out}/returns.csv (all returns), table.md, table.png, provenance.json.\n"
         "Next: the same command runs what is missing; --seeds 10 adds seeds."
     )
+
+
+def _recorded_returns(specs: Sequence[DatasetSpec], provenance: Path) -> dict[str, Interval]:
+    """Mean return of the recorded episodes by id; of a recording gone since, as was written."""
+    written = read_json(provenance)["recordings"] if provenance.exists() else {}
+    here = set(local_dataset_ids())
+    returns = {}
+    for name in (spec.obs_id for spec in specs):
+        if name in here:
+            episodes = load_transitions(name).transitions.episode_returns()
+            generator = np.random.default_rng(0)
+            returns[name] = bootstrap_interval(episodes, generator, mean, resamples=1000)
+        elif name in written:
+            returns[name] = Interval(**written[name])
+    return returns
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def png(
     Args:
         cells: what was asked for.
         table: rows of what is done.
-        behaviour: mean return of the recorded episodes, by id of the recording.
+        behaviour: mean return of the recorded episodes, by id of the recording, where known.
         metric: "last" or "best".
     """
     from matplotlib.figure import Figure
@@ -88,8 +88,8 @@ def png(
             )
         recordings = dict.fromkeys((c.random_action_prob, c.obs_id) for c in here)
         handles["recorded behaviour"] = axes.plot(
-            [100 * level for level, _ in recordings],
-            [behaviour[obs_id].estimate for _, obs_id in recordings],
+            [100 * level for level, obs_id in recordings if obs_id in behaviour],
+            [behaviour[obs_id].estimate for _, obs_id in recordings if obs_id in behaviour],
             color="#666666",
             linestyle=":",
         )[0]

@@ -190,7 +190,7 @@ def markdown(cells: Sequence[Cell], table: Sequence[Row], behaviour: Mapping[str
     Args:
         cells: all that was asked for, so that what is missing shows.
         table: rows of what is done.
-        behaviour: mean return of the recorded episodes, by id of the recording.
+        behaviour: mean return of the recorded episodes, by id of the recording, where known.
     """
     lines: list[str] = []
     methods = list(dict.fromkeys(cell.method for cell in cells))
@@ -209,7 +209,8 @@ def markdown(cells: Sequence[Cell], table: Sequence[Row], behaviour: Mapping[str
             )
             for level, obs_id in levels:
                 paper = reported(env_id, "behaviour", level)
-                line = [f"{100 * level:g}%", _number(behaviour[obs_id].estimate) + _beside(paper)]
+                recorded = _number(behaviour[obs_id].estimate) if obs_id in behaviour else "–"
+                line = [f"{100 * level:g}%", recorded + _beside(paper)]
                 for method in methods:
                     key = env_id, level, method
                     text = show(summaries.get(key)) if key in asked else "–"

@@ -24,7 +24,9 @@ from qss_offline.comparison.table import (
 )
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.errors import UserError
+from qss_offline.files import write_json
 from qss_offline.statistics import Interval
+from recipes.table1 import table1
 from tests.small_run import PRESET
 
 SMALL = ComparisonSettings(
@@ -218,6 +220,25 @@ def test_the_table_shows_means_intervals_and_what_is_missing(tmp_path: Path) -> 
     assert summary.seeds == 2
     image = png(cells, table, {SPEC.obs_id: Interval(5.1, 5.0, 5.2)})
     assert image.startswith(b"\x89PNG")
+
+
+def test_a_table_is_shown_without_its_recordings(minari_root: Path, tmp_path: Path) -> None:
+    shown: list[tuple[bytes, str]] = []
+    for written in (-40.5, None):
+        out = tmp_path / str(written)
+        write_csv(out / "returns.csv", [])
+        if written is not None:
+            obs_id = "qss/Reacher/v5-random-100-n100000-s0-obs-v0"
+            known = {obs_id: {"estimate": written, "low": -41.0, "high": -40.0}}
+            write_json(out / "provenance.json", {"recordings": known})
+        for _ in range(2):
+            # The second time from what the first has written.
+            table1(families="reacher", levels="100", out=out, show_only=True)
+            shown.append(((out / "table.png").read_bytes(), (out / "table.md").read_text()))
+    assert shown[0] == shown[1]
+    assert shown[2] == shown[3]
+    assert "| 100% | -40.5 (" in shown[0][1]
+    assert "| 100% | – (" in shown[2][1]
 
 
 def test_the_paper_is_quoted_where_it_has_a_figure() -> None:
