@@ -61,7 +61,7 @@ _DEFAULT = Preset(
         hidden_dims=(128, 128),
         batch_size=128,
         learning_rate=1e-3,
-        gamma=0.95,
+        gamma=0.97,
         polyak_step_size=0.01,
         cycle_coef=30.0,
         normalize_observations=True,
@@ -96,7 +96,9 @@ PRESETS = {
     # measured with it.
     "short-horizon": replace(
         _DEFAULT,
-        algorithm=replace(_DEFAULT.algorithm, twin_pessimism=1.0, learning_rate_decay=0.0),
+        algorithm=replace(
+            _DEFAULT.algorithm, gamma=0.95, twin_pessimism=1.0, learning_rate_decay=0.0
+        ),
         inverse=replace(_DEFAULT.inverse, model=replace(_DEFAULT.inverse.model, form="network")),
     ),
 }
