@@ -31,6 +31,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from qss_offline.algorithms.behaviour import (
+    BEHAVIOUR_WEIGHTS,
+    BehaviourWeights,
+    behaviour_loss,
+)
 from qss_offline.algorithms.networks import MLPShape, Network, mlp
 from qss_offline.algorithms.protocol import UpdateRule
 from qss_offline.algorithms.qss import (
@@ -81,18 +86,23 @@ class ObservationalD3GConfig(QSSConfig):
     """Settings of offline D3G; the defaults are the authors'.
 
     Departures are `normalize_observations`, `clamp_targets`, `proposal_average_step_size`,
-    `learning_rate_decay`, `step_units`, `gap_units`, `twin_pessimism` and `critic_layer_norm`; see
-    `QSSConfig` for what isn't explained here.
+    `learning_rate_decay`, `behaviour_coef`, `step_units`, `gap_units`, `twin_pessimism` and
+    `critic_layer_norm`; see `QSSConfig` for what isn't explained here.
 
     Attributes:
         normalize_observations: a departure: observations are shifted and scaled by the dataset's
             mean and standard deviation, so that the cycle term weighs all dimensions alike.
         learning_rate_decay: a departure: over this share of training, at its end, the learning
             rate falls in a straight line towards 0.
+        behaviour_coef: a departure: weight of the behaviour term that is added to Eq. 12, see
+            `behaviour.py`.
+        behaviour_weights: which recorded steps it counts, likewise.
     """
 
     normalize_observations: bool = False
     learning_rate_decay: float = 0.0
+    behaviour_coef: float = 0.0
+    behaviour_weights: BehaviourWeights = "advantage"
 
     def __post_init__(self) -> None:
         """Refuse settings that can't be trained with."""
@@ -100,6 +110,13 @@ class ObservationalD3GConfig(QSSConfig):
         if not 0 <= self.learning_rate_decay <= 1:
             raise UserError(
                 f"learning_rate_decay must be in [0, 1], not {self.learning_rate_decay}"
+            )
+        if self.behaviour_coef < 0:
+            raise UserError(f"behaviour_coef must be at least 0, not {self.behaviour_coef}")
+        if self.behaviour_weights not in BEHAVIOUR_WEIGHTS:
+            raise UserError(
+                f"behaviour_weights must be one of {', '.join(BEHAVIOUR_WEIGHTS)}, "
+                f"not {self.behaviour_weights!r}"
             )
 
 
@@ -201,7 +218,7 @@ class ObservationalD3G:
     def proposal_loss(
         self, parameters: ObservationalD3GParameters, batch: ObservationBatch
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """L_ψ = −Q_1(s, C(s, s'_τ)) + β ‖s'_τ − C(s, s'_τ)‖²: Eq. 12. `(S,)`.
+        """L_ψ = −Q_1(s, C(s, s'_τ)) + β ‖s'_τ − C(s, s'_τ)‖²: Eq. 12; see `behaviour_coef`. `(S,)`.
 
         Gradients reach ψ through the value that conditions f, through f, and through both sides
         of the cycle term; θ and φ are not moved by this loss.
@@ -209,6 +226,14 @@ class ObservationalD3G:
         critic, scale = parameters.critic.members[0], self._step_scale
         proposed = propose_next_obs(parameters.proposal, batch.obs, scale)
         reached = cycle(critic, parameters.q_forward_model, batch.obs, proposed, scale)
-        seen = batch.next_obs if self.config.gap_units else None
-        coefficient = self.config.cycle_coef
-        return proposal_loss(critic, batch.obs, proposed, reached, coefficient, scale, seen)
+        config = self.config
+        seen = batch.next_obs if config.gap_units else None
+        loss, metrics = proposal_loss(
+            critic, batch.obs, proposed, reached, config.cycle_coef, scale, seen
+        )
+        if config.behaviour_coef == 0:
+            return loss, metrics
+        near, more = behaviour_loss(
+            critic, batch, proposed, reached, config.behaviour_weights, scale
+        )
+        return loss + config.behaviour_coef * near, {**metrics, **more}

@@ -89,7 +89,7 @@ class QSSConfig:
             raise UserError(f"twin_pessimism must be in [0, 1], not {self.twin_pessimism}")
 
 
-_LEAST_GAP = 1e-6
+LEAST_GAP = 1e-6
 
 
 class Transition(Protocol):
@@ -235,5 +235,5 @@ def proposal_loss(
         return cycle_coef * cycle_error - value, metrics
     with torch.no_grad():
         gaps = values - transition_value(critic, obs, seen, step_scale)
-        gap = gaps.abs().mean(dim=-1).clamp_min(_LEAST_GAP)
+        gap = gaps.abs().mean(dim=-1).clamp_min(LEAST_GAP)
     return cycle_coef * cycle_error - value / gap, {**metrics, "gap": gap}

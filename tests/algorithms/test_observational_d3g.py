@@ -190,6 +190,8 @@ def test_hand_computed_target(pessimism: float, value: float) -> None:
         ("batch_size", 0),
         ("polyak_step_size", 0.0),
         ("twin_pessimism", 1.5),
+        ("behaviour_coef", -1.0),
+        ("behaviour_weights", "good"),
     ],
 )
 def test_settings_that_cannot_be_trained_with_are_refused(setting: str, value: object) -> None:

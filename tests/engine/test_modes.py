@@ -20,7 +20,12 @@ from tests.engine.test_stacking import table
 
 PLAIN = ObservationalD3GConfig((16, 16), batch_size=8, learning_rate=1e-3)
 SWITCHED = replace(
-    PLAIN, step_units=True, gap_units=True, twin_pessimism=0.5, critic_layer_norm=True
+    PLAIN,
+    step_units=True,
+    gap_units=True,
+    twin_pessimism=0.5,
+    critic_layer_norm=True,
+    behaviour_coef=1.0,
 )
 
 
@@ -46,7 +51,7 @@ def train(
         lambda _, read: seen.update(read()),
         mode=mode,
     )
-    assert set(seen) - {"gap"} == {
+    assert set(seen) - {"gap", "behaviour_error", "behaviour_weight"} == {
         "critic_loss",
         "q",
         "td_target",

@@ -1,0 +1,65 @@
+"""A behaviour term for τ: propose what was recorded, where that was worth it.
+
+A departure; the paper has none, for its cycle holds proposals to what the data have shown. It is
+to τ what the behaviour cloning term of TD3+BC (Fujimoto & Gu, 2021,
+https://arxiv.org/abs/2106.06860) is to a policy, with next states in the place of actions, so that
+it needs no actions either. The weights of its transitions are those of critic-regularised
+regression (Wang et al., 2020, https://arxiv.org/abs/2006.15134): with behaviours of mixed quality
+in one recording, only the good ones should be followed.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from qss_offline.algorithms.networks import Network
+from qss_offline.algorithms.qss import LEAST_GAP, Transition, steps, transition_value
+
+BehaviourWeights = Literal["plain", "filtered", "advantage"]
+BEHAVIOUR_WEIGHTS: tuple[BehaviourWeights, ...] = get_args(BehaviourWeights)
+
+
+def behaviour_weights(advantage: Tensor, kind: BehaviourWeights) -> Tensor:
+    """How much each recorded step counts, from its advantage over the step proposed. `(S, B)`.
+
+    Args:
+        advantage: A = Q_1(s, s') − Q_1(s, s'_f), `(S, B)`.
+        kind: "plain" is 1 for all; "filtered" 1 where A > 0, else 0; "advantage" exp(A / mean |A|),
+            at most e.
+    """
+    if kind == "plain":
+        return torch.ones_like(advantage)
+    if kind == "filtered":
+        return (advantage > 0).to(advantage.dtype)
+    spread = advantage.abs().mean(dim=-1, keepdim=True).clamp_min(LEAST_GAP)
+    return (advantage / spread).clamp(max=1.0).exp()
+
+
+def behaviour_loss(
+    critic: Network,
+    batch: Transition,
+    proposed: Tensor,
+    reached: Tensor,
+    kind: BehaviourWeights,
+    step_scale: Tensor | None = None,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Mean of w ‖s'_τ − s'‖² over batch and dimensions, in the unit that networks see. `(S,)`.
+
+    Args:
+        critic: a single critic, Q_1.
+        batch: transitions.
+        proposed: s'_τ, `(S, B, obs_dim)`.
+        reached: s'_f, `(S, B, obs_dim)`.
+        kind: see `behaviour_weights`.
+        step_scale: σ where networks see steps, see `qss.py`.
+    """
+    with torch.no_grad():
+        seen = transition_value(critic, batch.obs, batch.next_obs, step_scale)
+        advantage = seen - transition_value(critic, batch.obs, reached, step_scale)
+        weights = behaviour_weights(advantage, kind)
+    errors = steps(proposed - batch.next_obs, step_scale).square().mean(dim=-1)
+    loss = (weights * errors).mean(dim=-1)
+    return loss, {"behaviour_error": loss, "behaviour_weight": weights.mean(dim=-1)}

@@ -1,0 +1,85 @@
+"""The behaviour term: which recorded steps pull proposals, and how hard."""
+
+import math
+
+import pytest
+import torch
+
+from qss_offline.algorithms.behaviour import (
+    BEHAVIOUR_WEIGHTS,
+    BehaviourWeights,
+    behaviour_loss,
+    behaviour_weights,
+)
+from qss_offline.algorithms.networks import MLPShape, Network
+from qss_offline.algorithms.observational_d3g import (
+    ObservationalD3G,
+    ObservationalD3GConfig,
+    ObservationBatch,
+)
+from qss_offline.algorithms.qss import propose_next_obs
+from qss_offline.engine.state import initial_state
+from tests.algorithms.test_observational_d3g import OBS_DIM, batch, parameters
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("plain", [1.0, 1.0, 1.0, 1.0]),
+        ("filtered", [0.0, 0.0, 1.0, 1.0]),
+        # The mean of |A| is 2.
+        ("advantage", [math.exp(-1.5), 1.0, math.exp(0.5), math.e]),
+    ],
+)
+def test_weights_by_advantage(kind: BehaviourWeights, expected: list[float]) -> None:
+    advantage = torch.tensor([[-3.0, 0.0, 1.0, 4.0]])
+    torch.testing.assert_close(behaviour_weights(advantage, kind), torch.tensor([expected]))
+
+
+def test_weights_of_each_seed_have_a_scale_of_their_own() -> None:
+    advantage = torch.randn(1, 16, generator=torch.Generator().manual_seed(0))
+    both = behaviour_weights(torch.cat((advantage, 1000 * advantage)), "advantage")
+    torch.testing.assert_close(both[0], both[1])
+
+
+@pytest.mark.parametrize("scale", [None, torch.tensor([[[0.5]]])])
+def test_hand_computed_term(scale: torch.Tensor | None) -> None:
+    """Q(s, s') is the second thing that it sees; s = 0, s' = 1 and −1, s'_τ = 3, s'_f = 0."""
+    critic = Network(MLPShape((2, 1)), torch.zeros(1, 64))
+    critic.weights[0][0, 1, 0] = 1.0
+    obs, seen = torch.zeros(1, 2, 1), torch.tensor([[[1.0], [-1.0]]])
+    none = torch.zeros(1, 2)
+    drawn = ObservationBatch(obs, seen, none, none)
+    unit = 1.0 if scale is None else 0.5
+    for kind, expected in (("plain", (4 + 16) / 2), ("filtered", 4 / 2)):
+        loss, _ = behaviour_loss(critic, drawn, torch.full_like(obs, 3.0), obs, kind, scale)
+        assert float(loss) == pytest.approx(expected / unit**2)
+
+
+def test_at_a_great_weight_proposals_go_to_what_was_recorded() -> None:
+    errors = {}
+    for coefficient in (0.0, 1e4):
+        config = ObservationalD3GConfig((32,), learning_rate=1e-2, behaviour_coef=coefficient)
+        algorithm = ObservationalD3G(config, OBS_DIM)
+        state = initial_state(algorithm, [0])
+        networks = parameters(state, "proposal")
+        optimiser = torch.optim.Adam([networks.proposal.flat], 1e-2)
+        drawn = batch()
+        for _ in range(300):
+            optimiser.zero_grad()
+            loss, metrics = algorithm.proposal_loss(networks, drawn)
+            loss.sum().backward()
+            optimiser.step()
+        assert ("behaviour_error" in metrics) == (coefficient > 0)
+        proposed = propose_next_obs(networks.proposal, drawn.obs).detach()
+        errors[coefficient] = float((proposed - drawn.next_obs).square().mean())
+    assert errors[1e4] < 0.05 * errors[0.0]
+
+
+def test_every_kind_is_a_setting() -> None:
+    for kind in BEHAVIOUR_WEIGHTS:
+        algorithm = ObservationalD3G(
+            ObservationalD3GConfig((4,), behaviour_coef=1.0, behaviour_weights=kind), OBS_DIM
+        )
+        loss, _ = algorithm.proposal_loss(parameters(initial_state(algorithm, [0])), batch())
+        assert bool(torch.isfinite(loss).all())
