@@ -13,6 +13,7 @@ evaluation, and are drawn after every variant.
 from __future__ import annotations
 
 import argparse
+import itertools
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -49,6 +50,7 @@ SWITCHES = (
     "algorithm.twin_pessimism",
     "inverse.model.form",
     "inverse.model.average_step_size",
+    "ensemble",
 )
 BETAS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 GAMMAS = (0.9, 0.95, 0.97, 0.99)
@@ -101,10 +103,12 @@ def _short(change: str) -> str:
     return change
 
 
-def share_training(source: RunFolder, target: RunFolder, seeds: Sequence[int]) -> None:
+def share_training(
+    source: RunFolder, target: RunFolder, seeds: Sequence[int], ensemble: int
+) -> None:
     """Give a run the trained seeds of another, whose offline training has the same settings."""
-    for seed in seeds:
-        there, here = source.seed(seed), target.seed(seed)
+    for seed, number in itertools.product(seeds, range(ensemble)):
+        there, here = source.seed(seed).member(number), target.seed(seed).member(number)
         if there.training.exists() and not here.training.exists():
             here.path.mkdir(parents=True, exist_ok=True)
             if there.metrics.exists():
@@ -182,7 +186,8 @@ def main() -> None:
     for number, variant in enumerate(chosen):
         folder = RunFolder(arguments.runs / name / variant.change.replace(" ", "-"))
         if variant.preset.algorithm == PRESETS["default"].algorithm:
-            share_training(RunFolder(arguments.runs / name / "default"), folder, seeds)
+            default = RunFolder(arguments.runs / name / "default")
+            share_training(default, folder, seeds, variant.preset.ensemble)
         settings = RunSettings(
             spec.env_id,
             dataset,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from qss_offline.algorithms.ensemble import mean_network
 from qss_offline.algorithms.folding import gives_states
 from qss_offline.algorithms.networks import Network
 from qss_offline.data.environments import make_env
@@ -20,7 +21,7 @@ from qss_offline.errors import UserError
 from qss_offline.files import write_json
 from qss_offline.inverse_fitting import InverseFitter
 from qss_offline.jobs import Tick
-from qss_offline.offline_training import OfflineTrainer, SeedTask, step_scale
+from qss_offline.offline_training import OfflineTrainer, SeedTask, member_tasks, step_scale
 from qss_offline.presets import Preset
 from qss_offline.reporting import ProgressFactory, counted_on, no_progress
 from qss_offline.rounds import rounds_done, run_rounds
@@ -54,9 +55,9 @@ class RunSettings:
 
     @property
     def units(self) -> int:
-        """Updates of one seed, of the inverse fit too: what progress counts."""
+        """Updates of one seed, of the whole ensemble and the inverse fit: what progress counts."""
         inverse = self.preset.inverse
-        return self.preset.updates + inverse.rounds * inverse.updates_per_round
+        return self.preset.offline_updates + inverse.rounds * inverse.updates_per_round
 
 
 def choose_device(name: str) -> str:
@@ -147,11 +148,12 @@ def train_seeds(settings: RunSettings, tasks: Sequence[SeedTask], tick: Tick) ->
     preset = settings.preset
     # Foreign datasets were given their columns, with a notice, when the run began.
     dataset = load_transitions(settings.dataset_id)
+    members = [member for task in tasks for member in member_tasks(task, preset.ensemble)]
     trainer = OfflineTrainer(
-        tasks, {settings.dataset_id: dataset.transitions}, preset.algorithm, settings.device
+        members, {settings.dataset_id: dataset.transitions}, preset.algorithm, settings.device
     )
     state = trainer.run(preset.updates, tick)
-    trained = preset.updates * len(tasks)
+    trained = preset.offline_updates * len(tasks)
     by_rounds: dict[int, list[SeedTask]] = {}
     for task in tasks:
         by_rounds.setdefault(rounds_done(task), []).append(task)
@@ -177,10 +179,12 @@ def _fit_inverse(
     rows = {seed: row for row, seed in enumerate(state.seeds)}
     proposals = []
     for index, task in enumerate(tasks):
-        row = rows[task.seed]
-        trained = Network(average.shape, average.flat[row : row + 1].cpu().clone())
         own = None if spread is None else spread[index : index + 1]
-        proposals.append(gives_states(trained, own))
+        trained = [
+            Network(average.shape, average.flat[row : row + 1].cpu().clone())
+            for row in (rows[m.seed] for m in member_tasks(task, settings.preset.ensemble))
+        ]
+        proposals.append(mean_network([gives_states(network, own) for network in trained]))
     fitter = InverseFitter(
         [task.seed for task in tasks],
         proposals,
@@ -202,6 +206,7 @@ def _results(
         "dataset_id": settings.dataset_id,
         "transitions": len(dataset.transitions),
         "updates": settings.preset.updates,
+        "ensemble": settings.preset.ensemble,
         "preset": settings.preset_name,
         "behaviour_return": float(np.mean(returns)),
         "behaviour_return_std": float(np.std(returns)),

@@ -57,6 +57,23 @@ class SeedTask:
     folder: SeedFolder
 
 
+_APART = 1_000_000
+
+
+def member_tasks(task: SeedTask, ensemble: int) -> list[SeedTask]:
+    """Return the trainings of a seed's ensemble; the first is that of the seed alone.
+
+    Raises:
+        UserError: the seed is so great that its ensemble would meet another's.
+    """
+    if ensemble > 1 and task.seed >= _APART:
+        raise UserError(f"with ensemble={ensemble} seeds must be below {_APART:,}, not {task.seed}")
+    return [
+        SeedTask(task.seed + number * _APART, task.dataset_id, task.folder.member(number))
+        for number in range(ensemble)
+    ]
+
+
 def observation_scale(transitions: Transitions, normalize: bool) -> ObservationScale:
     """Measure what observations are shifted and scaled by, and the spread of a step.
 

@@ -15,6 +15,7 @@ from typing import Any, get_type_hints
 
 import numpy as np
 
+from qss_offline.algorithms.ensemble import mean_network
 from qss_offline.algorithms.folding import gives_states
 from qss_offline.algorithms.networks import Network
 from qss_offline.algorithms.observational_d3g import ObservationalD3G, ObservationalD3GConfig
@@ -58,7 +59,7 @@ class TrainedProposals:
         env_id: where they are made.
         dataset_id: the recording.
         seeds: of the run.
-        proposals: τ of each seed as it was trained, `(1, P)`.
+        proposals: τ of each seed as it was trained, of an ensemble the mean, `(1, P)`.
         config: settings of offline D3G.
         inverse: settings of the run's own inverse fit.
     """
@@ -102,9 +103,13 @@ def load_proposals(path: Path) -> TrainedProposals:
         raise UserError(f"{path} holds no trained seed")
     proposals = []
     for seed in found:
-        flat = load_checkpoint(folder.seed(seed).training).tensors["network.proposal_average"]
         shape = ObservationalD3G(algorithm, _obs_dim(env_id)).shapes["proposal"]
-        proposals.append(Network(shape, flat.unsqueeze(0)))
+        trained = []
+        for number in range(int(config["preset"].get("ensemble", 1))):
+            tensors = load_checkpoint(folder.seed(seed).member(number).training).tensors
+            flat = tensors["network.proposal_average"]
+            trained.append(Network(shape, flat.unsqueeze(0)))
+        proposals.append(mean_network(trained))
     return TrainedProposals(env_id, dataset_id, tuple(found), tuple(proposals), algorithm, inverse)
 
 

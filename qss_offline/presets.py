@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig
 from qss_offline.algorithms.observational_d3g import ObservationalD3GConfig
+from qss_offline.checks import check_positive
 from qss_offline.errors import UserError, nearest
 from qss_offline.inverse_fitting import InverseFitConfig
 
@@ -17,17 +18,24 @@ class Preset:
     Attributes:
         algorithm: offline D3G.
         inverse: the inverse fit.
-        updates: updates of offline D3G.
+        updates: updates of offline D3G, of each of an ensemble.
+        ensemble: a departure: how many times Q, τ and f of a seed are trained, apart from each
+            other; the policy heads for the mean of what the τ propose.
     """
 
     algorithm: ObservationalD3GConfig
     inverse: InverseFitConfig
     updates: int
+    ensemble: int = 1
 
     def __post_init__(self) -> None:
         """Refuse a run without updates."""
-        if self.updates <= 0:
-            raise UserError(f"updates must be above 0, not {self.updates}")
+        check_positive(self, "updates", "ensemble")
+
+    @property
+    def offline_updates(self) -> int:
+        """Updates of a seed's whole ensemble."""
+        return self.updates * self.ensemble
 
     def spend(
         self, updates: int | None, online_steps: int | None, online_rounds: int | None

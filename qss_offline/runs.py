@@ -7,6 +7,7 @@ seeds/<seed>/online.safetensors     inverse fit, to resume from
 seeds/<seed>/metrics.jsonl          losses and values during training
 seeds/<seed>/policy.safetensors     the policy
 seeds/<seed>/result.json            its returns
+seeds/<seed>/members/<n>/           training and metrics of the others of an ensemble, from 1 on
 results.json                the run's results; written last
 """
 
@@ -29,6 +30,10 @@ class SeedFolder:
     """Files of one seed."""
 
     path: Path
+
+    def member(self, number: int) -> SeedFolder:
+        """Return the files of one of an ensemble's trainings; the first has the seed's own."""
+        return SeedFolder(self.path / "members" / str(number)) if number else self
 
     @property
     def training(self) -> Path:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qss_offline.acting import Policy, load_policy
+from qss_offline.algorithms.ensemble import mean_network
 from qss_offline.algorithms.folding import gives_states, sees_states
 from qss_offline.algorithms.networks import Network
 from qss_offline.algorithms.observational_d3g import ObservationalD3G, ObservationalD3GConfig
@@ -95,6 +96,11 @@ class TrainedRun:
         given["hidden_dims"] = tuple(given["hidden_dims"])
         return ObservationalD3GConfig(**given)
 
+    @property
+    def ensemble(self) -> int:
+        """How many trainings a seed has."""
+        return int(self.config["preset"].get("ensemble", 1))
+
     def seed_folder(self, seed: int) -> SeedFolder:
         """Return the files of one seed.
 
@@ -119,35 +125,34 @@ class TrainedRun:
         return policy
 
     def planner(self, seed: int) -> Planner:
-        """Return what offline D3G learned for a seed.
+        """Return what offline D3G learned for a seed: of an ensemble, Q and f of its first.
 
         Raises:
             UserError: the policy or the checkpoint can't be read, or they don't fit.
         """
         scale = self.policy(seed).scale
-        path = self.seed_folder(seed).training
-        tensors = load_checkpoint(path).tensors
         shapes = ObservationalD3G(self.algorithm, len(scale.mean)).shapes
-        networks = {}
-        for name, kept in (
-            ("proposal", "proposal_average"),
-            ("critic", "critic"),
-            ("q_forward_model", "q_forward_model"),
-        ):
-            flat = tensors.get(f"network.{kept}")
+
+        def network(number: int, name: str, kept: str) -> Network:
+            path = self.seed_folder(seed).member(number).training
+            flat = load_checkpoint(path).tensors.get(f"network.{kept}")
             if flat is None or flat.shape[-1] != sum(shapes[name].sizes):
                 raise UserError(f"{path} holds no {kept} of the sizes that the run's settings say")
-            networks[name] = Network(shapes[name], flat.unsqueeze(0))
+            return Network(shapes[name], flat.unsqueeze(0))
+
+        proposals = [
+            network(number, "proposal", "proposal_average") for number in range(self.ensemble)
+        ]
         spread = step_scale(self.algorithm, [scale])
         return Planner(
-            gives_states(networks["proposal"], spread),
-            sees_states(networks["critic"], spread),
-            gives_states(networks["q_forward_model"], spread),
+            gives_states(mean_network(proposals), spread),
+            sees_states(network(0, "critic", "critic"), spread),
+            gives_states(network(0, "q_forward_model", "q_forward_model"), spread),
             scale,
         )
 
     def metrics(self, seed: int) -> dict[str, NDArray[np.float64]]:
-        """Return the losses and values of training, a column each, `(rows,)`."""
+        """Return the losses and values of training, of an ensemble's first, each `(rows,)`."""
         path = self.seed_folder(seed).metrics
         rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
         names = rows[0].keys() if rows else ()

@@ -83,9 +83,9 @@ class ComparisonSettings:
             raise UserError(f"seeds must be above 0, not {self.seeds}")
 
     def updates(self, method: str) -> int:
-        """Return the gradient steps of a method's policy (of Q and τ, for D3G)."""
+        """Return the gradient steps of a method's policy (of all Q and τ of a seed, for D3G)."""
         if method == "d3g":
-            return self.d3g.updates
+            return self.d3g.offline_updates
         if method == "bco":
             return self.d3g.inverse.rounds * self.cloning_updates
         return self.updates_of.get(method, self.baseline_updates)
