@@ -184,7 +184,7 @@ def _fit_inverse(
             Network(average.shape, average.flat[row : row + 1].cpu().clone())
             for row in (rows[m.seed] for m in member_tasks(task, settings.preset.ensemble))
         ]
-        proposals.append(mean_network([gives_states(network, own) for network in trained]))
+        proposals.append(gives_states(mean_network(trained), own))
     fitter = InverseFitter(
         [task.seed for task in tasks],
         proposals,

@@ -113,6 +113,26 @@ def load_proposals(path: Path) -> TrainedProposals:
     return TrainedProposals(env_id, dataset_id, tuple(found), tuple(proposals), algorithm, inverse)
 
 
+def averaged(trained: TrainedProposals, count: int) -> TrainedProposals:
+    """Let each seed head for the mean of its own proposals and those of the next seeds.
+
+    Args:
+        trained: proposals of several seeds.
+        count: how many seeds make one mean; after the last seed comes the first.
+
+    Raises:
+        UserError: there are fewer seeds.
+    """
+    every = trained.proposals
+    if not 1 <= count <= len(every):
+        raise UserError(f"--ensemble {count}: it must be from 1 to the {len(every)} trained seeds")
+    means = [
+        mean_network([every[(first + next_) % len(every)] for next_ in range(count)])
+        for first in range(len(every))
+    ]
+    return replace(trained, proposals=tuple(means))
+
+
 def _obs_dim(env_id: str) -> int:
     env = make_env(env_id)
     shape = env.observation_space.shape

@@ -25,6 +25,7 @@ from qss_offline.files import write_bytes, write_json
 from qss_offline.machine import machine
 from qss_offline.online_budget import (
     BudgetRow,
+    averaged,
     fit_budget,
     load_proposals,
     read_rows,
@@ -46,6 +47,9 @@ def online_budget(
     change: Annotated[
         list[str] | None, Option("--set", help="name=value, another setting of the inverse fit")
     ] = None,
+    ensemble: Annotated[
+        int, Option(help="seeds of a run whose proposals make one mean; 1 takes each alone")
+    ] = 1,
     variant: Annotated[str, Option(help="name of these settings in the results")] = "default",
     results: Annotated[Path, Option(help="where results and figure go")] = Path(
         "results/online_budget"
@@ -59,7 +63,7 @@ def online_budget(
         steps = [int(budget) for budget in budgets.split(",")]
     except ValueError as error:
         raise UserError(f"--budgets takes numbers such as 100,1000, not {budgets!r}") from error
-    loaded = [load_proposals(path) for path in runs]
+    loaded = [averaged(load_proposals(path), ensemble) for path in runs]
     jobs = []
     for trained in loaded:
         inverse = replace(trained.inverse, rounds=rounds, updates_per_round=updates // rounds)
