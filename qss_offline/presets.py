@@ -88,7 +88,8 @@ _DEFAULT = Preset(
             form="either",
         ),
     ),
-    updates=40_000,
+    updates=20_000,
+    ensemble=3,
 )
 
 PRESETS = {
@@ -108,6 +109,8 @@ PRESETS = {
             _DEFAULT.algorithm, gamma=0.95, twin_pessimism=1.0, learning_rate_decay=0.0
         ),
         inverse=replace(_DEFAULT.inverse, model=replace(_DEFAULT.inverse.model, form="network")),
+        updates=40_000,
+        ensemble=1,
     ),
 }
 

@@ -252,8 +252,8 @@ def test_the_paper_is_quoted_where_it_has_a_figure() -> None:
 
 def test_beyond_shares_nothing_with_what_its_settings_were_chosen_on() -> None:
     chosen, beyond = COMPARISONS["quick"], COMPARISONS["beyond"]
-    assert beyond.data_seed not in (None, 0, 1, 2, 3)
-    assert beyond.seeds >= 5 and not set(beyond.seeds_of("d3g", 0.5)) & set(range(40))
+    assert beyond.data_seed not in (None, 0, 1, 2, 3, 5)
+    assert beyond.seeds >= 5 and not set(beyond.seeds_of("d3g", 0.5)) & set(range(60))
     assert set(beyond.random_action_probs) > set(chosen.random_action_probs)
     specs = recordings(beyond, Path("datasets"))
     assert len(specs) == 14
