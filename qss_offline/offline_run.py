@@ -23,7 +23,7 @@ from qss_offline.inverse_fitting import InverseFitter
 from qss_offline.jobs import Tick
 from qss_offline.offline_training import OfflineTrainer, SeedTask, member_tasks, step_scale
 from qss_offline.presets import Preset
-from qss_offline.reporting import ProgressFactory, counted_on, no_progress
+from qss_offline.reporting import ProgressFactory, counted_on, forward_only, no_progress
 from qss_offline.rounds import rounds_done, run_rounds
 from qss_offline.runs import RunFolder, read_json, versions
 from qss_offline.seed_workers import train_in_workers
@@ -107,9 +107,12 @@ def run(
     tasks = [SeedTask(seed, settings.dataset_id, folder.seed(seed)) for seed in settings.seeds]
     title = f"training {len(tasks)} seed{'s' if len(tasks) > 1 else ''}"
     with show_progress(title, settings.units * len(tasks), "updates") as show:
-        train_in_workers(
-            _train_group, settings, tasks, settings.device, workers, clock.noting(show)
-        )
+        report = forward_only(clock.noting(show))
+        members = [m for task in tasks for m in member_tasks(task, settings.preset.ensemble)]
+        if settings.device == "cpu" and len(members) > len(tasks):
+            # An ensemble's trainings first, so that those of one seed are spread over cores, too.
+            train_in_workers(_train_members, settings, members, "cpu", workers, report)
+        train_in_workers(_train_group, settings, tasks, settings.device, workers, report)
     results = _results(settings, dataset, folder, clock.seconds)
     write_json(folder.results, results)
     return results
@@ -125,6 +128,14 @@ def _check_environment(settings: RunSettings, dataset: LoadedDataset) -> None:
             f"dataset {settings.dataset_id!r} holds observations of {dataset.transitions.obs_dim} "
             f"numbers, but {settings.env_id} gives {shape[0]}; choose a dataset of that environment"
         )
+
+
+def _train_members(settings: RunSettings, members: Sequence[SeedTask], tick: Tick) -> None:
+    """Train Q, τ and f alone, for one worker; their checkpoints are what comes of it."""
+    transitions = {settings.dataset_id: load_transitions(settings.dataset_id).transitions}
+    OfflineTrainer(members, transitions, settings.preset.algorithm).run(
+        settings.preset.updates, tick
+    )
 
 
 def _train_group(settings: RunSettings, tasks: Sequence[SeedTask], tick: Tick) -> None:

@@ -40,6 +40,18 @@ def counted_on(tick: Callable[[int], None], done: int, times: int = 1) -> Callab
     return tell
 
 
+def forward_only(report: Reporter) -> Reporter:
+    """Return a reporter for work that begins again from what is done: it never goes back."""
+    reached = 0
+
+    def forward(completed: int, note: str = "") -> None:
+        nonlocal reached
+        reached = max(reached, completed)
+        report(reached, note)
+
+    return forward
+
+
 def print_notice(message: str) -> None:
     """Print one line on standard error."""
     print(message, file=sys.stderr, flush=True)

@@ -3,6 +3,7 @@
 import io
 
 from qss_offline.progress import progress
+from qss_offline.reporting import forward_only
 
 
 def lines(*reports: int, interval_s: float = 10.0) -> list[str]:
@@ -26,3 +27,15 @@ def test_the_end_is_said_once_however_often_it_was_reported() -> None:
 
 def test_every_report_is_a_line_without_an_interval() -> None:
     assert len(lines(0, 1, 2, interval_s=0.0)) == 3
+
+
+def test_work_that_begins_again_does_not_go_back() -> None:
+    seen: list[tuple[int, str]] = []
+
+    def show(completed: int, note: str = "") -> None:
+        seen.append((completed, note))
+
+    report = forward_only(show)
+    for completed, note in ((5, ""), (0, ""), (4, "again"), (9, "")):
+        report(completed, note)
+    assert seen == [(5, ""), (5, ""), (5, "again"), (9, "")]
