@@ -88,7 +88,7 @@ _DEFAULT = Preset(
             form="either",
         ),
     ),
-    updates=20_000,
+    updates=30_000,
     ensemble=3,
 )
 
