@@ -27,6 +27,7 @@ from qss_offline.online_budget import (
     write_rows,
 )
 from qss_offline.presets import PRESETS
+from qss_offline.report.budgets import budget_figure
 from qss_offline.runs import RunFolder
 
 
@@ -114,3 +115,24 @@ def test_rows_come_back_as_they_were_written(tmp_path: Path) -> None:
 def test_a_folder_without_proposals_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no run"):
         load_proposals(tmp_path)
+
+
+def _row(dataset: str, variant: str, seed: int, steps: int, value: float) -> BudgetRow:
+    return BudgetRow("Reacher-v5", dataset, variant, seed, steps, value)
+
+
+def test_variants_of_one_budget_stand_side_by_side() -> None:
+    rows = [
+        _row(dataset, variant, seed, 1_000, value + seed)
+        for dataset, value in (("qss/a-obs-v0", -5.0), ("qss/b-obs-v0", -7.0))
+        for variant in ("alone", "mean of 3")
+        for seed in (0, 1)
+    ]
+    (axis,) = budget_figure(rows).axes
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["alone", "mean of 3"]
+    means = [line for line in axis.lines if line.get_label() in ("a", "b")]
+    assert [list(line.get_xdata()) for line in means] == [[0, 1], [0, 1]]
+    assert [list(line.get_ydata()) for line in means] == [[-4.5, -4.5], [-6.5, -6.5]]
+    (axis,) = budget_figure([*rows, _row("qss/a-obs-v0", "alone", 0, 300, -9.0)]).axes
+    assert axis.get_xlabel() == "online steps"
+    assert len([line for line in axis.lines if not line.get_label().startswith("_")]) == 4
