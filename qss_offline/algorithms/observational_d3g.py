@@ -20,7 +20,8 @@ What differs from the paper's text, with the authors' code (uber-research/D3G) a
 - A time limit bootstraps, a termination doesn't. The authors' offline script stores both as
   terminal, which teaches that the limit of 1000 steps is a failure.
 
-The switches that the `paper` preset leaves off are listed in `ObservationalD3GConfig`.
+The switches that the `paper` preset leaves off are listed in `ObservationalD3GConfig`; that several
+trainings make one policy is a setting of the run, `Preset.ensemble`.
 """
 
 from __future__ import annotations
