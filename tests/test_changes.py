@@ -67,9 +67,12 @@ def test_differences_make_one_of_two_settings_into_the_other() -> None:
     before, after = preset("default"), preset("short-horizon")
     found = differences(before, after)
     assert found == [
+        "algorithm.gamma=0.95",
         "algorithm.twin_pessimism=1.0",
         "algorithm.learning_rate_decay=0.0",
         "inverse.model.form=network",
+        "updates=40000",
+        "ensemble=1",
     ]
     assert changed(before, found) == after and differences(before, before) == []
     # What was written before a setting existed was run without it.
@@ -78,6 +81,7 @@ def test_differences_make_one_of_two_settings_into_the_other() -> None:
     assert changed(before, differences(before, paper)) == paper
     assert changed(paper, differences(paper, before)) == before
     del written["algorithm"]["learning_rate_decay"], written["inverse"]["model"]["form"]
+    del written["ensemble"]
     assert differences(before, written) == found
 
 
