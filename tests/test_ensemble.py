@@ -51,14 +51,14 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunFolder]:
             ("again", PAIR, (0, 3)),
         ):
             folders[name] = RunFolder(root / name)
-            run(_settings(dataset, preset, seeds), folders[name])
+            run(_settings(dataset, preset, seeds), folders[name], workers=1)
         # A run that was interrupted in the training of one of an ensemble, and resumed.
         again = folders["again"]
         again.results.unlink()
         for path in (again.seed(3).member(1).training, again.seed(3).online):
             path.unlink()
         again.seed(3).policy.unlink()
-        run(_settings(dataset, PAIR, (0, 3)), again, resume=True)
+        run(_settings(dataset, PAIR, (0, 3)), again, resume=True, workers=1)
     return folders
 
 

@@ -48,7 +48,7 @@ def trained(minari_root: Path, tmp_path: Path) -> Path:
         updates=50,
     )
     settings = RunSettings("InvertedPendulum-v5", dataset, (0, 1), "small", small, 1)
-    run(settings, RunFolder(tmp_path / "run"))
+    run(settings, RunFolder(tmp_path / "run"), workers=1)
     return tmp_path / "run"
 
 
