@@ -23,11 +23,12 @@ def mean_network(networks: Sequence[Network]) -> Network:
     takes this one.
 
     Args:
-        networks: of one shape, without members or normalised layers, each for the same S seeds;
-            one alone is returned itself.
+        networks: of one shape, without members or normalised layers, each for the same S seeds,
+            `(S, P)`; one alone is returned itself.
 
     Returns:
-        A network for S seeds, with hidden layers as wide as theirs together.
+        A network for S seeds, `(S, P)`, with hidden layers as wide as theirs together: from
+        `(S, B, in_dim)` to `(S, B, out_dim)`.
     """
     first, count = networks[0], len(networks)
     if count == 1:
