@@ -25,14 +25,13 @@ from rich.table import Table
 
 from qss_offline.algorithms.observational_d3g import cycle
 from qss_offline.algorithms.qss import propose_next_obs, step_error, transition_value
-from qss_offline.errors import UserError
 from qss_offline.files import write_bytes, write_json
 from qss_offline.machine import machine
 from qss_offline.measuring import value_against_return
 from qss_offline.offline_training import step_scale
 from qss_offline.report.figures import COLOURS, DASHES, png, styled
-from qss_offline.runs import RunFolder, read_json
-from qss_offline.trained_run import TrainedRun
+from qss_offline.runs import read_json
+from qss_offline.trained_run import TrainedRun, load_cell
 
 TRANSITIONS = 4_000
 
@@ -75,6 +74,12 @@ def curve(run: TrainedRun, seed: int) -> dict[str, list[float]]:
     return {name: metrics[name][every - 1 :: every].tolist() for name in ("update", "q")}
 
 
+def last_return(run: TrainedRun, seed: int) -> float:
+    """Return the mean return of the last evaluation."""
+    result = read_json(run.seed_folder(seed).result)
+    return float(np.mean(result["evaluations"][-1]["returns"]))
+
+
 @styled
 def figure(rows: list[dict[str, Any]]) -> Figure:
     """Draw Q over training, a panel for each recording, a line for each seed."""
@@ -115,15 +120,7 @@ def main() -> None:
     torch.set_num_threads(1)
     rows: list[dict[str, Any]] = []
     for path in arguments.runs:
-        folder = RunFolder(path)
-        if not folder.started:
-            raise UserError(f"{path} holds no run (no config.json)")
-        config = read_json(path / "config.json")
-        results = {
-            seed: read_json(path / "seeds" / str(seed) / "result.json")
-            for seed in sorted(int(p.parent.name) for p in path.glob("seeds/*/result.json"))
-        }
-        run = TrainedRun(folder, config, {"seeds": [{"seed": seed} for seed in results]})
+        run = load_cell(path)
         rows += [
             {
                 "dataset": run.dataset_id,
@@ -132,10 +129,10 @@ def main() -> None:
                 "gamma": run.algorithm.gamma,
                 "pessimism": run.algorithm.twin_pessimism,
                 **balance(run, seed),
-                "last_return": float(np.mean(result["evaluations"][-1]["returns"])),
+                "last_return": last_return(run, seed),
                 "curve": curve(run, seed),
             }
-            for seed, result in results.items()
+            for seed in run.seeds
         ]
     write_json(arguments.out, {"machine": machine(), "rows": rows})
     write_bytes(arguments.out.with_suffix(".png"), png(figure(rows)))

@@ -70,6 +70,39 @@ class Simulator:
                 reached[row, column] = inner.step(action)[0]
         return reached
 
+    def nearest(
+        self,
+        obs: NDArray[Any],
+        wanted: NDArray[Any],
+        step_std: NDArray[Any],
+        refinements: int = 2,
+    ) -> tuple[Float32Array, NDArray[np.float64]]:
+        """Find the actions that lead nearest to wanted next states, and how far from them they end.
+
+        Args:
+            obs: s, `(n, obs_dim)`.
+            wanted: `(n, obs_dim)`.
+            step_std: `(obs_dim,)` what distances are measured in.
+            refinements: how often a grid of as many points is laid around the best action, one
+                step of the last grid to each side.
+
+        Returns:
+            `(n, action_dim)` actions and `(n,)` distances, each the root mean square over the
+            dimensions of an observation.
+        """
+        middle = (self._low + self._high) / 2
+        best = np.broadcast_to(middle, (len(obs), *middle.shape))
+        rows, width = np.arange(len(obs)), 1.0
+        for _ in range(refinements + 1):
+            around = best[:, None] + width * (self.actions - middle)
+            actions = np.clip(around, self._low, self._high)
+            misses = (self.next_observations(obs, actions) - wanted[:, None]) / step_std
+            squares = np.square(misses, dtype=np.float64).mean(axis=-1)
+            chosen = squares.argmin(axis=1)
+            best = actions[rows, chosen]
+            width *= 2 / (self._points - 1)
+        return np.asarray(best, np.float32), np.sqrt(squares[rows, chosen])
+
     def policy(
         self, propose: BatchPolicy, step_std: NDArray[Any], refinements: int = 2
     ) -> BatchPolicy:
@@ -77,26 +110,10 @@ class Simulator:
 
         Args:
             propose: s to s + τ(s), `(n, obs_dim)` to `(n, obs_dim)`.
-            step_std: `(obs_dim,)` what distances are measured in.
-            refinements: how often a grid of as many points is laid around the best action, one
-                step of the last grid to each side.
+            step_std: see `nearest`.
+            refinements: likewise.
         """
-
-        def act(obs: NDArray[Any]) -> Float32Array:
-            proposed = propose(obs)[:, None]
-            middle = (self._low + self._high) / 2
-            best = np.broadcast_to(middle, (len(obs), *middle.shape))
-            width = 1.0
-            for _ in range(refinements + 1):
-                around = best[:, None] + width * (self.actions - middle)
-                actions = np.clip(around, self._low, self._high)
-                misses = self.next_observations(obs, actions) - proposed
-                nearest = np.square(misses / step_std).sum(axis=-1).argmin(axis=1)
-                best = actions[np.arange(len(obs)), nearest]
-                width *= 2 / (self._points - 1)
-            return np.asarray(best, np.float32)
-
-        return act
+        return lambda obs: self.nearest(obs, propose(obs), step_std, refinements)[0]
 
     def close(self) -> None:
         """Close the environment."""

@@ -203,3 +203,22 @@ def load_run(path: Path) -> TrainedRun:
     if not known or not run.seeds:
         raise UserError(f"{path} holds no run of offline D3G")
     return run
+
+
+def load_cell(path: Path) -> TrainedRun:
+    """Read the evaluated seeds of a comparison's cell, or of a run that needn't be finished.
+
+    Its `results` know the seeds and nothing else.
+
+    Raises:
+        UserError: it holds no run, or none of its seeds is evaluated.
+    """
+    folder = RunFolder(path)
+    if not folder.started:
+        raise UserError(f"{path} holds no run (no config.json)")
+    seeds = sorted(int(found.parent.name) for found in path.glob("seeds/*/result.json"))
+    if not seeds:
+        raise UserError(f"{path} has no evaluated seed yet")
+    return TrainedRun(
+        folder, read_json(path / "config.json"), {"seeds": [{"seed": seed} for seed in seeds]}
+    )

@@ -56,3 +56,17 @@ def test_refinements_find_actions_between_the_grid_points() -> None:
 def test_an_environment_without_a_simulator_is_refused() -> None:
     with pytest.raises(UserError, match="no MuJoCo environment"):
         Simulator("Pendulum-v1", 3)
+
+
+def test_distances_are_nothing_within_reach_and_grow_beyond() -> None:
+    simulator = Simulator("Reacher-v5", 5)
+    obs = make_env("Reacher-v5").reset(seed=1)[0][None].astype(np.float32)
+    within = simulator.next_observations(obs, np.array([[[0.13, -0.71]]], np.float32))[:, 0]
+    unit = simulator.next_observations(obs)[0].std(0) + 1e-6
+    # The goal can't be moved by any action: farther off by 3 and 4 in two of ten dimensions.
+    beyond = within.copy()
+    beyond[0, 4:6] += unit[4:6] * (3, 4)
+    _, near = simulator.nearest(obs, within, unit, 4)
+    _, far = simulator.nearest(obs, beyond, unit, 4)
+    assert near[0] < 0.01
+    assert far[0] == pytest.approx(np.sqrt((3**2 + 4**2) / 10), rel=0.01)
