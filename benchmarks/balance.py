@@ -51,7 +51,7 @@ def balance(run: TrainedRun, seed: int) -> dict[str, float]:
     twins = transition_value(planner.critic, obs, next_obs)
     promised = value_against_return(planner, run.policy(seed), run.env_id, run.algorithm.gamma)
     proposed = propose_next_obs(planner.proposal, obs)
-    reached = cycle(critic, planner.q_forward_model, obs, proposed)
+    reached = cycle(critic, planner.q_forward_model, obs, proposed, bound=planner.bound)
     seen = transition_value(critic, obs, next_obs)
     gap = float((transition_value(critic, obs, reached) - seen).abs().mean())
     step = float(step_error(next_obs, obs, spread))

@@ -61,6 +61,7 @@ def planner(
         sees_states(network("critic", "critic"), spread),
         gives_states(network("q_forward_model", "q_forward_model"), spread),
         scale,
+        network("state_value", "state_value") if "state_value" in shapes else None,
     )
 
 

@@ -37,13 +37,19 @@ class Planner:
         critic: the pair of Q, one seed, `(1, 2, P)`.
         q_forward_model: f, one seed, `(1, P)`.
         scale: what observations go through.
+        bound: V, one seed, `(1, P)`, where the cycle is bounded (`in_sample.py`), else None.
     """
 
     def __init__(
-        self, proposal: Network, critic: Network, q_forward_model: Network, scale: ObservationScale
+        self,
+        proposal: Network,
+        critic: Network,
+        q_forward_model: Network,
+        scale: ObservationScale,
+        bound: Network | None = None,
     ) -> None:
         self.proposal, self.critic, self.q_forward_model = proposal, critic, q_forward_model
-        self.scale = scale
+        self.scale, self.bound = scale, bound
 
     @torch.no_grad()
     def propose(self, obs: NDArray[Any]) -> Float32Array:
@@ -55,7 +61,8 @@ class Planner:
         """s'_f = C(s, s + τ(s)): `(n, obs_dim)` to `(n, obs_dim)`."""
         scaled = self._in(obs)
         proposed = propose_next_obs(self.proposal, scaled)
-        return self._out(cycle(self.critic.members[0], self.q_forward_model, scaled, proposed))
+        critic = self.critic.members[0]
+        return self._out(cycle(critic, self.q_forward_model, scaled, proposed, bound=self.bound))
 
     @torch.no_grad()
     def value(self, obs: NDArray[Any], next_obs: NDArray[Any]) -> NDArray[np.float64]:

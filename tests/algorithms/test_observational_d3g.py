@@ -85,7 +85,7 @@ def all_trainable(state: TrainState) -> ObservationalD3GParameters:
 
 
 def moved_by(loss: torch.Tensor, networks: ObservationalD3GParameters) -> set[str]:
-    leaves = {name: network.flat for name, network in networks._asdict().items()}
+    leaves = {name: net.flat for name, net in networks._asdict().items() if net is not None}
     grads = torch.autograd.grad(loss.sum(), list(leaves.values()), allow_unused=True)
     return {
         name

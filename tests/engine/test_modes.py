@@ -26,6 +26,7 @@ SWITCHED = replace(
     twin_pessimism=0.5,
     critic_layer_norm=True,
     behaviour_coef=1.0,
+    value_expectile=0.9,
 )
 
 
@@ -51,7 +52,7 @@ def train(
         lambda _, read: seen.update(read()),
         mode=mode,
     )
-    assert set(seen) - {"gap", "behaviour_error", "behaviour_weight"} == {
+    assert set(seen) - {"gap", "behaviour_error", "behaviour_weight", "state_value_loss"} == {
         "critic_loss",
         "q",
         "td_target",
