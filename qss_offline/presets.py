@@ -112,6 +112,14 @@ PRESETS = {
         updates=40_000,
         ensemble=1,
     ),
+    # For bodies that fall when a step is a little wrong: values are large beside what there is to
+    # gain, so both terms of Eq. 12 are weighed by the gap, and proposals are held near recorded
+    # steps, the better ones first. Where behaviour is all chance there is no use in that.
+    "bodies": replace(
+        _DEFAULT,
+        algorithm=replace(_DEFAULT.algorithm, gap_units=True, behaviour_coef=100.0),
+        ensemble=1,
+    ),
 }
 
 

@@ -15,6 +15,7 @@ from qss_offline.algorithms.networks import Network, mlp
 from qss_offline.data.build import build_dataset
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.errors import UserError
+from qss_offline.evaluation import Evaluation
 from qss_offline.inverse_fitting import InverseFitter
 from qss_offline.offline_run import RunSettings, run
 from qss_offline.online_budget import (
@@ -31,9 +32,10 @@ from qss_offline.report.budgets import budget_figure
 from qss_offline.runs import RunFolder
 
 
-@pytest.fixture
-def trained(minari_root: Path, tmp_path: Path) -> Path:
-    dataset = build_dataset(DatasetSpec("InvertedPendulum", transitions=500), workers=1).obs_id
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small run of two seeds, with its dataset beside it."""
+    root = tmp_path_factory.mktemp("budget")
     default = PRESETS["default"]
     small = replace(
         default,
@@ -47,9 +49,20 @@ def trained(minari_root: Path, tmp_path: Path) -> Path:
         ),
         updates=50,
     )
-    settings = RunSettings("InvertedPendulum-v5", dataset, (0, 1), "small", small, 1)
-    run(settings, RunFolder(tmp_path / "run"), workers=1)
-    return tmp_path / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINARI_DATASETS_PATH", str(root / "minari"))
+        (root / "minari").mkdir()
+        dataset = build_dataset(DatasetSpec("InvertedPendulum", transitions=500), workers=1).obs_id
+        settings = RunSettings("InvertedPendulum-v5", dataset, (0, 1), "small", small, 1)
+        run(settings, RunFolder(root / "run"), workers=1)
+    return root / "run"
+
+
+@pytest.fixture
+def trained(finished: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The run's folder, and its dataset where datasets are looked for."""
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(finished.parent / "minari"))
+    return finished
 
 
 def test_the_proposals_are_those_of_the_run(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,6 +113,23 @@ def test_each_budget_is_fitted_afresh_for_every_seed(trained: Path) -> None:
     assert few == again
     with pytest.raises(UserError, match="41 online steps can't be spread evenly over 2 rounds"):
         spread(proposals.inverse, 41)
+
+
+def test_every_budget_is_evaluated_on_the_same_episodes(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starts: list[int] = []
+
+    def noted(policy: Any, env_id: str, episodes: int, start: int, make: Any) -> Evaluation:
+        starts.append(start)
+        return Evaluation((0.0,), (1,))
+
+    monkeypatch.setattr("qss_offline.online_budget.evaluate", noted)
+    proposals = load_proposals(trained)
+    for steps, variant in ((20, "default"), (40, "other")):
+        fit_budget(proposals, spread(proposals.inverse, steps), variant, episodes=1)
+    assert starts[:2] == starts[2:]
+    assert starts[0] != starts[1], "each seed has episodes of its own"
 
 
 def test_rows_come_back_as_they_were_written(tmp_path: Path) -> None:

@@ -140,15 +140,14 @@ COMPARISONS = {
         first_seed=60,
         data_seed=6,
     ),
-    # The same setting on bodies that are harder to hold upright, beside methods with and without
-    # actions.
+    # Bodies that are harder to hold upright, beside methods with and without actions.
     "bodies": replace(
         _QUICK,
         name="bodies",
         families=("inverted_double_pendulum", "hopper"),
         random_action_probs=(0.0, 0.25, 0.5, 0.75),
         methods=("d3g", "bco", "pseudo-td3+bc", "td3+bc", "iql"),
-        d3g=PRESETS["default"],
+        d3g=PRESETS["bodies"],
         first_seed=30,
         data_seed=2,
         only={},
