@@ -4,10 +4,11 @@
 
 Trains the default preset on a recording that no setting was chosen with; then, one at a time, with
 each switch at the paper's value (sizes of networks and batches stay), with other weights of the
-cycle, and with other discounts. Each variant is a run folder of its own that resumes, so the
-command can be stopped and started again; a value that two parts share is run once, and variants of
-the inverse fit start from the default's trained proposals. Results hold every return of every
-evaluation, and are drawn after every variant.
+cycle, and with other discounts. `--ensemble 1` starts from single trainings, where a switch shows
+what it does to one training, at a third of the time; the ensemble is a variant then. Each variant
+is a run folder of its own that resumes, so the command can be stopped and started again; a value
+that two parts share is run once, and variants of the inverse fit start from the default's trained
+proposals. Results hold every return of every evaluation, and are drawn after every variant.
 """
 
 from __future__ import annotations
@@ -71,11 +72,21 @@ class Variant:
     preset: Preset
 
 
-def variants() -> list[Variant]:
-    """Everything that can be run, the default first."""
-    default, paper = PRESETS["default"], PRESETS["paper"]
+def variants(ensemble: int | None = None) -> list[Variant]:
+    """Everything that can be run, the default first.
+
+    Args:
+        ensemble: trainings of each seed in every variant but the one that changes them; None
+            takes the default's.
+    """
+    paper, default = PRESETS["paper"], PRESETS["default"]
+    many = default.ensemble
+    if ensemble is not None:
+        default = replace(default, ensemble=ensemble)
     parts: dict[str, list[str]] = {"default": ["switches", "beta", "gamma"]}
     known = dict(change.split("=", 1) for change in differences(default, paper))
+    if default.ensemble == paper.ensemble:
+        known["ensemble"] = str(many)
     for name in SWITCHES:
         parts.setdefault(f"{name}={known[name]}", []).append("switches")
     for field, part, values in (
@@ -126,7 +137,7 @@ def _switches(axis: Axes, rows: Sequence[dict[str, Any]]) -> None:
         axis.plot(returns, [height] * len(returns), "o", color=BLUE, alpha=0.5)
         axis.plot([np.mean(returns)], [height], "|", color=ORANGE, markersize=16, markeredgewidth=2)
     axis.set_yticks(range(len(rows)), [row["variant"] for row in reversed(rows)], fontsize=7)
-    axis.set(xlabel="last return, each seed and mean", title="one switch at the paper's value")
+    axis.set(xlabel="last return, each seed and mean", title="one switch changed")
 
 
 def _curve(
@@ -168,6 +179,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="40,41,42")
     parser.add_argument("--parts", default="switches,beta,gamma")
     parser.add_argument("--updates", type=int, default=None)
+    parser.add_argument("--ensemble", type=int, default=None, help="trainings of each seed")
     parser.add_argument("--workers", type=int, default=None, help="processes (one a core)")
     parser.add_argument("--runs", type=Path, default=Path("runs/ablation"))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/ablation"))
@@ -180,7 +192,7 @@ def main() -> None:
     spec = replace(specs[arguments.level], seed=arguments.data_seed)
     name = f"{spec.env_id}-random-{arguments.level}"
     dataset = build_dataset(spec, progress=progress).obs_id
-    chosen = [variant for variant in variants() if asked & set(variant.parts)]
+    chosen = [variant for variant in variants(arguments.ensemble) if asked & set(variant.parts)]
     seeds = parse_seeds(arguments.seeds)
     rows: list[dict[str, Any]] = []
     for number, variant in enumerate(chosen):
@@ -216,7 +228,10 @@ def main() -> None:
             }
         )
         write_json(arguments.out / f"{name}.json", {"machine": machine(), "rows": rows})
-        drawn = figure(rows, f"{spec.env_id}, {arguments.level}% random actions")
+        title = f"{spec.env_id}, {arguments.level}% random actions"
+        if arguments.ensemble is not None:
+            title += f", trainings of each seed: {arguments.ensemble}"
+        drawn = figure(rows, title)
         write_bytes(arguments.out / f"{name}.png", png(drawn))
     table = Table("variant", "last, each seed", "best of evaluations", "updates")
     for row in rows:

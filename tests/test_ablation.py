@@ -1,6 +1,9 @@
 """Variants of the ablation: each differs from the default in one setting, and is drawn."""
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 
 from benchmarks.ablation import SWITCHES, figure, variants
 from qss_offline.changes import differences
@@ -8,9 +11,11 @@ from qss_offline.presets import PRESETS
 from qss_offline.report.figures import png
 
 
-def test_each_variant_changes_one_setting() -> None:
-    default, *others = variants()
-    assert default.preset == PRESETS["default"]
+@pytest.mark.parametrize("ensemble", [None, 1])
+def test_each_variant_changes_one_setting(ensemble: int | None) -> None:
+    default, *others = variants(ensemble)
+    trained = PRESETS["default"].ensemble if ensemble is None else ensemble
+    assert default.preset == replace(PRESETS["default"], ensemble=trained)
     changes = [differences(default.preset, variant.preset) for variant in others]
     assert all(len(change) == 1 for change in changes)
     assert len({change[0] for change in changes}) == len(others)
@@ -25,6 +30,11 @@ def test_switches_take_the_papers_values() -> None:
     for variant in switches:
         (change,) = differences(PRESETS["default"], variant.preset)
         assert change in differences(PRESETS["default"], PRESETS["paper"])
+
+
+def test_single_trainings_are_set_against_the_ensemble() -> None:
+    (variant,) = [v for v in variants(1) if v.change.startswith("ensemble")]
+    assert variant.preset == PRESETS["default"]
 
 
 def test_figure_shows_every_part() -> None:

@@ -32,50 +32,6 @@ def qss_offline(*arguments: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def test_a_family_is_built_listed_shown_and_kept(minari_root: Path, tmp_path: Path) -> None:
-    family = tmp_path / "small.toml"
-    family.write_text(FAMILY)
-    built = qss_offline("data", "build", str(family))
-    assert built.returncode == 0, built.stderr
-    assert "100%" in built.stdout
-    listed = qss_offline("data", "list")
-    lines = [line for line in listed.stdout.splitlines() if "Reacher-v5" in line]
-    assert [(" no " in line, " yes " in line) for line in lines] == [(False, True), (True, False)]
-    dataset = next(word for word in listed.stdout.split() if word.endswith("-obs-v0"))
-    shown = json.loads(qss_offline("data", "show", dataset).stdout)
-    assert shown["observation_only"] is True
-    assert shown["total_steps"] == 400
-    assert shown["behaviour_return"]["mean"] < -20
-    again = qss_offline("data", "build", str(family))
-    assert again.returncode == 0
-    assert "kept" in again.stderr
-
-
-def test_presets_are_printed_as_json() -> None:
-    shown = json.loads(qss_offline("presets").stdout)
-    assert shown["paper"]["algorithm"]["cycle_coef"] == 1.0
-    assert shown["default"]["algorithm"]["normalize_observations"] is True
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("bogus",), "bogus"),
-        (("evaluate", "none.safetensors"), "none.safetensors does not exist"),
-        (("data", "build", "none.toml"), "none.toml"),
-        (("data", "show", "qss/none-v0"), "qss/none-v0"),
-    ],
-)
-def test_bad_input_is_one_line_and_code_2(
-    minari_root: Path, arguments: tuple[str, ...], message: str
-) -> None:
-    done = qss_offline(*arguments)
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: ")
-    assert message in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
-
-
 class Cli:
     """The program in this process: starting a new one takes seconds."""
 
@@ -110,6 +66,58 @@ class Cli:
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
     monkeypatch.setenv("COLUMNS", "200")
     return Cli(monkeypatch, capsys)
+
+
+def test_a_family_is_built_listed_shown_and_kept(
+    minari_root: Path, tmp_path: Path, run: Cli
+) -> None:
+    family = tmp_path / "small.toml"
+    family.write_text(FAMILY)
+    built = qss_offline("data", "build", str(family))
+    assert built.returncode == 0, built.stderr
+    assert "100%" in built.stdout
+    listed = run.ok("data", "list")
+    lines = [line for line in listed.splitlines() if "Reacher-v5" in line]
+    assert [(" no " in line, " yes " in line) for line in lines] == [(False, True), (True, False)]
+    dataset = next(word for word in listed.split() if word.endswith("-obs-v0"))
+    shown = json.loads(run.ok("data", "show", dataset))
+    assert shown["observation_only"] is True
+    assert shown["total_steps"] == 400
+    assert shown["behaviour_return"]["mean"] < -20
+    code, _, err = run("data", "build", str(family))
+    assert code == 0
+    assert "kept" in err
+
+
+def test_presets_are_printed_as_json(run: Cli) -> None:
+    shown = json.loads(run.ok("presets"))
+    assert shown["paper"]["algorithm"]["cycle_coef"] == 1.0
+    assert shown["default"]["algorithm"]["normalize_observations"] is True
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("bogus",), "bogus"),
+        (("evaluate", "none.safetensors"), "none.safetensors does not exist"),
+        (("data", "build", "none.toml"), "none.toml"),
+        (("data", "show", "qss/none-v0"), "qss/none-v0"),
+    ],
+)
+def test_bad_input_is_one_line_and_code_2(
+    minari_root: Path, run: Cli, arguments: tuple[str, ...], message: str
+) -> None:
+    code, _, err = run(*arguments)
+    assert code == 2
+    assert err.startswith("error: ")
+    assert message in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_bad_input_ends_the_process_in_one_line() -> None:
+    done = qss_offline("evaluate", "none.safetensors")
+    assert done.returncode == 2
+    assert done.stderr.strip() == "error: none.safetensors does not exist"
 
 
 @pytest.fixture

@@ -146,7 +146,7 @@ def test_a_worker_that_dies_ends_the_run_in_one_line_and_it_resumes(
     _, err = process.communicate(timeout=60)
     assert process.returncode != 0
     assert "a worker process died" in err.strip().splitlines()[-1]
-    results = run(settings(dataset), RunFolder(out), resume=True)
+    results = run(settings(dataset), RunFolder(out), resume=True, workers=1)
     assert [seed["seed"] for seed in results["seeds"]] == [0, 1]
 
 

@@ -16,7 +16,10 @@ from safetensors import safe_open
 from qss_offline.command_line import main
 from qss_offline.data.build import build_dataset
 from qss_offline.data.specs import DatasetSpec
+from qss_offline.offline_run import run
+from qss_offline.runs import RunFolder
 from recipes.random_obs import random_obs
+from tests.small_run import settings
 
 COMMAND = (sys.executable, "-m", "recipes.random_obs")
 ROOT = Path(__file__).parent.parent
@@ -55,9 +58,8 @@ def files_of_interest(out: Path) -> dict[str, bytes]:
 def test_killed_runs_resume_to_the_same_bits(minari_root: Path, tmp_path: Path) -> None:
     dataset = build_dataset(DatasetSpec("InvertedPendulum", transitions=2000), workers=1).obs_id
     whole, killed = tmp_path / "whole", tmp_path / "killed"
+    run(settings(dataset), RunFolder(whole), workers=1)
     command = (sys.executable, "-m", "tests.small_run", dataset)
-    _, err = (process := start(*command, str(whole))).communicate(timeout=200)
-    assert process.returncode == 0, err
     rng = np.random.default_rng(int(time.time()))
     resume: tuple[str, ...] = ()
     for goal in (2000, 4000):
@@ -69,8 +71,7 @@ def test_killed_runs_resume_to_the_same_bits(minari_root: Path, tmp_path: Path) 
         process.send_signal(signal.SIGKILL)
         process.communicate()
         resume = ("--resume",)
-    _, err = (process := start(*command, str(killed), *resume)).communicate(timeout=200)
-    assert process.returncode == 0, err
+    run(settings(dataset), RunFolder(killed), resume=True, workers=1)
     assert files_of_interest(killed) == files_of_interest(whole)
 
     results = json.loads((killed / "results.json").read_text())

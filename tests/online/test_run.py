@@ -62,19 +62,16 @@ def checkpoint_step(path: Path) -> int:
 
 def test_killed_runs_resume_to_the_same_bits(tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    command = ("tests.online.small_run", PENDULUM)
-    _, err = (process := start(*command, str(whole))).communicate(timeout=200)
-    assert process.returncode == 0, err
+    online_run(settings(PENDULUM), RunFolder(whole), workers=1)
     rng = np.random.default_rng(int(time.time()))
-    process = start(*command, str(killed))
+    process = start("tests.online.small_run", PENDULUM, str(killed))
     while checkpoint_step(killed / "seeds" / "0" / "training.safetensors") < 200:
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
     time.sleep(float(rng.uniform(0, 0.5)))
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    _, err = (process := start(*command, str(killed), "--resume")).communicate(timeout=200)
-    assert process.returncode == 0, err
+    online_run(settings(PENDULUM), RunFolder(killed), resume=True, workers=1)
     names = ("policy.safetensors", "metrics.jsonl", "training.safetensors", "result.json")
     for seed in (0, 1):
         ours, theirs = (folder / "seeds" / str(seed) for folder in (killed, whole))
