@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -74,6 +75,12 @@ class ActionBox:
 
     low: NDArray[np.float32]
     high: NDArray[np.float32]
+
+    @staticmethod
+    def of(space: gym.spaces.Space[Any]) -> ActionBox:
+        """Take the bounds of an environment's actions, a Box."""
+        assert isinstance(space, gym.spaces.Box)
+        return ActionBox(space.low.astype(np.float32), space.high.astype(np.float32))
 
     def from_unit(self, action: NDArray[Any]) -> NDArray[np.float32]:
         """Map actions in units of the box, [−1, 1], to the environment's."""

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from qss_offline.acting import ClonedPolicy, ObservationScale
+from qss_offline.action_steps import ActionSteps
 from qss_offline.algorithms.bco import BehaviouralCloning, CloningConfig, LabelledBatch
 from qss_offline.algorithms.inverse_dynamics import inverse_action
 from qss_offline.algorithms.networks import Network
@@ -39,6 +40,7 @@ class BCOTrainer(InverseModels):
         config: the online budget.
         cloning: the policy's settings.
         cloning_updates: gradient steps of the policy in a round.
+        known: steps of the same body whose actions are known.
     """
 
     def __init__(
@@ -50,8 +52,9 @@ class BCOTrainer(InverseModels):
         config: InverseFitConfig,
         cloning: CloningConfig,
         cloning_updates: int,
+        known: ActionSteps | None = None,
     ) -> None:
-        super().__init__(seeds, scales, make_env, config)
+        super().__init__(seeds, scales, make_env, config, known)
         self._recordings, self._cloning = recordings, cloning
         self._cloning_updates = cloning_updates
         obs_dim, action_dim = len(scales[0].mean), len(self.action_box.low)
@@ -62,7 +65,7 @@ class BCOTrainer(InverseModels):
         """Take a round's steps, fit the inverse models, label, and clone.
 
         Args:
-            report: told the updates of both models done since the first round.
+            report: told the updates of both models done so far.
         """
         done = self.rounds_done
         before = done * self._cloning_updates

@@ -2,17 +2,19 @@
 
 Each round takes a stated number of environment steps, then trains I on all steps so far. The
 first round acts at random, so that an untrained I is never asked; later rounds act with
-π(s) = I(s, s + τ(s)) and noise, so that I sees the states and steps that τ proposes.
+π(s) = I(s, s + τ(s)) and noise, so that I sees the states and steps that τ proposes. Where there is
+another recording of the same body that does have actions, I learns from it first, and acts from
+the first round on.
 
-Departure from the authors' script, which acts with an untrained I in the first round and
-evaluates it.
+Departures from the authors' script: it acts with an untrained I in the first round and evaluates
+it, and knows no recordings with actions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -21,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from qss_offline.acting import ActionBox, ObservationScale, Policy
+from qss_offline.action_steps import ActionSteps, take_steps
 from qss_offline.algorithms.bilinear_inverse import MOST_INPUTS, bilinear_shape, solve_bilinear
 from qss_offline.algorithms.inverse_dynamics import (
     ActionBatch,
@@ -29,6 +32,7 @@ from qss_offline.algorithms.inverse_dynamics import (
     inverse_action,
 )
 from qss_offline.algorithms.networks import Network
+from qss_offline.checks import check_positive
 from qss_offline.engine.checkpoint import Checkpoint, seed_checkpoint, stack_checkpoints
 from qss_offline.engine.fit import fit
 from qss_offline.engine.sampler import Columns, UniformSampler
@@ -46,6 +50,8 @@ class InverseFitConfig:
         updates_per_round: gradient steps of a round; the bilinear form needs none, and counts all.
         exploration_noise: standard deviation of the noise of later rounds, in units of half the
             action box.
+        known_updates: gradient steps on steps whose actions are known already, before the first
+            round; without such steps there are none.
         model: the inverse dynamics model.
     """
 
@@ -53,13 +59,12 @@ class InverseFitConfig:
     steps_per_round: int = 1000
     updates_per_round: int = 3000
     exploration_noise: float = 0.1
+    known_updates: int = 10_000
     model: InverseDynamicsConfig = field(default_factory=InverseDynamicsConfig)
 
     def __post_init__(self) -> None:
         """Refuse a budget that can't be spent."""
-        for name in ("rounds", "steps_per_round", "updates_per_round"):
-            if getattr(self, name) <= 0:
-                raise UserError(f"{name} must be above 0, not {getattr(self, name)}")
+        check_positive(self, "rounds", "steps_per_round", "updates_per_round", "known_updates")
         if self.exploration_noise < 0:
             raise UserError(f"exploration_noise must be at least 0, not {self.exploration_noise}")
 
@@ -68,79 +73,26 @@ class InverseFitConfig:
         """Environment steps in all."""
         return self.rounds * self.steps_per_round
 
-
-@dataclass(frozen=True)
-class OnlineSteps:
-    """Transitions seen online by one seed, oldest first.
-
-    Attributes:
-        obs: `(N, obs_dim)` float32, in the environment's units.
-        next_obs: `(N, obs_dim)` float32.
-        actions: `(N, action_dim)` float32, in units of the action box.
-    """
-
-    obs: NDArray[np.float32]
-    next_obs: NDArray[np.float32]
-    actions: NDArray[np.float32]
-
-    columns: ClassVar[tuple[str, ...]] = ("obs", "next_obs", "actions")
-
-    def __len__(self) -> int:
-        return len(self.obs)
-
-    def extend(self, later: OnlineSteps) -> OnlineSteps:
-        """Append later steps."""
-        return OnlineSteps(
-            np.concatenate((self.obs, later.obs)),
-            np.concatenate((self.next_obs, later.next_obs)),
-            np.concatenate((self.actions, later.actions)),
-        )
-
-
-def take_steps(
-    env: gym.Env[Any, Any],
-    steps: int,
-    action_box: ActionBox,
-    policy: Callable[[NDArray[Any]], NDArray[np.float32]] | None,
-    noise: float,
-    rng: np.random.Generator,
-) -> OnlineSteps:
-    """Take exactly `steps` environment steps.
-
-    Args:
-        env: reset here, with a seed from `rng`.
-        steps: how many.
-        action_box: bounds of the actions.
-        policy: maps `(obs_dim,)` to `(action_dim,)`; None acts uniformly at random.
-        noise: standard deviation of the noise on the policy's actions, in units of the box.
-        rng: source of everything random here.
-    """
-    shape = (steps, len(action_box.low))
-    drawn = rng.uniform(-1, 1, shape) if policy is None else rng.normal(0, noise, shape)
-    obs, _ = env.reset(seed=int(rng.integers(2**31)))
-    before = np.empty((steps, len(obs)), np.float32)
-    after = np.empty((steps, len(obs)), np.float32)
-    actions = np.empty(shape, np.float32)
-    for step in range(steps):
-        unit = drawn[step]
-        if policy is not None:
-            unit = np.clip(action_box.to_unit(policy(obs)) + unit, -1, 1)
-        before[step], actions[step] = obs, unit
-        obs, _, terminated, truncated, _ = env.step(action_box.from_unit(unit))
-        after[step] = obs
-        if terminated or truncated:
-            obs, _ = env.reset()
-    return OnlineSteps(before, after, actions)
+    def updates(self, known: bool) -> int:
+        """Return the gradient steps in all, with or without known steps."""
+        return self.rounds * self.updates_per_round + (self.known_updates if known else 0)
 
 
 class InverseModels:
     """The inverse dynamics models of S seeds, each fitted on its own online steps.
+
+    Where steps are known from elsewhere, every model learns from them before its first round, and
+    goes on learning from them beside its own.
 
     Args:
         seeds: the S seeds.
         scales: what each seed's observations go through.
         make_env: makes the environment.
         config: the budget.
+        known: steps of the same body whose actions are known.
+
+    Raises:
+        UserError: the form of I doesn't suit the environment.
     """
 
     def __init__(
@@ -149,13 +101,12 @@ class InverseModels:
         scales: Sequence[ObservationScale],
         make_env: Callable[[], gym.Env[Any, Any]],
         config: InverseFitConfig,
+        known: ActionSteps | None = None,
     ) -> None:
         self.seeds, self.scales = tuple(seeds), scales
         self.make_env, self.config = make_env, config
         env = make_env()
-        space = env.action_space
-        assert isinstance(space, gym.spaces.Box)
-        self.action_box = ActionBox(space.low.astype(np.float32), space.high.astype(np.float32))
+        self.action_box = ActionBox.of(env.action_space)
         env.close()
         obs_dim, action_dim = len(scales[0].mean), len(self.action_box.low)
         self._form = config.model.form
@@ -168,7 +119,8 @@ class InverseModels:
             self._form = "network"
         self._algorithm = InverseDynamics(config.model, obs_dim, action_dim, self._step_scale())
         self.state: TrainState = initial_state(self._algorithm, self.seeds)
-        self.steps: list[OnlineSteps | None] = [None] * len(self.seeds)
+        self.steps: list[ActionSteps | None] = [None] * len(self.seeds)
+        self._known = known
         self._solved: list[Network | None] = [None] * len(self.seeds)
         # Squared errors on steps not fitted on yet: of the bilinear form, of the network.
         self._unseen_errors = torch.zeros(len(self.seeds), 2, dtype=torch.float64)
@@ -182,7 +134,12 @@ class InverseModels:
     @property
     def rounds_done(self) -> int:
         """Rounds that have been fitted."""
-        return self.state.update // self.config.updates_per_round
+        of_rounds = self.state.update - self._updates_before
+        return max(0, of_rounds) // self.config.updates_per_round
+
+    @property
+    def _updates_before(self) -> int:
+        return 0 if self._known is None else self.config.known_updates
 
     def fit_round(
         self,
@@ -193,10 +150,13 @@ class InverseModels:
 
         Args:
             policy: gives the policy of the seed at an index, which acts in all rounds but the
-                first; it maps `(obs_dim,)` to `(action_dim,)`.
-            report: told the updates done since the first round.
+                first, with known steps in all; it maps `(obs_dim,)` to `(action_dim,)`.
+            report: told the updates done so far.
         """
         done = self.rounds_done
+        if self._known is not None and self.state.update < self._updates_before:
+            self._learn(self._updates_before, report)
+        fitted = self.state.update > 0
         for index, seed in enumerate(self.seeds):
             rng = np.random.default_rng(np.random.SeedSequence([seed, *b"online", done]))
             env = self.make_env()
@@ -205,7 +165,7 @@ class InverseModels:
                     env,
                     self.config.steps_per_round,
                     self.action_box,
-                    policy(index) if done else None,
+                    policy(index) if fitted else None,
                     self.config.exploration_noise,
                     rng,
                 )
@@ -213,9 +173,12 @@ class InverseModels:
                 env.close()
             earlier = self.steps[index]
             self.steps[index] = taken if earlier is None else earlier.extend(taken)
-            if done and self._form == "either":
+            if fitted and self._form == "either":
                 self._unseen_errors[index] += self._errors(index, taken)
-        updates = (done + 1) * self.config.updates_per_round
+        self._learn(self._updates_before + (done + 1) * self.config.updates_per_round, report)
+
+    def _learn(self, updates: int, report: Callable[[int], None]) -> None:
+        """Train every I on all that it has seen so far, until it has had so many updates."""
         if self._form != "network":
             self._solve()
         if self._form == "bilinear":
@@ -223,9 +186,10 @@ class InverseModels:
             report(updates)
             return
         sampler = UniformSampler(
-            [self._columns(s, index) for index, s in enumerate(self.steps) if s is not None],
+            [self._columns(self._seen(index), index) for index in range(len(self.seeds))],
             self.config.model.batch_size,
             ActionBatch,
+            noise=self._noise(),
         )
         fit(
             self._algorithm,
@@ -238,12 +202,10 @@ class InverseModels:
         )
 
     def _solve(self) -> None:
-        """Fit the bilinear form of each seed's I on all its steps so far."""
+        """Fit the bilinear form of each seed's I on all that it has seen so far."""
         for index, scale in enumerate(self.scales):
-            steps = self.steps[index]
-            assert steps is not None
             assert scale.step_std is not None
-            obs, next_obs, actions = self._columns(steps, index)
+            obs, next_obs, actions = self._columns(self._seen(index), index)
             ridge = self.config.model.ridge
             solved = solve_bilinear(obs, (next_obs - obs) / scale.step_std, actions, ridge)
             self._solved[index] = solved
@@ -251,8 +213,24 @@ class InverseModels:
                 for name in ("inverse_dynamics", "inverse_average"):
                     self.state.networks[name].flat[index] = solved.flat[0]
 
+    def _seen(self, index: int) -> ActionSteps:
+        """Known steps and those that the seed at `index` has taken."""
+        taken = self.steps[index]
+        if self._known is None:
+            assert taken is not None
+            return taken
+        return self._known if taken is None else self._known.extend(taken)
+
+    def _noise(self) -> list[tuple[Tensor | None, ...]] | None:
+        """Standard deviations of the noise on each seed's columns: on s' alone."""
+        size = self.config.model.step_noise
+        if size == 0:
+            return None
+        spreads = [scale.step_std for scale in self.scales if scale.step_std is not None]
+        return [(None, size * spread, None) for spread in spreads]
+
     @torch.no_grad()
-    def _errors(self, index: int, taken: OnlineSteps) -> Tensor:
+    def _errors(self, index: int, taken: ActionSteps) -> Tensor:
         """Squared errors of the bilinear form and of the network, over steps. `(2,)`."""
         solved, spread = self._solved[index], self.scales[index].step_std
         assert solved is not None
@@ -265,7 +243,7 @@ class InverseModels:
             ]
         )
 
-    def _columns(self, steps: OnlineSteps, index: int) -> Columns:
+    def _columns(self, steps: ActionSteps, index: int) -> Columns:
         scale = self.scales[index]
         return (
             scale.apply(torch.from_numpy(steps.obs)),
@@ -277,7 +255,7 @@ class InverseModels:
         """Take the seed at `index` out: its model, moments, random stream and steps."""
         steps, checkpoint = self.steps[index], seed_checkpoint(self.state, index)
         assert steps is not None
-        seen = {f"steps.{n}": torch.from_numpy(getattr(steps, n)) for n in OnlineSteps.columns}
+        seen = {f"steps.{n}": torch.from_numpy(getattr(steps, n)) for n in ActionSteps.columns}
         errors = {"unseen_errors": self._unseen_errors[index].clone()}
         tensors = {**checkpoint.tensors, **seen, **errors}
         return Checkpoint(tensors, {**checkpoint.metadata, **metadata})
@@ -286,8 +264,8 @@ class InverseModels:
         """Continue from checkpoints of all seeds, taken after the same round."""
         self.state = stack_checkpoints(self._algorithm, checkpoints)
         self.steps = [
-            OnlineSteps(
-                *(checkpoint.tensors[f"steps.{name}"].numpy() for name in OnlineSteps.columns)
+            ActionSteps(
+                *(checkpoint.tensors[f"steps.{name}"].numpy() for name in ActionSteps.columns)
             )
             for checkpoint in checkpoints
         ]
@@ -320,6 +298,7 @@ class InverseFitter(InverseModels):
         scales: what each seed's observations go through.
         make_env: makes the environment.
         config: the budget.
+        known: steps of the same body whose actions are known.
     """
 
     def __init__(
@@ -329,15 +308,16 @@ class InverseFitter(InverseModels):
         scales: Sequence[ObservationScale],
         make_env: Callable[[], gym.Env[Any, Any]],
         config: InverseFitConfig,
+        known: ActionSteps | None = None,
     ) -> None:
-        super().__init__(seeds, scales, make_env, config)
+        super().__init__(seeds, scales, make_env, config, known)
         self.proposals = proposals
 
     def run_round(self, report: Callable[[int], None] = lambda updates: None) -> None:
         """Take one round of steps with every seed, and train every I on all its steps so far.
 
         Args:
-            report: told the updates done since the first round.
+            report: told the updates done so far.
         """
         self.fit_round(self.policy, report)
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from qss_offline.action_steps import ActionSteps, recorded_steps
 from qss_offline.algorithms.ensemble import mean_network
 from qss_offline.algorithms.folding import gives_states
 from qss_offline.algorithms.networks import Network
@@ -42,6 +43,8 @@ class RunSettings:
         evaluation_episodes: episodes of each evaluation.
         device: "cpu" or "cuda".
         tf32: matrix products on a GPU in TF32 (10 bits of mantissa) instead of float32.
+        actions_from: another recording of the same body, one with actions, that I learns from
+            before it takes online steps; None if there is none.
     """
 
     env_id: str
@@ -52,12 +55,31 @@ class RunSettings:
     evaluation_episodes: int = 10
     device: str = "cpu"
     tf32: bool = False
+    actions_from: str | None = None
 
     @property
     def units(self) -> int:
         """Updates of one seed, of the whole ensemble and the inverse fit: what progress counts."""
-        inverse = self.preset.inverse
-        return self.preset.offline_updates + inverse.rounds * inverse.updates_per_round
+        return self.preset.offline_updates + self.inverse_updates
+
+    @property
+    def inverse_updates(self) -> int:
+        """Updates of one seed's inverse model."""
+        return self.preset.inverse.updates(self.actions_from is not None)
+
+    def known_steps(self) -> ActionSteps | None:
+        """Read the steps of `actions_from`, if there are any.
+
+        Raises:
+            UserError: it can't be read, has no actions, or is of another body.
+        """
+        if self.actions_from is None:
+            return None
+        env = make_env(self.env_id)
+        try:
+            return recorded_steps(self.actions_from, env)
+        finally:
+            env.close()
 
 
 def choose_device(name: str) -> str:
@@ -102,6 +124,7 @@ def run(
     begin = time.monotonic() if begun is None else begun
     dataset = load_transitions(settings.dataset_id)
     _check_environment(settings, dataset)
+    settings.known_steps()
     folder.start({**vars(settings), "versions": versions()}, resume)
     clock = RunClock(folder, begin)
     tasks = [SeedTask(seed, settings.dataset_id, folder.seed(seed)) for seed in settings.seeds]
@@ -172,7 +195,7 @@ def train_seeds(settings: RunSettings, tasks: Sequence[SeedTask], tick: Tick) ->
     for _, same in sorted(by_rounds.items(), reverse=True):
         report = counted_on(tick, done, len(same))
         _fit_inverse(settings, same, state, trainer, report)
-        done += preset.inverse.rounds * preset.inverse.updates_per_round * len(same)
+        done += settings.inverse_updates * len(same)
     tick(done)
 
 
@@ -202,6 +225,7 @@ def _fit_inverse(
         scales,
         lambda: make_env(settings.env_id),
         settings.preset.inverse,
+        settings.known_steps(),
     )
     run_rounds(fitter, tasks, settings.env_id, settings.evaluation_episodes, report)
 
@@ -218,6 +242,7 @@ def _results(
         "transitions": len(dataset.transitions),
         "updates": settings.preset.updates,
         "ensemble": settings.preset.ensemble,
+        "actions_from": settings.actions_from,
         "preset": settings.preset_name,
         "behaviour_return": float(np.mean(returns)),
         "behaviour_return_std": float(np.std(returns)),

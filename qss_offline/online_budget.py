@@ -15,6 +15,7 @@ from typing import Any, get_type_hints
 
 import numpy as np
 
+from qss_offline.action_steps import recorded_steps
 from qss_offline.algorithms.ensemble import mean_network
 from qss_offline.algorithms.folding import gives_states
 from qss_offline.algorithms.networks import Network
@@ -147,6 +148,7 @@ def fit_budget(
     variant: str,
     episodes: int,
     report: Callable[[int], None] = lambda updates: None,
+    actions_from: str | None = None,
 ) -> list[BudgetRow]:
     """Fit I for every seed on one budget, and evaluate the last policies.
 
@@ -156,16 +158,27 @@ def fit_budget(
         variant: its name.
         episodes: of each evaluation.
         report: told the updates of one seed so far.
+        actions_from: another recording of the same body, one with actions, that I learns from
+            first.
+
+    Raises:
+        UserError: that recording can't be used.
     """
     transitions = load_transitions(trained.dataset_id).transitions
     scale = observation_scale(transitions, trained.config.normalize_observations)
     spread = step_scale(trained.config, [scale])
+    known = None
+    if actions_from is not None:
+        env = make_env(trained.env_id)
+        known = recorded_steps(actions_from, env)
+        env.close()
     fitter = InverseFitter(
         trained.seeds,
         [gives_states(proposal, spread) for proposal in trained.proposals],
         [scale] * len(trained.seeds),
         lambda: make_env(trained.env_id),
         inverse,
+        known,
     )
     for _ in range(inverse.rounds):
         fitter.run_round(report)

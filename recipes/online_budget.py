@@ -50,6 +50,10 @@ def online_budget(
     ensemble: Annotated[
         int, Option(help="seeds of a run whose proposals make one mean; 1 takes each alone")
     ] = 1,
+    actions_from: Annotated[
+        str | None,
+        Option(help="another recording of the body, with actions, to learn I from first"),
+    ] = None,
     variant: Annotated[str, Option(help="name of these settings in the results")] = "default",
     results: Annotated[Path, Option(help="where results and figure go")] = Path(
         "results/online_budget"
@@ -73,12 +77,14 @@ def online_budget(
             seen = {r.seed for r in rows if (r.dataset_id, r.variant, r.online_steps) == key}
             if not seen >= set(trained.seeds):
                 jobs.append((trained, config))
-    total = sum(config.rounds * config.updates_per_round for _, config in jobs)
+    total = sum(config.updates(actions_from is not None) for _, config in jobs)
     done = 0
     with progress(f"{len(jobs)} fits", total, "updates") as report:
         for trained, config in jobs:
-            found = fit_budget(trained, config, variant, episodes, counted_on(report, done))
-            done += config.rounds * config.updates_per_round
+            found = fit_budget(
+                trained, config, variant, episodes, counted_on(report, done), actions_from
+            )
+            done += config.updates(actions_from is not None)
             fresh = {_key(row) for row in found}
             rows = [row for row in rows if _key(row) not in fresh] + found
             write_rows(table_path, rows)

@@ -46,6 +46,10 @@ def random_obs(
     ] = None,
     online_steps: Annotated[int | None, Option(help="environment steps of the inverse fit")] = None,
     online_rounds: Annotated[int | None, Option(help="rounds that these are spread over")] = None,
+    actions_from: Annotated[
+        str | None,
+        Option(help="another recording of the body, with actions, to learn I from first"),
+    ] = None,
     device: Annotated[str, Option(help="auto, cpu or cuda")] = "auto",
     tf32: Annotated[
         bool, Option("--tf32", help="faster, coarser matrix products on a GPU")
@@ -74,9 +78,13 @@ def random_obs(
     base = Path("runs") / f"{env_id}-random-{100 * randomness:g}".replace("/", "-")
     folder = RunFolder(out or (newest_folder(base) if resume else free_folder(base)))
     print(f"learning from {dataset} (no actions) with preset {preset}; run folder {folder.path}")
+    if actions_from is not None:
+        print(f"actions of I(s, s') come from {actions_from}, and from the online steps")
     show = tensorboard_progress(progress, folder, seed_list) if tensorboard else progress
     results = run(
-        RunSettings(env_id, dataset, seed_list, preset, settings, episodes, chosen, tf32),
+        RunSettings(
+            env_id, dataset, seed_list, preset, settings, episodes, chosen, tf32, actions_from
+        ),
         folder,
         resume,
         show,

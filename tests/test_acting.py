@@ -11,11 +11,12 @@ import torch
 from numpy.typing import NDArray
 
 from qss_offline.acting import ActionBox, ObservationScale, Policy, load_policy, save_policy
+from qss_offline.action_steps import take_steps
 from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig
 from qss_offline.algorithms.networks import MLPShape, Network
 from qss_offline.errors import UserError
 from qss_offline.evaluation import evaluate
-from qss_offline.inverse_fitting import InverseFitConfig, InverseFitter, take_steps
+from qss_offline.inverse_fitting import InverseFitConfig, InverseFitter
 
 BOX = ActionBox(np.array([-3.0, 0.0], np.float32), np.array([3.0, 10.0], np.float32))
 

@@ -11,6 +11,8 @@ departure: the paper's I is a network (Eq. 10), and one is needed where contacts
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -20,6 +22,8 @@ _STATE_SHARE = 0.3
 """States are shrunk by this, so that the ridge holds what depends on them to less."""
 MOST_INPUTS = 2_000
 """A wider form is neither small nor soon solved: up to 43 numbers in an observation."""
+_ROWS = 1 << 14
+"""A hundred thousand recorded steps at once would fill the memory with their products."""
 _LIMIT = 8.0
 """Steps beyond so many spreads count as so many: extrapolation is linear, and would be wild."""
 
@@ -61,12 +65,23 @@ def solve_bilinear(obs: Tensor, step: Tensor, actions: Tensor, ridge: float) -> 
     Returns:
         A network `(1, P)`.
     """
-    inputs, targets = bilinear_inputs(obs, step).double(), actions.double()
-    center, bias = inputs.mean(0), targets.mean(0)
-    inputs, targets = inputs - center, targets - bias
-    normal = inputs.T @ inputs + ridge * torch.eye(inputs.shape[1], dtype=torch.float64)
-    weights = torch.linalg.solve(normal, inputs.T @ targets)
     shape = bilinear_shape(obs.shape[1], actions.shape[1])
+    width, targets = shape.dims[0], actions.double()
+    bias = targets.mean(0)
+
+    def parts() -> Iterator[tuple[Tensor, Tensor]]:
+        rows = zip(obs.split(_ROWS), step.split(_ROWS), targets.split(_ROWS), strict=True)
+        return ((bilinear_inputs(s, d).double(), a - bias) for s, d, a in rows)
+
+    center = torch.zeros(width, dtype=torch.float64)
+    for inputs, _ in parts():
+        center += inputs.sum(0) / len(obs)
+    normal = ridge * torch.eye(width, dtype=torch.float64)
+    products = torch.zeros(width, actions.shape[1], dtype=torch.float64)
+    for inputs, deviations in parts():
+        normal += (inputs - center).T @ (inputs - center)
+        products += (inputs - center).T @ deviations
+    weights = torch.linalg.solve(normal, products)
     network = Network(shape, torch.zeros(1, sum(shape.sizes)))
     network.weights[0][0] = weights.float()
     network.biases[0][0, 0] = (bias - center @ weights).float()

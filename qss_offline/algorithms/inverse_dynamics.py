@@ -6,7 +6,7 @@ Departures from the authors' code, both off in the `paper` preset: observations 
 where the proposal was trained on normalised ones, and `step_inputs` gives the model the step
 s' − s, each dimension scaled by its spread in the dataset, where the authors give it s' itself:
 in a smooth system s' hides the step in the noise of its last digits. The form "bilinear" takes the
-place of the network (`bilinear_inverse.py`).
+place of the network (`bilinear_inverse.py`), and `step_noise` blurs s' while it learns.
 """
 
 from __future__ import annotations
@@ -66,6 +66,9 @@ class InverseDynamicsConfig:
             always after a single round). Where observations are so many that the bilinear form
             would have more than 2,000 inputs it is the network alone.
         ridge: how many transitions the bilinear form's pull towards 0 is worth.
+        step_noise: a departure: Gaussian noise on s' while the network learns, in units of the
+            spread of steps. Asked for an s' that no action leads to, it then says the mean of
+            the actions that lead near it, where without noise it says anything.
     """
 
     hidden_dims: tuple[int, ...] = (256, 256)
@@ -75,11 +78,14 @@ class InverseDynamicsConfig:
     average_step_size: float | None = None
     form: InverseForm = "network"
     ridge: float = 1.0
+    step_noise: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse settings that can't be trained with."""
         check_positive(self, "batch_size", "learning_rate", "hidden_dims", "ridge")
         check_step_size(self, "average_step_size")
+        if self.step_noise < 0:
+            raise UserError(f"step_noise must be at least 0, not {self.step_noise}")
         if self.form not in get_args(InverseForm):
             raise UserError(f"form must be network, bilinear or either, not {self.form!r}")
         if self.form != "network" and not self.step_inputs:

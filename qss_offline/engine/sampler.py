@@ -27,6 +27,9 @@ class UniformSampler:
         batch_size: B.
         make_batch: builds a batch from gathered columns, e.g. a NamedTuple's constructor.
         transforms: one a seed, applied to gathered columns `(updates * B, …)`; None leaves them.
+        noise: for each seed the standard deviations, `(…)`, of Gaussian noise on each column,
+            drawn with the rows and after the transform; None for a column leaves it, and None
+            leaves all.
     """
 
     def __init__(
@@ -35,9 +38,10 @@ class UniformSampler:
         batch_size: int,
         make_batch: Callable[..., Any],
         transforms: Sequence[Callable[[Columns], Columns]] | None = None,
+        noise: Sequence[tuple[Tensor | None, ...]] | None = None,
     ) -> None:
         self._tables, self._batch_size, self._make_batch = tables, batch_size, make_batch
-        self._transforms = transforms
+        self._transforms, self._noise = transforms, noise
 
     def draw(self, generators: Sequence[torch.Generator], updates: int) -> Any:
         """Draw `updates` batches as columns `(updates, S, B, …)`."""
@@ -52,6 +56,11 @@ class UniformSampler:
             columns: Columns = tuple(column.index_select(0, rows) for column in table)
             if self._transforms is not None:
                 columns = self._transforms[seed](columns)
+            if self._noise is not None:
+                columns = tuple(
+                    column if std is None else column + std * _normal(column, generator)
+                    for column, std in zip(columns, self._noise[seed], strict=True)
+                )
             gathered.append(columns)
         return self._make_batch(
             *(
@@ -59,3 +68,7 @@ class UniformSampler:
                 for columns in zip(*gathered, strict=True)
             )
         )
+
+
+def _normal(like: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.randn(like.shape, generator=generator, device=generator.device, dtype=like.dtype)

@@ -60,7 +60,7 @@ class BoxActions:
     def __init__(self, space: gym.spaces.Box, noise: float) -> None:
         if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
             raise UserError(f"actions must have bounds to be explored within, not {space}")
-        self.box = ActionBox(space.low.astype(np.float32), space.high.astype(np.float32))
+        self.box = ActionBox.of(space)
         self.dim, self._noise = len(self.box.low), noise
 
     def random(self, rng: np.random.Generator, count: int) -> Vector:

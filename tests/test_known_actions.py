@@ -1,0 +1,161 @@
+"""I(s, s') that learns from another recording's actions first, and from blurred next states."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+
+from qss_offline.acting import ObservationScale
+from qss_offline.action_steps import ActionSteps, recorded_steps, take_steps
+from qss_offline.algorithms.inverse_dynamics import (
+    ActionBatch,
+    InverseDynamicsConfig,
+    inverse_action,
+)
+from qss_offline.bco_training import BCOTrainer
+from qss_offline.data.build import build_dataset
+from qss_offline.data.load import load_transitions
+from qss_offline.data.specs import DatasetSpec
+from qss_offline.engine.sampler import UniformSampler
+from qss_offline.errors import UserError
+from qss_offline.inverse_fitting import InverseFitConfig, InverseFitter, InverseModels
+from qss_offline.offline_run import run
+from qss_offline.runs import RunFolder, SeedFolder, read_json
+from tests.small_run import settings
+from tests.test_acting import SCALE, PointMass, fits_alike, to_origin_proposal
+from tests.test_bco import CLONING, expert_recording
+
+MODEL = InverseDynamicsConfig((16, 16), 32, 3e-3, step_inputs=True, form="either")
+CONFIG = InverseFitConfig(2, 30, 50, known_updates=300, model=MODEL)
+
+
+def known(steps: int = 400) -> ActionSteps:
+    """Steps of the point mass from elsewhere."""
+    models = InverseModels((0,), [SCALE], PointMass, CONFIG)
+    return take_steps(
+        PointMass(), steps, models.action_box, None, 0.0, np.random.default_rng(np.uint32(5))
+    )
+
+
+def fitter(seeds: tuple[int, ...]) -> InverseFitter:
+    proposals = [to_origin_proposal() for _ in seeds]
+    return InverseFitter(seeds, proposals, [SCALE] * len(seeds), PointMass, CONFIG, known())
+
+
+def test_a_twin_is_read_in_units_of_the_action_box(minari_root: Path) -> None:
+    pair = build_dataset(DatasetSpec("InvertedPendulum", transitions=300), workers=1)
+    env = gym.make("InvertedPendulum-v5")
+    steps = recorded_steps(pair.act_id, env)
+    recorded = load_transitions(pair.act_id).transitions
+    np.testing.assert_array_equal(steps.obs, recorded.observations)
+    np.testing.assert_array_equal(steps.next_obs, recorded.next_observations)
+    np.testing.assert_allclose(steps.actions * 3.0, recorded.actions, atol=1e-6)
+    with pytest.raises(UserError, match=f"holds no actions.*{pair.act_id}"):
+        recorded_steps(pair.obs_id, env)
+    env.close()
+    other = gym.make("Reacher-v5")
+    with pytest.raises(UserError, match="another body"):
+        recorded_steps(pair.act_id, other)
+    other.close()
+
+
+def test_with_known_steps_the_first_round_acts_on_the_proposal() -> None:
+    fitted = fitter((0,))
+    assert fitted.rounds_done == 0
+    ticks: list[int] = []
+    fitted.run_round(ticks.append)
+    assert fitted.rounds_done == 1
+    assert ticks[-1] == fitted.state.update == CONFIG.known_updates + CONFIG.updates_per_round
+    taken = fitted.steps[0]
+    assert taken is not None
+    assert len(taken) == CONFIG.steps_per_round, "known steps are no part of the online budget"
+    # π(s) = −10 s, clipped to ±2 (±1 in units of the box), and noise of a tenth.
+    assert np.abs(taken.actions[:, 0] - np.clip(-5 * taken.obs[:, 0], -1, 1)).mean() < 0.2
+    fitted.run_round(ticks.append)
+    assert ticks == sorted(ticks)
+    assert ticks[-1] == CONFIG.updates(known=True)
+
+
+def test_known_steps_fit_alike_alone_in_company_and_after_an_interruption() -> None:
+    fits_alike(fitter)
+
+
+def test_bco_labels_with_known_steps() -> None:
+    recording = expert_recording(5)
+    bco = BCOTrainer((0,), [recording], [SCALE], PointMass, CONFIG, CLONING, 50, known())
+    bco.run_round()
+    expected = (recording.next_observations - recording.observations) * 5
+    np.testing.assert_allclose(bco.labels(0), expected, atol=0.1)
+
+
+def test_without_noise_draws_are_what_they_were() -> None:
+    columns = (torch.randn(50, 2), torch.randn(50, 2), torch.randn(50, 1))
+    noise = [(None, torch.tensor([0.0, 2.0]), None)]
+    plain, noisy, again = (
+        UniformSampler([columns], 8, ActionBatch, noise=used).draw(
+            [torch.Generator().manual_seed(3)], 4
+        )
+        for used in (None, noise, noise)
+    )
+    assert torch.equal(plain.obs, noisy.obs)
+    assert torch.equal(plain.action, noisy.action)
+    assert torch.equal(plain.next_obs[..., 0], noisy.next_obs[..., 0])
+    assert (noisy.next_obs - plain.next_obs)[..., 1].std() == pytest.approx(2.0, rel=0.4)
+    assert torch.equal(noisy.next_obs, again.next_obs)
+
+
+def test_noise_makes_i_say_the_mean_of_the_actions_that_lead_near() -> None:
+    """a = 5 Δ; Δ seen with noise as large as itself: the best guess is half as much."""
+    std = 0.2 / 3**0.5
+    scale = ObservationScale(torch.zeros(1), torch.ones(1), torch.tensor([std]))
+    model = replace(MODEL, form="network", step_noise=1.0, batch_size=256)
+    config = InverseFitConfig(1, 30, 50, known_updates=1_500, model=model)
+    steps = known(4_000)
+    models = InverseModels((0,), [scale], PointMass, config, steps)
+    models.fit_round(lambda index: lambda obs: np.zeros(1, np.float32))
+    step = torch.tensor([[[-0.1], [0.05], [0.1]]])
+    said = inverse_action(models.average(0), torch.zeros(1, 3, 1), step, torch.tensor([[[std]]]))
+    # Uniform Δ in ±0.2, normal noise of the same spread: the mean given what is seen.
+    grid = torch.linspace(-0.2, 0.2, 4_001)
+    likely = torch.exp(-0.5 * ((step - grid) / std) ** 2)
+    expected = (likely * grid * 5).sum(-1, keepdim=True) / likely.sum(-1, keepdim=True)
+    torch.testing.assert_close(said, expected, atol=0.07, rtol=0)
+
+
+def test_a_run_says_where_actions_came_from_and_resumes(minari_root: Path, tmp_path: Path) -> None:
+    spec = DatasetSpec("InvertedPendulum", transitions=500, shards=1)
+    recording = build_dataset(spec, workers=1).obs_id
+    other = build_dataset(replace(spec, seed=1), workers=1).act_id
+    asked = settings(recording)
+    inverse = replace(asked.preset.inverse, known_updates=100)
+    asked = replace(
+        asked,
+        seeds=(0,),
+        preset=replace(asked.preset, updates=100, inverse=inverse),
+        actions_from=other,
+    )
+    folder = RunFolder(tmp_path / "run")
+    results = run(asked, folder, workers=1)
+    assert results["actions_from"] == other
+    assert results["seeds"][0]["online_steps"] == 200
+    assert read_json(folder.path / "config.json")["actions_from"] == other
+    names = ("policy", "online", "result")
+    before = {name: getattr(folder.seed(0), name).read_bytes() for name in names}
+    _forget(folder.seed(0))
+    folder.results.unlink()
+    run(asked, folder, resume=True, workers=1)
+    assert {name: getattr(folder.seed(0), name).read_bytes() for name in names} == before
+    with pytest.raises(UserError, match="actions_from"):
+        run(replace(asked, actions_from=None), folder, resume=True, workers=1)
+    with pytest.raises(UserError, match="holds no actions"):
+        run(replace(asked, actions_from=recording), RunFolder(tmp_path / "none"), workers=1)
+    assert not (tmp_path / "none").exists()
+
+
+def _forget(seed: SeedFolder) -> None:
+    """Leave of a seed what a kill during its inverse fit leaves."""
+    for path in (seed.policy, seed.online, seed.result):
+        path.unlink()
