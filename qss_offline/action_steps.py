@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qss_offline.acting import ActionBox
+from qss_offline.data.environments import make_env
 from qss_offline.data.load import load_transitions
 from qss_offline.errors import UserError
 
@@ -77,6 +78,21 @@ def take_steps(
         if terminated or truncated:
             obs, _ = env.reset()
     return ActionSteps(before, after, actions)
+
+
+def recorded_steps_of(dataset_id: str | None, env_id: str) -> ActionSteps | None:
+    """Read the steps of a recording with actions, if there is one, for an environment by name.
+
+    Raises:
+        UserError: as `recorded_steps`.
+    """
+    if dataset_id is None:
+        return None
+    env = make_env(env_id)
+    try:
+        return recorded_steps(dataset_id, env)
+    finally:
+        env.close()
 
 
 def recorded_steps(dataset_id: str, env: gym.Env[Any, Any]) -> ActionSteps:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from qss_offline.action_steps import ActionSteps, recorded_steps
+from qss_offline.action_steps import ActionSteps, recorded_steps_of
 from qss_offline.algorithms.ensemble import mean_network
 from qss_offline.algorithms.folding import gives_states
 from qss_offline.algorithms.networks import Network
@@ -73,13 +73,7 @@ class RunSettings:
         Raises:
             UserError: it can't be read, has no actions, or is of another body.
         """
-        if self.actions_from is None:
-            return None
-        env = make_env(self.env_id)
-        try:
-            return recorded_steps(self.actions_from, env)
-        finally:
-            env.close()
+        return recorded_steps_of(self.actions_from, self.env_id)
 
 
 def choose_device(name: str) -> str:

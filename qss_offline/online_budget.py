@@ -15,7 +15,7 @@ from typing import Any, get_type_hints
 
 import numpy as np
 
-from qss_offline.action_steps import recorded_steps
+from qss_offline.action_steps import recorded_steps_of
 from qss_offline.algorithms.ensemble import mean_network
 from qss_offline.algorithms.folding import gives_states
 from qss_offline.algorithms.networks import Network
@@ -167,18 +167,13 @@ def fit_budget(
     transitions = load_transitions(trained.dataset_id).transitions
     scale = observation_scale(transitions, trained.config.normalize_observations)
     spread = step_scale(trained.config, [scale])
-    known = None
-    if actions_from is not None:
-        env = make_env(trained.env_id)
-        known = recorded_steps(actions_from, env)
-        env.close()
     fitter = InverseFitter(
         trained.seeds,
         [gives_states(proposal, spread) for proposal in trained.proposals],
         [scale] * len(trained.seeds),
         lambda: make_env(trained.env_id),
         inverse,
-        known,
+        recorded_steps_of(actions_from, trained.env_id),
     )
     for _ in range(inverse.rounds):
         fitter.run_round(report)

@@ -23,7 +23,7 @@ from typer import Option
 from qss_offline.baselines import require_d3rlpy
 from qss_offline.command_line import main
 from qss_offline.comparison.plots import png
-from qss_offline.comparison.run import make_cells, recordings, run_cells
+from qss_offline.comparison.run import known_recordings, make_cells, recordings, run_cells
 from qss_offline.comparison.settings import comparison
 from qss_offline.comparison.table import markdown, read_csv, rows, with_earlier, write_csv
 from qss_offline.data.load import load_transitions
@@ -67,14 +67,17 @@ def table1(
     if updates is not None:
         settings = replace(settings, d3g=settings.d3g.spend(updates, None, None))
     specs = recordings(settings, datasets, transitions)
-    cells = make_cells(settings, specs, runs or Path("runs") / f"table1-{preset}")
+    known = known_recordings(settings, datasets, transitions)
+    cells = make_cells(settings, specs, runs or Path("runs") / f"table1-{preset}", known)
     returns = out / "returns.csv"
     kept = read_csv(returns) if returns.exists() else []
     failures: list[str] = []
     if not show_only:
         if set(settings.methods) - {"d3g", "bco"}:
             require_d3rlpy()
-        failures = run_cells(cells, specs, {row.run for row in kept}, workers, progress)
+        failures = run_cells(
+            cells, specs, {row.run for row in kept}, workers, progress, with_actions=known
+        )
     behaviour = _recorded_returns(specs, out / "provenance.json")
     table = with_earlier(rows(cells), kept)
     write_csv(returns, table)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from qss_offline.action_steps import recorded_steps_of
 from qss_offline.bco_training import BCOTrainer
 from qss_offline.comparison.settings import ComparisonSettings
 from qss_offline.data.environments import make_env
@@ -47,6 +48,8 @@ class Cell:
         act_id: its twin with actions; only methods that are given actions open it.
         root: folder of the whole comparison's runs.
         settings: the comparison.
+        actions_from: another recording of the body, one with actions, that the inverse models of
+            D3G and BCO learn from first, if there is one.
     """
 
     method: str
@@ -56,6 +59,7 @@ class Cell:
     act_id: str
     root: Path
     settings: ComparisonSettings
+    actions_from: str | None = None
 
     @property
     def key(self) -> tuple[str, float, str]:
@@ -93,10 +97,9 @@ class Cell:
     @property
     def units(self) -> int:
         """Updates of one seed, of every model: what progress counts."""
-        inverse = self.settings.d3g.inverse
         updates = self.settings.updates(self.method)
         if self.method in ("d3g", "bco"):
-            updates += inverse.rounds * inverse.updates_per_round
+            updates += self.settings.d3g.inverse.updates(self.actions_from is not None)
         return updates
 
     def config(self) -> dict[str, Any]:
@@ -113,6 +116,8 @@ class Cell:
         }
         if settings.online_steps(self.method):
             config["preset"] = settings.d3g
+            if self.actions_from is not None:
+                config["actions_from"] = self.actions_from
         if self.method == "bco" or self.method.startswith("pseudo-"):
             config |= {
                 "cloning": settings.cloning,
@@ -183,7 +188,13 @@ def _run_timed(job: Job, tick: Tick) -> None:
         settings = cell.settings
         train_seeds(
             RunSettings(
-                cell.env_id, cell.obs_id, job.seeds, settings.name, settings.d3g, settings.episodes
+                cell.env_id,
+                cell.obs_id,
+                job.seeds,
+                settings.name,
+                settings.d3g,
+                settings.episodes,
+                actions_from=cell.actions_from,
             ),
             tasks,
             timed,
@@ -216,6 +227,7 @@ def _bco(cell: Cell, tasks: list[SeedTask]) -> BCOTrainer:
         settings.d3g.inverse,
         settings.cloning,
         settings.cloning_updates,
+        recorded_steps_of(cell.actions_from, cell.env_id),
     )
 
 

@@ -28,27 +28,57 @@ def recordings(
     Raises:
         UserError: a family or a level is missing.
     """
-    specs: list[DatasetSpec] = []
-    for family in settings.families:
-        path = folder / f"{family}.toml"
-        by_level = {spec.random_action_prob: spec for spec in load_family(path)}
-        for level in settings.random_action_probs:
-            if level not in by_level:
-                known = ", ".join(f"{known:g}" for known in sorted(by_level))
-                raise UserError(f"{path} has no random_action_prob {level:g}: it has {known}")
-            spec = by_level[level]
-            if transitions is not None:
-                spec = replace(spec, transitions=transitions)
-            if settings.data_seed is not None:
-                spec = replace(spec, seed=settings.data_seed)
-            specs.append(spec)
-    return specs
+    return [
+        _recording(folder / f"{family}.toml", level, settings.data_seed, transitions)
+        for family in settings.families
+        for level in settings.random_action_probs
+    ]
+
+
+def known_recordings(
+    settings: ComparisonSettings, folder: Path, transitions: int | None = None
+) -> list[DatasetSpec]:
+    """Return the recordings whose actions are known, one for each family, if there are any.
+
+    Arguments and errors are those of `recordings`.
+    """
+    known = settings.known
+    if known is None:
+        return []
+    return [
+        _recording(
+            folder / f"{family}.toml", known.random_action_prob, known.data_seed, transitions
+        )
+        for family in settings.families
+    ]
+
+
+def _recording(path: Path, level: float, seed: int | None, transitions: int | None) -> DatasetSpec:
+    by_level = {spec.random_action_prob: spec for spec in load_family(path)}
+    if level not in by_level:
+        there = ", ".join(f"{level:g}" for level in sorted(by_level))
+        raise UserError(f"{path} has no random_action_prob {level:g}: it has {there}")
+    spec = by_level[level]
+    if transitions is not None:
+        spec = replace(spec, transitions=transitions)
+    return spec if seed is None else replace(spec, seed=seed)
 
 
 def make_cells(
-    settings: ComparisonSettings, specs: Sequence[DatasetSpec], root: Path
+    settings: ComparisonSettings,
+    specs: Sequence[DatasetSpec],
+    root: Path,
+    known: Sequence[DatasetSpec] = (),
 ) -> list[Cell]:
-    """Return every cell, also those that no seed is asked for."""
+    """Return every cell, also those that no seed is asked for.
+
+    Args:
+        settings: the comparison.
+        specs: its recordings.
+        root: folder of its runs.
+        known: recordings whose actions are known, from `known_recordings`.
+    """
+    actions_of = {spec.env_id: spec.act_id for spec in known}
     return [
         Cell(
             method,
@@ -58,6 +88,7 @@ def make_cells(
             spec.act_id,
             root,
             settings,
+            actions_of.get(spec.env_id),
         )
         for method in settings.methods
         for spec in specs
@@ -71,6 +102,8 @@ def run_cells(
     workers: int | None = None,
     show_progress: ProgressFactory = no_progress,
     notice: Notice = print_notice,
+    *,
+    with_actions: Sequence[DatasetSpec] = (),
 ) -> list[str]:
     """Build recordings and run what is missing; return a line for each cell that failed.
 
@@ -84,6 +117,7 @@ def run_cells(
         workers: processes; None takes one a core.
         show_progress: makes a progress display.
         notice: told what is there already, and what failed.
+        with_actions: recordings whose actions are known.
     """
     wanted = {cell.key: (cell, cell.missing(known)) for cell in cells}
     for cell, seeds in list(wanted.values()):
@@ -93,8 +127,10 @@ def run_cells(
             unlabelled = {s for s in seeds if not labeller.folder.seed(s).result.exists()}
             wanted[labeller.key] = labeller, tuple(sorted({*asked, *unlabelled}))
     needed = {cell.obs_id for cell, seeds in wanted.values() if seeds}
+    actions = {cell.actions_from for cell, seeds in wanted.values() if seeds}
     build_datasets(
-        [spec for spec in specs if spec.obs_id in needed],
+        [spec for spec in specs if spec.obs_id in needed]
+        + [spec for spec in with_actions if spec.act_id in actions],
         workers,
         notice=lambda _: None,
         progress=show_progress,

@@ -28,6 +28,19 @@ class Restriction:
 
 
 @dataclass(frozen=True)
+class KnownActions:
+    """Another recording of each body, one with actions, that inverse models learn from first.
+
+    Attributes:
+        random_action_prob: its level of randomness.
+        data_seed: of the recording.
+    """
+
+    random_action_prob: float
+    data_seed: int
+
+
+@dataclass(frozen=True)
 class ComparisonSettings:
     """Everything that a comparison needs to know.
 
@@ -50,6 +63,8 @@ class ComparisonSettings:
         episodes: episodes of each evaluation.
         first_seed: the least seed.
         data_seed: of the recordings, instead of the families' own.
+        known: what the inverse models of D3G and BCO learn from before their online steps, if
+            anything.
     """
 
     name: str
@@ -70,6 +85,7 @@ class ComparisonSettings:
     episodes: int = 10
     first_seed: int = 0
     data_seed: int | None = None
+    known: KnownActions | None = None
 
     def __post_init__(self) -> None:
         """Refuse methods that don't exist and pseudo-labels without their labeller."""

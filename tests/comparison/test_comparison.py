@@ -10,8 +10,13 @@ from qss_offline.algorithms.bco import CloningConfig
 from qss_offline.comparison.cells import Cell, Job, run_job
 from qss_offline.comparison.paper import reported
 from qss_offline.comparison.plots import png
-from qss_offline.comparison.run import make_cells, recordings, run_cells
-from qss_offline.comparison.settings import COMPARISONS, ComparisonSettings, Restriction
+from qss_offline.comparison.run import known_recordings, make_cells, recordings, run_cells
+from qss_offline.comparison.settings import (
+    COMPARISONS,
+    ComparisonSettings,
+    KnownActions,
+    Restriction,
+)
 from qss_offline.comparison.table import (
     Row,
     markdown,
@@ -23,8 +28,10 @@ from qss_offline.comparison.table import (
     write_csv,
 )
 from qss_offline.data.specs import DatasetSpec
+from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.errors import UserError
 from qss_offline.files import write_json
+from qss_offline.runs import read_json
 from qss_offline.statistics import Interval
 from recipes.table1 import table1
 from tests.small_run import PRESET
@@ -45,6 +52,7 @@ SMALL = ComparisonSettings(
     baseline_evaluations=2,
     episodes=2,
 )
+WITH_KNOWN = replace(SMALL.d3g, inverse=replace(SMALL.d3g.inverse, known_updates=60))
 SPEC = DatasetSpec("InvertedPendulum", transitions=500, shards=1)
 
 
@@ -87,6 +95,27 @@ def test_a_run_whose_returns_are_known_is_not_made_again(minari_root: Path, tmp_
     known = {row(seed, 1.0, "bco").run for seed in (0, 1)}
     assert run_cells(cells, [SPEC], known, workers=1) == []
     assert not (tmp_path / "runs").exists()
+
+
+def test_known_actions_reach_d3g_and_bco(minari_root: Path, tmp_path: Path) -> None:
+    settings = replace(SMALL, seeds=1, known=KnownActions(1.0, 7), d3g=WITH_KNOWN)
+    family = tmp_path / "inverted_pendulum.toml"
+    family.write_text(
+        'env_id = "InvertedPendulum-v5"\ntransitions = 500\nseed = 0\nshards = 1\n'
+        "random_action_probs = [1.0]\n"
+    )
+    known = known_recordings(settings, tmp_path)
+    assert [spec.seed for spec in known] == [7]
+    cells = make_cells(settings, [SPEC], tmp_path / "runs", known)
+    assert run_cells(cells, [SPEC], workers=1, with_actions=known) == []
+    for cell in cells:
+        assert read_json(cell.folder.path / "config.json")["actions_from"] == known[0].act_id
+    # As many updates more as I learned from them, and no more online steps.
+    plain = cells_of(replace(settings, known=None), tmp_path)
+    assert [c.units - p.units for c, p in zip(cells, plain, strict=True)] == [60, 60]
+    assert {r.online_steps for r in rows(cells) if r.metric == "last"} == {200}
+    online = load_checkpoint(cells[0].folder.seed(0).online)
+    assert online.metadata["update"] == 60 + 400
 
 
 def test_another_setting_is_refused_and_the_failure_told(minari_root: Path, tmp_path: Path) -> None:
