@@ -53,6 +53,7 @@ from qss_offline.algorithms.qss import (
     td_target,
     transition_value,
 )
+from qss_offline.checks import check_positive
 from qss_offline.errors import UserError
 
 
@@ -99,7 +100,9 @@ class ObservationalD3GConfig(QSSConfig):
             rate falls in a straight line towards 0.
         behaviour_coef: a departure: weight of the behaviour term that is added to Eq. 12, see
             `behaviour.py`.
-        behaviour_weights: which recorded steps it counts, likewise.
+        behaviour_weights: which recorded steps it counts, likewise; "in_sample" needs a
+            `value_expectile`.
+        behaviour_temperature: how evenly it counts them, likewise.
         value_expectile: a departure: the value that f is given within the cycle is at most this
             expectile of the values recorded at s, see `in_sample.py`; None bounds nothing.
     """
@@ -108,6 +111,7 @@ class ObservationalD3GConfig(QSSConfig):
     learning_rate_decay: float = 0.0
     behaviour_coef: float = 0.0
     behaviour_weights: BehaviourWeights = "advantage"
+    behaviour_temperature: float = 1.0
     value_expectile: float | None = None
 
     def __post_init__(self) -> None:
@@ -123,6 +127,12 @@ class ObservationalD3GConfig(QSSConfig):
             raise UserError(
                 f"behaviour_weights must be one of {', '.join(BEHAVIOUR_WEIGHTS)}, "
                 f"not {self.behaviour_weights!r}"
+            )
+        check_positive(self, "behaviour_temperature")
+        if self.behaviour_weights == "in_sample" and self.value_expectile is None:
+            raise UserError(
+                "behaviour_weights=in_sample are measured from V(s): set value_expectile, too, "
+                "such as value_expectile=0.7"
             )
         if self.value_expectile is not None and not 0 < self.value_expectile < 1:
             raise UserError(f"value_expectile must be between 0 and 1, not {self.value_expectile}")
@@ -251,7 +261,14 @@ class ObservationalD3G:
         if config.behaviour_coef == 0:
             return loss, metrics
         near, more = behaviour_loss(
-            critic, batch, proposed, reached, config.behaviour_weights, scale
+            critic,
+            batch,
+            proposed,
+            reached,
+            config.behaviour_weights,
+            scale,
+            parameters.state_value,
+            config.behaviour_temperature,
         )
         return loss + config.behaviour_coef * near, {**metrics, **more}
 

@@ -19,6 +19,7 @@ from qss_offline.algorithms.observational_d3g import (
 )
 from qss_offline.algorithms.qss import propose_next_obs
 from qss_offline.engine.state import initial_state
+from qss_offline.errors import UserError
 from tests.algorithms.test_observational_d3g import OBS_DIM, batch, parameters
 
 
@@ -34,6 +35,13 @@ from tests.algorithms.test_observational_d3g import OBS_DIM, batch, parameters
 def test_weights_by_advantage(kind: BehaviourWeights, expected: list[float]) -> None:
     advantage = torch.tensor([[-3.0, 0.0, 1.0, 4.0]])
     torch.testing.assert_close(behaviour_weights(advantage, kind), torch.tensor([expected]))
+
+
+def test_a_low_temperature_tells_more_apart() -> None:
+    advantage = torch.tensor([[-3.0, 0.0, 1.0, 4.0]])
+    weights = behaviour_weights(advantage, "advantage", temperature=0.5)
+    expected = torch.tensor([[math.exp(-3.0), 1.0, math.exp(1.0), math.exp(2.0)]])
+    torch.testing.assert_close(weights, expected)
 
 
 def test_weights_of_each_seed_have_a_scale_of_their_own() -> None:
@@ -54,6 +62,15 @@ def test_hand_computed_term(scale: torch.Tensor | None) -> None:
     for kind, expected in (("plain", (4 + 16) / 2), ("filtered", 4 / 2)):
         loss, _ = behaviour_loss(critic, drawn, torch.full_like(obs, 3.0), obs, kind, scale)
         assert float(loss) == pytest.approx(expected / unit**2)
+    # V(s) = 0.5, and mean |A| is 1 / unit, for networks see s' − s in that unit.
+    value = Network(MLPShape((1, 1)), torch.zeros(1, 64))
+    value.biases[0].fill_(0.5)
+    loss, _ = behaviour_loss(
+        critic, drawn, torch.full_like(obs, 3.0), obs, "in_sample", scale, value
+    )
+    better, worse = ((sign / unit - 0.5) * unit for sign in (1, -1))
+    expected = (4 * math.exp(better) + 16 * math.exp(worse)) / 2
+    assert float(loss) == pytest.approx(expected / unit**2)
 
 
 def test_at_a_great_weight_proposals_go_to_what_was_recorded() -> None:
@@ -78,8 +95,11 @@ def test_at_a_great_weight_proposals_go_to_what_was_recorded() -> None:
 
 def test_every_kind_is_a_setting() -> None:
     for kind in BEHAVIOUR_WEIGHTS:
-        algorithm = ObservationalD3G(
-            ObservationalD3GConfig((4,), behaviour_coef=1.0, behaviour_weights=kind), OBS_DIM
+        config = ObservationalD3GConfig(
+            (4,), behaviour_coef=1.0, behaviour_weights=kind, value_expectile=0.7
         )
+        algorithm = ObservationalD3G(config, OBS_DIM)
         loss, _ = algorithm.proposal_loss(parameters(initial_state(algorithm, [0])), batch())
         assert bool(torch.isfinite(loss).all())
+    with pytest.raises(UserError, match="value_expectile"):
+        ObservationalD3GConfig(behaviour_coef=1.0, behaviour_weights="in_sample")
