@@ -113,11 +113,15 @@ PRESETS = {
         ensemble=1,
     ),
     # For bodies that fall when a step is a little wrong: values are large beside what there is to
-    # gain, so both terms of Eq. 12 are weighed by the gap, and proposals are held near recorded
-    # steps, the better ones first. Where behaviour is all chance there is no use in that.
+    # gain, so both terms of Eq. 12 are weighed by the gap, and proposals are held close to recorded
+    # steps, all alike: values of a few steps ahead choose among them badly. Where behaviour is all
+    # chance there is no use in that.
     "bodies": replace(
         _DEFAULT,
-        algorithm=replace(_DEFAULT.algorithm, gap_units=True, behaviour_coef=100.0),
+        algorithm=replace(
+            _DEFAULT.algorithm, gap_units=True, behaviour_coef=1000.0, behaviour_weights="plain"
+        ),
+        inverse=replace(_DEFAULT.inverse, model=replace(_DEFAULT.inverse.model, step_noise=0.3)),
         ensemble=1,
     ),
 }

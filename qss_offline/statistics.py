@@ -18,7 +18,6 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from qss_offline.errors import UserError
 
@@ -74,6 +73,9 @@ def iqm(scores: FloatArray) -> FloatArray:
     It is the mean without the ⌊n/4⌋ smallest and the ⌊n/4⌋ largest scores, as in rliable; of
     fewer than four scores it is their mean.
     """
+    # Here, since it takes as long to import as everything else but torch together.
+    from scipy import stats
+
     return np.asarray(stats.trim_mean(scores, 0.25, axis=-1), np.float64)
 
 
@@ -229,6 +231,8 @@ def _bounds(
 
     def vectorised(*resampled: FloatArray, axis: int) -> FloatArray:
         return statistic(*resampled)
+
+    from scipy import stats
 
     interval = stats.bootstrap(
         samples,
