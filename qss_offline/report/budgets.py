@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -34,12 +35,13 @@ def budget_figure(rows: Sequence[BudgetRow]) -> Figure:
         figure.subplots(1, len(env_ids), squeeze=False)[0], env_ids, strict=True
     ):
         mine = [row for row in rows if row.env_id == env_id]
+        shown = list(dict.fromkeys(row.variant for row in mine))
         for number, dataset in enumerate(dict.fromkeys(row.dataset_id for row in mine)):
             here = [row for row in mine if row.dataset_id == dataset]
             colour = COLOURS[number % len(COLOURS)]
             name = dataset.rpartition("/")[2].removesuffix("-obs-v0")
             if len(budgets) == 1:
-                places = [variants.index(row.variant) for row in here]
+                places = [shown.index(row.variant) for row in here]
                 _line(axis, places, here, colour, "-", name)
                 continue
             for variant in dict.fromkeys(row.variant for row in here):
@@ -49,7 +51,9 @@ def budget_figure(rows: Sequence[BudgetRow]) -> Figure:
                 _line(axis, [row.online_steps for row in points], points, colour, dashes, label)
         axis.set(title=env_id, ylabel="mean return")
         if len(budgets) == 1:
-            axis.set_xticks(range(len(variants)), variants)
+            labels = [textwrap.fill(variant, 14) for variant in shown]
+            axis.set_xticks(range(len(labels)), labels, fontsize=8)
+            axis.set_xlim(-0.5, len(labels) - 0.5)
             axis.set_xlabel(f"after {next(iter(budgets)):,} online steps")
         else:
             axis.set_xscale("log")
