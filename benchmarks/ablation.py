@@ -191,6 +191,8 @@ def main() -> None:
     specs = {round(100 * spec.random_action_prob): spec for spec in family}
     spec = replace(specs[arguments.level], seed=arguments.data_seed)
     name = f"{spec.env_id}-random-{arguments.level}"
+    if arguments.ensemble is not None:
+        name += f"-ensemble-{arguments.ensemble}"
     dataset = build_dataset(spec, progress=progress).obs_id
     chosen = [variant for variant in variants(arguments.ensemble) if asked & set(variant.parts)]
     seeds = parse_seeds(arguments.seeds)

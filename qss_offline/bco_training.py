@@ -69,7 +69,11 @@ class BCOTrainer(InverseModels):
         """
         done = self.rounds_done
         before = done * self._cloning_updates
-        self.fit_round(self.policy, lambda updates: report(updates + before))
+        # Known steps fit I before the first round, but there is nothing cloned to act with yet.
+        self.fit_round(
+            lambda index: self.policy(index) if done else None,
+            lambda updates: report(updates + before),
+        )
         fitted = self.state.update
         sampler = UniformSampler(
             [self._labelled(index) for index in range(len(self.seeds))],

@@ -48,8 +48,8 @@ class InverseFitConfig:
         rounds: rounds of acting and fitting; the policy is evaluated after each.
         steps_per_round: environment steps of a round.
         updates_per_round: gradient steps of a round; the bilinear form needs none, and counts all.
-        exploration_noise: standard deviation of the noise of later rounds, in units of half the
-            action box.
+        exploration_noise: standard deviation of the noise of rounds that a policy acts in, in units
+            of half the action box.
         known_updates: gradient steps on steps whose actions are known already, before the first
             round; without such steps there are none.
         model: the inverse dynamics model.
@@ -143,14 +143,15 @@ class InverseModels:
 
     def fit_round(
         self,
-        policy: Callable[[int], Callable[[NDArray[Any]], NDArray[np.float32]]],
+        policy: Callable[[int], Callable[[NDArray[Any]], NDArray[np.float32]] | None],
         report: Callable[[int], None] = lambda updates: None,
     ) -> None:
         """Take one round of steps with every seed, and train every I on all its steps so far.
 
         Args:
-            policy: gives the policy of the seed at an index, which acts in all rounds but the
-                first, with known steps in all; it maps `(obs_dim,)` to `(action_dim,)`.
+            policy: gives the policy of the seed at an index, which maps `(obs_dim,)` to
+                `(action_dim,)`, or None where it has none yet and acts at random. It is asked once
+                I is fitted: in all rounds but the first, with known steps in all.
             report: told the updates done so far.
         """
         done = self.rounds_done

@@ -60,6 +60,8 @@ def online_budget(
     ),
 ) -> None:
     """Fit, evaluate, and draw."""
+    if actions_from is not None and variant == "default":
+        raise UserError("--actions-from makes other points: name them with --variant, too")
     torch.set_num_threads(1)
     table_path = results / "returns.csv"
     rows = read_rows(table_path)

@@ -24,7 +24,7 @@ from qss_offline.baselines import require_d3rlpy
 from qss_offline.command_line import main
 from qss_offline.comparison.plots import png
 from qss_offline.comparison.run import known_recordings, make_cells, recordings, run_cells
-from qss_offline.comparison.settings import comparison
+from qss_offline.comparison.settings import KnownActions, comparison
 from qss_offline.comparison.table import markdown, read_csv, rows, with_earlier, write_csv
 from qss_offline.data.load import load_transitions
 from qss_offline.data.minari_store import local_dataset_ids
@@ -46,6 +46,11 @@ def table1(
     seeds: Annotated[int | None, Option(help="seeds of each cell")] = None,
     updates: Annotated[int | None, Option(help="of D3G, instead of the preset's")] = None,
     transitions: Annotated[int | None, Option(help="size of the recordings")] = None,
+    actions_level: Annotated[
+        float | None,
+        Option(help="I learns first from a recording of this percentage that has actions"),
+    ] = None,
+    actions_seed: Annotated[int, Option(help="seed of that recording")] = 1,
     datasets: Annotated[Path, Option(help="folder of the families")] = Path("datasets"),
     runs: Annotated[Path | None, Option(help="folder of the runs (runs/table1-PRESET)")] = None,
     out: Annotated[Path, Option(help="folder of the table")] = Path("results/table1"),
@@ -66,6 +71,8 @@ def table1(
         settings = replace(settings, seeds=seeds)
     if updates is not None:
         settings = replace(settings, d3g=settings.d3g.spend(updates, None, None))
+    if actions_level is not None:
+        settings = replace(settings, known=KnownActions(actions_level / 100, actions_seed))
     specs = recordings(settings, datasets, transitions)
     known = known_recordings(settings, datasets, transitions)
     cells = make_cells(settings, specs, runs or Path("runs") / f"table1-{preset}", known)

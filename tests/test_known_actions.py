@@ -13,6 +13,7 @@ from qss_offline.action_steps import ActionSteps, recorded_steps, take_steps
 from qss_offline.algorithms.inverse_dynamics import (
     ActionBatch,
     InverseDynamicsConfig,
+    InverseForm,
     inverse_action,
 )
 from qss_offline.bco_training import BCOTrainer
@@ -40,9 +41,9 @@ def known(steps: int = 400) -> ActionSteps:
     )
 
 
-def fitter(seeds: tuple[int, ...]) -> InverseFitter:
+def fitter(seeds: tuple[int, ...], config: InverseFitConfig = CONFIG) -> InverseFitter:
     proposals = [to_origin_proposal() for _ in seeds]
-    return InverseFitter(seeds, proposals, [SCALE] * len(seeds), PointMass, CONFIG, known())
+    return InverseFitter(seeds, proposals, [SCALE] * len(seeds), PointMass, config, known())
 
 
 def test_a_twin_is_read_in_units_of_the_action_box(minari_root: Path) -> None:
@@ -79,14 +80,22 @@ def test_with_known_steps_the_first_round_acts_on_the_proposal() -> None:
     assert ticks[-1] == CONFIG.updates(known=True)
 
 
-def test_known_steps_fit_alike_alone_in_company_and_after_an_interruption() -> None:
-    fits_alike(fitter)
+@pytest.mark.parametrize("form", ["network", "either"])
+def test_known_steps_fit_alike_alone_in_company_and_after_an_interruption(
+    form: InverseForm,
+) -> None:
+    noise = 0.3 if form == "network" else 0.0
+    config = replace(CONFIG, model=replace(MODEL, form=form, step_noise=noise))
+    fits_alike(lambda seeds: fitter(seeds, config))
 
 
 def test_bco_labels_with_known_steps() -> None:
     recording = expert_recording(5)
     bco = BCOTrainer((0,), [recording], [SCALE], PointMass, CONFIG, CLONING, 50, known())
     bco.run_round()
+    taken = bco.steps[0]
+    assert taken is not None
+    assert np.std(taken.actions) > 0.4, "nothing is cloned yet: the first round is random"
     expected = (recording.next_observations - recording.observations) * 5
     np.testing.assert_allclose(bco.labels(0), expected, atol=0.1)
 
@@ -123,6 +132,11 @@ def test_noise_makes_i_say_the_mean_of_the_actions_that_lead_near() -> None:
     likely = torch.exp(-0.5 * ((step - grid) / std) ** 2)
     expected = (likely * grid * 5).sum(-1, keepdim=True) / likely.sum(-1, keepdim=True)
     torch.testing.assert_close(said, expected, atol=0.07, rtol=0)
+
+
+def test_noise_on_a_form_that_has_none_is_refused() -> None:
+    with pytest.raises(UserError, match="form=network"):
+        replace(MODEL, form="bilinear", step_noise=0.3)
 
 
 def test_a_run_says_where_actions_came_from_and_resumes(minari_root: Path, tmp_path: Path) -> None:

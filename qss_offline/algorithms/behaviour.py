@@ -25,6 +25,10 @@ BehaviourWeights = Literal["plain", "filtered", "advantage", "in_sample"]
 BEHAVIOUR_WEIGHTS: tuple[BehaviourWeights, ...] = get_args(BehaviourWeights)
 
 
+LEAST_TEMPERATURE = 0.05
+"""Below it the greatest weight, exp(1 / T), is next to all that float32 can hold."""
+
+
 def behaviour_weights(
     advantage: Tensor, kind: BehaviourWeights, temperature: float = 1.0
 ) -> Tensor:

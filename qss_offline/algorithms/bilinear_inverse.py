@@ -22,7 +22,7 @@ _STATE_SHARE = 0.3
 """States are shrunk by this, so that the ridge holds what depends on them to less."""
 MOST_INPUTS = 2_000
 """A wider form is neither small nor soon solved: up to 43 numbers in an observation."""
-_ROWS = 1 << 14
+_NUMBERS = 1 << 23
 """A hundred thousand recorded steps at once would fill the memory with their products."""
 _LIMIT = 8.0
 """Steps beyond so many spreads count as so many: extrapolation is linear, and would be wild."""
@@ -69,9 +69,11 @@ def solve_bilinear(obs: Tensor, step: Tensor, actions: Tensor, ridge: float) -> 
     width, targets = shape.dims[0], actions.double()
     bias = targets.mean(0)
 
+    rows = max(1, _NUMBERS // width)
+
     def parts() -> Iterator[tuple[Tensor, Tensor]]:
-        rows = zip(obs.split(_ROWS), step.split(_ROWS), targets.split(_ROWS), strict=True)
-        return ((bilinear_inputs(s, d).double(), a - bias) for s, d, a in rows)
+        columns = zip(*(column.split(rows) for column in (obs, step, targets)), strict=True)
+        return ((bilinear_inputs(s, d).double(), a - bias) for s, d, a in columns)
 
     center = torch.zeros(width, dtype=torch.float64)
     for inputs, _ in parts():
@@ -79,8 +81,9 @@ def solve_bilinear(obs: Tensor, step: Tensor, actions: Tensor, ridge: float) -> 
     normal = ridge * torch.eye(width, dtype=torch.float64)
     products = torch.zeros(width, actions.shape[1], dtype=torch.float64)
     for inputs, deviations in parts():
-        normal += (inputs - center).T @ (inputs - center)
-        products += (inputs - center).T @ deviations
+        inputs -= center
+        normal += inputs.T @ inputs
+        products += inputs.T @ deviations
     weights = torch.linalg.solve(normal, products)
     network = Network(shape, torch.zeros(1, sum(shape.sizes)))
     network.weights[0][0] = weights.float()

@@ -7,6 +7,8 @@ Q(s, s') over the steps recorded at s, says what is still known; a higher value 
 
     C(s, s'_τ) = s + f(s, min(Q(s, s'_τ), V(s)))
 
+The behaviour weights "in_sample" (`behaviour.py`) are measured from the same V(s).
+
 The expectile is that of implicit Q-learning (Kostrikov et al., 2021,
 https://arxiv.org/abs/2110.06169, Eq. 5), with Q(s, s') in the place of Q(s, a).
 """

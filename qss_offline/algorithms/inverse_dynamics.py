@@ -63,12 +63,14 @@ class InverseDynamicsConfig:
             the settings above but `step_inputs`, which it needs; see `bilinear_inverse.py`.
             "either" fits both, and acts on the one that has erred less on each round's steps
             before it was fitted on them, on the bilinear one until there is such a round (so
-            always after a single round). Where observations are so many that the bilinear form
-            would have more than 2,000 inputs it is the network alone.
+            always after a single round, but for models that had known steps). Where observations
+            are so many that the bilinear form would have more than 2,000 inputs it is the network
+            alone.
         ridge: how many transitions the bilinear form's pull towards 0 is worth.
         step_noise: a departure: Gaussian noise on s' while the network learns, in units of the
             spread of steps. Asked for an s' that no action leads to, it then says the mean of
-            the actions that lead near it, where without noise it says anything.
+            the actions that lead near it, where without noise it says anything. The bilinear
+            form has none; "either" compares the two on steps as they were, where noise only costs.
     """
 
     hidden_dims: tuple[int, ...] = (256, 256)
@@ -86,6 +88,8 @@ class InverseDynamicsConfig:
         check_step_size(self, "average_step_size")
         if self.step_noise < 0:
             raise UserError(f"step_noise must be at least 0, not {self.step_noise}")
+        if self.step_noise and self.form == "bilinear":
+            raise UserError("step_noise is for a network: choose form=network, or step_noise=0")
         if self.form not in get_args(InverseForm):
             raise UserError(f"form must be network, bilinear or either, not {self.form!r}")
         if self.form != "network" and not self.step_inputs:

@@ -34,6 +34,7 @@ from torch import Tensor
 
 from qss_offline.algorithms.behaviour import (
     BEHAVIOUR_WEIGHTS,
+    LEAST_TEMPERATURE,
     BehaviourWeights,
     behaviour_loss,
 )
@@ -53,7 +54,6 @@ from qss_offline.algorithms.qss import (
     td_target,
     transition_value,
 )
-from qss_offline.checks import check_positive
 from qss_offline.errors import UserError
 
 
@@ -102,7 +102,8 @@ class ObservationalD3GConfig(QSSConfig):
             `behaviour.py`.
         behaviour_weights: which recorded steps it counts, likewise; "in_sample" needs a
             `value_expectile`.
-        behaviour_temperature: how evenly it counts them, likewise.
+        behaviour_temperature: how evenly it counts them where weights are "advantage" or
+            "in_sample", likewise.
         value_expectile: a departure: the value that f is given within the cycle is at most this
             expectile of the values recorded at s, see `in_sample.py`; None bounds nothing.
     """
@@ -128,7 +129,11 @@ class ObservationalD3GConfig(QSSConfig):
                 f"behaviour_weights must be one of {', '.join(BEHAVIOUR_WEIGHTS)}, "
                 f"not {self.behaviour_weights!r}"
             )
-        check_positive(self, "behaviour_temperature")
+        if self.behaviour_temperature < LEAST_TEMPERATURE:
+            raise UserError(
+                f"behaviour_temperature must be at least {LEAST_TEMPERATURE}, not "
+                f"{self.behaviour_temperature}"
+            )
         if self.behaviour_weights == "in_sample" and self.value_expectile is None:
             raise UserError(
                 "behaviour_weights=in_sample are measured from V(s): set value_expectile, too, "

@@ -115,9 +115,7 @@ class Cell:
             "updates": settings.updates(self.method),
         }
         if settings.online_steps(self.method):
-            config["preset"] = settings.d3g
-            if self.actions_from is not None:
-                config["actions_from"] = self.actions_from
+            config |= {"preset": settings.d3g, "actions_from": self.actions_from}
         if self.method == "bco" or self.method.startswith("pseudo-"):
             config |= {
                 "cloning": settings.cloning,

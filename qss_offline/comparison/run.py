@@ -77,7 +77,17 @@ def make_cells(
         specs: its recordings.
         root: folder of its runs.
         known: recordings whose actions are known, from `known_recordings`.
+
+    Raises:
+        UserError: a recording whose actions are known is one of the comparison's own.
     """
+    own = {spec.act_id for spec in specs}
+    for spec in known:
+        if spec.act_id in own:
+            raise UserError(
+                f"{spec.act_id} is one of the recordings to learn from: its actions can't be "
+                "known; choose another level, or another seed of the recording"
+            )
     actions_of = {spec.env_id: spec.act_id for spec in known}
     return [
         Cell(

@@ -39,6 +39,14 @@ class KnownActions:
     random_action_prob: float
     data_seed: int
 
+    def __post_init__(self) -> None:
+        """Refuse a level that is no probability."""
+        if not 0 <= self.random_action_prob <= 1:
+            raise UserError(
+                f"random actions of known steps must be from 0 to 100%, not "
+                f"{100 * self.random_action_prob:g}%"
+            )
+
 
 @dataclass(frozen=True)
 class ComparisonSettings:

@@ -43,6 +43,8 @@ def command(run: TrainedRun) -> tuple[str, str | None]:
         arguments += ["--device", config["device"]]
     if config.get("tf32"):
         arguments += ["--tf32"]
+    if config.get("actions_from"):
+        arguments += ["--actions-from", config["actions_from"]]
     return shlex.join(arguments), remark
 
 

@@ -103,3 +103,5 @@ def test_every_kind_is_a_setting() -> None:
         assert bool(torch.isfinite(loss).all())
     with pytest.raises(UserError, match="value_expectile"):
         ObservationalD3GConfig(behaviour_coef=1.0, behaviour_weights="in_sample")
+    with pytest.raises(UserError, match="behaviour_temperature"):
+        ObservationalD3GConfig(behaviour_temperature=0.01)

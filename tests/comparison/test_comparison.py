@@ -116,6 +116,13 @@ def test_known_actions_reach_d3g_and_bco(minari_root: Path, tmp_path: Path) -> N
     assert {r.online_steps for r in rows(cells) if r.metric == "last"} == {200}
     online = load_checkpoint(cells[0].folder.seed(0).online)
     assert online.metadata["update"] == 60 + 400
+    # Nothing goes on without them that began with them.
+    (failure, _) = run_cells(cells_of(replace(settings, seeds=2, known=None), tmp_path), [SPEC])
+    assert "actions_from" in failure
+    with pytest.raises(UserError, match="one of the recordings to learn from"):
+        make_cells(settings, known, tmp_path / "runs", known)
+    with pytest.raises(UserError, match="from 0 to 100%"):
+        KnownActions(50, 7)
 
 
 def test_another_setting_is_refused_and_the_failure_told(minari_root: Path, tmp_path: Path) -> None:
