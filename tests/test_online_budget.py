@@ -30,6 +30,7 @@ from qss_offline.online_budget import (
 from qss_offline.presets import PRESETS
 from qss_offline.report.budgets import budget_figure
 from qss_offline.runs import RunFolder
+from recipes.online_budget import online_budget
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +114,22 @@ def test_each_budget_is_fitted_afresh_for_every_seed(trained: Path) -> None:
     assert few == again
     with pytest.raises(UserError, match="41 online steps can't be spread evenly over 2 rounds"):
         spread(proposals.inverse, 41)
+
+
+def test_points_with_known_actions_have_a_name_of_their_own(trained: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--variant"):
+        online_budget([trained], actions_from="me/robot-act-v0", results=tmp_path / "results")
+    with pytest.raises(UserError, match="me/robot-act-v0"):
+        online_budget(
+            [trained],
+            budgets="40",
+            rounds=2,
+            updates=40,
+            actions_from="me/robot-act-v0",
+            variant="known",
+            results=tmp_path / "results",
+        )
+    assert not (tmp_path / "results").exists()
 
 
 def test_every_budget_is_evaluated_on_the_same_episodes(
