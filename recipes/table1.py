@@ -45,6 +45,9 @@ def table1(
     families: Annotated[str | None, Option(help="only these, such as reacher")] = None,
     seeds: Annotated[int | None, Option(help="seeds of each cell")] = None,
     updates: Annotated[int | None, Option(help="of D3G, instead of the preset's")] = None,
+    baseline_updates: Annotated[
+        int | None, Option(help="of d3rlpy's methods, instead of the preset's")
+    ] = None,
     transitions: Annotated[int | None, Option(help="size of the recordings")] = None,
     actions_level: Annotated[
         float | None,
@@ -71,6 +74,8 @@ def table1(
         settings = replace(settings, seeds=seeds)
     if updates is not None:
         settings = replace(settings, d3g=settings.d3g.spend(updates, None, None))
+    if baseline_updates is not None:
+        settings = replace(settings, baseline_updates=baseline_updates, updates_of={})
     if actions_level is not None:
         settings = replace(settings, known=KnownActions(actions_level / 100, actions_seed))
     specs = recordings(settings, datasets, transitions)
