@@ -1,4 +1,8 @@
-"""`qss-offline`: the house behind the front door."""
+"""`qss-offline`: the house behind the front door.
+
+Commands import what they need when they run, where that brings torch along: looking at data and
+asking for help shouldn't wait seconds for it.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +17,10 @@ from typer import Argument, Option
 
 import qss_offline.online.gridworld_env  # noqa: F401  registers the gridworld
 from qss_offline import __version__, cli_data, cli_report
-from qss_offline.acting import load_policy
 from qss_offline.command_line import main as run_command
 from qss_offline.data.environments import make_env
 from qss_offline.errors import UserError
 from qss_offline.evaluation import evaluate
-from qss_offline.presets import PRESETS
 
 app = typer.Typer(
     add_completion=False,
@@ -40,6 +42,8 @@ def evaluate_policy(
     """Let a saved policy act, and print every return."""
     if episodes <= 0:
         raise UserError(f"--episodes must be above 0, not {episodes}")
+    from qss_offline.acting import load_policy
+
     loaded, env_id = load_policy(policy)
     result = evaluate(loaded, env_id, episodes, seed, partial(make_env, discrete_actions=True))
     typer.echo(f"{env_id}: mean return {result.mean:.1f} of {episodes} episodes")
@@ -49,6 +53,8 @@ def evaluate_policy(
 @app.command("presets")
 def presets() -> None:
     """Print the settings of every preset."""
+    from qss_offline.presets import PRESETS
+
     typer.echo(json.dumps({name: asdict(preset) for name, preset in PRESETS.items()}, indent=2))
 
 

@@ -14,9 +14,6 @@ from typer import Argument, Option
 from qss_offline.doctor import examine
 from qss_offline.errors import UserError
 from qss_offline.progress import progress
-from qss_offline.rendering import render_run
-from qss_offline.report.making import make_report
-from qss_offline.trained_run import load_run
 
 
 def render(
@@ -27,6 +24,9 @@ def render(
     episodes: Annotated[int, Option(help="first states of each seed, for the distances")] = 20,
 ) -> None:
     """Draw recorded behaviour | imagined plan | the policy acting, as MP4, GIF and PNG."""
+    from qss_offline.rendering import render_run
+    from qss_offline.trained_run import load_run
+
     made = render_run(
         load_run(run), out, seed=seed, steps=steps, episodes=episodes, progress=progress
     )
@@ -42,6 +42,8 @@ def report(
     video: Annotated[bool, Option(help="draw videos that aren't there yet")] = True,
 ) -> None:
     """Write curves and tables of runs: PNG, SVG, and one page of HTML that needs nothing else."""
+    from qss_offline.report.making import make_report
+
     typer.echo(f"made {make_report(sources, out, video=video, progress=progress)}")
 
 

@@ -1,9 +1,15 @@
 """What several tests share."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+
+from qss_offline.data import isolated
+from qss_offline.errors import UserError
+from qss_offline.progress import Reporter, silent
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -19,6 +25,22 @@ def minari_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root.mkdir()
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(root))
     return root
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read bodies and files in this process: for tests of anything but the child itself, which
+    takes half a second to start. `data/test_hostile.py` reads all in children."""
+
+    def call(task: Any, request: Any, expected_bytes: int, report: Reporter = silent) -> Any:
+        try:
+            return json.loads(json.dumps(task(json.loads(json.dumps(request)), report)))
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(f"it can't be read: {' '.join(str(error).split())}") from error
+
+    monkeypatch.setattr(isolated, "call", call)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -115,9 +115,21 @@ def test_bad_input_is_one_line_and_code_2(
 
 
 def test_bad_input_ends_the_process_in_one_line() -> None:
-    done = qss_offline("evaluate", "none.safetensors")
+    done = qss_offline("data", "build", "none.toml")
     assert done.returncode == 2
-    assert done.stderr.strip() == "error: none.safetensors does not exist"
+    assert done.stderr.strip() == "error: cannot read none.toml: No such file or directory"
+
+
+def test_what_needs_no_torch_does_not_wait_for_it() -> None:
+    program = (
+        "import sys\nfrom qss_offline.cli import main\n"
+        "try:\n    main()\nfinally:\n    assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "data", "--help"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "import" in done.stdout
 
 
 @pytest.fixture
@@ -136,6 +148,7 @@ def recording(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.usefixtures("in_process")
 def test_every_data_command(minari_root: Path, tmp_path: Path, recording: Path, run: Cli) -> None:
     made = run.ok("data", "import", str(recording), "--into", "me/robot")
     assert made.splitlines() == [
@@ -173,6 +186,7 @@ def test_every_data_command(minari_root: Path, tmp_path: Path, recording: Path, 
     assert len(minari.list_local_datasets()) == 10
 
 
+@pytest.mark.usefixtures("in_process")
 def test_bad_input_of_data_commands(
     minari_root: Path, tmp_path: Path, recording: Path, run: Cli
 ) -> None:

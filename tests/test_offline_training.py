@@ -18,6 +18,7 @@ from qss_offline.data.specs import DatasetSpec
 from qss_offline.data.transitions import Transitions
 from qss_offline.engine.update import CHUNK
 from qss_offline.errors import UserError
+from qss_offline.jobs import available_cores
 from qss_offline.offline_run import choose_device, run
 from qss_offline.offline_training import (
     OfflineTrainer,
@@ -127,7 +128,7 @@ def workers_of(pid: int) -> list[int]:
 def test_a_worker_that_dies_ends_the_run_in_one_line_and_it_resumes(
     minari_root: Path, tmp_path: Path
 ) -> None:
-    if (os.cpu_count() or 1) < 2:
+    if available_cores() < 2:
         pytest.skip("one core: no workers")
     dataset = build_dataset(DatasetSpec("InvertedPendulum", transitions=2000), workers=1).obs_id
     out = tmp_path / "run"

@@ -1,11 +1,11 @@
 """A function of tensors as a straight line of operations on memory that is set aside once.
 
-`make_fx` records which operations a function runs on given shapes. What the record holds besides
-arithmetic is done once instead of in every call: views are taken, values that never change are
-computed, and every result is given a buffer, which serves again as soon as what it held is no
-longer needed, so that few are in use and they stay in the processor's cache. What is left are the
-function's own operations in their own order, each writing to its buffer; TorchScript runs them
-without Python. The bits are those of the function itself.
+What a record of a function's operations holds besides arithmetic is done once instead of in every
+call: views are taken, values that never change are computed, and every result is given a buffer,
+which serves again as soon as what it held is no longer needed, so that few are in use and they stay
+in the processor's cache. What is left are the function's own operations in their own order, each
+writing to its buffer; TorchScript runs them without Python. The bits are those of the function
+itself.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch.fx.experimental.proxy_tensor import make_fx
+
+from qss_offline.engine.recording import LAYOUT, record
 
 _UNSET = {"empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided"}
 _FILLED = {"ones", "ones_like", "zeros", "zeros_like", "full", "full_like"}
@@ -48,12 +49,11 @@ class StraightLine:
         example: Sequence[Tensor],
         spare: SpareBuffers,
     ) -> None:
-        # Shapes are all that is recorded: fake tensors spare the arithmetic, and half of the time.
-        record = make_fx(function, tracing_mode="fake", _allow_non_fake_inputs=True)
-        self._module = record(*(tensor.detach() for tensor in example))
+        recorded = record(function, example)
+        self._graph, self._constants = recorded.graph, recorded.constants
         self._fold_constants()
-        self._module.graph.eliminate_dead_code()
-        self._nodes = list(self._module.graph.nodes)
+        self._graph.eliminate_dead_code()
+        self._nodes = list(self._graph.nodes)
         self._owners = _find_owners(self._nodes)
         self._buffers = self._plan_buffers(spare)
         self._script: Any = None
@@ -102,7 +102,7 @@ class StraightLine:
             elif node.op == "output":
                 results = list(args[0])
             elif node.op == "get_attr":
-                values[node] = getattr(self._module, str(node.target))
+                values[node] = self._constants[str(node.target)]
             elif _name(node) in _UNSET:
                 continue
             elif _is_view(node):
@@ -117,7 +117,7 @@ class StraightLine:
 
     def _fold_constants(self) -> None:
         """Compute values that are the same in every call, such as the mean's share of a sum."""
-        graph = self._module.graph
+        graph = self._graph
         owners = _find_owners(graph.nodes)
         written = {owners[node] for node in graph.nodes if _writes(node)}
         for node in list(graph.nodes):
@@ -132,14 +132,14 @@ class StraightLine:
 
             def value(argument: fx.Node, filled: bool = filled) -> Any:
                 if filled:
-                    return _empty_like(argument)
-                return getattr(self._module, str(argument.target))
+                    return argument.meta[LAYOUT].empty()
+                return self._constants[str(argument.target)]
 
             args, kwargs = fx.node.map_arg((node.args, node.kwargs), value)
             name = f"folded_{node.name}"
-            self._module.register_buffer(name, node.target(*args, **kwargs))
+            self._constants[name] = node.target(*args, **kwargs)
             with graph.inserting_before(node):
-                node.replace_all_uses_with(graph.get_attr(name))
+                node.replace_all_uses_with(graph.get_attr(name), propagate_meta=True)
             graph.erase_node(node)
 
     def _plan_buffers(self, spare: SpareBuffers) -> dict[fx.Node, Tensor]:
@@ -155,16 +155,16 @@ class StraightLine:
         buffers: dict[fx.Node, Tensor] = {}
         for index, node in enumerate(self._nodes):
             if node.op == "call_function" and self._owners[node] is node:
-                like = node.meta.get("val")
-                if not isinstance(like, Tensor):
+                like = node.meta.get(LAYOUT)
+                if like is None:
                     raise NotImplementedError(f"{node.target} in a loss can't be compiled")
-                key = (like.untyped_storage().nbytes() // like.element_size(), like.dtype)
+                key = (like.elements, like.dtype)
                 memory[node] = (
                     spare[key].pop()
                     if spare.get(key)
-                    else torch.empty(key[0], dtype=key[1], device=like.device)
+                    else torch.empty(like.elements, dtype=like.dtype, device=like.device)
                 )
-                buffers[node] = memory[node].as_strided(like.shape, like.stride())
+                buffers[node] = memory[node].as_strided(like.shape, like.stride)
             if node.op == "output":
                 # Results live on after the call.
                 continue
@@ -228,12 +228,6 @@ def _is_view(node: fx.Node) -> bool:
     if node.target is operator.getitem:
         return True
     return any(value.alias_info is not None for value in node.target._schema.returns)  # type: ignore[union-attr]
-
-
-def _empty_like(node: fx.Node) -> Tensor:
-    """A tensor like the node's value, whatever it holds."""
-    like = node.meta["val"]
-    return torch.empty_strided(like.shape, like.stride(), dtype=like.dtype, device=like.device)
 
 
 def _written(node: fx.Node) -> fx.Node:

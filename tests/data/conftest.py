@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,26 +12,7 @@ from qss_offline.data import (
     Transitions,
     build_dataset,
     collect,
-    isolated,
 )
-from qss_offline.errors import UserError
-from qss_offline.progress import Reporter, silent
-
-
-@pytest.fixture
-def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Read bodies and files in this process: for tests of anything but the child itself, which
-    takes half a second to start. `test_hostile.py` reads all in children."""
-
-    def call(task: Any, request: Any, expected_bytes: int, report: Reporter = silent) -> Any:
-        try:
-            return json.loads(json.dumps(task(json.loads(json.dumps(request)), report)))
-        except UserError:
-            raise
-        except Exception as error:
-            raise UserError(f"it can't be read: {' '.join(str(error).split())}") from error
-
-    monkeypatch.setattr(isolated, "call", call)
 
 
 @pytest.fixture

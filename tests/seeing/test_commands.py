@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from qss_offline import cli, cli_report, doctor, presets
+from qss_offline import cli, cli_report, doctor, presets, rendering
 from qss_offline.doctor import examine
 from qss_offline.painting import DrawingError
 from qss_offline.rendering import Rendered
@@ -40,7 +40,7 @@ def test_commands_name_what_they_made(
         asked.update(options, out=out, run=found.name)
         return Rendered(Path("d.json"), Path("d.png"))
 
-    monkeypatch.setattr(cli_report, "render_run", rendered)
+    monkeypatch.setattr(rendering, "render_run", rendered)
     monkeypatch.setattr(figures, "png", lambda figure: b"")
     monkeypatch.setattr(figures, "svg", lambda figure: b"")
     assert call(monkeypatch, "render", run, "--seed", "1", "--steps", "7", "--out", "o") == 0
