@@ -109,6 +109,7 @@ def main() -> None:
             [trainer.scales[dataset]] * len(seeds),
             lambda: make_env(env_id),
             settings.inverse,
+            recordings=[transitions] * len(seeds),
         )
         for _ in range(settings.inverse.rounds):
             fitter.run_round()

@@ -54,8 +54,8 @@ class BCOTrainer(InverseModels):
         cloning_updates: int,
         known: ActionSteps | None = None,
     ) -> None:
-        super().__init__(seeds, scales, make_env, config, known)
-        self._recordings, self._cloning = recordings, cloning
+        super().__init__(seeds, scales, make_env, config, known, recordings)
+        self._labelled_recordings, self._cloning = recordings, cloning
         self._cloning_updates = cloning_updates
         obs_dim, action_dim = len(scales[0].mean), len(self.action_box.low)
         self._cloner = BehaviouralCloning(cloning, obs_dim, action_dim)
@@ -94,12 +94,16 @@ class BCOTrainer(InverseModels):
     def _labelled(self, index: int) -> Columns:
         labels = torch.from_numpy(self.labels(index))
         # A copy: recordings are read-only maps, which torch would warn of.
-        return torch.from_numpy(np.array(self._recordings[index].observations)), labels
+        return torch.from_numpy(np.array(self._labelled_recordings[index].observations)), labels
 
     @torch.no_grad()
     def labels(self, index: int) -> np.ndarray[Any, np.dtype[np.float32]]:
         """Return I(s, s') for every recorded transition, `(N, action_dim)`, in box units."""
-        recording, scale, model = self._recordings[index], self.scales[index], self.average(index)
+        recording, scale, model = (
+            self._labelled_recordings[index],
+            self.scales[index],
+            self.average(index),
+        )
         step_scale = scale.step_std if self.config.model.step_inputs else None
         labels = np.empty((len(recording), len(self.action_box.low)), np.float32)
         for start in range(0, len(recording), _LABEL_ROWS):

@@ -7,7 +7,8 @@ another recording of the same body that does have actions, I learns from it firs
 the first round on.
 
 Departures from the authors' script: it acts with an untrained I in the first round and evaluates
-it, and knows no recordings with actions.
+it, knows no recordings with actions, and has I learn from steps with actions alone (here
+`recorded_coef` lets it learn from the recording, too).
 """
 
 from __future__ import annotations
@@ -32,10 +33,22 @@ from qss_offline.algorithms.inverse_dynamics import (
     inverse_action,
 )
 from qss_offline.algorithms.networks import Network
+from qss_offline.algorithms.semi_supervised_inverse import (
+    SemiSupervisedBatch,
+    SemiSupervisedInverseDynamics,
+)
 from qss_offline.checks import check_positive
+from qss_offline.data.transitions import Transitions
 from qss_offline.engine.checkpoint import Checkpoint, seed_checkpoint, stack_checkpoints
 from qss_offline.engine.fit import fit
-from qss_offline.engine.sampler import Columns, UniformSampler
+from qss_offline.engine.sampler import (
+    Columns,
+    JointSampler,
+    Sampler,
+    UniformSampler,
+    tuple_of,
+    without_copy,
+)
 from qss_offline.engine.state import TrainState, initial_state
 from qss_offline.errors import UserError
 
@@ -90,9 +103,11 @@ class InverseModels:
         make_env: makes the environment.
         config: the budget.
         known: steps of the same body whose actions are known.
+        recordings: what each seed learned from, for models that learn from it, too
+            (`recorded_coef`); actions, where it has any, are not looked at.
 
     Raises:
-        UserError: the form of I doesn't suit the environment.
+        UserError: the form of I doesn't suit the environment, or it needs recordings.
     """
 
     def __init__(
@@ -102,6 +117,7 @@ class InverseModels:
         make_env: Callable[[], gym.Env[Any, Any]],
         config: InverseFitConfig,
         known: ActionSteps | None = None,
+        recordings: Sequence[Transitions] | None = None,
     ) -> None:
         self.seeds, self.scales = tuple(seeds), scales
         self.make_env, self.config = make_env, config
@@ -117,13 +133,22 @@ class InverseModels:
                     "observation; choose form=network"
                 )
             self._form = "network"
-        self._algorithm = InverseDynamics(config.model, obs_dim, action_dim, self._step_scale())
+        self._recordings = recordings
+        self._algorithm = self._make_algorithm(obs_dim, action_dim)
         self.state: TrainState = initial_state(self._algorithm, self.seeds)
         self.steps: list[ActionSteps | None] = [None] * len(self.seeds)
         self._known = known
         self._solved: list[Network | None] = [None] * len(self.seeds)
         # Squared errors on steps not fitted on yet: of the bilinear form, of the network.
         self._unseen_errors = torch.zeros(len(self.seeds), 2, dtype=torch.float64)
+
+    def _make_algorithm(self, obs_dim: int, action_dim: int) -> InverseDynamics:
+        model, spread = self.config.model, self._step_scale()
+        if not model.recorded_coef:
+            return InverseDynamics(model, obs_dim, action_dim, spread)
+        if self._recordings is None or spread is None:
+            raise UserError("recorded_coef needs the recording: set it to 0 where there is none")
+        return SemiSupervisedInverseDynamics(model, obs_dim, action_dim, spread)
 
     def _step_scale(self) -> Tensor | None:
         if not self.config.model.step_inputs:
@@ -186,21 +211,41 @@ class InverseModels:
             self.state.update = updates
             report(updates)
             return
-        sampler = UniformSampler(
-            [self._columns(self._seen(index), index) for index in range(len(self.seeds))],
-            self.config.model.batch_size,
-            ActionBatch,
-            noise=self._noise(),
-        )
         fit(
             self._algorithm,
             self.state,
-            sampler,
+            self._sampler(),
             updates,
             self.config.model.learning_rate,
             lambda state, _: report(state.update),
             mode="compiled",
         )
+
+    def _sampler(self) -> Sampler:
+        """Batches of steps whose actions are known, and of recorded ones where I learns of them."""
+        batch_size = self.config.model.batch_size
+        with_actions = [self._columns(self._seen(index), index) for index in range(len(self.seeds))]
+        recordings = self._recordings if self.config.model.recorded_coef else None
+        if recordings is None:
+            return UniformSampler(with_actions, batch_size, ActionBatch, noise=self._noise())
+        action_dim = len(self.action_box.low)
+        recorded = UniformSampler(
+            [
+                (
+                    without_copy(recording.observations),
+                    without_copy(recording.next_observations),
+                    torch.zeros(1, 1).expand(len(recording), action_dim),
+                )
+                for recording in recordings
+            ],
+            batch_size,
+            tuple_of,
+            [_scale_observations(scale) for scale in self.scales],
+            [(None, None, torch.full((action_dim,), self.config.model.code_noise))]
+            * len(recordings),
+        )
+        online = UniformSampler(with_actions, batch_size, tuple_of, noise=self._noise())
+        return JointSampler((online, recorded), SemiSupervisedBatch)
 
     def _solve(self) -> None:
         """Fit the bilinear form of each seed's I on all that it has seen so far."""
@@ -290,6 +335,14 @@ class InverseModels:
         return Network(average.shape, average.flat[index : index + 1].clone())
 
 
+def _scale_observations(scale: ObservationScale) -> Callable[[Columns], Columns]:
+    def prepare(columns: Columns) -> Columns:
+        obs, next_obs, code_noise = columns
+        return scale.apply(obs), scale.apply(next_obs), code_noise
+
+    return prepare
+
+
 class InverseFitter(InverseModels):
     """Turns the proposals of S seeds into policies (Eq. 9).
 
@@ -300,6 +353,7 @@ class InverseFitter(InverseModels):
         make_env: makes the environment.
         config: the budget.
         known: steps of the same body whose actions are known.
+        recordings: what each seed learned from, for models that learn from it, too.
     """
 
     def __init__(
@@ -310,8 +364,9 @@ class InverseFitter(InverseModels):
         make_env: Callable[[], gym.Env[Any, Any]],
         config: InverseFitConfig,
         known: ActionSteps | None = None,
+        recordings: Sequence[Transitions] | None = None,
     ) -> None:
-        super().__init__(seeds, scales, make_env, config, known)
+        super().__init__(seeds, scales, make_env, config, known, recordings)
         self.proposals = proposals
 
     def run_round(self, report: Callable[[int], None] = lambda updates: None) -> None:

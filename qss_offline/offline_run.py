@@ -16,6 +16,7 @@ from qss_offline.algorithms.folding import gives_states
 from qss_offline.algorithms.networks import Network
 from qss_offline.data.environments import make_env
 from qss_offline.data.load import LoadedDataset, load_transitions
+from qss_offline.data.transitions import Transitions
 from qss_offline.elapsed import RunClock
 from qss_offline.engine.state import TrainState
 from qss_offline.errors import UserError
@@ -188,7 +189,7 @@ def train_seeds(settings: RunSettings, tasks: Sequence[SeedTask], tick: Tick) ->
     done = trained
     for _, same in sorted(by_rounds.items(), reverse=True):
         report = counted_on(tick, done, len(same))
-        _fit_inverse(settings, same, state, trainer, report)
+        _fit_inverse(settings, same, state, trainer, dataset.transitions, report)
         done += settings.inverse_updates * len(same)
     tick(done)
 
@@ -198,6 +199,7 @@ def _fit_inverse(
     tasks: Sequence[SeedTask],
     state: TrainState,
     trainer: OfflineTrainer,
+    recording: Transitions,
     report: Callable[[int], None],
 ) -> None:
     """Fit the inverse models of seeds that stand after the same round, and save the policies."""
@@ -220,6 +222,7 @@ def _fit_inverse(
         lambda: make_env(settings.env_id),
         settings.preset.inverse,
         settings.known_steps(),
+        [recording] * len(tasks),
     )
     run_rounds(fitter, tasks, settings.env_id, settings.evaluation_episodes, report)
 

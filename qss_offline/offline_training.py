@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -26,7 +25,7 @@ from qss_offline.engine.checkpoint import (
     stack_checkpoints,
 )
 from qss_offline.engine.fit import fit
-from qss_offline.engine.sampler import Columns, UniformSampler
+from qss_offline.engine.sampler import Columns, UniformSampler, without_copy
 from qss_offline.engine.schedule import Schedule, linear_decay
 from qss_offline.engine.state import TrainState, initial_state
 from qss_offline.engine.update import CHUNK
@@ -246,10 +245,7 @@ def _columns(transitions: Transitions, device: torch.device) -> Columns:
         transitions.rewards,
         transitions.terminations,
     )
-    with warnings.catch_warnings():
-        # torch warns of read-only arrays, which are only read here.
-        warnings.simplefilter("ignore", UserWarning)
-        return tuple(torch.from_numpy(array).to(device) for array in arrays)
+    return tuple(without_copy(array).to(device) for array in arrays)
 
 
 def _target_limits(transitions: Transitions, gamma: float) -> tuple[float, float]:

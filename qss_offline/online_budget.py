@@ -174,6 +174,7 @@ def fit_budget(
         lambda: make_env(trained.env_id),
         inverse,
         recorded_steps_of(actions_from, trained.env_id),
+        [transitions] * len(trained.seeds),
     )
     for _ in range(inverse.rounds):
         fitter.run_round(report)

@@ -115,13 +115,18 @@ PRESETS = {
     # For bodies that fall when a step is a little wrong: values are large beside what there is to
     # gain, so both terms of Eq. 12 are weighed by the gap, and proposals are held close to recorded
     # steps, all alike: values of a few steps ahead choose among them badly. Where behaviour is all
-    # chance there is no use in that.
+    # chance there is no use in that. I learns from the recording, too, for the few online steps
+    # end where a body falls.
     "bodies": replace(
         _DEFAULT,
         algorithm=replace(
             _DEFAULT.algorithm, gap_units=True, behaviour_coef=1000.0, behaviour_weights="plain"
         ),
-        inverse=replace(_DEFAULT.inverse, model=replace(_DEFAULT.inverse.model, step_noise=0.3)),
+        inverse=replace(
+            _DEFAULT.inverse,
+            updates_per_round=6_000,
+            model=replace(_DEFAULT.inverse.model, form="network", recorded_coef=1.0),
+        ),
         ensemble=1,
     ),
 }

@@ -6,13 +6,15 @@ Departures from the authors' code, both off in the `paper` preset: observations 
 where the proposal was trained on normalised ones, and `step_inputs` gives the model the step
 s' − s, each dimension scaled by its spread in the dataset, where the authors give it s' itself:
 in a smooth system s' hides the step in the noise of its last digits. The form "bilinear" takes the
-place of the network (`bilinear_inverse.py`), and `step_noise` blurs s' while it learns.
+place of the network (`bilinear_inverse.py`), `step_noise` blurs s' while it learns, and with
+`recorded_coef` it learns from recorded steps, too (`semi_supervised_inverse.py`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import torch
 from torch import Tensor
@@ -39,6 +41,24 @@ class ActionBatch(NamedTuple):
     obs: Tensor
     next_obs: Tensor
     action: Tensor
+
+
+class _HasActions(Protocol):
+    """What the loss of I asks of a batch."""
+
+    @property
+    def obs(self) -> Tensor: ...
+    @property
+    def next_obs(self) -> Tensor: ...
+    @property
+    def action(self) -> Tensor: ...
+
+
+class _HasInverse(Protocol):
+    """What the loss of I asks of parameters."""
+
+    @property
+    def inverse_dynamics(self) -> Network: ...
 
 
 class InverseDynamicsParameters(NamedTuple):
@@ -71,6 +91,10 @@ class InverseDynamicsConfig:
             spread of steps. Asked for an s' that no action leads to, it then says the mean of
             the actions that lead near it, where without noise it says anything. The bilinear
             form has none; "either" compares the two on steps as they were, where noise only costs.
+        recorded_coef: a departure: λ, what the network learns from recorded steps, whose actions
+            aren't known, weighs beside what it learns from its own; see
+            `semi_supervised_inverse.py`. At 0 it sees none.
+        code_noise: standard deviation of ε there, in units of the action box.
     """
 
     hidden_dims: tuple[int, ...] = (256, 256)
@@ -81,15 +105,21 @@ class InverseDynamicsConfig:
     form: InverseForm = "network"
     ridge: float = 1.0
     step_noise: float = 0.0
+    recorded_coef: float = 0.0
+    code_noise: float = 0.5
 
     def __post_init__(self) -> None:
         """Refuse settings that can't be trained with."""
         check_positive(self, "batch_size", "learning_rate", "hidden_dims", "ridge")
         check_step_size(self, "average_step_size")
-        if self.step_noise < 0:
-            raise UserError(f"step_noise must be at least 0, not {self.step_noise}")
-        if self.step_noise and self.form == "bilinear":
-            raise UserError("step_noise is for a network: choose form=network, or step_noise=0")
+        for name in ("step_noise", "recorded_coef", "code_noise"):
+            value = getattr(self, name)
+            if value < 0:
+                raise UserError(f"{name} must be at least 0, not {value}")
+            if value and name != "code_noise" and self.form == "bilinear":
+                raise UserError(f"{name} is for a network: choose form=network, or {name}=0")
+        if self.recorded_coef and not self.step_inputs:
+            raise UserError("recorded_coef measures steps: step_inputs must be True")
         if self.form not in get_args(InverseForm):
             raise UserError(f"form must be network, bilinear or either, not {self.form!r}")
         if self.form != "network" and not self.step_inputs:
@@ -149,15 +179,15 @@ class InverseDynamics:
             shape = bilinear_shape(obs_dim, action_dim)
         self.shapes = {"inverse_dynamics": shape}
         self.copies = {"inverse_average": "inverse_dynamics"}
-        self.updates = (UpdateRule("inverse_dynamics", self.inverse_loss),)
+        self.updates: tuple[UpdateRule, ...] = (UpdateRule("inverse_dynamics", self.inverse_loss),)
         average = config.average_step_size
         self.tracks = (
             TrackRule("inverse_average", "inverse_dynamics", 1.0 if average is None else average),
         )
-        self.parameters_type = InverseDynamicsParameters
+        self.parameters_type: Callable[..., Any] = InverseDynamicsParameters
 
     def inverse_loss(
-        self, parameters: InverseDynamicsParameters, batch: ActionBatch
+        self, parameters: _HasInverse, batch: _HasActions
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """L_ω = ‖I(s, s') − a‖²: Eq. 10. `(S,)`."""
         action = inverse_action(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 Columns = tuple[Tensor, ...]
@@ -68,6 +70,37 @@ class UniformSampler:
                 for columns in zip(*gathered, strict=True)
             )
         )
+
+
+class JointSampler:
+    """Batches of several samplers as one: of each seed, the one's draws follow the other's.
+
+    Args:
+        samplers: give columns, as `UniformSampler` does with `tuple_of`.
+        make_batch: builds a batch from all columns.
+    """
+
+    def __init__(self, samplers: Sequence[Sampler], make_batch: Callable[..., Any]) -> None:
+        self._samplers, self._make_batch = samplers, make_batch
+
+    def draw(self, generators: Sequence[torch.Generator], updates: int) -> Any:
+        """Draw `updates` batches as columns `(updates, S, B, …)`."""
+        return self._make_batch(
+            *(c for sampler in self._samplers for c in sampler.draw(generators, updates))
+        )
+
+
+def tuple_of(*columns: Tensor) -> Columns:
+    """Return columns as they are: a batch for a `JointSampler` to put together."""
+    return columns
+
+
+def without_copy(array: NDArray[Any]) -> Tensor:
+    """Return an array, a read-only map of a file perhaps, as a tensor that nobody may write to."""
+    with warnings.catch_warnings():
+        # torch warns of read-only arrays.
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.from_numpy(array)
 
 
 def _normal(like: Tensor, generator: torch.Generator) -> Tensor:
