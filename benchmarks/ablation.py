@@ -53,6 +53,7 @@ SWITCHES = (
     "inverse.model.average_step_size",
     "ensemble",
 )
+PARTS = ("switches", "beta", "gamma")
 BETAS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 GAMMAS = (0.9, 0.95, 0.97, 0.99)
 
@@ -63,7 +64,7 @@ class Variant:
 
     Attributes:
         change: `name=value`, or "default".
-        parts: where it is shown, of "switches", "beta" and "gamma".
+        parts: where it is shown, of `PARTS`.
         preset: all settings.
     """
 
@@ -83,7 +84,7 @@ def variants(ensemble: int | None = None) -> list[Variant]:
     many = default.ensemble
     if ensemble is not None:
         default = replace(default, ensemble=ensemble)
-    parts: dict[str, list[str]] = {"default": ["switches", "beta", "gamma"]}
+    parts: dict[str, list[str]] = {"default": list(PARTS)}
     known = dict(change.split("=", 1) for change in differences(default, paper))
     if default.ensemble == paper.ensemble:
         known["ensemble"] = str(many)
@@ -155,17 +156,23 @@ def _curve(
 
 
 @styled
-def figure(rows: Sequence[dict[str, Any]], title: str) -> Figure:
-    """Draw the last return of every seed: switches, the curve over β, the curve over γ."""
-    drawn = Figure(figsize=(12.5, 3.8), layout="constrained")
-    left, middle, right = drawn.subplots(1, 3, width_ratios=(1.1, 1, 1))
+def figure(rows: Sequence[dict[str, Any]], title: str, parts: Sequence[str] = PARTS) -> Figure:
+    """Draw the last return of every seed: switches, the curve over β, the curve over γ.
 
-    def of(part: str) -> list[dict[str, Any]]:
-        return [row for row in rows if part in row["parts"]]
-
-    _switches(left, of("switches"))
-    _curve(middle, of("beta"), "cycle_coef", "β, weight of the cycle", horizon=False)
-    _curve(right, of("gamma"), "gamma", "γ, discount", horizon=True)
+    Args:
+        rows: of the variants.
+        title: above all.
+        parts: which of these are drawn, in this order.
+    """
+    drawn = Figure(figsize=(4.2 * len(parts), 3.8), layout="constrained")
+    for part, axis in zip(parts, drawn.subplots(1, len(parts), squeeze=False)[0], strict=True):
+        shown = [row for row in rows if part in row["parts"]]
+        if part == "switches":
+            _switches(axis, shown)
+        elif part == "beta":
+            _curve(axis, shown, "cycle_coef", "β, weight of the cycle", horizon=False)
+        else:
+            _curve(axis, shown, "gamma", "γ, discount", horizon=True)
     drawn.suptitle(title)
     return drawn
 
@@ -177,7 +184,7 @@ def main() -> None:
     parser.add_argument("--level", type=int, default=50, help="percent of random actions")
     parser.add_argument("--data-seed", type=int, default=4)
     parser.add_argument("--seeds", default="40,41,42")
-    parser.add_argument("--parts", default="switches,beta,gamma")
+    parser.add_argument("--parts", default=",".join(PARTS))
     parser.add_argument("--updates", type=int, default=None)
     parser.add_argument("--ensemble", type=int, default=None, help="trainings of each seed")
     parser.add_argument("--workers", type=int, default=None, help="processes (one a core)")
@@ -185,8 +192,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/ablation"))
     arguments = parser.parse_args()
     asked = set(arguments.parts.split(","))
-    if not asked <= {"switches", "beta", "gamma"}:
-        raise UserError(f"--parts takes some of switches,beta,gamma, not {arguments.parts!r}")
+    if not asked <= set(PARTS):
+        raise UserError(f"--parts takes some of {','.join(PARTS)}, not {arguments.parts!r}")
     family = load_family(Path("datasets") / f"{arguments.family}.toml")
     specs = {round(100 * spec.random_action_prob): spec for spec in family}
     spec = replace(specs[arguments.level], seed=arguments.data_seed)
@@ -233,7 +240,7 @@ def main() -> None:
         title = f"{spec.env_id}, {arguments.level}% random actions"
         if arguments.ensemble is not None:
             title += f", trainings of each seed: {arguments.ensemble}"
-        drawn = figure(rows, title)
+        drawn = figure(rows, title, [part for part in PARTS if part in asked])
         write_bytes(arguments.out / f"{name}.png", png(drawn))
     table = Table("variant", "last, each seed", "best of evaluations", "updates")
     for row in rows:

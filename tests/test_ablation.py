@@ -57,3 +57,10 @@ def test_figure_shows_every_part() -> None:
         assert len(line.get_xdata()) == count
         np.testing.assert_allclose(line.get_ydata(), 2.0)
     assert png(drawn).startswith(b"\x89PNG")
+
+
+def test_figure_leaves_out_what_was_not_asked_for() -> None:
+    row = {"variant": "default", "algorithm": {"cycle_coef": 30.0, "gamma": 0.97}}
+    rows = [{**row, "parts": ["beta"], "seeds": [{"last": {"mean": 1.0}}]}]
+    (axis,) = figure(rows, "title", ["beta"]).axes
+    assert axis.get_xlabel().startswith("β")
