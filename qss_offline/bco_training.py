@@ -30,7 +30,9 @@ class BCOTrainer(InverseModels):
 
     In each round every seed takes its online steps (at random in the first, with its policy and
     noise in later ones), its inverse model learns from all of its steps so far, labels the whole
-    recording anew, and its policy goes on learning to repeat the labels.
+    recording anew, and its policy goes on learning to repeat the labels. Settings of the inverse
+    model are those of D3G's: with `recorded_coef` above 0 it, too, learns from the recording, which
+    is more than BCO as published does.
 
     Args:
         seeds: the S seeds.
@@ -55,6 +57,7 @@ class BCOTrainer(InverseModels):
         known: ActionSteps | None = None,
     ) -> None:
         super().__init__(seeds, scales, make_env, config, known, recordings)
+        # Those of `InverseModels` may be None.
         self._labelled_recordings, self._cloning = recordings, cloning
         self._cloning_updates = cloning_updates
         obs_dim, action_dim = len(scales[0].mean), len(self.action_box.low)

@@ -134,6 +134,10 @@ class InverseModels:
                 )
             self._form = "network"
         self._recordings = recordings
+        if recordings is not None and (
+            len(recordings) != len(self.seeds) or any(r.obs_dim != obs_dim for r in recordings)
+        ):
+            raise UserError(f"each seed needs a recording with {obs_dim} numbers in an observation")
         self._algorithm = self._make_algorithm(obs_dim, action_dim)
         self.state: TrainState = initial_state(self._algorithm, self.seeds)
         self.steps: list[ActionSteps | None] = [None] * len(self.seeds)
@@ -354,6 +358,9 @@ class InverseFitter(InverseModels):
         config: the budget.
         known: steps of the same body whose actions are known.
         recordings: what each seed learned from, for models that learn from it, too.
+
+    Raises:
+        UserError: as for `InverseModels`.
     """
 
     def __init__(

@@ -42,7 +42,9 @@ def online_budget(
     runs: Annotated[list[Path], Argument(help="run folders of offline D3G")],
     budgets: Annotated[str, Option(help="online steps")] = "100,300,1000,3000,10000",
     rounds: Annotated[int, Option(help="rounds that a budget is spread over")] = 5,
-    updates: Annotated[int, Option(help="gradient steps of I in all")] = 9_000,
+    updates: Annotated[
+        int | None, Option(help="gradient steps of I in all (as many as the run's own)")
+    ] = None,
     episodes: Annotated[int, Option(help="episodes of each evaluation")] = 10,
     change: Annotated[
         list[str] | None, Option("--set", help="name=value, another setting of the inverse fit")
@@ -72,7 +74,10 @@ def online_budget(
     loaded = [averaged(load_proposals(path), ensemble) for path in runs]
     jobs = []
     for trained in loaded:
-        inverse = replace(trained.inverse, rounds=rounds, updates_per_round=updates // rounds)
+        own = trained.inverse.rounds * trained.inverse.updates_per_round
+        inverse = replace(
+            trained.inverse, rounds=rounds, updates_per_round=(updates or own) // rounds
+        )
         for budget in steps:
             config = spread(changed(inverse, change or ()), budget)
             key = trained.dataset_id, variant, budget

@@ -7,10 +7,12 @@ I(s, s'), and a forward model F has to get from s to s' by it,
     L = ‖I(s, s') − a‖² + ‖F(s, a) − Δ‖²            over online steps, and
       + λ ‖F(s, I(s, s') + ε) − Δ‖²                 over recorded ones,   Δ = (s' − s) / spread.
 
-Where s' depends on s and the action alone, the code that lets F get everywhere holds what the
-action holds, and the online steps say which code is which action. F is affine in the code, as
-bodies are in forces (`bilinear_inverse.py`), so that what the code means can't turn into anything
-else from state to state; ε, `code_noise`, has it use the whole box, as actions do.
+Where s' depends on s and the action alone, and no two actions lead to the same s', the code that
+lets F get everywhere holds what the action holds, and the online steps say which code is which
+action. F is affine in the code, as bodies are in forces (`bilinear_inverse.py`), so that within a
+state codes and actions differ by an affine map at most; from state to state nothing but the
+smoothness of both networks carries the meaning on. ε, `code_noise`, has codes use the whole box, as
+actions do.
 
 A departure: in the paper I sees online steps alone (Eq. 10). Codes in the place of actions, told
 apart by a few of them, are from Edwards et al., *Imitating Latent Policies from Observation* (2019,

@@ -15,6 +15,9 @@ import torch
 from torch import Tensor, fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
+# What they give, or its shape, would be that of the example in every call.
+_LOOKS_AT_VALUES = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
+
 LAYOUT = "layout"
 """Where a node's `meta` says how its tensor lies in memory; not there for other values."""
 
@@ -71,6 +74,9 @@ def record(function: Callable[..., Sequence[Tensor]], example: Sequence[Tensor])
         function: from tensors to a sequence of tensors. What it does may not depend on their
             values.
         example: arguments of the right shapes; unchanged, unless the function changes them.
+
+    Raises:
+        NotImplementedError: the function looks at values, or makes tensors out of sight.
     """
     recorder = _Recorder()
     arguments = [tensor.detach() for tensor in example]
@@ -80,6 +86,14 @@ def record(function: Callable[..., Sequence[Tensor]], example: Sequence[Tensor])
         results = function(*arguments)
     recorder.graph.output(tuple(recorder.node(result) for result in results))
     return Record(recorder.graph, recorder.constants)
+
+
+_NOTHING = 0
+"""Where tensors without elements lie."""
+
+
+def _address(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
 
 
 class _Recorder(TorchDispatchMode):
@@ -92,6 +106,9 @@ class _Recorder(TorchDispatchMode):
         # By identity, so that tensors must be kept: another one could get a dead one's.
         self._nodes: dict[int, fx.Node] = {}
         self._kept: list[Tensor] = []
+        # Addresses of memory: of constants, and of all else.
+        self._held: set[int] = set()
+        self._made: set[int] = set()
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -104,6 +121,7 @@ class _Recorder(TorchDispatchMode):
             node.meta[LAYOUT] = Layout.of(value)
             self._nodes[id(value)] = node
             self._kept.append(value)
+            self._made |= {_address(value)} - self._held - {_NOTHING}
         elif isinstance(value, list | tuple):
             for index, part in enumerate(value):
                 picked = self.graph.call_function(operator.getitem, (node, index))
@@ -114,6 +132,10 @@ class _Recorder(TorchDispatchMode):
         if not isinstance(value, Tensor):
             return value
         if id(value) not in self._nodes:
+            if _address(value) in self._made:
+                # A constant would hold what the example left there.
+                raise NotImplementedError("a tensor came of others unseen: it can't be compiled")
+            self._held |= {_address(value)} - {_NOTHING}
             name = f"constant_{len(self.constants)}"
             self.constants[name] = value
             self.add(self.graph.get_attr(name), value)
@@ -127,6 +149,8 @@ class _Recorder(TorchDispatchMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         """Run an operation and write it down."""
+        if _LOOKS_AT_VALUES & set(func.tags):
+            raise NotImplementedError(f"{func} looks at values: it can't be compiled")
         result = func(*args, **(kwargs or {}))
         node = self.graph.call_function(
             func,

@@ -33,14 +33,15 @@ class StraightLine:
     """A recorded function of tensors.
 
     Args:
-        function: from tensors to a sequence of tensors. It may not branch on their values.
+        function: from tensors to a sequence of tensors. It may not look at their values.
             Tensors that it holds become constants.
-        example: arguments of the right shapes; unchanged.
+        example: arguments of the right shapes; the function is run on them once.
         spare: where buffers are taken from and left for other functions. Functions that share
             them may not run at the same time.
 
     Raises:
-        NotImplementedError: the function runs an operation with several results, or without any.
+        NotImplementedError: the function runs an operation with several results, or without any,
+            or one that looks at values.
     """
 
     def __init__(

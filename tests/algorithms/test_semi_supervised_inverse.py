@@ -10,7 +10,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from qss_offline.acting import ObservationScale
+from qss_offline.acting import ActionBox, ObservationScale
+from qss_offline.action_steps import take_steps
 from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig, inverse_action
 from qss_offline.algorithms.networks import Network
 from qss_offline.algorithms.semi_supervised_inverse import (
@@ -148,17 +149,44 @@ def test_compiled_gives_the_bits_of_eager() -> None:
         assert torch.equal(network.flat, compiled.networks[name].flat), name
 
 
-def test_seeds_fit_alike_alone_in_company_and_after_an_interruption() -> None:
+@pytest.mark.parametrize("known", [False, True])
+def test_seeds_fit_alike_alone_in_company_and_after_an_interruption(known: bool) -> None:
     recording = expert_recording(5)
+    steps = None
+    if known:
+        box = ActionBox.of(PointMass.action_space)
+        steps = take_steps(PointMass(), 200, box, None, 0.0, np.random.default_rng(1))
+    config = replace(CONFIG, known_updates=100)
 
     def fitter(seeds: tuple[int, ...]) -> InverseFitter:
         proposals = [to_origin_proposal() for _ in seeds]
         scales = [SCALE] * len(seeds)
         return InverseFitter(
-            seeds, proposals, scales, PointMass, CONFIG, recordings=[recording] * len(seeds)
+            seeds, proposals, scales, PointMass, config, steps, [recording] * len(seeds)
         )
 
     fits_alike(fitter)
+
+
+@pytest.mark.parametrize(("obs_dim", "action_dim"), [(11, 3), (9, 1)])
+def test_a_seed_alone_has_the_bits_of_the_same_seed_in_a_stack(
+    obs_dim: int, action_dim: int
+) -> None:
+    generator = torch.Generator().manual_seed(7)
+    dims = (obs_dim, obs_dim, action_dim) * 2
+    table = tuple(torch.randn(40, dim, generator=generator) for dim in dims)
+
+    def trained(seeds: tuple[int, ...]) -> TrainState:
+        scale = torch.full((len(seeds), 1, obs_dim), 0.5)
+        learner = SemiSupervisedInverseDynamics(MODEL, obs_dim, action_dim, scale)
+        state = initial_state(learner, seeds)
+        sampler = UniformSampler([table] * len(seeds), 32, SemiSupervisedBatch)
+        fit(learner, state, sampler, 20, 1e-3, mode="compiled")
+        return state
+
+    alone, together = trained((4,)), trained((9, 4, 2))
+    for name, network in alone.networks.items():
+        assert torch.equal(network.flat[0], together.networks[name].flat[1]), name
 
 
 def test_recorded_steps_teach_what_online_steps_never_show() -> None:
@@ -191,8 +219,8 @@ def test_bco_can_learn_so_too() -> None:
     recording = expert_recording(5)
     bco = BCOTrainer((0,), [recording], [SCALE], PointMass, CONFIG, CLONING, 50)
     bco.run_round()
-    assert "forward_dynamics" in bco.state.networks
-    assert np.isfinite(bco.labels(0)).all()
+    expected = (recording.next_observations - recording.observations) * 5
+    assert np.corrcoef(bco.labels(0)[:, 0], expected[:, 0])[0, 1] > 0.5
 
 
 @pytest.mark.parametrize(
@@ -203,6 +231,10 @@ def test_bco_can_learn_so_too() -> None:
         (lambda: replace(MODEL, form="bilinear"), "recorded_coef is for a network"),
         (lambda: replace(MODEL, step_inputs=False), "step_inputs must be True"),
         (lambda: InverseModels((0,), [SCALE], PointMass, CONFIG), "needs the recording"),
+        (
+            lambda: InverseModels((0,), [SCALE], PointMass, CONFIG, recordings=[]),
+            "each seed needs a recording with 1 numbers",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(make: Callable[[], object], words: str) -> None:

@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -39,6 +41,20 @@ def test_gradients_are_operations_like_others() -> None:
 
     recorded = record(function, [torch.ones(3)])
     assert "aten.tanh_backward.default" in [str(node.target) for node in recorded.graph.nodes]
+    assert not recorded.constants, "what the forward pass left is no constant"
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: (x * float(x.max()),),
+        lambda x: (x.sum() if x.sum() > 0 else -x.sum(),),
+        lambda x: (x[x > 0].sum(),),
+    ],
+)
+def test_what_looks_at_values_is_refused(function: Callable[[Tensor], tuple[Tensor, ...]]) -> None:
+    with pytest.raises(NotImplementedError, match="looks at values"):
+        record(function, [torch.ones(3)])
 
 
 def test_what_is_written_in_place_is_read_from_there() -> None:
