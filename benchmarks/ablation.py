@@ -164,7 +164,8 @@ def figure(rows: Sequence[dict[str, Any]], title: str, parts: Sequence[str] = PA
         title: above all.
         parts: which of these are drawn, in this order.
     """
-    drawn = Figure(figsize=(4.2 * len(parts), 3.8), layout="constrained")
+    # The title needs the width of two.
+    drawn = Figure(figsize=(4.2 * max(2, len(parts)), 3.8), layout="constrained")
     for part, axis in zip(parts, drawn.subplots(1, len(parts), squeeze=False)[0], strict=True):
         shown = [row for row in rows if part in row["parts"]]
         if part == "switches":

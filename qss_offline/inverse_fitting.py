@@ -150,8 +150,9 @@ class InverseModels:
         model, spread = self.config.model, self._step_scale()
         if not model.recorded_coef:
             return InverseDynamics(model, obs_dim, action_dim, spread)
-        if self._recordings is None or spread is None:
+        if self._recordings is None:
             raise UserError("recorded_coef needs the recording: set it to 0 where there is none")
+        assert spread is not None, "recorded_coef is refused without step_inputs"
         return SemiSupervisedInverseDynamics(model, obs_dim, action_dim, spread)
 
     def _step_scale(self) -> Tensor | None:

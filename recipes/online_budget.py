@@ -74,10 +74,8 @@ def online_budget(
     loaded = [averaged(load_proposals(path), ensemble) for path in runs]
     jobs = []
     for trained in loaded:
-        own = trained.inverse.rounds * trained.inverse.updates_per_round
-        inverse = replace(
-            trained.inverse, rounds=rounds, updates_per_round=(updates or own) // rounds
-        )
+        in_all = trained.inverse.updates(known=False) if updates is None else updates
+        inverse = replace(trained.inverse, rounds=rounds, updates_per_round=in_all // rounds)
         for budget in steps:
             config = spread(changed(inverse, change or ()), budget)
             key = trained.dataset_id, variant, budget

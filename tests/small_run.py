@@ -13,7 +13,7 @@ from qss_offline.runs import RunFolder
 PRESET = Preset(
     ObservationalD3GConfig((16, 16), 16, normalize_observations=True, clamp_targets=True),
     InverseFitConfig(2, 100, 200, model=InverseDynamicsConfig((16, 16), 16, step_inputs=True)),
-    updates=4000,
+    updates=6000,
 )
 
 

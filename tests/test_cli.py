@@ -186,6 +186,10 @@ def test_every_data_command(minari_root: Path, tmp_path: Path, recording: Path, 
     assert len(minari.list_local_datasets()) == 10
 
 
+def test_a_policy_that_is_not_there(run: Cli) -> None:
+    assert run.error("evaluate", "none.safetensors") == "error: none.safetensors does not exist"
+
+
 @pytest.mark.usefixtures("in_process")
 def test_bad_input_of_data_commands(
     minari_root: Path, tmp_path: Path, recording: Path, run: Cli

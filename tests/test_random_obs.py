@@ -77,7 +77,7 @@ def test_killed_runs_resume_to_the_same_bits(minari_root: Path, tmp_path: Path) 
     results = json.loads((killed / "results.json").read_text())
     assert results["env_id"] == "InvertedPendulum-v5"
     assert results["transitions"] == 2000
-    assert results["updates"] == 4000
+    assert results["updates"] == 6000
     assert results["random_action_prob"] == 1.0
     assert results["dataset_id"].startswith("qss/InvertedPendulum/")
     assert 3 < results["behaviour_return"] < 8
