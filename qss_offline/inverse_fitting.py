@@ -7,15 +7,15 @@ another recording of the same body that does have actions, I learns from it firs
 the first round on.
 
 Departures from the authors' script: it acts with an untrained I in the first round and evaluates
-it, knows no recordings with actions, and has I learn from steps with actions alone (here
-`recorded_coef` lets it learn from the recording, too).
+it, knows no recordings with actions, has one I (here `ensemble`), and has it learn from steps with
+actions alone (here `recorded_coef` lets it learn from the recording, too).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import gymnasium as gym
 import numpy as np
@@ -26,6 +26,7 @@ from torch import Tensor
 from qss_offline.acting import ActionBox, ObservationScale, Policy
 from qss_offline.action_steps import ActionSteps, take_steps
 from qss_offline.algorithms.bilinear_inverse import MOST_INPUTS, bilinear_shape, solve_bilinear
+from qss_offline.algorithms.ensemble import mean_network, member_seeds
 from qss_offline.algorithms.inverse_dynamics import (
     ActionBatch,
     InverseDynamics,
@@ -52,6 +53,8 @@ from qss_offline.engine.sampler import (
 from qss_offline.engine.state import TrainState, initial_state
 from qss_offline.errors import UserError
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class InverseFitConfig:
@@ -65,6 +68,10 @@ class InverseFitConfig:
             of half the action box.
         known_updates: gradient steps on steps whose actions are known already, before the first
             round; without such steps there are none.
+        ensemble: a departure: how many I a seed has, trained apart from each other on the same
+            steps; the policy acts on the mean of what they say before it is squashed.
+        member_exploration: a departure: each online step is taken with the I of one of them, drawn
+            anew, so that actions differ where I is unsure. BCO, whose policy asks no I, takes none.
         model: the inverse dynamics model.
     """
 
@@ -73,13 +80,23 @@ class InverseFitConfig:
     updates_per_round: int = 3000
     exploration_noise: float = 0.1
     known_updates: int = 10_000
+    ensemble: int = 1
+    member_exploration: bool = False
     model: InverseDynamicsConfig = field(default_factory=InverseDynamicsConfig)
 
     def __post_init__(self) -> None:
         """Refuse a budget that can't be spent."""
-        check_positive(self, "rounds", "steps_per_round", "updates_per_round", "known_updates")
+        counts = "rounds", "steps_per_round", "updates_per_round", "known_updates", "ensemble"
+        check_positive(self, *counts)
         if self.exploration_noise < 0:
             raise UserError(f"exploration_noise must be at least 0, not {self.exploration_noise}")
+        if self.ensemble > 1 and self.model.form == "bilinear":
+            raise UserError(
+                "the bilinear form of I is solved, which gives the same every time: choose "
+                "form=network, or ensemble=1"
+            )
+        if self.member_exploration and (self.ensemble == 1 or self.model.form != "network"):
+            raise UserError("member_exploration needs an ensemble above 1 and form=network")
 
     @property
     def online_steps(self) -> int:
@@ -139,7 +156,9 @@ class InverseModels:
         ):
             raise UserError(f"each seed needs a recording with {obs_dim} numbers in an observation")
         self._algorithm = self._make_algorithm(obs_dim, action_dim)
-        self.state: TrainState = initial_state(self._algorithm, self.seeds)
+        # Seed by seed, the members of each together.
+        members = [m for seed in self.seeds for m in member_seeds(seed, config.ensemble)]
+        self.state: TrainState = initial_state(self._algorithm, members)
         self.steps: list[ActionSteps | None] = [None] * len(self.seeds)
         self._known = known
         self._solved: list[Network | None] = [None] * len(self.seeds)
@@ -159,7 +178,7 @@ class InverseModels:
         if not self.config.model.step_inputs:
             return None
         spreads = [scale.step_std for scale in self.scales if scale.step_std is not None]
-        return torch.stack(spreads).unsqueeze(1)
+        return torch.stack(spreads).unsqueeze(1).repeat_interleave(self.config.ensemble, dim=0)
 
     @property
     def rounds_done(self) -> int:
@@ -229,12 +248,14 @@ class InverseModels:
     def _sampler(self) -> Sampler:
         """Batches of steps whose actions are known, and of recorded ones where I learns of them."""
         batch_size = self.config.model.batch_size
-        with_actions = [self._columns(self._seen(index), index) for index in range(len(self.seeds))]
+        with_actions = self._each_member(
+            [self._columns(self._seen(index), index) for index in range(len(self.seeds))]
+        )
         recordings = self._recordings if self.config.model.recorded_coef else None
         if recordings is None:
             return UniformSampler(with_actions, batch_size, ActionBatch, noise=self._noise())
         action_dim = len(self.action_box.low)
-        recorded = UniformSampler(
+        tables = self._each_member(
             [
                 (
                     without_copy(recording.observations),
@@ -242,15 +263,21 @@ class InverseModels:
                     torch.zeros(1, 1).expand(len(recording), action_dim),
                 )
                 for recording in recordings
-            ],
+            ]
+        )
+        recorded = UniformSampler(
+            tables,
             batch_size,
             tuple_of,
-            [_scale_observations(scale) for scale in self.scales],
-            [(None, None, torch.full((action_dim,), self.config.model.code_noise))]
-            * len(recordings),
+            self._each_member([_scale_observations(scale) for scale in self.scales]),
+            [(None, None, torch.full((action_dim,), self.config.model.code_noise))] * len(tables),
         )
         online = UniformSampler(with_actions, batch_size, tuple_of, noise=self._noise())
         return JointSampler((online, recorded), SemiSupervisedBatch)
+
+    def _each_member(self, of_seeds: Sequence[T]) -> list[T]:
+        """Repeat what each seed has for each I of its ensemble."""
+        return [item for item in of_seeds for _ in range(self.config.ensemble)]
 
     def _solve(self) -> None:
         """Fit the bilinear form of each seed's I on all that it has seen so far."""
@@ -278,7 +305,7 @@ class InverseModels:
         if size == 0:
             return None
         spreads = [scale.step_std for scale in self.scales if scale.step_std is not None]
-        return [(None, size * spread, None) for spread in spreads]
+        return self._each_member([(None, size * spread, None) for spread in spreads])
 
     @torch.no_grad()
     def _errors(self, index: int, taken: ActionSteps) -> Tensor:
@@ -303,17 +330,25 @@ class InverseModels:
         )
 
     def checkpoint(self, index: int, metadata: Mapping[str, Any]) -> Checkpoint:
-        """Take the seed at `index` out: its model, moments, random stream and steps."""
-        steps, checkpoint = self.steps[index], seed_checkpoint(self.state, index)
+        """Take the seed at `index` out: its models, moments, random streams and steps."""
+        steps, checkpoint = self.steps[index], seed_checkpoint(self.state, self._members(index)[0])
         assert steps is not None
+        others = {
+            f"members.{number}.{name}": tensor
+            for number, member in enumerate(self._members(index)[1:], 1)
+            for name, tensor in seed_checkpoint(self.state, member).tensors.items()
+        }
         seen = {f"steps.{n}": torch.from_numpy(getattr(steps, n)) for n in ActionSteps.columns}
         errors = {"unseen_errors": self._unseen_errors[index].clone()}
-        tensors = {**checkpoint.tensors, **seen, **errors}
+        tensors = {**checkpoint.tensors, **others, **seen, **errors}
         return Checkpoint(tensors, {**checkpoint.metadata, **metadata})
 
     def restore(self, checkpoints: Sequence[Checkpoint]) -> None:
         """Continue from checkpoints of all seeds, taken after the same round."""
-        self.state = stack_checkpoints(self._algorithm, checkpoints)
+        members = [
+            member for one in checkpoints for member in _member_checkpoints(one, self.config)
+        ]
+        self.state = stack_checkpoints(self._algorithm, members)
         self.steps = [
             ActionSteps(
                 *(checkpoint.tensors[f"steps.{name}"].numpy() for name in ActionSteps.columns)
@@ -335,9 +370,36 @@ class InverseModels:
         return self._network(index)
 
     def _network(self, index: int) -> Network:
-        """Copy the averaged network of the seed at `index`, `(1, P)`."""
+        """Copy the averaged network of the seed at `index`, of an ensemble the mean, `(1, P)`."""
+        return mean_network(self.member_averages(index))
+
+    def member_averages(self, index: int) -> list[Network]:
+        """Copy the averaged network of each I of the seed at `index`, each `(1, P)`."""
         average = self.state.networks["inverse_average"]
-        return Network(average.shape, average.flat[index : index + 1].clone())
+        return [
+            Network(average.shape, average.flat[member : member + 1].clone())
+            for member in self._members(index)
+        ]
+
+    def _members(self, index: int) -> range:
+        """Rows of the stack that are those of the seed at `index`."""
+        count = self.config.ensemble
+        return range(index * count, (index + 1) * count)
+
+
+def _member_checkpoints(checkpoint: Checkpoint, config: InverseFitConfig) -> list[Checkpoint]:
+    """Undo what `InverseModels.checkpoint` does with the models of an ensemble."""
+    first, seed = checkpoint.metadata, int(checkpoint.metadata["seed"])
+    members = [checkpoint]
+    for number, member in enumerate(member_seeds(seed, config.ensemble)[1:], 1):
+        prefix = f"members.{number}."
+        tensors = {
+            name.removeprefix(prefix): tensor
+            for name, tensor in checkpoint.tensors.items()
+            if name.startswith(prefix)
+        }
+        members.append(Checkpoint(tensors, {**first, "seed": member}))
+    return members
 
 
 def _scale_observations(scale: ObservationScale) -> Callable[[Columns], Columns]:
@@ -383,14 +445,25 @@ class InverseFitter(InverseModels):
         Args:
             report: told the updates done so far.
         """
-        self.fit_round(self.policy, report)
+        exploring = self._drawn_member if self.config.member_exploration else self.policy
+        self.fit_round(exploring, report)
 
     def policy(self, index: int) -> Policy:
         """Return the policy of the seed at `index`, on a copy of the model as it is now."""
+        return self._policy_of(index, self.average(index))
+
+    def _policy_of(self, index: int, inverse_dynamics: Network) -> Policy:
         return Policy(
             self.proposals[index],
-            self.average(index),
+            inverse_dynamics,
             self.scales[index],
             self.config.model.step_inputs,
             self.action_box,
         )
+
+    def _drawn_member(self, index: int) -> Callable[[NDArray[Any]], NDArray[np.float32]]:
+        """Return the policy of one I of the seed at `index`, drawn anew at every step."""
+        policies = [self._policy_of(index, one) for one in self.member_averages(index)]
+        stream = np.random.SeedSequence([self.seeds[index], *b"members", self.rounds_done])
+        rng = np.random.default_rng(stream)
+        return lambda obs: policies[rng.integers(len(policies))](obs)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from qss_offline.acting import ObservationScale
+from qss_offline.algorithms.ensemble import member_seeds
 from qss_offline.algorithms.observational_d3g import (
     ObservationalD3G,
     ObservationalD3GConfig,
@@ -56,20 +57,15 @@ class SeedTask:
     folder: SeedFolder
 
 
-_APART = 1_000_000
-
-
 def member_tasks(task: SeedTask, ensemble: int) -> list[SeedTask]:
     """Return the trainings of a seed's ensemble; the first is that of the seed alone.
 
     Raises:
-        UserError: the seed is so great that its ensemble would meet another's.
+        UserError: as `member_seeds`.
     """
-    if ensemble > 1 and task.seed >= _APART:
-        raise UserError(f"with ensemble={ensemble} seeds must be below {_APART:,}, not {task.seed}")
     return [
-        SeedTask(task.seed + number * _APART, task.dataset_id, task.folder.member(number))
-        for number in range(ensemble)
+        SeedTask(seed, task.dataset_id, task.folder.member(number))
+        for number, seed in enumerate(member_seeds(task.seed, ensemble))
     ]
 
 

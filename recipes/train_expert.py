@@ -3,7 +3,9 @@
     python -m recipes.train_expert --env InvertedPendulum
 
 trains d3rlpy's online TD3 (or SAC), keeps the best policy of all evaluations, runs 100 fresh
-episodes with it, and stores weights and returns under datasets/experts/.
+episodes with it, and stores weights and returns under datasets/experts/. Half-trained behaviour is
+an expert that stopped early: `--target` at half of what the task allows, and `--evaluate-every` few
+steps, for returns jump.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ def train_expert(
     algorithm: Annotated[str, Option(help="td3 or sac")] = "td3",
     steps: Annotated[int, Option(help="environment steps at most")] = 100_000,
     target: Annotated[float | None, Option(help="stop at this mean return")] = None,
+    evaluate_every: Annotated[int, Option(help="steps between evaluations")] = 5_000,
     seed: Annotated[int, Option(help="seed of everything random")] = 0,
     width: Annotated[int, Option(help="size of both hidden layers")] = 128,
     batch_size: Annotated[int, Option(help="transitions per update")] = 128,
@@ -59,6 +62,7 @@ def train_expert(
         hidden_dims=(width, width),
         batch_size=batch_size,
         learning_rate=learning_rate,
+        evaluation_interval=evaluate_every,
     )
     with progress(f"training {algorithm} in {env_id}", steps, "steps") as report:
         trained = train(settings, report)

@@ -13,6 +13,20 @@ from collections.abc import Sequence
 import torch
 
 from qss_offline.algorithms.networks import MLPShape, Network
+from qss_offline.errors import UserError
+
+_APART = 1_000_000
+
+
+def member_seeds(seed: int, count: int) -> tuple[int, ...]:
+    """Return the seeds of the trainings of a seed's ensemble; the first is the seed's own.
+
+    Raises:
+        UserError: the seed is so great that its ensemble would meet another's.
+    """
+    if count > 1 and seed >= _APART:
+        raise UserError(f"with ensemble={count} seeds must be below {_APART:,}, not {seed}")
+    return tuple(seed + number * _APART for number in range(count))
 
 
 @torch.no_grad()
