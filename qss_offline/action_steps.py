@@ -1,9 +1,11 @@
-"""Steps together with the actions that made them: taken online, or recorded by somebody else."""
+"""Steps with the actions that made them: taken online, by an earlier run, or recorded."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
 from typing import Any, ClassVar
 
 import gymnasium as gym
@@ -13,7 +15,9 @@ from numpy.typing import NDArray
 from qss_offline.acting import ActionBox
 from qss_offline.data.environments import make_env
 from qss_offline.data.load import load_transitions
+from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.errors import UserError
+from qss_offline.runs import RunFolder, SeedFolder
 
 
 @dataclass(frozen=True)
@@ -80,19 +84,50 @@ def take_steps(
     return ActionSteps(before, after, actions)
 
 
-def recorded_steps_of(dataset_id: str | None, env_id: str) -> ActionSteps | None:
-    """Read the steps of a recording with actions, if there is one, for an environment by name.
+def known_steps(source: str | None, env_id: str) -> ActionSteps | None:
+    """Read steps whose actions are known, if there are any, for an environment by name.
+
+    Args:
+        source: folder of an earlier run, or Minari id of a recording with actions; None has none.
+        env_id: the body.
 
     Raises:
-        UserError: as `recorded_steps`.
+        UserError: as `steps_of_run` and `recorded_steps`.
     """
-    if dataset_id is None:
+    if source is None:
         return None
     env = make_env(env_id)
     try:
-        return recorded_steps(dataset_id, env)
+        is_run = RunFolder(Path(source)).started
+        return steps_of_run(Path(source), env) if is_run else recorded_steps(source, env)
     finally:
         env.close()
+
+
+def steps_of_run(path: Path, env: gym.Env[Any, Any]) -> ActionSteps:
+    """Read the online steps that all seeds of an earlier run took, in the order of the seeds.
+
+    Args:
+        path: folder of a run of offline D3G, or of BCO; what it learned from doesn't matter.
+        env: the body.
+
+    Raises:
+        UserError: a seed isn't done, there is none, or they are of another body.
+    """
+    seeds = sorted((path / "seeds").glob("[0-9]*"), key=lambda folder: int(folder.name))
+    if not seeds or not all(SeedFolder(seed).result.exists() for seed in seeds):
+        raise UserError(f"{path} isn't done: its online steps can be used when every seed is")
+    taken = []
+    for seed in seeds:
+        file = SeedFolder(seed).online
+        tensors = load_checkpoint(file).tensors
+        try:
+            taken.append(ActionSteps(*(tensors[f"steps.{n}"].numpy() for n in ActionSteps.columns)))
+        except KeyError as error:
+            raise UserError(f"{file} holds no online steps: {error} is missing") from error
+    steps = reduce(ActionSteps.extend, taken)
+    _check_body(f"run {path}", steps.obs.shape[1:], steps.actions.shape[1:], env)
+    return steps
 
 
 def recorded_steps(dataset_id: str, env: gym.Env[Any, Any]) -> ActionSteps:
@@ -114,16 +149,22 @@ def recorded_steps(dataset_id: str, env: gym.Env[Any, Any]) -> ActionSteps:
             if "-obs-" in dataset_id
             else f"dataset {dataset_id!r} holds no actions, from which I could learn"
         )
-    observed, acted = env.observation_space.shape, env.action_space.shape
-    shapes = (transitions.obs_dim,), transitions.actions.shape[1:]
-    if shapes != (observed, acted):
-        raise UserError(
-            f"dataset {dataset_id!r} is of another body: observations {shapes[0]} and actions "
-            f"{shapes[1]}, where the environment has {observed} and {acted}"
-        )
+    of_actions = transitions.actions.shape[1:]
+    _check_body(f"dataset {dataset_id!r}", (transitions.obs_dim,), of_actions, env)
     box = ActionBox.of(env.action_space)
     return ActionSteps(
         np.array(transitions.observations, np.float32),
         np.array(transitions.next_observations, np.float32),
         np.clip(box.to_unit(np.array(transitions.actions, np.float32)), -1, 1),
     )
+
+
+def _check_body(
+    source: str, of_obs: tuple[int, ...], of_actions: tuple[int, ...], env: gym.Env[Any, Any]
+) -> None:
+    observed, acted = env.observation_space.shape, env.action_space.shape
+    if (of_obs, of_actions) != (observed, acted):
+        raise UserError(
+            f"{source} is of another body: observations {of_obs} and actions "
+            f"{of_actions}, where the environment has {observed} and {acted}"
+        )

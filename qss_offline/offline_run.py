@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from qss_offline.action_steps import ActionSteps, recorded_steps_of
+from qss_offline.action_steps import ActionSteps, known_steps
 from qss_offline.algorithms.ensemble import mean_network
 from qss_offline.algorithms.folding import gives_states
 from qss_offline.algorithms.networks import Network
@@ -44,8 +44,9 @@ class RunSettings:
         evaluation_episodes: episodes of each evaluation.
         device: "cpu" or "cuda".
         tf32: matrix products on a GPU in TF32 (10 bits of mantissa) instead of float32.
-        actions_from: another recording of the same body, one with actions, that I learns from
-            before it takes online steps; None if there is none.
+        actions_from: another recording of the same body, one with actions, or folder of an earlier
+            run, whose online steps have them: I learns from it before it takes online steps; None
+            if there is none.
     """
 
     env_id: str
@@ -74,7 +75,7 @@ class RunSettings:
         Raises:
             UserError: it can't be read, has no actions, or is of another body.
         """
-        return recorded_steps_of(self.actions_from, self.env_id)
+        return known_steps(self.actions_from, self.env_id)
 
 
 def choose_device(name: str) -> str:
@@ -119,7 +120,7 @@ def run(
     begin = time.monotonic() if begun is None else begun
     dataset = load_transitions(settings.dataset_id)
     _check_environment(settings, dataset)
-    settings.known_steps()
+    known = settings.known_steps()
     folder.start({**vars(settings), "versions": versions()}, resume)
     clock = RunClock(folder, begin)
     tasks = [SeedTask(seed, settings.dataset_id, folder.seed(seed)) for seed in settings.seeds]
@@ -131,7 +132,7 @@ def run(
             # An ensemble's trainings first, so that those of one seed are spread over cores, too.
             train_in_workers(_train_members, settings, members, "cpu", workers, report)
         train_in_workers(_train_group, settings, tasks, settings.device, workers, report)
-    results = _results(settings, dataset, folder, clock.seconds)
+    results = _results(settings, dataset, folder, clock.seconds, 0 if known is None else len(known))
     write_json(folder.results, results)
     return results
 
@@ -228,7 +229,11 @@ def _fit_inverse(
 
 
 def _results(
-    settings: RunSettings, dataset: LoadedDataset, folder: RunFolder, wall_s: float
+    settings: RunSettings,
+    dataset: LoadedDataset,
+    folder: RunFolder,
+    wall_s: float,
+    known_steps: int,
 ) -> dict[str, Any]:
     info = dataset.info
     returns = dataset.transitions.episode_returns()
@@ -240,6 +245,7 @@ def _results(
         "updates": settings.preset.updates,
         "ensemble": settings.preset.ensemble,
         "actions_from": settings.actions_from,
+        "known_steps": known_steps,
         "preset": settings.preset_name,
         "behaviour_return": float(np.mean(returns)),
         "behaviour_return_std": float(np.std(returns)),

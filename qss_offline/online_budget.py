@@ -15,7 +15,7 @@ from typing import Any, get_type_hints
 
 import numpy as np
 
-from qss_offline.action_steps import recorded_steps_of
+from qss_offline.action_steps import known_steps
 from qss_offline.algorithms.ensemble import mean_network
 from qss_offline.algorithms.folding import gives_states
 from qss_offline.algorithms.networks import Network
@@ -158,11 +158,11 @@ def fit_budget(
         variant: its name.
         episodes: of each evaluation.
         report: told the updates of one seed so far.
-        actions_from: another recording of the same body, one with actions, that I learns from
-            first.
+        actions_from: another recording of the same body, one with actions, or folder of an earlier
+            run, that I learns from first.
 
     Raises:
-        UserError: that recording can't be used.
+        UserError: these can't be used.
     """
     transitions = load_transitions(trained.dataset_id).transitions
     scale = observation_scale(transitions, trained.config.normalize_observations)
@@ -173,7 +173,7 @@ def fit_budget(
         [scale] * len(trained.seeds),
         lambda: make_env(trained.env_id),
         inverse,
-        recorded_steps_of(actions_from, trained.env_id),
+        known_steps(actions_from, trained.env_id),
         [transitions] * len(trained.seeds),
     )
     for _ in range(inverse.rounds):

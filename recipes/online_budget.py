@@ -54,7 +54,7 @@ def online_budget(
     ] = 1,
     actions_from: Annotated[
         str | None,
-        Option(help="another recording of the body, with actions, to learn I from first"),
+        Option(help="recording of the body with actions, or earlier run; I learns from it first"),
     ] = None,
     variant: Annotated[str, Option(help="name of these settings in the results")] = "default",
     results: Annotated[Path, Option(help="where results and figure go")] = Path(

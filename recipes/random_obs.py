@@ -48,7 +48,7 @@ def random_obs(
     online_rounds: Annotated[int | None, Option(help="rounds that these are spread over")] = None,
     actions_from: Annotated[
         str | None,
-        Option(help="another recording of the body, with actions, to learn I from first"),
+        Option(help="recording of the body with actions, or earlier run; I learns from it first"),
     ] = None,
     device: Annotated[str, Option(help="auto, cpu or cuda")] = "auto",
     tf32: Annotated[
@@ -109,6 +109,9 @@ def random_obs(
         f"Next: look at it with qss-offline report {folder.path}, or more seeds with --seeds 5, "
         f"or another environment with --env Reacher."
     )
+    if actions_from is not None:
+        known = f"{results['known_steps']:,} steps of {actions_from}"
+        print(f"I learned first from the actions of {known}: online steps above don't count them.")
     done = load_run(folder.path)
     for hint in hints(done):
         print(hint)

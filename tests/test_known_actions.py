@@ -9,7 +9,13 @@ import pytest
 import torch
 
 from qss_offline.acting import ObservationScale
-from qss_offline.action_steps import ActionSteps, recorded_steps, take_steps
+from qss_offline.action_steps import (
+    ActionSteps,
+    known_steps,
+    recorded_steps,
+    steps_of_run,
+    take_steps,
+)
 from qss_offline.algorithms.inverse_dynamics import (
     ActionBatch,
     InverseDynamicsConfig,
@@ -20,6 +26,7 @@ from qss_offline.bco_training import BCOTrainer
 from qss_offline.data.build import build_dataset
 from qss_offline.data.load import load_transitions
 from qss_offline.data.specs import DatasetSpec
+from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.engine.sampler import UniformSampler
 from qss_offline.errors import UserError
 from qss_offline.inverse_fitting import InverseFitConfig, InverseFitter, InverseModels
@@ -153,7 +160,7 @@ def test_a_run_says_where_actions_came_from_and_resumes(minari_root: Path, tmp_p
     )
     folder = RunFolder(tmp_path / "run")
     results = run(asked, folder, workers=1)
-    assert results["actions_from"] == other
+    assert (results["actions_from"], results["known_steps"]) == (other, 500)
     assert results["seeds"][0]["online_steps"] == 200
     assert read_json(folder.path / "config.json")["actions_from"] == other
     names = ("policy", "online", "result")
@@ -167,6 +174,42 @@ def test_a_run_says_where_actions_came_from_and_resumes(minari_root: Path, tmp_p
     with pytest.raises(UserError, match="holds no actions"):
         run(replace(asked, actions_from=recording), RunFolder(tmp_path / "none"), workers=1)
     assert not (tmp_path / "none").exists()
+
+
+def test_online_steps_of_an_earlier_run_are_used_again(minari_root: Path, tmp_path: Path) -> None:
+    recording = build_dataset(DatasetSpec("InvertedPendulum", transitions=500, shards=1)).obs_id
+    asked = settings(recording)
+    inverse = replace(asked.preset.inverse, known_updates=100)
+    asked = replace(asked, preset=replace(asked.preset, updates=100, inverse=inverse))
+    earlier = RunFolder(tmp_path / "earlier")
+    run(asked, earlier, workers=1)
+    env = gym.make("InvertedPendulum-v5")
+    steps = steps_of_run(earlier.path, env)
+    each = [load_checkpoint(earlier.seed(seed).online).tensors for seed in asked.seeds]
+    for name in ActionSteps.columns:
+        taken = np.concatenate([tensors[f"steps.{name}"].numpy() for tensors in each])
+        np.testing.assert_array_equal(getattr(steps, name), taken)
+    # What they say of actions holds of the body, in units of the box.
+    env.reset()
+    env.unwrapped.set_state(steps.obs[5, :2].astype(float), steps.obs[5, 2:].astype(float))  # type: ignore[attr-defined]
+    reached = env.step(3.0 * steps.actions[5])[0]
+    np.testing.assert_allclose(reached, steps.next_obs[5], atol=1e-4)
+
+    later = replace(asked, seeds=(3,), actions_from=str(earlier.path))
+    results = run(later, RunFolder(tmp_path / "later"), workers=1)
+    assert results["known_steps"] == 400
+    assert results["seeds"][0]["online_steps"] == 200
+    first = RunFolder(tmp_path / "later").seed(3)
+    alone = run(replace(asked, seeds=(3,)), RunFolder(tmp_path / "alone"), workers=1)
+    assert alone["known_steps"] == 0
+    assert first.policy.read_bytes() != RunFolder(tmp_path / "alone").seed(3).policy.read_bytes()
+
+    with pytest.raises(UserError, match=r"run .*earlier is of another body"):
+        known_steps(str(earlier.path), "Reacher-v5")
+    earlier.seed(1).result.unlink()
+    with pytest.raises(UserError, match="isn't done"):
+        steps_of_run(earlier.path, env)
+    env.close()
 
 
 def _forget(seed: SeedFolder) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from qss_offline.action_steps import recorded_steps_of
+from qss_offline.action_steps import known_steps
 from qss_offline.bco_training import BCOTrainer
 from qss_offline.comparison.settings import ComparisonSettings
 from qss_offline.data.environments import make_env
@@ -225,7 +225,7 @@ def _bco(cell: Cell, tasks: list[SeedTask]) -> BCOTrainer:
         settings.d3g.inverse,
         settings.cloning,
         settings.cloning_updates,
-        recorded_steps_of(cell.actions_from, cell.env_id),
+        known_steps(cell.actions_from, cell.env_id),
     )
 
 
