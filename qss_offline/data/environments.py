@@ -25,6 +25,26 @@ def _quiet() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _quiet_mujoco(spec: EnvSpec) -> Iterator[None]:
+    """Silence what MuJoCo says of Gymnasium's own models while it reads them.
+
+    It prints every remark and appends it to MUJOCO_LOG.TXT wherever the user stands. Warnings of
+    a simulation, later, are left alone.
+    """
+    if "mujoco" not in str(spec.entry_point):
+        yield
+        return
+    import mujoco
+
+    before = mujoco.get_mju_user_warning()
+    mujoco.set_mju_user_warning(lambda remark: None)
+    try:
+        yield
+    finally:
+        mujoco.set_mju_user_warning(before)
+
+
 def _key(spec: EnvSpec) -> str:
     """Return an id without its version, in lower case."""
     return (f"{spec.namespace}/{spec.name}" if spec.namespace else spec.name).lower()
@@ -127,11 +147,13 @@ def make_env(name: str, render_mode: str | None = None, discrete_actions: bool =
             discrete, images, Dict or Tuple.
     """
     env_id = resolve_env_id(name)
+    spec = env_spec(env_id)
     with _quiet():
         try:
             # Gymnasium's checker costs a third of the speed and prints; the checks below, on
             # what this package needs, stay.
-            env: Env = gymnasium.make(env_id, render_mode=render_mode, disable_env_checker=True)
+            with _quiet_mujoco(spec):
+                env: Env = gymnasium.make(env_id, render_mode=render_mode, disable_env_checker=True)
         except Exception as error:
             # An environment's constructor may raise anything, a missing package first of all.
             raise UserError(f"environment {env_id!r} can't be made: {_one_line(error)}") from error

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +89,17 @@ def _test_environments() -> Any:
 def test_old_versions_are_made_without_chatter(recwarn: pytest.WarningsRecorder) -> None:
     make_env("InvertedPendulum-v4").close()
     assert not [str(warning.message) for warning in recwarn if "out of date" in str(warning)]
+
+
+def test_mujoco_is_quiet_while_it_reads_a_model_and_no_longer(tmp_path: Path) -> None:
+    """It speaks to the process's own output, and writes a file where the process stands."""
+    made = "from qss_offline.data.environments import make_env; make_env('HalfCheetah').close()"
+    later = "; import mujoco; print(mujoco.get_mju_user_warning())"
+    done = subprocess.run(
+        [sys.executable, "-c", made + later], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "None\n", "")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
