@@ -150,6 +150,19 @@ _QUICK = ComparisonSettings(
     only={"iql": _ONE_SEED, "cql": _ONE_SEED},
 )
 
+_BODIES = replace(
+    _QUICK,
+    name="bodies",
+    families=("inverted_double_pendulum", "hopper"),
+    random_action_probs=(0.0, 0.25, 0.5, 0.75),
+    methods=("d3g", "bco", "pseudo-td3+bc", "td3+bc", "iql"),
+    d3g=PRESETS["bodies"],
+    first_seed=80,
+    data_seed=9,
+    only={},
+    updates_of={},
+)
+
 COMPARISONS = {
     "quick": _QUICK,
     # One observation-only setting for every level, on seeds and recordings that no setting was
@@ -165,17 +178,13 @@ COMPARISONS = {
         data_seed=6,
     ),
     # Bodies that are harder to hold upright, beside methods with and without actions.
-    "bodies": replace(
-        _QUICK,
-        name="bodies",
-        families=("inverted_double_pendulum", "hopper"),
-        random_action_probs=(0.0, 0.25, 0.5, 0.75),
-        methods=("d3g", "bco", "pseudo-td3+bc", "td3+bc", "iql"),
-        d3g=PRESETS["bodies"],
-        first_seed=80,
-        data_seed=9,
-        only={},
-        updates_of={},
+    "bodies": _BODIES,
+    # The same, recorded with experts that were half trained.
+    "medium": replace(
+        _BODIES,
+        name="medium",
+        families=("inverted_double_pendulum_medium", "hopper_medium"),
+        random_action_probs=(0.0, 0.25),
     ),
     # As the paper has it, with 100 evaluations of each seed.
     "paper": ComparisonSettings(
