@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
 from typing import Any, ClassVar
+from zlib import crc32
 
 import gymnasium as gym
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from qss_offline.acting import ActionBox
-from qss_offline.data.environments import make_env
+from qss_offline.data.environments import body_of, make_env
 from qss_offline.data.load import load_transitions
+from qss_offline.data.minari_store import local_dataset_ids
 from qss_offline.engine.checkpoint import load_checkpoint
-from qss_offline.errors import UserError
-from qss_offline.runs import RunFolder, SeedFolder
+from qss_offline.errors import UserError, nearest
+from qss_offline.runs import RunFolder, SeedFolder, read_json
 
 
 @dataclass(frozen=True)
@@ -28,11 +32,13 @@ class ActionSteps:
         obs: `(N, obs_dim)` float32, in the environment's units.
         next_obs: `(N, obs_dim)` float32.
         actions: `(N, action_dim)` float32, in units of the action box.
+        taken_online: whether they are online steps of an earlier run.
     """
 
     obs: NDArray[np.float32]
     next_obs: NDArray[np.float32]
     actions: NDArray[np.float32]
+    taken_online: bool = False
 
     columns: ClassVar[tuple[str, ...]] = ("obs", "next_obs", "actions")
 
@@ -46,6 +52,26 @@ class ActionSteps:
             np.concatenate((self.next_obs, later.next_obs)),
             np.concatenate((self.actions, later.actions)),
         )
+
+    def named_tensors(self) -> dict[str, Tensor]:
+        """Return them as checkpoints hold them."""
+        return {f"steps.{name}": torch.from_numpy(getattr(self, name)) for name in self.columns}
+
+    @staticmethod
+    def from_named(tensors: Mapping[str, Tensor]) -> ActionSteps:
+        """Undo `named_tensors`; other tensors may be among them.
+
+        Raises:
+            KeyError: a column is missing.
+        """
+        obs, next_obs, actions = (tensors[f"steps.{name}"] for name in ActionSteps.columns)
+        return ActionSteps(obs.numpy(), next_obs.numpy(), actions.numpy())
+
+    @property
+    def digest(self) -> int:
+        """A number that other steps hardly share."""
+        columns = (np.ascontiguousarray(getattr(self, name)) for name in self.columns)
+        return reduce(lambda found, column: crc32(column.data, found), columns, 0)
 
 
 def take_steps(
@@ -92,13 +118,18 @@ def known_steps(source: str | None, env_id: str) -> ActionSteps | None:
         env_id: the body.
 
     Raises:
-        UserError: as `steps_of_run` and `recorded_steps`.
+        UserError: there is nothing of that name, or as `steps_of_run` and `recorded_steps`.
     """
     if source is None:
         return None
+    is_run = RunFolder(Path(source)).started
+    there = local_dataset_ids()
+    if not is_run and source not in there:
+        raise UserError(
+            f"{source!r} is neither the folder of a run nor a local dataset{nearest(source, there)}"
+        )
     env = make_env(env_id)
     try:
-        is_run = RunFolder(Path(source)).started
         return steps_of_run(Path(source), env) if is_run else recorded_steps(source, env)
     finally:
         env.close()
@@ -112,22 +143,37 @@ def steps_of_run(path: Path, env: gym.Env[Any, Any]) -> ActionSteps:
         env: the body.
 
     Raises:
-        UserError: a seed isn't done, there is none, or they are of another body.
+        UserError: a seed isn't done, a checkpoint can't be read, there are no such steps, or they
+            are of another body.
     """
-    seeds = sorted((path / "seeds").glob("[0-9]*"), key=lambda folder: int(folder.name))
-    if not seeds or not all(SeedFolder(seed).result.exists() for seed in seeds):
+    config = read_json(path / "config.json")
+    # A cell of a comparison doesn't say which seeds are asked for: those that have begun count.
+    begun = [folder.name for folder in (path / "seeds").glob("*") if folder.name.isdigit()]
+    numbers = config.get("seeds") or sorted(begun, key=int)
+    seeds = [SeedFolder(path / "seeds" / str(number)) for number in numbers]
+    if not seeds or not all(seed.result.exists() for seed in seeds):
         raise UserError(f"{path} isn't done: its online steps can be used when every seed is")
-    taken = []
-    for seed in seeds:
-        file = SeedFolder(seed).online
-        tensors = load_checkpoint(file).tensors
-        try:
-            taken.append(ActionSteps(*(tensors[f"steps.{n}"].numpy() for n in ActionSteps.columns)))
-        except KeyError as error:
-            raise UserError(f"{file} holds no online steps: {error} is missing") from error
-    steps = reduce(ActionSteps.extend, taken)
-    _check_body(f"run {path}", steps.obs.shape[1:], steps.actions.shape[1:], env)
-    return steps
+    steps = reduce(ActionSteps.extend, map(online_steps_of, seeds))
+    of_shapes = steps.obs.shape[1:], steps.actions.shape[1:]
+    _check_body(f"run {path}", config.get("env_id"), of_shapes, env)
+    return replace(steps, taken_online=True)
+
+
+def online_steps_of(seed: SeedFolder) -> ActionSteps:
+    """Read the online steps that a seed of offline D3G or BCO took.
+
+    Raises:
+        UserError: it took none, or the checkpoint of its inverse fit can't be read.
+    """
+    if not seed.online.exists():
+        raise UserError(
+            f"{seed.path} took no online steps to fit an inverse model; what recipes.online "
+            "gathers can be used as a dataset, with its --export"
+        )
+    try:
+        return ActionSteps.from_named(load_checkpoint(seed.online).tensors)
+    except KeyError as error:
+        raise UserError(f"{seed.online} holds no online steps: {error} is missing") from error
 
 
 def recorded_steps(dataset_id: str, env: gym.Env[Any, Any]) -> ActionSteps:
@@ -149,8 +195,8 @@ def recorded_steps(dataset_id: str, env: gym.Env[Any, Any]) -> ActionSteps:
             if "-obs-" in dataset_id
             else f"dataset {dataset_id!r} holds no actions, from which I could learn"
         )
-    of_actions = transitions.actions.shape[1:]
-    _check_body(f"dataset {dataset_id!r}", (transitions.obs_dim,), of_actions, env)
+    of_shapes = (transitions.obs_dim,), transitions.actions.shape[1:]
+    _check_body(f"dataset {dataset_id!r}", dataset.info.env_id, of_shapes, env)
     box = ActionBox.of(env.action_space)
     return ActionSteps(
         np.array(transitions.observations, np.float32),
@@ -160,11 +206,18 @@ def recorded_steps(dataset_id: str, env: gym.Env[Any, Any]) -> ActionSteps:
 
 
 def _check_body(
-    source: str, of_obs: tuple[int, ...], of_actions: tuple[int, ...], env: gym.Env[Any, Any]
+    source: str,
+    env_id: str | None,
+    of_shapes: tuple[tuple[int, ...], tuple[int, ...]],
+    env: gym.Env[Any, Any],
 ) -> None:
+    """Refuse steps of another body, by its name, where it has one, and by its sizes."""
+    asked = None if env.spec is None else env.spec.id
+    if env_id is not None and asked is not None and body_of(env_id) != body_of(asked):
+        raise UserError(f"{source} is of another body: {env_id}, not {asked}")
     observed, acted = env.observation_space.shape, env.action_space.shape
-    if (of_obs, of_actions) != (observed, acted):
+    if of_shapes != (observed, acted):
         raise UserError(
-            f"{source} is of another body: observations {of_obs} and actions "
-            f"{of_actions}, where the environment has {observed} and {acted}"
+            f"{source} is of another body: observations {of_shapes[0]} and actions "
+            f"{of_shapes[1]}, where the environment has {observed} and {acted}"
         )

@@ -7,8 +7,8 @@ another recording of the same body that does have actions, I learns from it firs
 the first round on.
 
 Departures from the authors' script: it acts with an untrained I in the first round and evaluates
-it, knows no recordings with actions, has one I (here `ensemble`), and has it learn from steps with
-actions alone (here `recorded_coef` lets it learn from the recording, too).
+it, knows no recordings with actions, has one I (here `inverse_models`), and has it learn from steps
+with actions alone (here `recorded_coef` lets it learn from the recording, too).
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ from qss_offline.engine.sampler import (
 from qss_offline.engine.state import TrainState, initial_state
 from qss_offline.errors import UserError
 
-T = TypeVar("T")
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -63,13 +63,15 @@ class InverseFitConfig:
     Attributes:
         rounds: rounds of acting and fitting; the policy is evaluated after each.
         steps_per_round: environment steps of a round.
-        updates_per_round: gradient steps of a round; the bilinear form needs none, and counts all.
+        updates_per_round: gradient steps of each I in a round; the bilinear form needs none, and
+            counts all.
         exploration_noise: standard deviation of the noise of rounds that a policy acts in, in units
             of half the action box.
-        known_updates: gradient steps on steps whose actions are known already, before the first
-            round; without such steps there are none.
-        ensemble: a departure: how many I a seed has, trained apart from each other on the same
-            steps; the policy acts on the mean of what they say before it is squashed.
+        known_updates: gradient steps of each I on steps whose actions are known already, before
+            the first round; without such steps there are none.
+        inverse_models: a departure: how many I a seed has, trained apart from each other on the
+            same steps; where the policy acts on networks, it acts on the mean of what they say
+            before it is squashed.
         member_exploration: a departure: each online step is taken with the I of one of them, drawn
             anew, so that actions differ where I is unsure. BCO, whose policy asks no I, takes none.
         model: the inverse dynamics model.
@@ -80,23 +82,27 @@ class InverseFitConfig:
     updates_per_round: int = 3000
     exploration_noise: float = 0.1
     known_updates: int = 10_000
-    ensemble: int = 1
+    inverse_models: int = 1
     member_exploration: bool = False
     model: InverseDynamicsConfig = field(default_factory=InverseDynamicsConfig)
 
     def __post_init__(self) -> None:
         """Refuse a budget that can't be spent."""
-        counts = "rounds", "steps_per_round", "updates_per_round", "known_updates", "ensemble"
-        check_positive(self, *counts)
+        check_positive(self, "rounds", "steps_per_round", "updates_per_round", "known_updates")
+        check_positive(self, "inverse_models")
         if self.exploration_noise < 0:
             raise UserError(f"exploration_noise must be at least 0, not {self.exploration_noise}")
-        if self.ensemble > 1 and self.model.form == "bilinear":
+        if self.inverse_models > 1 and self.model.form == "bilinear":
             raise UserError(
                 "the bilinear form of I is solved, which gives the same every time: choose "
-                "form=network, or ensemble=1"
+                "form=network, or inverse_models=1"
             )
-        if self.member_exploration and (self.ensemble == 1 or self.model.form != "network"):
-            raise UserError("member_exploration needs an ensemble above 1 and form=network")
+        if self.member_exploration and self.inverse_models == 1:
+            raise UserError("member_exploration needs several I: choose inverse_models=3, say")
+        if self.member_exploration and self.model.form != "network":
+            raise UserError(
+                f"member_exploration is for networks: choose form=network, not {self.model.form}"
+            )
 
     @property
     def online_steps(self) -> int:
@@ -104,7 +110,7 @@ class InverseFitConfig:
         return self.rounds * self.steps_per_round
 
     def updates(self, known: bool) -> int:
-        """Return the gradient steps in all, with or without known steps."""
+        """Return the gradient steps of each I in all, with or without known steps."""
         return self.rounds * self.updates_per_round + (self.known_updates if known else 0)
 
 
@@ -157,7 +163,7 @@ class InverseModels:
             raise UserError(f"each seed needs a recording with {obs_dim} numbers in an observation")
         self._algorithm = self._make_algorithm(obs_dim, action_dim)
         # Seed by seed, the members of each together.
-        members = [m for seed in self.seeds for m in member_seeds(seed, config.ensemble)]
+        members = [m for seed in self.seeds for m in member_seeds(seed, config.inverse_models)]
         self.state: TrainState = initial_state(self._algorithm, members)
         self.steps: list[ActionSteps | None] = [None] * len(self.seeds)
         self._known = known
@@ -178,7 +184,7 @@ class InverseModels:
         if not self.config.model.step_inputs:
             return None
         spreads = [scale.step_std for scale in self.scales if scale.step_std is not None]
-        return torch.stack(spreads).unsqueeze(1).repeat_interleave(self.config.ensemble, dim=0)
+        return torch.stack(self._each_member(spreads)).unsqueeze(1)
 
     @property
     def rounds_done(self) -> int:
@@ -208,7 +214,11 @@ class InverseModels:
             self._learn(self._updates_before, report)
         fitted = self.state.update > 0
         for index, seed in enumerate(self.seeds):
-            rng = np.random.default_rng(np.random.SeedSequence([seed, *b"online", done]))
+            stream = [seed, *b"online", done]
+            if self._known is not None and self._known.taken_online:
+                # An earlier run of this seed may have drawn from the stream without this.
+                stream.append(self._known.digest)
+            rng = np.random.default_rng(np.random.SeedSequence(stream))
             env = self.make_env()
             try:
                 taken = take_steps(
@@ -275,9 +285,9 @@ class InverseModels:
         online = UniformSampler(with_actions, batch_size, tuple_of, noise=self._noise())
         return JointSampler((online, recorded), SemiSupervisedBatch)
 
-    def _each_member(self, of_seeds: Sequence[T]) -> list[T]:
-        """Repeat what each seed has for each I of its ensemble."""
-        return [item for item in of_seeds for _ in range(self.config.ensemble)]
+    def _each_member(self, of_seeds: Sequence[Item]) -> list[Item]:
+        """Repeat what each seed has for each of its I."""
+        return [item for item in of_seeds for _ in range(self.config.inverse_models)]
 
     def _solve(self) -> None:
         """Fit the bilinear form of each seed's I on all that it has seen so far."""
@@ -338,9 +348,8 @@ class InverseModels:
             for number, member in enumerate(self._members(index)[1:], 1)
             for name, tensor in seed_checkpoint(self.state, member).tensors.items()
         }
-        seen = {f"steps.{n}": torch.from_numpy(getattr(steps, n)) for n in ActionSteps.columns}
         errors = {"unseen_errors": self._unseen_errors[index].clone()}
-        tensors = {**checkpoint.tensors, **others, **seen, **errors}
+        tensors = {**checkpoint.tensors, **others, **steps.named_tensors(), **errors}
         return Checkpoint(tensors, {**checkpoint.metadata, **metadata})
 
     def restore(self, checkpoints: Sequence[Checkpoint]) -> None:
@@ -349,12 +358,7 @@ class InverseModels:
             member for one in checkpoints for member in _member_checkpoints(one, self.config)
         ]
         self.state = stack_checkpoints(self._algorithm, members)
-        self.steps = [
-            ActionSteps(
-                *(checkpoint.tensors[f"steps.{name}"].numpy() for name in ActionSteps.columns)
-            )
-            for checkpoint in checkpoints
-        ]
+        self.steps = [ActionSteps.from_named(one.tensors) for one in checkpoints]
         if self._form == "either":
             kept = [checkpoint.tensors["unseen_errors"] for checkpoint in checkpoints]
             self._unseen_errors = torch.stack(kept)
@@ -370,7 +374,7 @@ class InverseModels:
         return self._network(index)
 
     def _network(self, index: int) -> Network:
-        """Copy the averaged network of the seed at `index`, of an ensemble the mean, `(1, P)`."""
+        """Copy the averaged network of the seed at `index`, of several the mean, `(1, P)`."""
         return mean_network(self.member_averages(index))
 
     def member_averages(self, index: int) -> list[Network]:
@@ -383,15 +387,15 @@ class InverseModels:
 
     def _members(self, index: int) -> range:
         """Rows of the stack that are those of the seed at `index`."""
-        count = self.config.ensemble
+        count = self.config.inverse_models
         return range(index * count, (index + 1) * count)
 
 
 def _member_checkpoints(checkpoint: Checkpoint, config: InverseFitConfig) -> list[Checkpoint]:
-    """Undo what `InverseModels.checkpoint` does with the models of an ensemble."""
+    """Undo what `InverseModels.checkpoint` does with several I."""
     first, seed = checkpoint.metadata, int(checkpoint.metadata["seed"])
     members = [checkpoint]
-    for number, member in enumerate(member_seeds(seed, config.ensemble)[1:], 1):
+    for number, member in enumerate(member_seeds(seed, config.inverse_models)[1:], 1):
         prefix = f"members.{number}."
         tensors = {
             name.removeprefix(prefix): tensor

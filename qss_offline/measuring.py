@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from qss_offline.acting import Policy
+from qss_offline.action_steps import online_steps_of
 from qss_offline.algorithms.inverse_dynamics import inverse_action
 from qss_offline.data.load import observation_statistics
 from qss_offline.data.transitions import Transitions
-from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.errors import UserError
 from qss_offline.planning import Planner
 from qss_offline.rollouts import roll_out
@@ -168,12 +168,9 @@ def inverse_fit(policy: Policy, folder: SeedFolder) -> float:
     Raises:
         UserError: the checkpoint of the inverse fit can't be read.
     """
-    tensors = load_checkpoint(folder.online).tensors
-    try:
-        obs, next_obs = (policy.scale.apply(tensors[f"steps.{n}"]) for n in ("obs", "next_obs"))
-        actions = tensors["steps.actions"]
-    except KeyError as error:
-        raise UserError(f"{folder.online} holds no online steps ({error} is missing)") from error
+    steps = online_steps_of(folder)
+    obs, next_obs, actions = map(torch.from_numpy, (steps.obs, steps.next_obs, steps.actions))
+    obs, next_obs = policy.scale.apply(obs), policy.scale.apply(next_obs)
     said = inverse_action(
         policy.inverse_dynamics,
         obs.unsqueeze(0),

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from qss_offline.action_steps import ActionSteps, known_steps
-from qss_offline.algorithms.ensemble import mean_network
+from qss_offline.algorithms.ensemble import mean_network, member_seeds
 from qss_offline.algorithms.folding import gives_states
 from qss_offline.algorithms.networks import Network
 from qss_offline.data.environments import make_env
@@ -73,7 +73,7 @@ class RunSettings:
         """Read the steps of `actions_from`, if there are any.
 
         Raises:
-            UserError: it can't be read, has no actions, or is of another body.
+            UserError: it can't be read, isn't done, has no actions, or is of another body.
         """
         return known_steps(self.actions_from, self.env_id)
 
@@ -120,8 +120,16 @@ def run(
     begin = time.monotonic() if begun is None else begun
     dataset = load_transitions(settings.dataset_id)
     _check_environment(settings, dataset)
+    for seed in settings.seeds:
+        member_seeds(seed, settings.preset.inverse.inverse_models)
     known = settings.known_steps()
-    folder.start({**vars(settings), "versions": versions()}, resume)
+    config = {**vars(settings), "versions": versions()}
+    known_count = 0
+    if known is not None:
+        # What is given by name may be another by the time a run is resumed.
+        known_count, config["known_digest"] = len(known), known.digest
+        del known
+    folder.start(config, resume)
     clock = RunClock(folder, begin)
     tasks = [SeedTask(seed, settings.dataset_id, folder.seed(seed)) for seed in settings.seeds]
     title = f"training {len(tasks)} seed{'s' if len(tasks) > 1 else ''}"
@@ -132,7 +140,7 @@ def run(
             # An ensemble's trainings first, so that those of one seed are spread over cores, too.
             train_in_workers(_train_members, settings, members, "cpu", workers, report)
         train_in_workers(_train_group, settings, tasks, settings.device, workers, report)
-    results = _results(settings, dataset, folder, clock.seconds, 0 if known is None else len(known))
+    results = _results(settings, dataset, folder, clock.seconds, known_count)
     write_json(folder.results, results)
     return results
 
@@ -233,7 +241,7 @@ def _results(
     dataset: LoadedDataset,
     folder: RunFolder,
     wall_s: float,
-    known_steps: int,
+    known_count: int,
 ) -> dict[str, Any]:
     info = dataset.info
     returns = dataset.transitions.episode_returns()
@@ -245,7 +253,7 @@ def _results(
         "updates": settings.preset.updates,
         "ensemble": settings.preset.ensemble,
         "actions_from": settings.actions_from,
-        "known_steps": known_steps,
+        "known_steps": known_count,
         "preset": settings.preset_name,
         "behaviour_return": float(np.mean(returns)),
         "behaviour_return_std": float(np.std(returns)),

@@ -40,7 +40,8 @@ class BudgetRow:
         dataset_id: what its proposals were learned from.
         variant: name of the inverse fit's settings.
         seed: of the proposals and of the inverse fit.
-        online_steps: environment steps that I was fitted on.
+        online_steps: environment steps of its own that I was fitted on; those of `--actions-from`
+            aren't counted.
         mean_return: of the last policy, over the episodes of one evaluation.
     """
 

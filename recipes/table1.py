@@ -55,7 +55,7 @@ def table1(
     ] = None,
     actions_seed: Annotated[int, Option(help="seed of that recording")] = 1,
     datasets: Annotated[Path, Option(help="folder of the families")] = Path("datasets"),
-    runs: Annotated[Path | None, Option(help="folder of the runs (runs/table1-PRESET)")] = None,
+    runs: Annotated[Path | None, Option(help="folder of the runs (runs/table1-…)")] = None,
     out: Annotated[Path, Option(help="folder of the table")] = Path("results/table1"),
     workers: Annotated[int | None, Option(help="processes (one a core)")] = None,
     show_only: Annotated[bool, Option("--show", help="run nothing; show what is done")] = False,
@@ -69,7 +69,11 @@ def table1(
         chosen = tuple(float(level) / 100 for level in levels.split(","))
         settings = replace(settings, random_action_probs=chosen)
     if families is not None:
-        settings = replace(settings, families=tuple(families.split(",")))
+        chosen_families = tuple(families.split(","))
+        if not set(chosen_families) <= set(settings.families):
+            # Rows tell recordings apart by body and level alone, and by the comparison's name.
+            settings = replace(settings, name="-".join((preset, *chosen_families)))
+        settings = replace(settings, families=chosen_families)
     if seeds is not None:
         settings = replace(settings, seeds=seeds)
     if updates is not None:
@@ -80,7 +84,7 @@ def table1(
         settings = replace(settings, known=KnownActions(actions_level / 100, actions_seed))
     specs = recordings(settings, datasets, transitions)
     known = known_recordings(settings, datasets, transitions)
-    cells = make_cells(settings, specs, runs or Path("runs") / f"table1-{preset}", known)
+    cells = make_cells(settings, specs, runs or Path("runs") / f"table1-{settings.name}", known)
     returns = out / "returns.csv"
     kept = read_csv(returns) if returns.exists() else []
     failures: list[str] = []
@@ -110,7 +114,7 @@ def table1(
         out / "provenance.json",
         {
             **machine(),
-            "preset": preset,
+            "preset": settings.name,
             "recordings": {name: vars(interval) for name, interval in behaviour.items()},
             "missing": missing,
             "failures": failures,

@@ -4,7 +4,7 @@
 
 trains d3rlpy's online TD3 (or SAC), keeps the best policy of all evaluations, runs 100 fresh
 episodes with it, and stores weights and returns under datasets/experts/. Half-trained behaviour is
-an expert that stopped early: `--target` at half of what the task allows, and `--evaluate-every` few
+an expert that stopped early: `--target` well below what the task allows, and `--evaluate-every` few
 steps, for returns jump.
 """
 
@@ -62,7 +62,7 @@ def train_expert(
         hidden_dims=(width, width),
         batch_size=batch_size,
         learning_rate=learning_rate,
-        evaluation_interval=evaluate_every,
+        evaluate_every=evaluate_every,
     )
     with progress(f"training {algorithm} in {env_id}", steps, "steps") as report:
         trained = train(settings, report)

@@ -19,8 +19,9 @@ from tests.test_acting import SCALE, PointMass, fits_alike, to_origin_proposal
 from tests.test_bco import CLONING, expert_recording
 
 MODEL = InverseDynamicsConfig((16, 16), 32, 3e-3, step_inputs=True, average_step_size=0.1)
+EITHER = replace(MODEL, form="either")
 ALONE = InverseFitConfig(2, 30, 50, model=MODEL)
-TRIO = replace(ALONE, ensemble=3)
+TRIO = replace(ALONE, inverse_models=3)
 
 
 def fitter(config: InverseFitConfig, seeds: tuple[int, ...]) -> InverseFitter:
@@ -43,11 +44,31 @@ def test_an_ensemble_fits_alike_alone_in_company_and_after_an_interruption(
     fits_alike(lambda seeds: fitter(config, seeds))
 
 
-def test_each_member_is_what_it_would_be_alone_on_the_same_steps() -> None:
-    trio = fitter(replace(TRIO, rounds=1), (4,))
+def test_two_seeds_are_restored_in_their_order() -> None:
+    whole, half, resumed = (fitter(replace(TRIO, model=EITHER), (7, 3)) for _ in range(3))
+    whole.run_round()
+    whole.run_round()
+    half.run_round()
+    resumed.restore([half.checkpoint(index, {}) for index in range(2)])
+    resumed.run_round()
+    for index in range(2):
+        for one, other in zip(
+            whole.member_averages(index), resumed.member_averages(index), strict=True
+        ):
+            assert torch.equal(one.flat, other.flat)
+    assert torch.equal(whole._unseen_errors, resumed._unseen_errors)
+    assert bool((whole._unseen_errors > 0).all())
+
+
+@pytest.mark.parametrize(("recorded_coef", "step_noise"), [(0.0, 0.3), (1.0, 0.0)])
+def test_each_member_is_what_it_would_be_alone_on_the_same_steps(
+    recorded_coef: float, step_noise: float
+) -> None:
+    model = replace(MODEL, recorded_coef=recorded_coef, step_noise=step_noise)
+    trio = fitter(replace(TRIO, rounds=1, model=model), (4,))
     trio.run_round()
     for number, seed in enumerate((4, 1_000_004, 2_000_004)):
-        alone = fitter(replace(ALONE, rounds=1), (seed,))
+        alone = fitter(replace(ALONE, rounds=1, model=model), (seed,))
         # The steps of the trio's seed, in the place of its own.
         alone.steps = list(trio.steps)
         alone._learn(50, lambda updates: None)
@@ -83,6 +104,15 @@ def test_bco_labels_with_the_mean_and_resumes() -> None:
     np.testing.assert_array_equal(whole.labels(0), resumed.labels(0))
     obs = np.linspace(-1, 1, 5)[:, None]
     np.testing.assert_array_equal(whole.policy(0)(obs), resumed.policy(0)(obs))
+    recording = expert_recording(5)
+    states = [
+        torch.from_numpy(np.array(column)).unsqueeze(0)
+        for column in (recording.observations, recording.next_observations)
+    ]
+    said = [inverse_logits(one, *states, SCALE.step_std) for one in whole.member_averages(0)]
+    mean = torch.stack(said).mean(0).tanh()
+    np.testing.assert_allclose(whole.labels(0), mean[0].numpy(), rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(said[0].tanh(), mean, atol=1e-3)
 
 
 def test_members_take_the_steps_in_turns_where_they_disagree() -> None:
@@ -99,20 +129,22 @@ def test_members_take_the_steps_in_turns_where_they_disagree() -> None:
     each = np.stack([exploring.action_box.to_unit(policy(obs)) for policy in policies])
     nearest = np.abs(each - actions).max(-1)
     assert nearest.min(0).max() < 1e-5
-    counts = np.bincount(nearest.argmin(0), minlength=3)
+    drawn = nearest.argmin(0)
+    counts = np.bincount(drawn, minlength=3)
     assert counts.min() >= 3, counts
+    assert np.count_nonzero(np.diff(drawn)) >= 10, "each step draws anew"
     assert each.std(0).max() > 1e-3
 
 
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: replace(ALONE, ensemble=0), "ensemble must be above 0"),
+        (lambda: replace(ALONE, inverse_models=0), "inverse_models must be above 0"),
         (lambda: replace(TRIO, model=replace(MODEL, form="bilinear")), "form=network"),
-        (lambda: replace(ALONE, member_exploration=True), "needs an ensemble"),
+        (lambda: replace(ALONE, member_exploration=True), "needs several I"),
         (
             lambda: replace(TRIO, model=replace(MODEL, form="either"), member_exploration=True),
-            "form=network",
+            "choose form=network, not either",
         ),
         (lambda: fitter(TRIO, (1_000_000,)), "seeds must be below 1,000,000"),
     ],

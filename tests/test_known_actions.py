@@ -1,5 +1,6 @@
 """I(s, s') that learns from another recording's actions first, and from blurred next states."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -199,17 +200,46 @@ def test_online_steps_of_an_earlier_run_are_used_again(minari_root: Path, tmp_pa
     results = run(later, RunFolder(tmp_path / "later"), workers=1)
     assert results["known_steps"] == 400
     assert results["seeds"][0]["online_steps"] == 200
-    first = RunFolder(tmp_path / "later").seed(3)
-    alone = run(replace(asked, seeds=(3,)), RunFolder(tmp_path / "alone"), workers=1)
-    assert alone["known_steps"] == 0
-    assert first.policy.read_bytes() != RunFolder(tmp_path / "alone").seed(3).policy.read_bytes()
+    online = load_checkpoint(RunFolder(tmp_path / "later").seed(3).online)
+    assert online.metadata["update"] == 100 + 400
 
-    with pytest.raises(UserError, match=r"run .*earlier is of another body"):
+    with pytest.raises(UserError, match=r"earlier is of another body: InvertedPendulum-v5, not R"):
         known_steps(str(earlier.path), "Reacher-v5")
+    with pytest.raises(UserError, match="'runs/typo' is neither the folder of a run nor a local"):
+        known_steps("runs/typo", "InvertedPendulum-v5")
+    # What a name stands for may change; a run that began with something else isn't resumed.
+    remade = earlier.seed(1).online
+    remade.write_bytes(earlier.seed(0).online.read_bytes())
+    RunFolder(tmp_path / "later").results.unlink()
+    with pytest.raises(UserError, match="known_digest"):
+        run(later, RunFolder(tmp_path / "later"), resume=True, workers=1)
+    remade.unlink()
+    with pytest.raises(UserError, match="took no online steps"):
+        steps_of_run(earlier.path, env)
     earlier.seed(1).result.unlink()
     with pytest.raises(UserError, match="isn't done"):
         steps_of_run(earlier.path, env)
+    shutil.rmtree(earlier.seed(1).path)
+    with pytest.raises(UserError, match="isn't done"):
+        steps_of_run(earlier.path, env)
     env.close()
+
+
+def test_a_later_run_of_the_same_seed_takes_other_steps() -> None:
+    """Otherwise two of its rounds would begin alike and be disturbed alike."""
+    first = InverseModels((0,), [SCALE], PointMass, CONFIG)
+    for _ in range(2):
+        first.fit_round(lambda index: lambda obs: np.zeros(1, np.float32))
+    earlier = first.steps[0]
+    assert earlier is not None
+    for taken_online, repeats in ((False, True), (True, False)):
+        steps = replace(earlier, taken_online=taken_online)
+        later = InverseModels((0,), [SCALE], PointMass, CONFIG, steps)
+        for _ in range(2):
+            later.fit_round(lambda index: lambda obs: np.zeros(1, np.float32))
+        taken = later.steps[0]
+        assert taken is not None
+        assert np.array_equal(taken.actions[30:], earlier.actions[30:]) is repeats
 
 
 def _forget(seed: SeedFolder) -> None:

@@ -1,9 +1,9 @@
-"""Several proposals as one: the mean of what networks say that were trained apart.
+"""Several networks as one: the mean of what proposals, or inverse models, say.
 
-A departure. Where Q errs, each proposal errs in its own direction, and what is good in them is
-common; so their mean errs less than they do, as models of an ensemble do (Hansen & Salamon, 1990,
-https://doi.org/10.1109/34.58871). Networks of a stack are trained together, so that a few more of
-them cost little where the hardware isn't busy.
+A departure. Networks that are trained apart err in directions of their own, and what is good in
+them is common; so their mean errs less than they do, as models of an ensemble do (Hansen & Salamon,
+1990, https://doi.org/10.1109/34.58871). Networks of a stack are trained together, so that a few
+more of them cost little where the hardware isn't busy.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ _APART = 1_000_000
 
 
 def member_seeds(seed: int, count: int) -> tuple[int, ...]:
-    """Return the seeds of the trainings of a seed's ensemble; the first is the seed's own.
+    """Return the seeds of the trainings of a seed; the first is the seed's own.
 
     Raises:
         UserError: the seed is so great that its ensemble would meet another's.
     """
     if count > 1 and seed >= _APART:
-        raise UserError(f"with ensemble={count} seeds must be below {_APART:,}, not {seed}")
+        raise UserError(f"with {count} trainings of each, seeds must be below {_APART:,}: {seed}")
     return tuple(seed + number * _APART for number in range(count))
 
 

@@ -48,7 +48,7 @@ class ExpertSettings:
         hidden_dims: sizes of the hidden layers of every network.
         batch_size: transitions per update.
         learning_rate: Adam's step size, for every network.
-        evaluation_interval: steps between evaluations.
+        evaluate_every: steps between evaluations.
         evaluation_episodes: episodes of each. The best policy of all evaluations is kept.
     """
 
@@ -61,7 +61,7 @@ class ExpertSettings:
     hidden_dims: tuple[int, ...] = (128, 128)
     batch_size: int = 128
     learning_rate: float = 3e-4
-    evaluation_interval: int = 5_000
+    evaluate_every: int = 5_000
     evaluation_episodes: int = 20
 
     def __post_init__(self) -> None:
@@ -71,7 +71,7 @@ class ExpertSettings:
                 f"--algorithm takes {' or '.join(ALGORITHMS)}, not {self.algorithm!r}"
                 f"{nearest(self.algorithm, ALGORITHMS)}"
             )
-        for name in ("steps", "batch_size", "evaluation_interval", "evaluation_episodes"):
+        for name in ("steps", "batch_size", "evaluate_every", "evaluation_episodes"):
             if getattr(self, name) <= 0:
                 raise UserError(f"{name} must be above 0, not {getattr(self, name)}")
         if self.steps <= max(self.random_steps, self.batch_size):
@@ -130,7 +130,7 @@ def train_expert(settings: ExpertSettings, report: Reporter = silent) -> Trained
 
     def after_step(algo: Any, _: int, step: int) -> None:
         nonlocal best
-        if step % settings.evaluation_interval == 0 and step > settings.random_steps:
+        if step % settings.evaluate_every == 0 and step > settings.random_steps:
             expert = _extract(algo, settings.env_id, space)
             mean = evaluate_expert(expert, settings.evaluation_episodes, settings.seed).mean
             evaluations.append((step, mean))
@@ -163,7 +163,7 @@ def train_expert(settings: ExpertSettings, report: Reporter = silent) -> Trained
     finally:
         env.close()
     if best is None:
-        raise UserError("no evaluation was made: steps must reach an evaluation_interval")
+        raise UserError("no evaluation was made: steps must reach evaluate_every")
     return TrainedExpert(best.expert, best.steps, tuple(evaluations))
 
 

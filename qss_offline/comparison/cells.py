@@ -82,6 +82,21 @@ class Cell:
         """Seeds that the comparison asks for."""
         return self.settings.seeds_of(self.method, self.random_action_prob)
 
+    def check_recording(self) -> None:
+        """Refuse a folder that holds runs on another recording: they'd be taken for this one's.
+
+        Raises:
+            UserError: it does.
+        """
+        if not self.folder.started:
+            return
+        then = read_json(self.folder.path / "config.json").get("dataset_id")
+        if then != self.obs_id:
+            raise UserError(
+                f"{self.folder.path} holds runs on {then}, not on {self.obs_id}; choose another "
+                "--runs and another --out, or delete it"
+            )
+
     def run(self, seed: int) -> Run:
         """Return what tells a seed's run from all others."""
         return self.settings.name, self.env_id, self.random_action_prob, self.method, seed

@@ -79,8 +79,18 @@ def make_cells(
         known: recordings whose actions are known, from `known_recordings`.
 
     Raises:
-        UserError: a recording whose actions are known is one of the comparison's own.
+        UserError: a recording whose actions are known is one of the comparison's own; two
+            recordings are of one environment and level, or the folder has runs on others.
     """
+    by_level: dict[tuple[str, float], DatasetSpec] = {}
+    for spec in specs:
+        other = by_level.setdefault((spec.env_id, spec.random_action_prob), spec)
+        if other != spec:
+            raise UserError(
+                f"{other.obs_id} and {spec.obs_id} are of one environment and level, by which "
+                "results are told apart: compare one family at a time, each with its own --runs "
+                "and --out"
+            )
     own = {spec.act_id for spec in specs}
     for spec in known:
         if spec.act_id in own:
@@ -89,7 +99,7 @@ def make_cells(
                 "known; choose another level, or another seed of the recording"
             )
     actions_of = {spec.env_id: spec.act_id for spec in known}
-    return [
+    cells = [
         Cell(
             method,
             spec.env_id,
@@ -103,6 +113,9 @@ def make_cells(
         for method in settings.methods
         for spec in specs
     ]
+    for cell in cells:
+        cell.check_recording()
+    return cells
 
 
 def run_cells(

@@ -179,7 +179,7 @@ COMPARISONS = {
     ),
     # Bodies that are harder to hold upright, beside methods with and without actions.
     "bodies": _BODIES,
-    # The same, recorded with experts that were half trained.
+    # Two levels of the same bodies, recorded with experts that were half trained.
     "medium": replace(
         _BODIES,
         name="medium",

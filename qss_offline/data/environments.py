@@ -26,13 +26,19 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _quiet_mujoco(spec: EnvSpec) -> Iterator[None]:
+def quiet_mujoco(env_id: str) -> Iterator[None]:
     """Silence what MuJoCo says of Gymnasium's own models while it reads them.
 
     It prints every remark and appends it to MUJOCO_LOG.TXT wherever the user stands. Warnings of
-    a simulation, later, are left alone.
+    a simulation, later, are left alone, and so is what it says of models of others.
+
+    Args:
+        env_id: what is made meanwhile.
+
+    Raises:
+        UserError: it isn't registered.
     """
-    if "mujoco" not in str(spec.entry_point):
+    if not str(env_spec(env_id).entry_point).startswith("gymnasium.envs.mujoco"):
         yield
         return
     import mujoco
@@ -43,6 +49,12 @@ def _quiet_mujoco(spec: EnvSpec) -> Iterator[None]:
         yield
     finally:
         mujoco.set_mju_user_warning(before)
+
+
+def body_of(env_id: str) -> str:
+    """Return an id without its version and the module that registers it: what it is, in any."""
+    name = env_id.rpartition(":")[2]
+    return name.rpartition("-v")[0] or name
 
 
 def _key(spec: EnvSpec) -> str:
@@ -147,13 +159,14 @@ def make_env(name: str, render_mode: str | None = None, discrete_actions: bool =
             discrete, images, Dict or Tuple.
     """
     env_id = resolve_env_id(name)
-    spec = env_spec(env_id)
     with _quiet():
         try:
             # Gymnasium's checker costs a third of the speed and prints; the checks below, on
             # what this package needs, stay.
-            with _quiet_mujoco(spec):
+            with quiet_mujoco(env_id):
                 env: Env = gymnasium.make(env_id, render_mode=render_mode, disable_env_checker=True)
+        except UserError:
+            raise
         except Exception as error:
             # An environment's constructor may raise anything, a missing package first of all.
             raise UserError(f"environment {env_id!r} can't be made: {_one_line(error)}") from error

@@ -25,7 +25,7 @@ from gymnasium import spaces
 from minari.serialization import serialize_space
 
 from qss_offline.data import bodies, minari_store, verify
-from qss_offline.data.environments import make_env, resolve_env_id
+from qss_offline.data.environments import make_env, quiet_mujoco, resolve_env_id
 from qss_offline.data.minari_store import Description, StoredDatasets
 from qss_offline.data.transitions import Transitions
 from qss_offline.errors import UserError
@@ -510,7 +510,8 @@ def collect_with_policy(
 def _make_any(env_id: str) -> gymnasium.Env[Any, Any]:
     """Make an environment whose observations may be of any kind that can be flattened."""
     try:
-        return gymnasium.make(env_id, disable_env_checker=True)
+        with quiet_mujoco(env_id):
+            return gymnasium.make(env_id, disable_env_checker=True)
     except Exception as error:
         # An environment's constructor may raise anything, a missing package first of all.
         raise UserError(

@@ -163,6 +163,11 @@ def _bounds(found: Interval) -> str:
     return f"{found.estimate:.2f} [{found.low:.2f}, {found.high:.2f}]"
 
 
+def _online_steps(run: TrainedRun) -> str:
+    own, known = run.results["seeds"][0]["online_steps"], run.results.get("known_steps", 0)
+    return f"{own:,}, {known:,} known" if known else f"{own:,}"
+
+
 def _overview(runs: Sequence[TrainedRun], names: Sequence[str]) -> str:
     rows = [
         (
@@ -172,7 +177,7 @@ def _overview(runs: Sequence[TrainedRun], names: Sequence[str]) -> str:
             _over_seeds(run.last),
             _over_seeds(run.best),
             str(len(run.seeds)),
-            f"{run.results['seeds'][0]['online_steps']:,}",
+            _online_steps(run),
             f"{run.results['updates']:,}",
             f"{run.results['wall_seconds']:,.0f}",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 from typing import Any
 
 from qss_offline.changes import differences
@@ -10,6 +11,7 @@ from qss_offline.data import minari_store
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.errors import UserError
 from qss_offline.presets import PRESETS
+from qss_offline.runs import RunFolder
 from qss_offline.trained_run import TrainedRun
 
 
@@ -44,7 +46,10 @@ def command(run: TrainedRun) -> tuple[str, str | None]:
     if config.get("tf32"):
         arguments += ["--tf32"]
     if config.get("actions_from"):
-        arguments += ["--actions-from", config["actions_from"]]
+        source = config["actions_from"]
+        arguments += ["--actions-from", source]
+        if RunFolder(Path(source)).started:
+            remark = " ".join(filter(None, (remark, f"It takes the run {source} to be there.")))
     return shlex.join(arguments), remark
 
 

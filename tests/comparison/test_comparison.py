@@ -90,6 +90,31 @@ def test_cells_run_and_run_again_only_where_something_is_missing(
     assert sorted(map(str, kept)) == sorted(map(str, first))
 
 
+def test_two_recordings_of_one_body_and_level_are_not_mixed_up(
+    minari_root: Path, tmp_path: Path
+) -> None:
+    other = replace(SPEC, seed=1)
+    with pytest.raises(UserError, match="one environment and level"):
+        make_cells(SMALL, [SPEC, other], tmp_path / "runs")
+    settings = replace(SMALL, methods=("bco",), seeds=1)
+    assert run_cells(cells_of(settings, tmp_path), [SPEC], workers=1) == []
+    with pytest.raises(UserError, match=rf"holds runs on {SPEC.obs_id}, not on {other.obs_id}"):
+        make_cells(settings, [other], tmp_path / "runs")
+    assert len(rows(make_cells(settings, [SPEC], tmp_path / "runs"))) == 2
+
+
+def test_families_of_ones_own_have_a_name_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their rows must not be taken for those of the comparison's own recordings of the body."""
+    family = tmp_path / "mine.toml"
+    family.write_text('env_id = "Reacher"\ntransitions = 500\nrandom_action_probs = [1.0]\n')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
+    table1(families="mine", levels="100", methods="bco", datasets=tmp_path, show_only=True)
+    assert read_json(Path("results/table1/provenance.json"))["preset"] == "quick-mine"
+
+
 def test_a_run_whose_returns_are_known_is_not_made_again(minari_root: Path, tmp_path: Path) -> None:
     cells = cells_of(replace(SMALL, methods=("bco",)), tmp_path)
     known = {row(seed, 1.0, "bco").run for seed in (0, 1)}
