@@ -153,7 +153,7 @@ _QUICK = ComparisonSettings(
 _BODIES = replace(
     _QUICK,
     name="bodies",
-    families=("inverted_double_pendulum", "hopper"),
+    families=("inverted_double_pendulum", "hopper", "half_cheetah"),
     random_action_probs=(0.0, 0.25, 0.5, 0.75),
     methods=("d3g", "bco", "pseudo-td3+bc", "td3+bc", "iql"),
     d3g=PRESETS["bodies"],
@@ -177,9 +177,10 @@ COMPARISONS = {
         first_seed=60,
         data_seed=6,
     ),
-    # Bodies that are harder to hold upright, beside methods with and without actions.
+    # Bodies that are harder to hold upright, and one that runs, beside methods with and without
+    # actions.
     "bodies": _BODIES,
-    # Two levels of the same bodies, recorded with experts that were half trained.
+    # Two levels of those that fall, recorded with experts that were half trained.
     "medium": replace(
         _BODIES,
         name="medium",
