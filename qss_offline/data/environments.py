@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -98,9 +99,13 @@ def resolve_env_id(name: str) -> str:
 
 
 def _spec(env_id: str) -> EnvSpec:
+    module, _, name = env_id.rpartition(":")
     with _quiet():
         try:
-            return gymnasium.spec(env_id)
+            if module:
+                # `gymnasium.make` does it, `gymnasium.spec` doesn't.
+                importlib.import_module(module)
+            return gymnasium.spec(name)
         except (gymnasium.error.Error, ImportError) as error:
             raise UserError(f"environment {env_id!r}: {_one_line(error)}") from error
 

@@ -16,6 +16,7 @@ from qss_offline.data import (
     read_family,
     resolve_env_id,
 )
+from qss_offline.data.environments import env_spec
 from qss_offline.errors import UserError
 
 REPOSITORY = Path(__file__).parents[2]
@@ -84,6 +85,23 @@ def _test_environments() -> Any:
     yield
     for env_id in added:
         del gymnasium.registry[env_id]
+
+
+def test_an_environment_of_ones_own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_bodies.py").write_text(
+        "import gymnasium\n"
+        "gymnasium.register('Mine-v0', 'gymnasium.envs.classic_control:PendulumEnv')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    try:
+        assert resolve_env_id("my_bodies:Mine-v0") == "my_bodies:Mine-v0"
+        env = make_env("my_bodies:Mine-v0")
+        assert env.observation_space.shape == (3,)
+        env.close()
+        assert env_spec("my_bodies:Mine-v0").id == "Mine-v0"
+    finally:
+        gymnasium.registry.pop("Mine-v0", None)
+        sys.modules.pop("my_bodies", None)
 
 
 def test_old_versions_are_made_without_chatter(recwarn: pytest.WarningsRecorder) -> None:
