@@ -42,8 +42,6 @@ from qss_offline.report.figures import png
 from qss_offline.runs import RunFolder, parse_seeds, read_json
 
 STATES = 200
-POINTS = {1: 13, 2: 7, 3: 5}
-"""Grid points in each dimension, by the number of dimensions of an action."""
 
 
 def planner(
@@ -84,12 +82,8 @@ class Judge:
         episodes: int,
         step_units: bool = False,
     ) -> None:
-        env = make_env(env_id)
-        dims = env.action_space.shape
-        env.close()
-        assert dims is not None
         self._env_id, self._obs, self._episodes = env_id, obs, episodes
-        self._simulator = Simulator(env_id, POINTS[dims[0]])
+        self._simulator = Simulator(env_id)
         self._next = self._simulator.next_observations(obs)
         assert scale.step_std is not None
         self._step_std = (scale.std * scale.step_std).numpy()

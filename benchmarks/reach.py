@@ -29,8 +29,6 @@ from qss_offline.reachable import Simulator
 from qss_offline.trained_run import TrainedRun, load_cell
 
 STATES = 200
-POINTS = {1: 13, 2: 7, 3: 5}
-"""Grid points in each dimension, by the number of dimensions of an action."""
 
 
 def reach(run: TrainedRun, seed: int, episodes: int) -> dict[str, Any]:
@@ -39,7 +37,7 @@ def reach(run: TrainedRun, seed: int, episodes: int) -> dict[str, Any]:
     step_std = planner.scale.step_std
     assert step_std is not None
     unit = (planner.scale.std * step_std).numpy()
-    simulator = Simulator(run.env_id, POINTS[len(policy.action_box.low)])
+    simulator = Simulator(run.env_id)
     transitions = run.dataset.transitions
     chosen = np.sort(np.random.default_rng(0).permutation(len(transitions))[:STATES])
     obs = np.array(transitions.observations[chosen], np.float32)

@@ -22,27 +22,39 @@ from qss_offline.rollouts import without_time_limit
 
 Float32Array = NDArray[np.float32]
 
+_POINTS = {1: 13, 2: 7, 3: 5}
+"""Grid points in each dimension, by the number of dimensions of an action."""
+
 
 class Simulator:
     """An environment that can be put into the state behind an observation.
 
     Args:
         env_id: one whose observations determine its state (`qss_offline.poses`).
-        points: grid points in each dimension of the action.
+        points: grid points in each dimension of the action; None takes 13 for actions of one
+            number, 7 for two, 5 for three.
 
     Attributes:
         actions: `(A, action_dim)`, the grid, from the least to the greatest action.
 
     Raises:
-        UserError: there is no map from observations to states, or actions aren't bounded vectors.
+        UserError: there is no map from observations to states, actions aren't bounded vectors, or
+            they have more numbers than a grid can cover.
     """
 
-    def __init__(self, env_id: str, points: int) -> None:
+    def __init__(self, env_id: str, points: int | None = None) -> None:
         self._env: Any = without_time_limit(make_env(env_id))
         self._map = pose_map(env_id, self._env)
         space = self._env.action_space
         if not isinstance(space, Box) or not space.is_bounded():
             raise UserError(f"{env_id} has no bounded actions to make a grid of")
+        dims = space.shape[0]
+        if points is None and dims not in _POINTS:
+            raise UserError(
+                f"{env_id} has actions of {dims} numbers; a grid to find the nearest on is laid "
+                f"for {max(_POINTS)} at most"
+            )
+        points = _POINTS[dims] if points is None else points
         sides = [np.linspace(a, b, points) for a, b in zip(space.low, space.high, strict=True)]
         self.actions: Float32Array = np.array(list(product(*sides)), np.float32)
         self._low, self._high, self._points = space.low, space.high, points

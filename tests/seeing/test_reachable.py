@@ -56,6 +56,9 @@ def test_refinements_find_actions_between_the_grid_points() -> None:
 def test_an_environment_without_a_simulator_is_refused() -> None:
     with pytest.raises(UserError, match="no MuJoCo environment"):
         Simulator("Pendulum-v1", 3)
+    with pytest.raises(UserError, match="actions of 6 numbers"):
+        Simulator("HalfCheetah-v5")
+    assert len(Simulator("Reacher-v5").actions) == 49
 
 
 def test_distances_are_nothing_within_reach_and_grow_beyond() -> None:
