@@ -98,8 +98,10 @@ def load_proposals(path: Path) -> TrainedProposals:
         )
         inverse = InverseFitConfig(**{**given, "model": model})
         env_id, dataset_id = str(config["env_id"]), str(config["dataset_id"])
-    except (KeyError, TypeError) as error:
+    except KeyError as error:
         raise UserError(f"{path} holds no run of offline D3G: {error} is missing") from error
+    except TypeError as error:
+        raise UserError(f"{path} was made by another version of this package: {error}") from error
     found = sorted(int(p.parent.name) for p in path.glob("seeds/*/training.safetensors"))
     if not found:
         raise UserError(f"{path} holds no trained seed")

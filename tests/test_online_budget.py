@@ -16,6 +16,7 @@ from qss_offline.data.build import build_dataset
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.errors import UserError
 from qss_offline.evaluation import Evaluation
+from qss_offline.files import write_json
 from qss_offline.inverse_fitting import InverseFitter
 from qss_offline.offline_run import RunSettings, run
 from qss_offline.online_budget import (
@@ -29,7 +30,7 @@ from qss_offline.online_budget import (
 )
 from qss_offline.presets import PRESETS
 from qss_offline.report.budgets import budget_figure
-from qss_offline.runs import RunFolder
+from qss_offline.runs import RunFolder, read_json
 from recipes.online_budget import online_budget
 
 
@@ -166,6 +167,14 @@ def test_a_folder_without_proposals_is_refused(tmp_path: Path) -> None:
 
 def _row(dataset: str, variant: str, seed: int, steps: int, value: float) -> BudgetRow:
     return BudgetRow("Reacher-v5", dataset, variant, seed, steps, value)
+
+
+def test_a_run_of_another_version_is_told_apart(trained: Path, tmp_path: Path) -> None:
+    config = read_json(trained / "config.json")
+    config["preset"]["inverse"]["of_tomorrow"] = 1
+    write_json(tmp_path / "config.json", config)
+    with pytest.raises(UserError, match=r"another version.*of_tomorrow"):
+        load_proposals(tmp_path)
 
 
 def test_variants_of_one_budget_stand_side_by_side() -> None:
