@@ -126,7 +126,8 @@ def known_steps(source: str | None, env_id: str) -> ActionSteps | None:
     there = local_dataset_ids()
     if not is_run and source not in there:
         raise UserError(
-            f"{source!r} is neither the folder of a run nor a local dataset{nearest(source, there)}"
+            f"actions from {source!r}: that is neither the folder of a run nor a local dataset"
+            f"{nearest(source, there)}"
         )
     env = make_env(env_id)
     try:

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from typer import Option
 
+from qss_offline.action_steps import known_steps
 from qss_offline.changes import changed, with_changes
 from qss_offline.command_line import main
 from qss_offline.data.build import build_dataset
@@ -72,6 +73,8 @@ def random_obs(
         require_drawing()
     env_id = resolve_env_id(env)
     make_env(env_id).close()
+    # Told before anything is recorded.
+    known_steps(actions_from, env_id)
     if dataset is None:
         spec = DatasetSpec(env_id, randomness, transitions, dataset_seed, expert=expert)
         dataset = build_dataset(spec, progress=progress).obs_id

@@ -205,7 +205,7 @@ def test_online_steps_of_an_earlier_run_are_used_again(minari_root: Path, tmp_pa
 
     with pytest.raises(UserError, match=r"earlier is of another body: InvertedPendulum-v5, not R"):
         known_steps(str(earlier.path), "Reacher-v5")
-    with pytest.raises(UserError, match="'runs/typo' is neither the folder of a run nor a local"):
+    with pytest.raises(UserError, match="'runs/typo': that is neither the folder of a run nor"):
         known_steps("runs/typo", "InvertedPendulum-v5")
     # What a name stands for may change; a run that began with something else isn't resumed.
     remade = earlier.seed(1).online

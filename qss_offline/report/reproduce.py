@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
 from typing import Any
 
 from qss_offline.changes import differences
@@ -11,7 +10,6 @@ from qss_offline.data import minari_store
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.errors import UserError
 from qss_offline.presets import PRESETS
-from qss_offline.runs import RunFolder
 from qss_offline.trained_run import TrainedRun
 
 
@@ -48,8 +46,8 @@ def command(run: TrainedRun) -> tuple[str, str | None]:
     if config.get("actions_from"):
         source = config["actions_from"]
         arguments += ["--actions-from", source]
-        if RunFolder(Path(source)).started:
-            remark = " ".join(filter(None, (remark, f"It takes the run {source} to be there.")))
+        if source not in minari_store.local_dataset_ids():
+            remark = " ".join(filter(None, (remark, f"It takes {source} to be there.")))
     return shlex.join(arguments), remark
 
 

@@ -169,8 +169,10 @@ def test_the_command_repeats_the_run(trained: TrainedRun) -> None:
         "--episodes 3"
     )
     assert remark is None
-    line, _ = command(replace(trained, config={**config, "actions_from": "me/robot-act-v0"}))
-    assert line.endswith("--actions-from me/robot-act-v0")
+    known = {**config, "actions_from": "runs/earlier"}
+    line, remark = command(replace(trained, config=known))
+    assert line.endswith("--actions-from runs/earlier")
+    assert remark == "It takes runs/earlier to be there."
     config["preset"]["algorithm"] |= {"gamma": 0.5, "hidden_dims": [8, 8]}
     # Results name changed settings beside the preset.
     config["preset_name"] = "default with gamma=0.5"
