@@ -92,6 +92,19 @@ _DEFAULT = Preset(
     ensemble=3,
 )
 
+_BODIES = replace(
+    _DEFAULT,
+    algorithm=replace(
+        _DEFAULT.algorithm, gap_units=True, behaviour_coef=1000.0, behaviour_weights="plain"
+    ),
+    inverse=replace(
+        _DEFAULT.inverse,
+        updates_per_round=6_000,
+        model=replace(_DEFAULT.inverse.model, form="network", recorded_coef=1.0),
+    ),
+    ensemble=1,
+)
+
 PRESETS = {
     # The authors' setting; nothing is added but a random first round of online steps.
     "paper": Preset(
@@ -117,17 +130,12 @@ PRESETS = {
     # steps, all alike: values of a few steps ahead choose among them badly. Where behaviour is all
     # chance there is no use in that. I learns from the recording, too, for the few online steps
     # end where a body falls.
-    "bodies": replace(
-        _DEFAULT,
-        algorithm=replace(
-            _DEFAULT.algorithm, gap_units=True, behaviour_coef=1000.0, behaviour_weights="plain"
-        ),
-        inverse=replace(
-            _DEFAULT.inverse,
-            updates_per_round=6_000,
-            model=replace(_DEFAULT.inverse.model, form="network", recorded_coef=1.0),
-        ),
-        ensemble=1,
+    "bodies": _BODIES,
+    # For bodies that run and can't fall for good: there values choose well among recorded steps, so
+    # proposals are held less close to them, and to the better ones first.
+    "runners": replace(
+        _BODIES,
+        algorithm=replace(_BODIES.algorithm, behaviour_coef=10.0, behaviour_weights="advantage"),
     ),
 }
 

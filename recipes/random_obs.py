@@ -41,7 +41,9 @@ def random_obs(
     dataset: Annotated[str | None, Option(help="learn from this Minari dataset instead")] = None,
     seeds: Annotated[str, Option(help="number of seeds, or a list such as 0,3,7")] = "1",
     updates: Annotated[int | None, Option(help="updates of offline D3G")] = None,
-    preset: Annotated[str, Option(help="default, bodies, short-horizon or paper")] = "default",
+    preset: Annotated[
+        str, Option(help="default, bodies, runners, short-horizon or paper")
+    ] = "default",
     change: Annotated[
         list[str] | None, Option("--set", help="name=value, a setting of the preset; repeatable")
     ] = None,

@@ -38,7 +38,7 @@ from qss_offline.statistics import Interval, bootstrap_interval, mean
 
 def table1(
     preset: Annotated[
-        str, Option(help="quick, paper, beyond (see recipes.beyond), bodies or medium")
+        str, Option(help="quick, paper, beyond (see recipes.beyond), bodies, medium or runners")
     ] = "quick",
     methods: Annotated[str | None, Option(help="only these, such as d3g,bco")] = None,
     levels: Annotated[str | None, Option(help="only these percentages, such as 0,100")] = None,

@@ -180,6 +180,14 @@ COMPARISONS = {
     # Bodies that are harder to hold upright, and one that runs, beside methods with and without
     # actions.
     "bodies": _BODIES,
+    "runners": replace(
+        _BODIES,
+        name="runners",
+        families=("half_cheetah",),
+        d3g=PRESETS["runners"],
+        first_seed=90,
+        data_seed=10,
+    ),
     # Two levels of those that fall, recorded with experts that were half trained.
     "medium": replace(
         _BODIES,
