@@ -101,11 +101,12 @@ def test_the_paper_preset_adds_nothing_to_the_paper() -> None:
     assert paper.inverse.model.form == "network"
     assert not paper.inverse.model.step_inputs
     assert paper.inverse.model.average_step_size is None
+    assert (paper.inverse.inverse_models, paper.inverse.member_exploration) == (1, False)
     assert paper.inverse.online_steps == 100_000
 
 
 def test_presets_are_found_or_suggested() -> None:
-    assert set(PRESETS) == {"paper", "default", "short-horizon", "bodies"}
+    assert set(PRESETS) == {"paper", "default", "short-horizon", "bodies", "runners"}
     with pytest.raises(UserError, match="did you mean default"):
         preset("defalt")
 
