@@ -105,8 +105,13 @@ def png(
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(color="#e6e6e6")
         axes.set_axisbelow(True)
+    # As many columns as the panels are wide: what doesn't fit would be cut off.
     figure.legend(
-        handles.values(), handles.keys(), loc="outside lower center", ncols=4, frameon=False
+        handles.values(),
+        handles.keys(),
+        loc="outside lower center",
+        ncols=2 * len(env_ids),
+        frameon=False,
     )
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=110)
