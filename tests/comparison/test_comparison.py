@@ -1,10 +1,12 @@
 """A comparison from settings to table: cells, what is missing, what failed, what is kept."""
 
+import io
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.image import imread
 
 from qss_offline.algorithms.bco import CloningConfig
 from qss_offline.comparison.cells import Cell, Job, run_job
@@ -13,6 +15,7 @@ from qss_offline.comparison.plots import png
 from qss_offline.comparison.run import known_recordings, make_cells, recordings, run_cells
 from qss_offline.comparison.settings import (
     COMPARISONS,
+    METHODS,
     ComparisonSettings,
     KnownActions,
     Restriction,
@@ -281,6 +284,21 @@ def test_the_table_shows_means_intervals_and_what_is_missing(tmp_path: Path) -> 
     assert summary.seeds == 2
     image = png(cells, table, {SPEC.obs_id: Interval(5.1, 5.0, 5.2)})
     assert image.startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    "env_ids", [("InvertedPendulum-v5",), ("InvertedPendulum-v5", "Reacher-v5")]
+)
+def test_nothing_of_the_picture_is_cut_off(tmp_path: Path, env_ids: tuple[str, ...]) -> None:
+    """What is drawn stays away from the edges, the longest legend too."""
+    every = cells_of(replace(SMALL, methods=METHODS), tmp_path)
+    cells = [replace(cell, env_id=env_id) for env_id in env_ids for cell in every]
+    table = [
+        replace(row(0, 10.0, method), env_id=env_id) for env_id in env_ids for method in METHODS
+    ]
+    pixels = imread(io.BytesIO(png(cells, table, {})))[..., :3]
+    edges = pixels[:, :2], pixels[:, -2:], pixels[:2], pixels[-2:]
+    assert all(float(edge.min()) == 1.0 for edge in edges)
 
 
 def test_a_table_is_shown_without_its_recordings(minari_root: Path, tmp_path: Path) -> None:
