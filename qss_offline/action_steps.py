@@ -53,6 +53,10 @@ class ActionSteps:
             np.concatenate((self.actions, later.actions)),
         )
 
+    def where(self, chosen: NDArray[np.bool_]) -> ActionSteps:
+        """Return those of them that are chosen, `(N,)`."""
+        return ActionSteps(self.obs[chosen], self.next_obs[chosen], self.actions[chosen])
+
     def named_tensors(self) -> dict[str, Tensor]:
         """Return them as checkpoints hold them."""
         return {f"steps.{name}": torch.from_numpy(getattr(self, name)) for name in self.columns}

@@ -19,7 +19,8 @@ from qss_offline.engine.checkpoint import Checkpoint, seed_checkpoint, stack_che
 from qss_offline.engine.fit import fit
 from qss_offline.engine.sampler import Columns, UniformSampler
 from qss_offline.engine.state import TrainState, initial_state
-from qss_offline.inverse_fitting import InverseFitConfig, InverseModels
+from qss_offline.inverse_config import InverseFitConfig
+from qss_offline.inverse_models import InverseModels
 
 _LABEL_ROWS = 1 << 15
 _CLONING = "cloning."

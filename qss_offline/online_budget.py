@@ -26,7 +26,8 @@ from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.errors import UserError
 from qss_offline.evaluation import evaluate
 from qss_offline.files import write_bytes
-from qss_offline.inverse_fitting import InverseFitConfig, InverseFitter
+from qss_offline.inverse_config import InverseFitConfig
+from qss_offline.inverse_fitting import InverseFitter
 from qss_offline.offline_training import observation_scale, step_scale
 from qss_offline.runs import RunFolder, read_json
 

@@ -8,7 +8,7 @@ from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig
 from qss_offline.algorithms.observational_d3g import ObservationalD3GConfig
 from qss_offline.checks import check_positive
 from qss_offline.errors import UserError, nearest
-from qss_offline.inverse_fitting import InverseFitConfig
+from qss_offline.inverse_config import InverseFitConfig
 
 
 @dataclass(frozen=True)

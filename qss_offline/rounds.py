@@ -12,7 +12,7 @@ from qss_offline.data.environments import make_env
 from qss_offline.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from qss_offline.evaluation import evaluate
 from qss_offline.files import write_json
-from qss_offline.inverse_fitting import InverseFitConfig
+from qss_offline.inverse_config import InverseFitConfig
 from qss_offline.offline_training import SeedTask
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig
 from qss_offline.algorithms.observational_d3g import ObservationalD3GConfig
-from qss_offline.inverse_fitting import InverseFitConfig
+from qss_offline.inverse_config import InverseFitConfig
 from qss_offline.offline_run import RunSettings, run
 from qss_offline.presets import Preset
 from qss_offline.runs import RunFolder

@@ -16,7 +16,8 @@ from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig
 from qss_offline.algorithms.networks import MLPShape, Network
 from qss_offline.errors import UserError
 from qss_offline.evaluation import evaluate
-from qss_offline.inverse_fitting import InverseFitConfig, InverseFitter
+from qss_offline.inverse_config import InverseFitConfig
+from qss_offline.inverse_fitting import InverseFitter
 
 BOX = ActionBox(np.array([-3.0, 0.0], np.float32), np.array([3.0, 10.0], np.float32))
 

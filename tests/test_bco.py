@@ -16,7 +16,7 @@ from qss_offline.engine.checkpoint import Checkpoint
 from qss_offline.engine.state import initial_state
 from qss_offline.errors import UserError
 from qss_offline.evaluation import evaluate
-from qss_offline.inverse_fitting import InverseFitConfig
+from qss_offline.inverse_config import InverseFitConfig
 from tests.test_acting import PointMass
 
 SCALE = ObservationScale(torch.tensor([0.05]), torch.tensor([0.2]), torch.tensor([0.4]))

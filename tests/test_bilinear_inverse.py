@@ -21,7 +21,8 @@ from qss_offline.algorithms.inverse_dynamics import (
 from qss_offline.algorithms.networks import MLPShape, Network, mlp
 from qss_offline.bco_training import BCOTrainer
 from qss_offline.errors import UserError
-from qss_offline.inverse_fitting import InverseFitConfig, InverseFitter
+from qss_offline.inverse_config import InverseFitConfig
+from qss_offline.inverse_fitting import InverseFitter
 from tests.test_acting import SCALE, PointMass, fits_alike, to_origin_proposal
 from tests.test_bco import CLONING, expert_recording
 

@@ -30,7 +30,9 @@ from qss_offline.data.specs import DatasetSpec
 from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.engine.sampler import UniformSampler
 from qss_offline.errors import UserError
-from qss_offline.inverse_fitting import InverseFitConfig, InverseFitter, InverseModels
+from qss_offline.inverse_config import InverseFitConfig
+from qss_offline.inverse_fitting import InverseFitter
+from qss_offline.inverse_models import InverseModels
 from qss_offline.offline_run import run
 from qss_offline.runs import RunFolder, SeedFolder, read_json
 from tests.small_run import settings

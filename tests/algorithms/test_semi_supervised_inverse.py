@@ -25,7 +25,9 @@ from qss_offline.engine.fit import Mode, fit
 from qss_offline.engine.sampler import UniformSampler
 from qss_offline.engine.state import TrainState, initial_state
 from qss_offline.errors import UserError
-from qss_offline.inverse_fitting import InverseFitConfig, InverseFitter, InverseModels
+from qss_offline.inverse_config import InverseFitConfig
+from qss_offline.inverse_fitting import InverseFitter
+from qss_offline.inverse_models import InverseModels
 from tests.test_acting import SCALE, PointMass, fits_alike, to_origin_proposal
 from tests.test_bco import CLONING, expert_recording
 

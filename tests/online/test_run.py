@@ -22,7 +22,7 @@ from qss_offline.data.load import load_transitions
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.errors import UserError
-from qss_offline.inverse_fitting import InverseFitConfig
+from qss_offline.inverse_config import InverseFitConfig
 from qss_offline.offline_run import RunSettings, run
 from qss_offline.online.export import export_replay
 from qss_offline.online.files import replay_files

@@ -13,7 +13,7 @@ from qss_offline.algorithms.observational_d3g import ObservationalD3GConfig
 from qss_offline.data.build import build_dataset
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.errors import UserError
-from qss_offline.inverse_fitting import InverseFitConfig
+from qss_offline.inverse_config import InverseFitConfig
 from qss_offline.offline_run import RunSettings, run
 from qss_offline.painting import require_drawing
 from qss_offline.presets import Preset
