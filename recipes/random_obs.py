@@ -19,6 +19,7 @@ from typer import Option
 from qss_offline.action_steps import known_steps
 from qss_offline.changes import changed, with_changes
 from qss_offline.command_line import main
+from qss_offline.data.behaviour import expert_path
 from qss_offline.data.build import build_dataset
 from qss_offline.data.environments import make_env, resolve_env_id
 from qss_offline.data.specs import DatasetSpec
@@ -35,7 +36,10 @@ from qss_offline.trained_run import load_run
 def random_obs(
     env: Annotated[str, Option(help="Gymnasium id or short name")] = "InvertedPendulum",
     randomness: Annotated[float, Option(help="probability of a random action at a step")] = 1.0,
-    expert: Annotated[Path | None, Option(help="weights that act where chance doesn't")] = None,
+    expert: Annotated[
+        Path | None,
+        Option(help="weights that act where chance doesn't (datasets/experts)"),
+    ] = None,
     transitions: Annotated[int, Option(help="size of the recording")] = 100_000,
     dataset_seed: Annotated[int, Option(help="seed of the recording")] = 0,
     dataset: Annotated[str | None, Option(help="learn from this Minari dataset instead")] = None,
@@ -78,6 +82,8 @@ def random_obs(
     # Told before anything is recorded.
     known_steps(actions_from, env_id)
     if dataset is None:
+        if expert is None and randomness < 1 and expert_path(env_id).exists():
+            expert = expert_path(env_id)
         spec = DatasetSpec(env_id, randomness, transitions, dataset_seed, expert=expert)
         dataset = build_dataset(spec, progress=progress).obs_id
     base = Path("runs") / f"{env_id}-random-{100 * randomness:g}".replace("/", "-")

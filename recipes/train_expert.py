@@ -10,7 +10,6 @@ steps, for returns jump.
 
 from __future__ import annotations
 
-import re
 import shlex
 import sys
 from pathlib import Path
@@ -21,7 +20,7 @@ from typer import Option
 
 from qss_offline.baselines import require_d3rlpy
 from qss_offline.command_line import main
-from qss_offline.data.behaviour import save_expert
+from qss_offline.data.behaviour import expert_path, save_expert
 from qss_offline.data.environments import make_env, resolve_env_id
 from qss_offline.errors import UserError
 from qss_offline.progress import progress
@@ -49,8 +48,7 @@ def train_expert(
 
     env_id = resolve_env_id(env)
     make_env(env_id).close()
-    name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", env_id.rpartition("-v")[0] or env_id).lower()
-    path = out or Path("datasets/experts") / f"{name.replace('/', '_')}.safetensors"
+    path = out or expert_path(env_id)
     if path.exists() and not overwrite:
         raise UserError(f"{path} exists; add --overwrite to replace it, or choose another --out")
     settings = ExpertSettings(

@@ -17,7 +17,7 @@ from qss_offline.command_line import main
 from qss_offline.data.build import build_dataset
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.offline_run import run
-from qss_offline.runs import RunFolder
+from qss_offline.runs import RunFolder, read_json
 from recipes.random_obs import random_obs
 from tests.small_run import settings
 
@@ -148,6 +148,23 @@ def test_bad_input_is_one_line_and_code_2(
     assert message in errors[0]
     assert not list(tmp_path.glob("runs/*"))
     assert not list((tmp_path / "minari").rglob("*.tmp"))
+
+
+def test_the_expert_of_the_environment_acts_where_chance_does_not(
+    minari_root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(ROOT)
+    budgets = "--transitions 500 --updates 20 --online-steps 30 --episodes 1 --set ensemble=1"
+    out = tmp_path / "run"
+    command = f"random_obs --env InvertedDoublePendulum --randomness 0.25 {budgets} --out {out}"
+    monkeypatch.setattr(sys, "argv", command.split())
+    main(random_obs, "…")
+    recorded = read_json(out / "config.json")["dataset_id"]
+    assert "random-25-inverted_double_pendulum-n500" in recorded
+    assert recorded in capsys.readouterr().out
 
 
 def test_bad_input_ends_the_process_in_one_line() -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -202,6 +203,12 @@ class MLPExpert:
         half = np.float32(0.5) * (self.action_high - self.action_low)
         action: Float32Array = self.action_low + (np.tanh(hidden) + np.float32(1)) * half
         return action
+
+
+def expert_path(env_id: str, folder: Path = Path("datasets/experts")) -> Path:
+    """Return where an environment's expert is kept: `hopper.safetensors` for `Hopper-v5`."""
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", env_id.rpartition("-v")[0] or env_id).lower()
+    return folder / f"{name.replace('/', '_')}.safetensors"
 
 
 def _read(path: Path) -> bytes:

@@ -16,6 +16,7 @@ from qss_offline.data import (
     read_family,
     resolve_env_id,
 )
+from qss_offline.data.behaviour import expert_path
 from qss_offline.data.environments import env_spec
 from qss_offline.errors import UserError
 
@@ -258,3 +259,14 @@ def test_bad_toml(tmp_path: Path, text: str, words: str) -> None:
 def test_missing_toml(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot read"):
         load_family(tmp_path / "none.toml")
+
+
+def test_every_family_without_a_suffix_has_its_expert_where_it_is_looked_for() -> None:
+    families = [read_family(path) for path in (REPOSITORY / "datasets").glob("*.toml")]
+    specs = [family.specs[0] for family in families if "medium" not in str(family.specs[0].expert)]
+    assert len(specs) >= 5
+    for spec in specs:
+        assert spec.expert == expert_path(spec.env_id, REPOSITORY / "datasets/experts")
+        assert spec.expert.exists()
+    assert expert_path("house/BigAnt-v0", Path("x")) == Path("x/house_big_ant.safetensors")
+    assert expert_path("Odd") == Path("datasets/experts/odd.safetensors")
