@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qss_offline.measuring import coverage, inverse_fit, value_limits
+from qss_offline.measuring import coverage, gain, inverse_fit, value_limits
 from qss_offline.references import reference
 from qss_offline.trained_run import TrainedRun
 
@@ -16,6 +16,7 @@ _MANY_OUTSIDE = 0.2
 _POOR_FIT = 0.5
 _FEW_TERMINALS = 100
 _LOST = 0.5
+_DWARFED = 20
 _BAR_OF_RANDOM, _BAR_SLOPE = 0.2, 0.6
 
 
@@ -68,6 +69,7 @@ def diagnose(run: TrainedRun, seed: int) -> tuple[Finding, ...]:
         _values(run, seed),
         _settled(run, seed),
         _proposals(run, seed),
+        _gain(run, seed),
         _inverse(run, seed),
         _terminals(run),
         _steadiness(run, seed),
@@ -137,6 +139,21 @@ def _proposals(run: TrainedRun, seed: int) -> Finding:
         f"{share:.0%} of the proposals lead where the recording has never been; their values are "
         f"guesses (steps are {found.step_ratio:.1f} times the recorded size). A greater cycle_coef "
         "keeps them reachable; more transitions (--transitions) or updates help too",
+    )
+
+
+def _gain(run: TrainedRun, seed: int) -> Finding:
+    found = gain(run.planner(seed), run.dataset.transitions)
+    seen = f"|Q| is {found.value:.3g}, a proposal adds {found.gap:.2g}: {found.ratio:.0f} times"
+    name = "values beside what a step gains"
+    if run.algorithm.gap_units or found.ratio <= _DWARFED:
+        return Finding(name, seen)
+    return Finding(
+        name,
+        seen,
+        f"values are {found.ratio:.0f} times what a proposal adds to them, so that their errors "
+        "may choose: --preset bodies weighs both by what there is to gain and keeps to recorded "
+        "steps, for bodies that fall, and --preset runners for those that can't",
     )
 
 

@@ -161,6 +161,40 @@ def coverage(planner: Planner, transitions: Transitions, seed: int = 0) -> Cover
     )
 
 
+@dataclass(frozen=True)
+class Gain:
+    """What there is to gain by a step, beside the values themselves (docs/beyond.md).
+
+    Attributes:
+        value: mean of |min_i Q_i(s, s')| at recorded steps.
+        gap: mean of |min_i Q_i(s, s'_f) − min_i Q_i(s, s')| there, s'_f = C(s, s + τ(s)).
+    """
+
+    value: float
+    gap: float
+
+    @property
+    def ratio(self) -> float:
+        """How many times the gap the values are."""
+        return self.value / max(self.gap, 1e-12)
+
+
+def gain(planner: Planner, transitions: Transitions, seed: int = 0) -> Gain:
+    """Compare the values of recorded steps with what proposals add to them.
+
+    Args:
+        planner: holds τ, Q and f of a seed.
+        transitions: the recording.
+        seed: of the rows that are looked at, 2,000 at most.
+    """
+    drawn = np.random.default_rng(seed).permutation(len(transitions))[:_QUERY_ROWS]
+    rows = np.sort(drawn)
+    obs, next_obs = transitions.observations[rows], transitions.next_observations[rows]
+    values = planner.value(obs, next_obs)
+    gaps = np.abs(planner.value(obs, planner.reach(obs)) - values)
+    return Gain(float(np.abs(values).mean()), float(gaps.mean()))
+
+
 @torch.no_grad()
 def inverse_fit(policy: Policy, folder: SeedFolder) -> float:
     """Return R² of the inverse model's actions on the online steps that it was trained on.

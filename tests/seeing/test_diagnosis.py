@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from qss_offline import diagnosis
 from qss_offline.data.transitions import Transitions
 from qss_offline.diagnosis import bar, diagnose, failed_seeds, hints
 from qss_offline.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from qss_offline.errors import UserError
-from qss_offline.measuring import coverage, inverse_fit, value_against_return, value_limits
+from qss_offline.measuring import coverage, gain, inverse_fit, value_against_return, value_limits
 from qss_offline.planning import Planner
 from qss_offline.trained_run import TrainedRun, load_run
 
@@ -89,6 +90,32 @@ def test_proposals_outside_the_data_are_named(
     outside = coverage(trained.planner(0), transitions)
     assert outside.proposed_outside == 1 and outside.step_ratio > 10
     assert "100% of the proposals" in (hint(trained, "proposals inside the data") or "")
+
+
+def test_values_that_dwarf_what_a_step_gains_are_named(
+    trained: TrainedRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "values beside what a step gains"
+    transitions = trained.dataset.transitions
+
+    def worth(slope: float) -> None:
+        def value(_: Planner, obs: object, next_obs: NDArray[np.float32]) -> NDArray[np.float32]:
+            return np.asarray(-100 + slope * next_obs[:, 0], np.float32)
+
+        monkeypatch.setattr(Planner, "value", value)
+        # A hundredth to the left of where recorded steps lead.
+        where = transitions.next_observations - np.float32(0.01)
+        monkeypatch.setattr(Planner, "reach", lambda self, obs: where)
+
+    worth(1000.0)
+    assert gain(trained.planner(0), transitions).gap == pytest.approx(10, rel=1e-3)
+    assert hint(trained, name) is None
+    worth(1.0)
+    assert "--preset bodies" in (hint(trained, name) or "")
+    held = {**trained.config["preset"]["algorithm"], "gap_units": True}
+    preset = {**trained.config["preset"], "algorithm": held}
+    weighed = replace(trained, config={**trained.config, "preset": preset})
+    assert hint(weighed, name) is None
 
 
 def test_few_terminal_transitions_are_named(
