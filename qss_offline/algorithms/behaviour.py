@@ -8,6 +8,13 @@ regression (Wang et al., 2020, https://arxiv.org/abs/2006.15134): with behaviour
 in one recording, only the good ones should be followed. What a step's value is held against is that
 of the step proposed, or, with the weights "in_sample", V(s) of `in_sample.py`, as in implicit
 Q-learning (Kostrikov et al., 2021, https://arxiv.org/abs/2110.06169).
+
+Where behaviour is a controller's at most steps and chance's at the others, the next states of a
+state are a cluster and a wide scatter around it. Their mean, which the squared error asks for, lies
+beside the cluster, further the more chance there is, and following it a body falls. The distance
+itself (power 1) asks for the geometric median, which stays in the cluster while that holds more
+than half of the steps (Lopuhaä & Rousseeuw, 1991, https://doi.org/10.1214/aos/1176347978); lower
+powers ask for what is nearest to many, the mode. No value has to tell the steps apart for that.
 """
 
 from __future__ import annotations
@@ -48,6 +55,15 @@ def behaviour_weights(
     return ((advantage / spread).clamp(max=1.0) / temperature).exp()
 
 
+_ROUNDED = 1e-4
+"""Added to squared errors under a power below 2: within a hundredth all are alike."""
+
+
+def error_power(errors: Tensor, power: float) -> Tensor:
+    """Return ‖e‖^p from ‖e‖², of any shape; what p asks for is told above."""
+    return errors if power == 2 else (errors + _ROUNDED).pow(power / 2)
+
+
 def behaviour_loss(
     critic: Network,
     batch: Transition,
@@ -57,8 +73,11 @@ def behaviour_loss(
     step_scale: Tensor | None = None,
     value: Network | None = None,
     temperature: float = 1.0,
+    power: float = 2.0,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Mean of w ‖s'_τ − s'‖² over batch and dimensions, in the unit that networks see. `(S,)`.
+    """Mean of w ‖s'_τ − s'‖^p over the batch, in the unit that networks see. `(S,)`.
+
+    ‖·‖² is a mean over dimensions.
 
     Args:
         critic: a single critic, Q_1.
@@ -69,6 +88,7 @@ def behaviour_loss(
         step_scale: σ where networks see steps, see `qss.py`.
         value: V; the weights "in_sample" need it.
         temperature: see `behaviour_weights`.
+        power: p, see `error_power`.
     """
     with torch.no_grad():
         seen = transition_value(critic, batch.obs, batch.next_obs, step_scale)
@@ -79,5 +99,5 @@ def behaviour_loss(
             usual = transition_value(critic, batch.obs, reached, step_scale)
         weights = behaviour_weights(seen - usual, kind, temperature)
     errors = steps(proposed - batch.next_obs, step_scale).square().mean(dim=-1)
-    loss = (weights * errors).mean(dim=-1)
+    loss = (weights * error_power(errors, power)).mean(dim=-1)
     return loss, {"behaviour_error": loss, "behaviour_weight": weights.mean(dim=-1)}

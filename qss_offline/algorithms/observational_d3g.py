@@ -104,6 +104,8 @@ class ObservationalD3GConfig(QSSConfig):
             `value_expectile`.
         behaviour_temperature: how evenly it counts them where weights are "advantage" or
             "in_sample", likewise.
+        behaviour_power: what the behaviour term holds proposals to where recorded steps differ: at
+            2 their mean, at 1 their median, below 1 more and more their mode, likewise.
         value_expectile: a departure: the value that f is given within the cycle is at most this
             expectile of the values recorded at s, see `in_sample.py`; None bounds nothing.
     """
@@ -113,6 +115,7 @@ class ObservationalD3GConfig(QSSConfig):
     behaviour_coef: float = 0.0
     behaviour_weights: BehaviourWeights = "advantage"
     behaviour_temperature: float = 1.0
+    behaviour_power: float = 2.0
     value_expectile: float | None = None
 
     def __post_init__(self) -> None:
@@ -133,6 +136,10 @@ class ObservationalD3GConfig(QSSConfig):
             raise UserError(
                 f"behaviour_temperature must be at least {LEAST_TEMPERATURE}, not "
                 f"{self.behaviour_temperature}"
+            )
+        if not 0 < self.behaviour_power <= 2:
+            raise UserError(
+                f"behaviour_power must be above 0 and at most 2, not {self.behaviour_power}"
             )
         if self.behaviour_weights == "in_sample" and self.value_expectile is None:
             raise UserError(
@@ -274,6 +281,7 @@ class ObservationalD3G:
             scale,
             parameters.state_value,
             config.behaviour_temperature,
+            config.behaviour_power,
         )
         return loss + config.behaviour_coef * near, {**metrics, **more}
 

@@ -93,6 +93,40 @@ def test_at_a_great_weight_proposals_go_to_what_was_recorded() -> None:
     assert errors[1e4] < 0.05 * errors[0.0]
 
 
+@pytest.mark.parametrize("power", [2.0, 1.0, 0.5])
+def test_hand_computed_powers(power: float) -> None:
+    """Errors of 3 and 4 in two of two dimensions: ‖e‖² = 12.5, and nothing: ‖e‖² = 0."""
+    critic = Network(MLPShape((4, 1)), torch.zeros(1, 64))
+    obs = torch.zeros(1, 2, 2)
+    seen = torch.tensor([[[3.0, 4.0], [0.0, 0.0]]])
+    drawn = ObservationBatch(obs, seen, torch.zeros(1, 2), torch.zeros(1, 2))
+    loss, _ = behaviour_loss(critic, drawn, obs, obs, "plain", power=power)
+    nothing = 0.0 if power == 2 else 0.01**power
+    assert float(loss) == pytest.approx((12.5 ** (power / 2) + nothing) / 2, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("share", "power", "found"),
+    [(0.6, 2.0, False), (0.6, 1.0, True), (0.4, 1.0, False), (0.4, 0.5, True)],
+)
+def test_powers_ask_for_the_mean_the_median_and_the_mode(
+    share: float, power: float, found: bool
+) -> None:
+    """A share of the steps leads to (2, 2), the others anywhere between (−2, −2) and (2, 2)."""
+    generator = torch.Generator().manual_seed(0)
+    seen = 4 * torch.rand(1, 400, 2, generator=generator) - 2
+    seen[:, : int(400 * share)] = 2.0
+    critic, obs = Network(MLPShape((4, 1)), torch.zeros(1, 64)), torch.zeros(1, 400, 2)
+    drawn = ObservationBatch(obs, seen, torch.zeros(1, 400), torch.zeros(1, 400))
+    step = seen.mean(dim=1, keepdim=True).clone().requires_grad_()
+    optimiser = torch.optim.Adam([step], 1e-2)
+    for _ in range(800):
+        optimiser.zero_grad()
+        behaviour_loss(critic, drawn, obs + step, obs, "plain", power=power)[0].sum().backward()
+        optimiser.step()
+    assert (float((step.detach() - 2).abs().max()) < 0.1) == found, step
+
+
 def test_every_kind_is_a_setting() -> None:
     for kind in BEHAVIOUR_WEIGHTS:
         config = ObservationalD3GConfig(
@@ -103,5 +137,8 @@ def test_every_kind_is_a_setting() -> None:
         assert bool(torch.isfinite(loss).all())
     with pytest.raises(UserError, match="value_expectile"):
         ObservationalD3GConfig(behaviour_coef=1.0, behaviour_weights="in_sample")
+    for power in (0.0, 2.5):
+        with pytest.raises(UserError, match="behaviour_power"):
+            ObservationalD3GConfig(behaviour_power=power)
     with pytest.raises(UserError, match="behaviour_temperature"):
         ObservationalD3GConfig(behaviour_temperature=0.01)

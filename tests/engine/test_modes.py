@@ -26,6 +26,7 @@ SWITCHED = replace(
     twin_pessimism=0.5,
     critic_layer_norm=True,
     behaviour_coef=1.0,
+    behaviour_power=0.5,
     value_expectile=0.9,
 )
 
