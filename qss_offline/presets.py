@@ -95,11 +95,17 @@ _DEFAULT = Preset(
 _BODIES = replace(
     _DEFAULT,
     algorithm=replace(
-        _DEFAULT.algorithm, gap_units=True, behaviour_coef=1000.0, behaviour_weights="plain"
+        _DEFAULT.algorithm,
+        gap_units=True,
+        behaviour_coef=1000.0,
+        behaviour_weights="plain",
+        behaviour_power=0.5,
     ),
     inverse=replace(
         _DEFAULT.inverse,
-        updates_per_round=6_000,
+        rounds=10,
+        steps_per_round=300,
+        updates_per_round=1_800,
         model=replace(_DEFAULT.inverse.model, form="network", recorded_coef=1.0),
     ),
     ensemble=1,
@@ -127,15 +133,22 @@ PRESETS = {
     ),
     # For bodies that fall when a step is a little wrong: values are large beside what there is to
     # gain, so both terms of Eq. 12 are weighed by the gap, and proposals are held close to recorded
-    # steps, all alike: values of a few steps ahead choose among them badly. Where behaviour is all
-    # chance there is no use in that. I learns from the recording, too, for the few online steps
-    # end where a body falls.
+    # steps, all alike, for values of a few steps ahead choose among them badly; not to their mean
+    # but towards their mode, so that chance doesn't pull. Where behaviour is all chance there is no
+    # use in that. I learns from the recording, too, for the few online steps end where a body
+    # falls, and from many short rounds, in each of which it gets a little further.
     "bodies": _BODIES,
     # For bodies that run and can't fall for good: there values choose well among recorded steps, so
-    # proposals are held less close to them, and to the better ones first.
+    # proposals are held less close to them, to their mean, and to the better ones first.
     "runners": replace(
         _BODIES,
-        algorithm=replace(_BODIES.algorithm, behaviour_coef=10.0, behaviour_weights="advantage"),
+        algorithm=replace(
+            _BODIES.algorithm,
+            behaviour_coef=10.0,
+            behaviour_weights="advantage",
+            behaviour_power=2.0,
+        ),
+        inverse=replace(_BODIES.inverse, rounds=3, steps_per_round=1_000, updates_per_round=6_000),
     ),
 }
 

@@ -157,8 +157,10 @@ _BODIES = replace(
     random_action_probs=(0.0, 0.25, 0.5, 0.75),
     methods=("d3g", "bco", "pseudo-td3+bc", "td3+bc", "iql"),
     d3g=PRESETS["bodies"],
-    first_seed=80,
-    data_seed=9,
+    # As many in all as with three rounds.
+    cloning_updates=1_500,
+    first_seed=110,
+    data_seed=11,
     only={},
     updates_of={},
 )
@@ -185,6 +187,7 @@ COMPARISONS = {
         name="runners",
         families=("half_cheetah",),
         d3g=PRESETS["runners"],
+        cloning_updates=5_000,
         first_seed=90,
         data_seed=10,
     ),
