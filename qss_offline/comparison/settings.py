@@ -191,11 +191,11 @@ COMPARISONS = {
         first_seed=90,
         data_seed=10,
     ),
-    # Two levels of those that fall, recorded with experts that were half trained.
+    # Two levels of them, recorded with experts that were half trained.
     "medium": replace(
         _BODIES,
         name="medium",
-        families=("inverted_double_pendulum_medium", "hopper_medium"),
+        families=("inverted_double_pendulum_medium", "hopper_medium", "half_cheetah_medium"),
         random_action_probs=(0.0, 0.25),
     ),
     # As the paper has it, with 100 evaluations of each seed.
