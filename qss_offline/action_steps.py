@@ -55,7 +55,8 @@ class ActionSteps:
 
     def where(self, chosen: NDArray[np.bool_]) -> ActionSteps:
         """Return those of them that are chosen, `(N,)`."""
-        return ActionSteps(self.obs[chosen], self.next_obs[chosen], self.actions[chosen])
+        columns = {name: getattr(self, name)[chosen] for name in self.columns}
+        return replace(self, **columns)
 
     def named_tensors(self) -> dict[str, Tensor]:
         """Return them as checkpoints hold them."""

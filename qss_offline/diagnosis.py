@@ -144,16 +144,20 @@ def _proposals(run: TrainedRun, seed: int) -> Finding:
 
 def _gain(run: TrainedRun, seed: int) -> Finding:
     found = gain(run.planner(seed), run.dataset.transitions)
-    seen = f"|Q| is {found.value:.3g}, a proposal adds {found.gap:.2g}: {found.ratio:.0f} times"
+    seen = f"|Q| is {found.value:.3g}, and proposals change it by {found.gap:.2g}"
     name = "values beside what a step gains"
-    if run.algorithm.gap_units or found.ratio <= _DWARFED:
+    only_chance = run.results.get("random_action_prob") == 1.0
+    if run.algorithm.gap_units or only_chance or not found.ratio > _DWARFED:
+        return Finding(name, seen)
+    if seed not in failed_seeds(run):
+        # Common, and no harm where proposals hold to the recording all the same.
         return Finding(name, seen)
     return Finding(
         name,
         seen,
-        f"values are {found.ratio:.0f} times what a proposal adds to them, so that their errors "
-        "may choose: --preset bodies weighs both by what there is to gain and keeps to recorded "
-        "steps, for bodies that fall, and --preset runners for those that can't",
+        f"values are {found.ratio:.0f} times what a proposal changes them by, so that their errors "
+        "may choose: --preset bodies weighs them by what there is to gain and keeps to recorded "
+        "steps, for bodies that fall; --preset runners is for those that can't",
     )
 
 

@@ -63,10 +63,15 @@ class LeastErrors:
             error: what parameters `(members, P)` err by.
         """
         chosen = self.chosen[index]
-        self._least[index] = math.inf if chosen is None else error(chosen)
+        self._least[index] = math.inf if chosen is None else _finite(error(chosen))
 
     def consider(self, index: int, candidate: Tensor, error: Callable[[Tensor], float]) -> None:
         """Choose `candidate`, `(members, P)`, if it errs less than all before it."""
-        found = error(candidate)
+        found = _finite(error(candidate))
         if self.chosen[index] is None or found < self._least[index]:
             self.chosen[index], self._least[index] = candidate.clone(), found
+
+
+def _finite(error: float) -> float:
+    """Take what is no number for the greatest: nothing would be less than it."""
+    return math.inf if math.isnan(error) else error

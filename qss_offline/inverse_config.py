@@ -68,10 +68,11 @@ class InverseFitConfig:
                 "held_out stops networks early, and the bilinear form of I is solved: choose "
                 "form=network, or held_out=0"
             )
-        if self.held_out and not held_out_steps(self.held_out, self.steps_per_round):
+        held = held_out_steps(self.held_out, self.steps_per_round)
+        if self.held_out and not 0 < held < self.steps_per_round:
             raise UserError(
-                f"held_out={self.held_out} of {self.steps_per_round} steps a round isn't a step: "
-                "choose a greater share, or fewer rounds"
+                f"held_out={self.held_out} holds out {held} of {self.steps_per_round} steps a "
+                "round: choose a share that leaves steps on either side, or more steps a round"
             )
 
     @property

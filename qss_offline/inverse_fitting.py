@@ -1,6 +1,6 @@
 """A few online steps that fit I(s, s') and turn a proposal τ into a policy (Section 5.3).
 
-Each round takes a stated number of environment steps, then trains I on all steps so far. The
+Each round takes a stated number of environment steps, then trains I on the steps so far. The
 first round acts at random, so that an untrained I is never asked; later rounds act with
 π(s) = I(s, s + τ(s)) and noise, so that I sees the states and steps that τ proposes. Where there is
 another recording of the same body that does have actions, I learns from it first, and acts from
@@ -15,7 +15,7 @@ last update (here `held_out` chooses), and has it learn from steps with actions 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -27,8 +27,6 @@ from qss_offline.algorithms.networks import Network
 from qss_offline.data.transitions import Transitions
 from qss_offline.inverse_config import InverseFitConfig
 from qss_offline.inverse_models import InverseModels
-
-Item = TypeVar("Item")
 
 
 class InverseFitter(InverseModels):
@@ -61,7 +59,7 @@ class InverseFitter(InverseModels):
         self.proposals = proposals
 
     def run_round(self, report: Callable[[int], None] = lambda updates: None) -> None:
-        """Take one round of steps with every seed, and train every I on all its steps so far.
+        """Take one round of steps with every seed, and train every I on its steps so far.
 
         Args:
             report: told the updates done so far.

@@ -137,7 +137,7 @@ class InverseModels:
         policy: Callable[[int], Callable[[NDArray[Any]], NDArray[np.float32]] | None],
         report: Callable[[int], None] = lambda updates: None,
     ) -> None:
-        """Take one round of steps with every seed, and train every I on all its steps so far.
+        """Take one round of steps with every seed, and train every I on its steps so far.
 
         Args:
             policy: gives the policy of the seed at an index, which maps `(obs_dim,)` to
@@ -174,7 +174,10 @@ class InverseModels:
         self._learn(self._updates_before + (done + 1) * self.config.updates_per_round, report)
 
     def _learn(self, updates: int, report: Callable[[int], None]) -> None:
-        """Train every I on all that it has seen so far, until it has had so many updates."""
+        """Train every I on what it has seen so far, until it has had so many updates.
+
+        Steps that are held out don't count as seen: they choose among what comes on the way.
+        """
         if self._form != "network":
             self._solve()
         if self._form == "bilinear":
@@ -186,6 +189,9 @@ class InverseModels:
         errors = [partial(self._held_out_error, index) for index in range(len(self.seeds))]
         for index in range(len(self.seeds) if chooses else 0):
             self._stopped.begin_round(index, errors[index])
+            if begun:
+                # What acted in this round, where steps were known before it.
+                self._stopped.consider(index, self._averages_now(index), errors[index])
         for stop in looks(begun, updates) if chooses else [updates]:
             fit(
                 self._algorithm,

@@ -136,7 +136,7 @@ PRESETS = {
     # steps, all alike, for values of a few steps ahead choose among them badly; not to their mean
     # but towards their mode, so that chance doesn't pull. Where behaviour is all chance there is no
     # use in that. I learns from the recording, too, for the few online steps end where a body
-    # falls, and from many short rounds, in each of which it gets a little further.
+    # falls, and in many short rounds, each of which gets a little further.
     "bodies": _BODIES,
     # For bodies that run and can't fall for good: there values choose well among recorded steps, so
     # proposals are held less close to them, to their mean, and to the better ones first.

@@ -38,7 +38,7 @@ def random_obs(
     randomness: Annotated[float, Option(help="probability of a random action at a step")] = 1.0,
     expert: Annotated[
         Path | None,
-        Option(help="weights that act where chance doesn't (datasets/experts)"),
+        Option(help="weights that act where chance doesn't (datasets/experts/<env>)"),
     ] = None,
     transitions: Annotated[int, Option(help="size of the recording")] = 100_000,
     dataset_seed: Annotated[int, Option(help="seed of the recording")] = 0,
@@ -84,6 +84,7 @@ def random_obs(
     if dataset is None:
         if expert is None and randomness < 1 and expert_path(env_id).exists():
             expert = expert_path(env_id)
+            print(f"where chance doesn't, {expert} acts")
         spec = DatasetSpec(env_id, randomness, transitions, dataset_seed, expert=expert)
         dataset = build_dataset(spec, progress=progress).obs_id
     base = Path("runs") / f"{env_id}-random-{100 * randomness:g}".replace("/", "-")

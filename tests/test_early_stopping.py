@@ -1,4 +1,4 @@
-"""I stopped early: what is held out, what is chosen by it, and that it changes nothing else."""
+"""I stopped early: what is held out, what is chosen by it, and that nothing learns from it."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,6 +17,7 @@ from qss_offline.early_stopping import LeastErrors, held_out_steps, is_held_out,
 from qss_offline.errors import UserError
 from qss_offline.inverse_config import InverseFitConfig
 from qss_offline.inverse_fitting import InverseFitter
+from qss_offline.inverse_models import InverseModels
 from tests.test_acting import SCALE, PointMass, fits_alike, to_origin_proposal
 from tests.test_bco import CLONING, expert_recording
 
@@ -70,6 +71,9 @@ def test_the_least_error_is_chosen_and_judged_anew() -> None:
     assert float(least.chosen[0]) == 1.0, "0.5 errs more than 1.0 by the new measure"
     least.consider(0, torch.tensor([4.0]), off(5.0))
     assert float(least.chosen[0]) == 4.0
+    least.begin_round(0, lambda one: float("nan"))
+    least.consider(0, torch.tensor([7.0]), off(5.0))
+    assert float(least.chosen[0]) == 7.0, "what can't be measured is worse than anything"
 
 
 @pytest.mark.parametrize(
@@ -130,23 +134,59 @@ def test_what_is_chosen_is_the_best_of_ten_plain_fits() -> None:
     assert torch.equal(stopping.average(0).flat, models[best])
 
 
-def test_a_later_round_may_keep_the_choice_of_an_earlier_one() -> None:
-    one = fitter(STOPPING, (4,))
+def ruin(models: InverseModels) -> None:
+    """Have the next round ruin the network, so that the choice of the round before stands."""
+    models.config = replace(models.config, model=replace(MODEL, learning_rate=1e3))
+
+
+def test_a_later_round_may_keep_the_choice_of_an_earlier_one_and_so_does_a_resumed_one() -> None:
+    one, resumed = fitter(STOPPING, (4,)), fitter(STOPPING, (4,))
     one.run_round()
     kept = one.average(0).flat
-    # A second round whose updates ruin the network.
-    one.config = replace(one.config, model=replace(MODEL, learning_rate=1e3))
-    one.run_round()
-    assert torch.equal(one.average(0).flat, kept)
-    assert not torch.equal(one.state.networks["inverse_average"].flat[:1], kept)
+    resumed.restore([one.checkpoint(0, {})])
+    assert torch.equal(resumed.average(0).flat, kept)
+    for models in (one, resumed):
+        ruin(models)
+        models.run_round()
+        assert torch.equal(models.average(0).flat, kept)
+        assert not torch.equal(models.state.networks["inverse_average"].flat[:1], kept)
+    whole, again = one.checkpoint(0, {}).tensors, resumed.checkpoint(0, {}).tensors
+    assert whole.keys() == again.keys()
+    assert "stopped" in whole
+    for name, tensor in whole.items():
+        assert torch.equal(tensor, again[name]), name
 
 
-def test_bco_labels_with_what_was_chosen() -> None:
-    bco = BCOTrainer((2,), [expert_recording(5)], [SCALE], PointMass, STOPPING, CLONING, 50)
+def test_bco_labels_with_what_was_chosen_and_so_does_a_resumed_one() -> None:
+    def trainer() -> BCOTrainer:
+        return BCOTrainer((2,), [expert_recording(5)], [SCALE], PointMass, STOPPING, CLONING, 50)
+
+    bco, resumed = trainer(), trainer()
     bco.run_round()
-    chosen = bco._stopped.chosen[0]
-    assert chosen is not None
-    assert torch.equal(bco.average(0).flat, chosen)
+    labels = bco.labels(0)
+    resumed.restore([bco.checkpoint(0, {})])
+    np.testing.assert_array_equal(resumed.labels(0), labels)
+    ruin(bco)
+    bco.run_round()
+    np.testing.assert_array_equal(bco.labels(0), labels)
+
+
+def test_with_known_steps_what_acted_in_a_round_may_be_chosen() -> None:
+    known = _steps(200, seed=1)
+    one = InverseFitter(
+        (4,),
+        [to_origin_proposal()],
+        [SCALE],
+        PointMass,
+        replace(STOPPING, known_updates=200),
+        known,
+    )
+    one._learn(200, lambda updates: None)
+    acted = one.average(0).flat
+    ruin(one)
+    one.run_round()
+    assert torch.equal(one.average(0).flat, acted)
+    assert not torch.equal(one.state.networks["inverse_average"].flat, acted)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +194,8 @@ def test_bco_labels_with_what_was_chosen() -> None:
     [
         (lambda: replace(PLAIN, held_out=1.0), "held_out must be from 0 to below 1, not 1.0"),
         (lambda: replace(PLAIN, held_out=-0.1), "held_out must be from 0"),
-        (lambda: replace(PLAIN, held_out=0.01), "of 30 steps a round isn't a step"),
+        (lambda: replace(PLAIN, held_out=0.01), "holds out 0 of 30 steps a round"),
+        (lambda: replace(PLAIN, held_out=0.99), "holds out 30 of 30 steps a round"),
         (
             lambda: replace(STOPPING, model=replace(MODEL, form="bilinear")),
             "choose form=network, or held_out=0",

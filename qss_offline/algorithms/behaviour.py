@@ -56,7 +56,8 @@ def behaviour_weights(
 
 
 _ROUNDED = 1e-4
-"""Added to squared errors under a power below 2: within a hundredth all are alike."""
+"""Added to squared errors under a power below 2: within a hundredth of the unit that networks see,
+a standard deviation of observations or of steps, all are alike."""
 
 
 def error_power(errors: Tensor, power: float) -> Tensor:
@@ -100,4 +101,5 @@ def behaviour_loss(
         weights = behaviour_weights(seen - usual, kind, temperature)
     errors = steps(proposed - batch.next_obs, step_scale).square().mean(dim=-1)
     loss = (weights * error_power(errors, power)).mean(dim=-1)
-    return loss, {"behaviour_error": loss, "behaviour_weight": weights.mean(dim=-1)}
+    squared = (weights * errors).mean(dim=-1)
+    return loss, {"behaviour_error": squared, "behaviour_weight": weights.mean(dim=-1)}

@@ -104,8 +104,9 @@ class ObservationalD3GConfig(QSSConfig):
             `value_expectile`.
         behaviour_temperature: how evenly it counts them where weights are "advantage" or
             "in_sample", likewise.
-        behaviour_power: what the behaviour term holds proposals to where recorded steps differ: at
-            2 their mean, at 1 their median, below 1 more and more their mode, likewise.
+        behaviour_power: a departure: what the behaviour term holds proposals to where recorded
+            steps differ: at 2 their mean, at 1 their median, below 1 more and more their mode,
+            likewise.
         value_expectile: a departure: the value that f is given within the cycle is at most this
             expectile of the values recorded at s, see `in_sample.py`; None bounds nothing.
     """

@@ -157,7 +157,7 @@ _BODIES = replace(
     random_action_probs=(0.0, 0.25, 0.5, 0.75),
     methods=("d3g", "bco", "pseudo-td3+bc", "td3+bc", "iql"),
     d3g=PRESETS["bodies"],
-    # As many in all as with three rounds.
+    # In ten rounds as many of BCO's updates as quick has in three.
     cloning_updates=1_500,
     first_seed=110,
     data_seed=11,
@@ -191,7 +191,7 @@ COMPARISONS = {
         first_seed=90,
         data_seed=10,
     ),
-    # Two levels of them, recorded with experts that were half trained.
+    # Two levels of the bodies, with their preset, recorded with experts that were half trained.
     "medium": replace(
         _BODIES,
         name="medium",

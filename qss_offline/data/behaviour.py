@@ -29,6 +29,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
+from qss_offline.data.environments import body_of
 from qss_offline.data.transitions import BoolArray, Float32Array
 from qss_offline.errors import UserError
 from qss_offline.files import write_bytes, write_json
@@ -206,8 +207,11 @@ class MLPExpert:
 
 
 def expert_path(env_id: str, folder: Path = Path("datasets/experts")) -> Path:
-    """Return where an environment's expert is kept: `hopper.safetensors` for `Hopper-v5`."""
-    name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", env_id.rpartition("-v")[0] or env_id).lower()
+    """Return where a body's expert is kept: `hopper.safetensors` for `Hopper-v5`, or any version.
+
+    The folder is the repository's, seen from its root.
+    """
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", body_of(env_id)).lower()
     return folder / f"{name.replace('/', '_')}.safetensors"
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from qss_offline.changes import differences
 from qss_offline.data import minari_store
+from qss_offline.data.behaviour import expert_path
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.errors import UserError
 from qss_offline.presets import PRESETS
@@ -66,8 +67,9 @@ def _arguments_of(spec: dict[str, Any], dataset_id: str) -> list[str] | None:
     names = ("env_id", "random_action_prob", "transitions", "seed")
     try:
         given = {name: spec[name] for name in names}
-        # What the recipe has no option for, an expert's weights or shards, shows in the id.
-        if DatasetSpec(**given).obs_id != dataset_id:
+        # Of experts the recipe finds the environment's own. Another, or a name, shows in the id.
+        expert = expert_path(given["env_id"]) if given["random_action_prob"] < 1 else None
+        if DatasetSpec(**given, expert=expert).obs_id != dataset_id:
             return None
     except (KeyError, TypeError, UserError):
         return None

@@ -263,10 +263,17 @@ def test_missing_toml(tmp_path: Path) -> None:
 
 def test_every_family_without_a_suffix_has_its_expert_where_it_is_looked_for() -> None:
     families = [read_family(path) for path in (REPOSITORY / "datasets").glob("*.toml")]
-    specs = [family.specs[0] for family in families if "medium" not in str(family.specs[0].expert)]
+    specs = [
+        family.specs[0] for family in families if not family.specs[0].expert.stem.endswith("medium")
+    ]
     assert len(specs) >= 5
     for spec in specs:
         assert spec.expert == expert_path(spec.env_id, REPOSITORY / "datasets/experts")
         assert spec.expert.exists()
     assert expert_path("house/BigAnt-v0", Path("x")) == Path("x/house_big_ant.safetensors")
     assert expert_path("Odd") == Path("datasets/experts/odd.safetensors")
+
+
+def test_an_expert_is_the_bodys_in_any_version() -> None:
+    for env_id in ("HalfCheetah-v4", "my_bodies:HalfCheetah-v0"):
+        assert expert_path(env_id) == Path("datasets/experts/half_cheetah.safetensors")

@@ -111,10 +111,18 @@ def test_values_that_dwarf_what_a_step_gains_are_named(
     assert gain(trained.planner(0), transitions).gap == pytest.approx(10, rel=1e-3)
     assert hint(trained, name) is None
     worth(1.0)
-    assert "--preset bodies" in (hint(trained, name) or "")
+    assert hint(with_results(trained, 900.0, 900.0), name) is None, "it learned"
+    failed = with_results(trained, 20.0, 20.0, random_action_prob=0.5)
+    assert hint(with_results(failed, 20.0, 20.0, random_action_prob=1.0), name) is None
+    assert "--preset bodies" in (hint(failed, name) or "")
+    worth(float("nan"))
+    assert hint(failed, name) is None
+    worth(0.0)
+    assert gain(failed.planner(0), transitions).ratio > 1e6
+    worth(1.0)
     held = {**trained.config["preset"]["algorithm"], "gap_units": True}
     preset = {**trained.config["preset"], "algorithm": held}
-    weighed = replace(trained, config={**trained.config, "preset": preset})
+    weighed = replace(failed, config={**trained.config, "preset": preset})
     assert hint(weighed, name) is None
 
 
