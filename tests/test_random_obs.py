@@ -164,7 +164,15 @@ def test_the_expert_of_the_environment_acts_where_chance_does_not(
     main(random_obs, "…")
     recorded = read_json(out / "config.json")["dataset_id"]
     assert "random-25-inverted_double_pendulum-n500" in recorded
-    assert recorded in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert recorded in said
+    assert "where chance doesn't, datasets/experts/inverted_double_pendulum.safetensors" in said
+    another = "datasets/experts/inverted_double_pendulum_medium.safetensors"
+    named = f"{command} --expert {another}".replace(str(out), str(tmp_path / "named"))
+    monkeypatch.setattr(sys, "argv", named.split())
+    main(random_obs, "…")
+    recorded = read_json(tmp_path / "named" / "config.json")["dataset_id"]
+    assert "random-25-inverted_double_pendulum_medium-n500" in recorded
 
 
 def test_bad_input_ends_the_process_in_one_line() -> None:

@@ -60,10 +60,16 @@ def _recording(run: TrainedRun) -> list[str] | None:
         return None
     if not isinstance(spec, dict):
         return None
-    return _arguments_of(spec, run.dataset_id)
+    return recording_arguments(spec, run.dataset_id)
 
 
-def _arguments_of(spec: dict[str, Any], dataset_id: str) -> list[str] | None:
+def recording_arguments(spec: dict[str, Any], dataset_id: str) -> list[str] | None:
+    """Return what makes the recipe record a dataset again, None where it would make another.
+
+    Args:
+        spec: as the dataset's metadata hold it.
+        dataset_id: its id.
+    """
     names = ("env_id", "random_action_prob", "transitions", "seed")
     try:
         given = {name: spec[name] for name in names}

@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 
 from qss_offline.changes import changed
+from qss_offline.data.specs import DatasetSpec
 from qss_offline.errors import UserError
 from qss_offline.report import figures, making, page
 from qss_offline.report.comparison import Scores, Task, compare, read_returns
 from qss_offline.report.making import make_report
-from qss_offline.report.reproduce import command
+from qss_offline.report.reproduce import command, recording_arguments
 from qss_offline.trained_run import TrainedRun
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))),
@@ -183,6 +184,22 @@ def test_the_command_repeats_the_run(trained: TrainedRun) -> None:
     given = [arguments[i + 1] for i, word in enumerate(arguments) if word == "--set"]
     again = json.loads(json.dumps(asdict(changed(spent, given))))
     assert again == config["preset"]
+
+
+def test_a_recording_of_the_environments_own_expert_is_repeated(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(Path(__file__).parents[2])
+    expert = Path("datasets/experts/hopper.safetensors")
+    spec = DatasetSpec("Hopper", 0.25, 500, 3, expert=expert)
+    written = {
+        "env_id": spec.env_id, "random_action_prob": 0.25, "transitions": 500, "seed": 3,
+    }  # fmt: skip
+    arguments = ["--randomness", "0.25", "--transitions", "500", "--dataset-seed", "3"]
+    assert recording_arguments(written, spec.obs_id) == arguments
+    other = DatasetSpec("Hopper", 0.25, 500, 3, expert=expert.with_stem("hopper_medium"))
+    assert recording_arguments(written, other.obs_id) is None
+    assert recording_arguments({**written, "env_id": "Swimmer-v5"}, spec.obs_id) is None
 
 
 def scores(**methods: list[float]) -> Scores:
