@@ -186,8 +186,9 @@ class InverseModels:
             return
         begun, sampler = self.state.update, self._sampler()
         chooses = bool(self.config.held_out) and self.steps[0] is not None
+        choosing = range(len(self.seeds)) if chooses else range(0)
         errors = [partial(self._held_out_error, index) for index in range(len(self.seeds))]
-        for index in range(len(self.seeds) if chooses else 0):
+        for index in choosing:
             self._stopped.begin_round(index, errors[index])
             if begun:
                 # What acted in this round, where steps were known before it.
@@ -202,7 +203,7 @@ class InverseModels:
                 lambda state, _: report(state.update),
                 mode="compiled",
             )
-            for index in range(len(self.seeds) if chooses else 0):
+            for index in choosing:
                 self._stopped.consider(index, self._averages_now(index), errors[index])
 
     def _sampler(self) -> Sampler:

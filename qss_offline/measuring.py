@@ -180,7 +180,7 @@ class Gain:
 
 
 def gain(planner: Planner, transitions: Transitions, seed: int = 0) -> Gain:
-    """Compare the values of recorded steps with what proposals add to them.
+    """Compare the values of recorded steps with what proposals change them by.
 
     Args:
         planner: holds τ, Q and f of a seed.
