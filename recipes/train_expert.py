@@ -4,8 +4,8 @@
 
 trains d3rlpy's online TD3 (or SAC), keeps the best policy of all evaluations, runs 100 fresh
 episodes with it, and stores weights and returns under datasets/experts/. Half-trained behaviour is
-an expert that stopped early: `--target` well below what the task allows, and `--evaluate-every` few
-steps, for returns jump.
+a policy on the way there: `--half-trained 1500` keeps the first whose evaluation returns as much,
+too, under `…_medium`; let `--evaluate-every` be few steps, for returns jump.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typer import Option
 
 from qss_offline.baselines import require_d3rlpy
 from qss_offline.command_line import main
-from qss_offline.data.behaviour import expert_path, save_expert
+from qss_offline.data.behaviour import MLPExpert, expert_path, save_expert
 from qss_offline.data.environments import make_env, resolve_env_id
 from qss_offline.errors import UserError
 from qss_offline.progress import progress
@@ -33,6 +33,9 @@ def train_expert(
     algorithm: Annotated[str, Option(help="td3 or sac")] = "td3",
     steps: Annotated[int, Option(help="environment steps at most")] = 100_000,
     target: Annotated[float | None, Option(help="stop at this mean return")] = None,
+    half_trained: Annotated[
+        float | None, Option(help="keep the first policy of this mean return, too (…_medium)")
+    ] = None,
     evaluate_every: Annotated[int, Option(help="steps between evaluations")] = 5_000,
     seed: Annotated[int, Option(help="seed of everything random")] = 0,
     width: Annotated[int, Option(help="size of both hidden layers")] = 128,
@@ -49,14 +52,19 @@ def train_expert(
     env_id = resolve_env_id(env)
     make_env(env_id).close()
     path = out or expert_path(env_id)
-    if path.exists() and not overwrite:
-        raise UserError(f"{path} exists; add --overwrite to replace it, or choose another --out")
+    medium_path = path.with_stem(f"{path.stem}_medium")
+    for made in (path, medium_path) if half_trained is not None else (path,):
+        if made.exists() and not overwrite:
+            raise UserError(
+                f"{made} exists; add --overwrite to replace it, or choose another --out"
+            )
     settings = ExpertSettings(
         env_id,
         algorithm,
         seed,
         steps,
         target,
+        half_trained,
         hidden_dims=(width, width),
         batch_size=batch_size,
         learning_rate=learning_rate,
@@ -64,16 +72,26 @@ def train_expert(
     )
     with progress(f"training {algorithm} in {env_id}", steps, "steps") as report:
         trained = train(settings, report)
-    # The evaluations that chose this policy flatter it; these episodes didn't choose.
-    returns = evaluate_expert(trained.expert, FINAL_EPISODES, seed + 1).returns
-    path.parent.mkdir(parents=True, exist_ok=True)
     command = shlex.join(["python", "-m", "recipes.train_expert", *sys.argv[1:]])
-    save_expert(path, trained.expert, command=command, seed=seed, returns=returns)
+
+    def store(expert: MLPExpert, steps_taken: int, path: Path) -> None:
+        # The evaluations that chose this policy flatter it; these episodes didn't choose.
+        returns = evaluate_expert(expert, FINAL_EPISODES, seed + 1).returns
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_expert(path, expert, command=command, seed=seed, returns=returns)
+        print(
+            f"{env_id}: {np.mean(returns):.1f} ± {np.std(returns):.1f} over {FINAL_EPISODES} "
+            f"fresh episodes, found after {steps_taken:,} steps.\n"
+            f"Made: {path} and {path.with_suffix('.json')}."
+        )
+
+    store(trained.expert, trained.steps, path)
+    if trained.half_trained is not None:
+        store(*trained.half_trained, medium_path)
+    elif half_trained is not None:
+        print(f"No evaluation reached {half_trained:g}: no half-trained policy was kept.")
     print(
-        f"{env_id}: {np.mean(returns):.1f} ± {np.std(returns):.1f} over {FINAL_EPISODES} fresh "
-        f"episodes, found after {trained.steps:,} steps.\n"
-        f"Made: {path} and {path.with_suffix('.json')}.\n"
-        f"Next: record it, half of its steps at random:\n"
+        "Next: record it, half of its steps at random:\n"
         f"  python -m recipes.random_obs --env {env_id} --randomness 0.5 --expert {path}"
     )
 

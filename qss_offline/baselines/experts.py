@@ -44,6 +44,8 @@ class ExpertSettings:
         seed: of everything random.
         steps: environment steps at most, one update each after the random ones.
         target_return: training stops at an evaluation of at least this; None never stops early.
+        half_trained_return: the first policy with an evaluation of at least this is kept, too; None
+            keeps the best only.
         random_steps: uniformly random steps at the start.
         hidden_dims: sizes of the hidden layers of every network.
         batch_size: transitions per update.
@@ -57,6 +59,7 @@ class ExpertSettings:
     seed: int = 0
     steps: int = 100_000
     target_return: float | None = None
+    half_trained_return: float | None = None
     random_steps: int = 5_000
     hidden_dims: tuple[int, ...] = (128, 128)
     batch_size: int = 128
@@ -86,11 +89,14 @@ class TrainedExpert:
         expert: the best policy of all evaluations.
         steps: environment steps after which it was found.
         evaluations: (steps, mean return) of every evaluation.
+        half_trained: the first policy that reached `half_trained_return`, and the steps after
+            which it did; None where none was asked for or none did.
     """
 
     expert: MLPExpert
     steps: int
     evaluations: tuple[tuple[int, float], ...]
+    half_trained: tuple[MLPExpert, int] | None = None
 
 
 class _TargetReached(Exception):
@@ -126,16 +132,20 @@ def train_expert(settings: ExpertSettings, report: Reporter = silent) -> Trained
         np.random.default_rng(settings.seed),
     )
     evaluations: list[tuple[int, float]] = []
-    best: TrainedExpert | None = None
+    best: tuple[MLPExpert, int] | None = None
+    half_trained: tuple[MLPExpert, int] | None = None
 
     def after_step(algo: Any, _: int, step: int) -> None:
-        nonlocal best
+        nonlocal best, half_trained
         if step % settings.evaluate_every == 0 and step > settings.random_steps:
             expert = _extract(algo, settings.env_id, space)
             mean = evaluate_expert(expert, settings.evaluation_episodes, settings.seed).mean
             evaluations.append((step, mean))
             if mean >= max(value for _, value in evaluations):
-                best = TrainedExpert(expert, step, ())
+                best = expert, step
+            enough = settings.half_trained_return
+            if half_trained is None and enough is not None and mean >= enough:
+                half_trained = expert, step
         if step % 500 == 0:
             note = f"return {evaluations[-1][1]:.1f}" if evaluations else ""
             report(step, note)
@@ -164,7 +174,7 @@ def train_expert(settings: ExpertSettings, report: Reporter = silent) -> Trained
         env.close()
     if best is None:
         raise UserError("no evaluation was made: steps must reach evaluate_every")
-    return TrainedExpert(best.expert, best.steps, tuple(evaluations))
+    return TrainedExpert(*best, tuple(evaluations), half_trained)
 
 
 def evaluate_expert(
