@@ -24,7 +24,7 @@ from qss_offline.baselines import require_d3rlpy
 from qss_offline.command_line import main
 from qss_offline.comparison.plots import png
 from qss_offline.comparison.run import known_recordings, make_cells, recordings, run_cells
-from qss_offline.comparison.settings import KnownActions, comparison
+from qss_offline.comparison.settings import COMPARISONS, KnownActions, comparison
 from qss_offline.comparison.table import markdown, read_csv, rows, with_earlier, write_csv
 from qss_offline.data.load import load_transitions
 from qss_offline.data.minari_store import local_dataset_ids
@@ -37,9 +37,7 @@ from qss_offline.statistics import Interval, bootstrap_interval, mean
 
 
 def table1(
-    preset: Annotated[
-        str, Option(help="quick, paper, beyond (see recipes.beyond), bodies, medium or runners")
-    ] = "quick",
+    preset: Annotated[str, Option(help=f"one of {', '.join(COMPARISONS)}")] = "quick",
     methods: Annotated[str | None, Option(help="only these, such as d3g,bco")] = None,
     levels: Annotated[str | None, Option(help="only these percentages, such as 0,100")] = None,
     families: Annotated[str | None, Option(help="only these, such as reacher")] = None,
@@ -54,6 +52,9 @@ def table1(
         Option(help="I learns first from a recording of this percentage that has actions"),
     ] = None,
     actions_seed: Annotated[int, Option(help="seed of that recording")] = 1,
+    cloning_power: Annotated[
+        float, Option(help="BCO repeats labels to this power of its error; 0.5 is near their mode")
+    ] = 2.0,
     datasets: Annotated[Path, Option(help="folder of the families")] = Path("datasets"),
     runs: Annotated[Path | None, Option(help="folder of the runs (runs/table1-…)")] = None,
     out: Annotated[Path, Option(help="folder of the table")] = Path("results/table1"),
@@ -82,6 +83,8 @@ def table1(
         settings = replace(settings, baseline_updates=baseline_updates, updates_of={})
     if actions_level is not None:
         settings = replace(settings, known=KnownActions(actions_level / 100, actions_seed))
+    cloning = replace(settings.cloning, error_power=cloning_power)
+    settings = replace(settings, cloning=cloning)
     specs = recordings(settings, datasets, transitions)
     known = known_recordings(settings, datasets, transitions)
     cells = make_cells(settings, specs, runs or Path("runs") / f"table1-{settings.name}", known)

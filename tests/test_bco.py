@@ -7,7 +7,12 @@ import pytest
 import torch
 
 from qss_offline.acting import ClonedPolicy, ObservationScale, load_policy, save_policy
-from qss_offline.algorithms.bco import BehaviouralCloning, CloningConfig, LabelledBatch
+from qss_offline.algorithms.bco import (
+    BehaviouralCloning,
+    CloningConfig,
+    LabelledBatch,
+    cloned_action,
+)
 from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig
 from qss_offline.algorithms.networks import Network
 from qss_offline.bco_training import BCOTrainer
@@ -78,6 +83,34 @@ def test_the_loss_is_the_mean_squared_error_of_an_ordinary_mlp() -> None:
         expected = torch.nn.functional.mse_loss(reference(batch.obs[seed]), batch.action[seed])
         assert loss[seed].item() == pytest.approx(expected.item(), rel=1e-5)
     assert torch.equal(metrics["cloning_loss"], loss)
+
+
+def test_a_low_power_repeats_what_most_steps_do_and_the_square_their_mean() -> None:
+    """At one state two steps in three push by 0.6, the third by −0.9: their mean is 0.1."""
+    labels = torch.tensor([[0.6], [0.6], [-0.9]]).repeat(10, 1)
+    batch = LabelledBatch(torch.zeros(1, 30, 1), labels.unsqueeze(0))
+    repeated = {}
+    for power in (2.0, 0.5):
+        algorithm = BehaviouralCloning(CloningConfig((8,), 30, 1e-2, power), 1, 1)
+        state = initial_state(algorithm, [0])
+        network = state.networks["policy"]
+        network.flat.requires_grad_()
+        optimiser = torch.optim.Adam([network.flat], lr=1e-2)
+        for _ in range(500):
+            optimiser.zero_grad()
+            loss, _ = algorithm.cloning_loss(algorithm.parameters_type(network), batch)
+            loss.sum().backward()
+            optimiser.step()
+        with torch.no_grad():
+            repeated[power] = cloned_action(network, batch.obs[:, :1]).item()
+    assert repeated[2.0] == pytest.approx(0.1, abs=0.02)
+    assert repeated[0.5] == pytest.approx(0.6, abs=0.02)
+
+
+@pytest.mark.parametrize("power", [0.0, -1.0, 2.5, float("nan")])
+def test_a_power_that_means_nothing_is_refused(power: float) -> None:
+    with pytest.raises(UserError, match="error_power must be above 0"):
+        CloningConfig(error_power=power)
 
 
 def test_labels_are_the_averaged_inverse_model_on_every_recorded_transition() -> None:

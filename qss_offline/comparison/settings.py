@@ -153,7 +153,7 @@ _QUICK = ComparisonSettings(
 _BODIES = replace(
     _QUICK,
     name="bodies",
-    families=("inverted_double_pendulum", "hopper", "half_cheetah"),
+    families=("inverted_double_pendulum", "hopper"),
     random_action_probs=(0.0, 0.25, 0.5, 0.75),
     methods=("d3g", "bco", "pseudo-td3+bc", "td3+bc", "iql"),
     d3g=PRESETS["bodies"],
@@ -163,6 +163,16 @@ _BODIES = replace(
     data_seed=11,
     only={},
     updates_of={},
+)
+
+_RUNNERS = replace(
+    _BODIES,
+    name="runners",
+    families=("half_cheetah",),
+    d3g=PRESETS["runners"],
+    cloning_updates=5_000,
+    first_seed=90,
+    data_seed=10,
 )
 
 COMPARISONS = {
@@ -179,23 +189,21 @@ COMPARISONS = {
         first_seed=60,
         data_seed=6,
     ),
-    # Bodies that are harder to hold upright, and one that runs, beside methods with and without
-    # actions.
+    # Bodies that are harder to hold upright, and one that runs and can't fall, beside methods with
+    # and without actions.
     "bodies": _BODIES,
-    "runners": replace(
-        _BODIES,
-        name="runners",
-        families=("half_cheetah",),
-        d3g=PRESETS["runners"],
-        cloning_updates=5_000,
-        first_seed=90,
-        data_seed=10,
-    ),
-    # Two levels of the bodies, with their preset, recorded with experts that were half trained.
+    "runners": _RUNNERS,
+    # Two levels of each, with its preset, recorded with experts that were half trained.
     "medium": replace(
         _BODIES,
         name="medium",
-        families=("inverted_double_pendulum_medium", "hopper_medium", "half_cheetah_medium"),
+        families=("inverted_double_pendulum_medium", "hopper_medium"),
+        random_action_probs=(0.0, 0.25),
+    ),
+    "runners_medium": replace(
+        _RUNNERS,
+        name="runners_medium",
+        families=("half_cheetah_medium",),
         random_action_probs=(0.0, 0.25),
     ),
     # As the paper has it, with 100 evaluations of each seed.
