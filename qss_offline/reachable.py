@@ -1,8 +1,8 @@
 """What a body can reach in one step, by asking the simulator: for measuring, never for learning.
 
 A proposal s + τ(s) is judged here without an inverse dynamics model in between: by the values of
-the next states that a grid of actions truly leads to, and by acting with the action whose next
-state is nearest to the proposal, found on a grid and on finer grids around it.
+the next states that some actions all over the box truly lead to, and by acting with the action
+whose next state is nearest to the proposal: a least-squares fit that begins at the best of those.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from gymnasium.spaces import Box
 from numpy.typing import NDArray
+from scipy.optimize import least_squares
+from scipy.stats import qmc
 
 from qss_offline.data.environments import make_env
 from qss_offline.errors import UserError
@@ -25,6 +27,15 @@ Float32Array = NDArray[np.float32]
 _POINTS = {1: 13, 2: 7, 3: 5}
 """Grid points in each dimension, by the number of dimensions of an action."""
 
+_DRAWN = 32
+"""Actions where there are more dimensions, for which a grid would be too large."""
+
+_DIFFERENCE = 0.01
+"""Of an action, of the width of its box, for derivatives; observations are float32."""
+
+_MOST_EVALUATIONS = 12
+"""Of a fit; recorded steps of Hopper are found again after six."""
+
 
 class Simulator:
     """An environment that can be put into the state behind an observation.
@@ -32,14 +43,13 @@ class Simulator:
     Args:
         env_id: one whose observations determine its state (`qss_offline.poses`).
         points: grid points in each dimension of the action; None takes 13 for actions of one
-            number, 7 for two, 5 for three.
+            number, 7 for two, 5 for three, and for more 32 actions spread evenly.
 
     Attributes:
-        actions: `(A, action_dim)`, the grid, from the least to the greatest action.
+        actions: `(A, action_dim)`; a grid goes from the least to the greatest action.
 
     Raises:
-        UserError: there is no map from observations to states, actions aren't bounded vectors, or
-            they have more numbers than a grid can cover.
+        UserError: there is no map from observations to states, or actions aren't bounded vectors.
     """
 
     def __init__(self, env_id: str, points: int | None = None) -> None:
@@ -48,16 +58,17 @@ class Simulator:
         space = self._env.action_space
         if not isinstance(space, Box) or not space.is_bounded():
             raise UserError(f"{env_id} has no bounded actions to make a grid of")
+        self._low, self._high = (bound.astype(np.float64) for bound in (space.low, space.high))
         dims = space.shape[0]
         if points is None and dims not in _POINTS:
-            raise UserError(
-                f"{env_id} has actions of {dims} numbers; a grid to find the nearest on is laid "
-                f"for {max(_POINTS)} at most"
-            )
-        points = _POINTS[dims] if points is None else points
-        sides = [np.linspace(a, b, points) for a, b in zip(space.low, space.high, strict=True)]
-        self.actions: Float32Array = np.array(list(product(*sides)), np.float32)
-        self._low, self._high, self._points = space.low, space.high, points
+            # Not scrambled, the second one is the middle.
+            even = qmc.Sobol(dims, scramble=False).random(_DRAWN)
+            chosen = qmc.scale(even, self._low, self._high)
+        else:
+            points = _POINTS[dims] if points is None else points
+            sides = [np.linspace(a, b, points) for a, b in zip(space.low, space.high, strict=True)]
+            chosen = np.array(list(product(*sides)))
+        self.actions: Float32Array = chosen.astype(np.float32)
 
     def next_observations(
         self, obs: NDArray[Any], actions: NDArray[Any] | None = None
@@ -66,7 +77,7 @@ class Simulator:
 
         Args:
             obs: `(n, obs_dim)`.
-            actions: `(n, A, action_dim)`, some for each state; None takes those of the grid.
+            actions: `(n, A, action_dim)`, some for each state; None takes `actions`.
 
         Returns:
             `(n, A, obs_dim)`.
@@ -83,11 +94,7 @@ class Simulator:
         return reached
 
     def nearest(
-        self,
-        obs: NDArray[Any],
-        wanted: NDArray[Any],
-        step_std: NDArray[Any],
-        refinements: int = 2,
+        self, obs: NDArray[Any], wanted: NDArray[Any], step_std: NDArray[Any]
     ) -> tuple[Float32Array, NDArray[np.float64]]:
         """Find the actions that lead nearest to wanted next states, and how far from them they end.
 
@@ -95,37 +102,56 @@ class Simulator:
             obs: s, `(n, obs_dim)`.
             wanted: `(n, obs_dim)`.
             step_std: `(obs_dim,)` what distances are measured in.
-            refinements: how often a grid of as many points is laid around the best action, one
-                step of the last grid to each side.
 
         Returns:
             `(n, action_dim)` actions and `(n,)` distances, each the root mean square over the
             dimensions of an observation.
         """
-        middle = (self._low + self._high) / 2
-        best = np.broadcast_to(middle, (len(obs), *middle.shape))
-        rows, width = np.arange(len(obs)), 1.0
-        for _ in range(refinements + 1):
-            around = best[:, None] + width * (self.actions - middle)
-            actions = np.clip(around, self._low, self._high)
-            misses = (self.next_observations(obs, actions) - wanted[:, None]) / step_std
-            squares = np.square(misses, dtype=np.float64).mean(axis=-1)
-            chosen = squares.argmin(axis=1)
-            best = actions[rows, chosen]
-            width *= 2 / (self._points - 1)
-        return np.asarray(best, np.float32), np.sqrt(squares[rows, chosen])
+        misses = (self.next_observations(obs) - wanted[:, None]) / step_std
+        starts = np.square(misses, dtype=np.float64).mean(axis=-1).argmin(axis=1)
+        best = np.empty((len(obs), len(self._low)), np.float32)
+        distances = np.empty(len(obs))
+        for row, start in enumerate(starts):
+            best[row], distances[row] = self._fit(
+                obs[row : row + 1], wanted[row], step_std, self.actions[start]
+            )
+        return best, distances
 
-    def policy(
-        self, propose: BatchPolicy, step_std: NDArray[Any], refinements: int = 2
-    ) -> BatchPolicy:
+    def _fit(
+        self,
+        obs: NDArray[Any],
+        wanted: NDArray[Any],
+        step_std: NDArray[Any],
+        start: NDArray[Any],
+    ) -> tuple[NDArray[Any], float]:
+        def misses(actions: NDArray[Any]) -> NDArray[np.float64]:
+            reached = self.next_observations(obs, actions[None])[0]
+            return np.asarray((reached - wanted) / step_std, np.float64)
+
+        def slopes(action: NDArray[Any]) -> NDArray[np.float64]:
+            # Towards the middle, where there is room.
+            change = _DIFFERENCE * (self._high - self._low)
+            change = np.where(action > (self._low + self._high) / 2, -change, change)
+            tried = misses(np.vstack((action, action + np.diag(change))))
+            return ((tried[1:] - tried[0]) / change[:, None]).T
+
+        found = least_squares(
+            lambda action: misses(action[None])[0],
+            np.clip(start, self._low, self._high),
+            slopes,
+            bounds=(self._low, self._high),
+            max_nfev=_MOST_EVALUATIONS,
+        )
+        return found.x, float(np.sqrt(np.square(found.fun).mean()))
+
+    def policy(self, propose: BatchPolicy, step_std: NDArray[Any]) -> BatchPolicy:
         """Return the policy that takes the action which leads nearest to the proposal.
 
         Args:
             propose: s to s + τ(s), `(n, obs_dim)` to `(n, obs_dim)`.
             step_std: see `nearest`.
-            refinements: likewise.
         """
-        return lambda obs: self.nearest(obs, propose(obs), step_std, refinements)[0]
+        return lambda obs: self.nearest(obs, propose(obs), step_std)[0]
 
     def close(self) -> None:
         """Close the environment."""
