@@ -27,8 +27,9 @@ Float32Array = NDArray[np.float32]
 _POINTS = {1: 13, 2: 7, 3: 5}
 """Grid points in each dimension, by the number of dimensions of an action."""
 
-_DRAWN = 32
-"""Actions where there are more dimensions, for which a grid would be too large."""
+_STARTS = 32
+"""Actions spread evenly, of which a fit begins at the best; where there are more dimensions than
+above, the whole choice."""
 
 _DIFFERENCE = 0.01
 """Of an action, of the width of its box, for derivatives; observations are float32."""
@@ -60,15 +61,15 @@ class Simulator:
             raise UserError(f"{env_id} has no bounded actions to make a grid of")
         self._low, self._high = (bound.astype(np.float64) for bound in (space.low, space.high))
         dims = space.shape[0]
+        # Not scrambled, the second one is the middle.
+        even = qmc.Sobol(dims, scramble=False).random(_STARTS)
+        self._starts = qmc.scale(even, self._low, self._high).astype(np.float32)
         if points is None and dims not in _POINTS:
-            # Not scrambled, the second one is the middle.
-            even = qmc.Sobol(dims, scramble=False).random(_DRAWN)
-            chosen = qmc.scale(even, self._low, self._high)
+            self.actions: Float32Array = self._starts
         else:
             points = _POINTS[dims] if points is None else points
             sides = [np.linspace(a, b, points) for a, b in zip(space.low, space.high, strict=True)]
-            chosen = np.array(list(product(*sides)))
-        self.actions: Float32Array = chosen.astype(np.float32)
+            self.actions = np.array(list(product(*sides)), np.float32)
 
     def next_observations(
         self, obs: NDArray[Any], actions: NDArray[Any] | None = None
@@ -107,13 +108,14 @@ class Simulator:
             `(n, action_dim)` actions and `(n,)` distances, each the root mean square over the
             dimensions of an observation.
         """
-        misses = (self.next_observations(obs) - wanted[:, None]) / step_std
+        tried = np.broadcast_to(self._starts, (len(obs), *self._starts.shape))
+        misses = (self.next_observations(obs, tried) - wanted[:, None]) / step_std
         starts = np.square(misses, dtype=np.float64).mean(axis=-1).argmin(axis=1)
         best = np.empty((len(obs), len(self._low)), np.float32)
         distances = np.empty(len(obs))
         for row, start in enumerate(starts):
             best[row], distances[row] = self._fit(
-                obs[row : row + 1], wanted[row], step_std, self.actions[start]
+                obs[row : row + 1], wanted[row], step_std, self._starts[start]
             )
         return best, distances
 
@@ -133,7 +135,7 @@ class Simulator:
             change = _DIFFERENCE * (self._high - self._low)
             change = np.where(action > (self._low + self._high) / 2, -change, change)
             tried = misses(np.vstack((action, action + np.diag(change))))
-            return ((tried[1:] - tried[0]) / change[:, None]).T
+            return np.asarray(((tried[1:] - tried[0]) / change[:, None]).T)
 
         found = least_squares(
             lambda action: misses(action[None])[0],
@@ -142,7 +144,8 @@ class Simulator:
             bounds=(self._low, self._high),
             max_nfev=_MOST_EVALUATIONS,
         )
-        return found.x, float(np.sqrt(np.square(found.fun).mean()))
+        action: NDArray[Any] = found.x
+        return action, float(np.sqrt(np.square(found.fun).mean()))
 
     def policy(self, propose: BatchPolicy, step_std: NDArray[Any]) -> BatchPolicy:
         """Return the policy that takes the action which leads nearest to the proposal.
