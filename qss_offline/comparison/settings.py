@@ -153,7 +153,7 @@ _QUICK = ComparisonSettings(
 _BODIES = replace(
     _QUICK,
     name="bodies",
-    families=("inverted_double_pendulum", "hopper"),
+    families=("inverted_double_pendulum", "hopper", "walker2d"),
     random_action_probs=(0.0, 0.25, 0.5, 0.75),
     methods=("d3g", "bco", "pseudo-td3+bc", "td3+bc", "iql"),
     d3g=PRESETS["bodies"],
@@ -197,7 +197,7 @@ COMPARISONS = {
     "medium": replace(
         _BODIES,
         name="medium",
-        families=("inverted_double_pendulum_medium", "hopper_medium"),
+        families=("inverted_double_pendulum_medium", "hopper_medium", "walker2d_medium"),
         random_action_probs=(0.0, 0.25),
     ),
     "runners_medium": replace(
