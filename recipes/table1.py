@@ -53,8 +53,11 @@ def table1(
     ] = None,
     actions_seed: Annotated[int, Option(help="seed of that recording")] = 1,
     cloning_power: Annotated[
-        float, Option(help="BCO repeats labels to this power of its error; 0.5 is near their mode")
-    ] = 2.0,
+        float | None,
+        Option(
+            help="of the error by which BCO repeats labels: 2 is their mean, 0.5 near their mode"
+        ),
+    ] = None,
     datasets: Annotated[Path, Option(help="folder of the families")] = Path("datasets"),
     runs: Annotated[Path | None, Option(help="folder of the runs (runs/table1-…)")] = None,
     out: Annotated[Path, Option(help="folder of the table")] = Path("results/table1"),
@@ -83,8 +86,12 @@ def table1(
         settings = replace(settings, baseline_updates=baseline_updates, updates_of={})
     if actions_level is not None:
         settings = replace(settings, known=KnownActions(actions_level / 100, actions_seed))
-    cloning = replace(settings.cloning, error_power=cloning_power)
-    settings = replace(settings, cloning=cloning)
+    if cloning_power is not None:
+        settings = replace(
+            settings,
+            name=f"{settings.name}-cloning-power-{cloning_power:g}",
+            cloning=replace(settings.cloning, error_power=cloning_power),
+        )
     specs = recordings(settings, datasets, transitions)
     known = known_recordings(settings, datasets, transitions)
     cells = make_cells(settings, specs, runs or Path("runs") / f"table1-{settings.name}", known)

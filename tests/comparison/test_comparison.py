@@ -118,6 +118,19 @@ def test_families_of_ones_own_have_a_name_of_their_own(
     assert read_json(Path("results/table1/provenance.json"))["preset"] == "quick-mine"
 
 
+def test_bco_that_repeats_modes_has_a_name_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
+    datasets = Path(__file__).parents[2] / "datasets"
+    table1(methods="bco", cloning_power=0.5, datasets=datasets, show_only=True)
+    provenance = read_json(Path("results/table1/provenance.json"))
+    assert provenance["preset"] == "quick-cloning-power-0.5"
+    with pytest.raises(UserError, match="error_power must be above 0 and at most 2"):
+        table1(methods="bco", cloning_power=3.0, datasets=datasets, show_only=True)
+
+
 def test_a_run_whose_returns_are_known_is_not_made_again(minari_root: Path, tmp_path: Path) -> None:
     cells = cells_of(replace(SMALL, methods=("bco",)), tmp_path)
     known = {row(seed, 1.0, "bco").run for seed in (0, 1)}
