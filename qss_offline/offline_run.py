@@ -119,7 +119,7 @@ def run(
     """
     begin = time.monotonic() if begun is None else begun
     dataset = load_transitions(settings.dataset_id)
-    _check_environment(settings, dataset)
+    check_environment(settings.env_id, settings.dataset_id, dataset)
     for seed in settings.seeds:
         member_seeds(seed, settings.preset.inverse.inverse_models)
     known = settings.known_steps()
@@ -145,15 +145,20 @@ def run(
     return results
 
 
-def _check_environment(settings: RunSettings, dataset: LoadedDataset) -> None:
-    env = make_env(settings.env_id)
+def check_environment(env_id: str, dataset_id: str, dataset: LoadedDataset) -> None:
+    """Refuse a dataset whose observations aren't the environment's.
+
+    Raises:
+        UserError: they have other sizes.
+    """
+    env = make_env(env_id)
     shape = env.observation_space.shape
     env.close()
     assert shape is not None
     if shape[0] != dataset.transitions.obs_dim:
         raise UserError(
-            f"dataset {settings.dataset_id!r} holds observations of {dataset.transitions.obs_dim} "
-            f"numbers, but {settings.env_id} gives {shape[0]}; choose a dataset of that environment"
+            f"dataset {dataset_id!r} holds observations of {dataset.transitions.obs_dim} numbers, "
+            f"but {env_id} gives {shape[0]}; choose a dataset of that environment"
         )
 
 
@@ -259,13 +264,20 @@ def _results(
         "behaviour_return_std": float(np.std(returns)),
         "wall_seconds": round(wall_s, 1),
         "seeds": [
-            _seed_result(read_json(folder.seed(seed).result), settings) for seed in settings.seeds
+            seed_result(read_json(folder.seed(seed).result), settings.preset.inverse.online_steps)
+            for seed in settings.seeds
         ],
         "versions": versions(),
     }
 
 
-def _seed_result(result: Mapping[str, Any], settings: RunSettings) -> dict[str, Any]:
+def seed_result(result: Mapping[str, Any], online_steps: int) -> dict[str, Any]:
+    """Return what `results.json` says of a seed.
+
+    Args:
+        result: the seed's own `result.json`.
+        online_steps: environment steps of the whole run.
+    """
     returns = [evaluation["returns"] for evaluation in result["evaluations"]]
     means = [float(np.mean(values)) for values in returns]
     best = int(np.argmax(means))
@@ -274,5 +286,5 @@ def _seed_result(result: Mapping[str, Any], settings: RunSettings) -> dict[str, 
         "last": {"mean": means[-1], "returns": returns[-1]},
         "best": {"mean": means[best], "evaluation": best + 1},
         "evaluations": means,
-        "online_steps": settings.preset.inverse.online_steps,
+        "online_steps": online_steps,
     }

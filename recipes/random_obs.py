@@ -9,8 +9,9 @@ fits an inverse dynamics model I(s,s') on a few online steps, and evaluates π(s
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -82,11 +83,7 @@ def random_obs(
     # Told before anything is recorded.
     known_steps(actions_from, env_id)
     if dataset is None:
-        if expert is None and randomness < 1 and expert_path(env_id).exists():
-            expert = expert_path(env_id)
-            print(f"where chance doesn't, {expert} acts")
-        spec = DatasetSpec(env_id, randomness, transitions, dataset_seed, expert=expert)
-        dataset = build_dataset(spec, progress=progress).obs_id
+        dataset = recorded(env_id, randomness, expert, transitions, dataset_seed)
     base = Path("runs") / f"{env_id}-random-{100 * randomness:g}".replace("/", "-")
     folder = RunFolder(out or (newest_folder(base) if resume else free_folder(base)))
     print(f"learning from {dataset} (no actions) with preset {preset}; run folder {folder.path}")
@@ -102,19 +99,7 @@ def random_obs(
         show,
         begun=begun,
     )
-    table = Table(title=f"{env_id}: mean return of {episodes} episodes")
-    for column in ("seed", "recorded behaviour", "last", "best of evaluations", "online steps"):
-        table.add_column(column, justify="right")
-    for seed in results["seeds"]:
-        table.add_row(
-            str(seed["seed"]),
-            f"{results['behaviour_return']:.1f} ± {results['behaviour_return_std']:.1f}",
-            f"{seed['last']['mean']:.1f}",
-            f"{seed['best']['mean']:.1f} ({seed['best']['evaluation']} of "
-            f"{len(seed['evaluations'])})",
-            f"{seed['online_steps']:,}",
-        )
-    Console().print(table)
+    Console().print(returns_table(results, episodes))
     print(
         f"{results['wall_seconds']:.0f} s in all. Made: {folder.results} (all returns), "
         f"{folder.seed(seed_list[0]).policy} (the policy).\n"
@@ -129,6 +114,50 @@ def random_obs(
         print(hint)
     for made in render_run(done, progress=progress).files if video else ():
         print(f"made {made}")
+
+
+def recorded(
+    env_id: str, randomness: float, expert: Path | None, transitions: int, seed: int
+) -> str:
+    """Record behaviour, or find it recorded, and return the id of what holds no actions.
+
+    Args:
+        env_id: where it acts.
+        randomness: probability of a random action at a step.
+        expert: weights that act where chance doesn't; None takes the environment's own.
+        transitions: size of the recording.
+        seed: of the recording.
+
+    Raises:
+        UserError: it can't be recorded.
+    """
+    if expert is None and randomness < 1 and expert_path(env_id).exists():
+        expert = expert_path(env_id)
+        print(f"where chance doesn't, {expert} acts")
+    spec = DatasetSpec(env_id, randomness, transitions, seed, expert=expert)
+    return build_dataset(spec, progress=progress).obs_id
+
+
+def returns_table(results: Mapping[str, Any], episodes: int) -> Table:
+    """Return the seeds of a run, a line each.
+
+    Args:
+        results: what `results.json` holds.
+        episodes: of each evaluation.
+    """
+    table = Table(title=f"{results['env_id']}: mean return of {episodes} episodes")
+    for column in ("seed", "recorded behaviour", "last", "best of evaluations", "online steps"):
+        table.add_column(column, justify="right")
+    for seed in results["seeds"]:
+        table.add_row(
+            str(seed["seed"]),
+            f"{results['behaviour_return']:.1f} ± {results['behaviour_return_std']:.1f}",
+            f"{seed['last']['mean']:.1f}",
+            f"{seed['best']['mean']:.1f} ({seed['best']['evaluation']} of "
+            f"{len(seed['evaluations'])})",
+            f"{seed['online_steps']:,}",
+        )
+    return table
 
 
 if __name__ == "__main__":

@@ -15,19 +15,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from qss_offline.action_steps import known_steps
-from qss_offline.bco_training import BCOTrainer
+from qss_offline.bco_run import BCOSettings, bco_trainer, train_bco
 from qss_offline.comparison.settings import ComparisonSettings
-from qss_offline.data.environments import make_env
 from qss_offline.data.load import load_transitions
 from qss_offline.elapsed import ELAPSED_INTERVAL_S
 from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.errors import UserError
 from qss_offline.files import write_json
 from qss_offline.offline_run import RunSettings, train_seeds
-from qss_offline.offline_training import SeedTask, observation_scale
-from qss_offline.reporting import counted_on
-from qss_offline.rounds import rounds_done, run_rounds
+from qss_offline.offline_training import SeedTask
 from qss_offline.runs import RunFolder, SeedFolder, read_json, versions
 
 Tick = Callable[[int], None]
@@ -227,32 +223,23 @@ def _run_timed(job: Job, tick: Tick) -> None:
         write_json(task.folder.result, {**result, "seconds": round(seconds, 1)})
 
 
-def _bco(cell: Cell, tasks: list[SeedTask]) -> BCOTrainer:
-    transitions = load_transitions(cell.obs_id).transitions
+def _bco(cell: Cell, seeds: tuple[int, ...]) -> BCOSettings:
     settings = cell.settings
-    normalize = settings.d3g.algorithm.normalize_observations
-    scale = observation_scale(transitions, normalize)
-    return BCOTrainer(
-        [task.seed for task in tasks],
-        [transitions] * len(tasks),
-        [scale] * len(tasks),
-        lambda: make_env(cell.env_id),
+    return BCOSettings(
+        cell.env_id,
+        cell.obs_id,
+        seeds,
         settings.d3g.inverse,
         settings.cloning,
         settings.cloning_updates,
-        known_steps(cell.actions_from, cell.env_id),
+        settings.d3g.algorithm.normalize_observations,
+        settings.episodes,
+        cell.actions_from,
     )
 
 
 def _run_bco(cell: Cell, tasks: list[SeedTask], tick: Tick) -> None:
-    by_rounds: dict[int, list[SeedTask]] = {}
-    for task in tasks:
-        by_rounds.setdefault(rounds_done(task), []).append(task)
-    done = 0
-    for _, same in sorted(by_rounds.items(), reverse=True):
-        report = counted_on(tick, done, len(same))
-        run_rounds(_bco(cell, same), same, cell.env_id, cell.settings.episodes, report)
-        done += cell.units * len(same)
+    train_bco(_bco(cell, tuple(task.seed for task in tasks)), tasks, tick)
 
 
 def _labels(cell: Cell, seed: int) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -261,7 +248,7 @@ def _labels(cell: Cell, seed: int) -> np.ndarray[Any, np.dtype[np.float32]]:
     task = SeedTask(seed, cell.obs_id, cell.labeller.folder.seed(seed))
     if not task.folder.result.exists():
         raise UserError(f"{cell.method} needs BCO's inverse model of seed {seed}: run bco first")
-    trainer = _bco(cell, [task])
+    trainer = bco_trainer(_bco(cell, (seed,)), (seed,))
     trainer.restore([load_checkpoint(task.folder.online)])
     return trainer.action_box.from_unit(trainer.labels(0))
 

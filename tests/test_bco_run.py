@@ -1,0 +1,102 @@
+"""Runs of BCO: whole, interrupted and resumed, spread over processes, and as a user starts them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from qss_offline.acting import load_policy
+from qss_offline.algorithms.bco import CloningConfig
+from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig
+from qss_offline.bco_run import BCOSettings, run_bco
+from qss_offline.data.build import build_dataset
+from qss_offline.data.specs import DatasetSpec
+from qss_offline.errors import UserError
+from qss_offline.inverse_config import InverseFitConfig
+from qss_offline.progress import Reporter
+from qss_offline.runs import RunFolder, read_json
+from qss_offline.trained_run import load_run
+from recipes.bco import bco
+
+INVERSE = InverseFitConfig(3, 40, 60, model=InverseDynamicsConfig((8, 8), 16, step_inputs=True))
+
+
+@pytest.fixture
+def settings(minari_root: Path) -> BCOSettings:
+    dataset = build_dataset(DatasetSpec("InvertedPendulum", transitions=500), workers=1).obs_id
+    return BCOSettings(
+        "InvertedPendulum-v5",
+        dataset,
+        (0, 1),
+        INVERSE,
+        CloningConfig((8, 8), 16, 1e-3, 0.5),
+        cloning_updates=30,
+        evaluation_episodes=2,
+    )
+
+
+def bits(folder: Path) -> dict[str, bytes]:
+    names = ("policy.safetensors", "result.json", "online.safetensors")
+    return {
+        f"{seed}/{name}": (folder / "seeds" / str(seed) / name).read_bytes()
+        for seed in (0, 1)
+        for name in names
+    }
+
+
+def test_an_interrupted_run_resumes_to_the_same_bits(settings: BCOSettings, tmp_path: Path) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    results = run_bco(settings, RunFolder(whole), workers=1)
+
+    @contextmanager
+    def interrupted(_: str, total: int, unit: str) -> Iterator[Reporter]:
+        def report(done: int, note: str = "") -> None:
+            if done > total // 2:
+                raise KeyboardInterrupt
+
+        yield report
+
+    with pytest.raises(KeyboardInterrupt):
+        run_bco(settings, RunFolder(broken), show_progress=interrupted, workers=1)
+    assert not (broken / "results.json").exists()
+    assert (broken / "seeds" / "0" / "online.safetensors").exists()
+    with pytest.raises(UserError, match=r"started with cloning\.error_power = 0\.5, not 2"):
+        other = replace(settings, cloning=replace(settings.cloning, error_power=2.0))
+        run_bco(other, RunFolder(broken), resume=True)
+    run_bco(settings, RunFolder(broken), resume=True, workers=1)
+    assert bits(broken) == bits(whole)
+
+    assert read_json(whole / "results.json") == results
+    assert [seed["seed"] for seed in results["seeds"]] == [0, 1]
+    assert results["seeds"][0]["online_steps"] == 120
+    assert len(results["seeds"][0]["evaluations"]) == 3
+    with pytest.raises(UserError, match="holds no run of offline D3G"):
+        load_run(whole)
+
+
+def test_processes_make_no_difference(settings: BCOSettings, tmp_path: Path) -> None:
+    run_bco(settings, RunFolder(tmp_path / "one"), workers=1)
+    run_bco(settings, RunFolder(tmp_path / "two"), workers=2)
+    assert bits(tmp_path / "one") == bits(tmp_path / "two")
+
+
+def test_the_recipe_makes_a_policy_and_says_where(
+    minari_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    budget = {"updates": 40, "online_steps": 30, "online_rounds": 1}
+    bco(env="InvertedPendulum", randomness=1.0, transitions=500, episodes=1, out=out, **budget)
+    printed = capsys.readouterr().out
+    policy = out / "seeds" / "0" / "policy.safetensors"
+    assert f"qss-offline evaluate {policy}" in printed
+    assert load_policy(policy)[1] == "InvertedPendulum-v5"
+    assert read_json(out / "config.json")["cloning"]["error_power"] == 0.5
+    with pytest.raises(UserError, match="holds a run already; add --resume"):
+        bco(env="InvertedPendulum", randomness=1.0, transitions=500, episodes=1, out=out, **budget)
+
+
+def test_updates_that_rounds_can_not_share_are_refused() -> None:
+    with pytest.raises(UserError, match="25 updates can't be spread evenly over 10 rounds"):
+        bco(updates=25)
