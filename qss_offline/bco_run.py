@@ -23,7 +23,7 @@ from qss_offline.jobs import Tick
 from qss_offline.offline_run import check_environment, seed_result
 from qss_offline.offline_training import SeedTask, observation_scale
 from qss_offline.reporting import ProgressFactory, counted_on, forward_only, no_progress
-from qss_offline.rounds import rounds_done, run_rounds
+from qss_offline.rounds import by_rounds_done, run_rounds
 from qss_offline.runs import RunFolder, read_json, versions
 from qss_offline.seed_workers import train_in_workers
 
@@ -98,11 +98,8 @@ def train_bco(settings: BCOSettings, tasks: Sequence[SeedTask], tick: Tick) -> N
         tasks: the seeds.
         tick: told the updates done, over all of them.
     """
-    by_rounds: dict[int, list[SeedTask]] = {}
-    for task in tasks:
-        by_rounds.setdefault(rounds_done(task), []).append(task)
     done = 0
-    for _, same in sorted(by_rounds.items(), reverse=True):
+    for same in by_rounds_done(tasks):
         trainer = bco_trainer(settings, [task.seed for task in same])
         report = counted_on(tick, done, len(same))
         run_rounds(trainer, same, settings.env_id, settings.evaluation_episodes, report)

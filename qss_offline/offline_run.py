@@ -26,7 +26,7 @@ from qss_offline.jobs import Tick
 from qss_offline.offline_training import OfflineTrainer, SeedTask, member_tasks, step_scale
 from qss_offline.presets import Preset
 from qss_offline.reporting import ProgressFactory, counted_on, forward_only, no_progress
-from qss_offline.rounds import rounds_done, run_rounds
+from qss_offline.rounds import by_rounds_done, run_rounds
 from qss_offline.runs import RunFolder, read_json, versions
 from qss_offline.seed_workers import train_in_workers
 
@@ -197,11 +197,8 @@ def train_seeds(settings: RunSettings, tasks: Sequence[SeedTask], tick: Tick) ->
     )
     state = trainer.run(preset.updates, tick)
     trained = preset.offline_updates * len(tasks)
-    by_rounds: dict[int, list[SeedTask]] = {}
-    for task in tasks:
-        by_rounds.setdefault(rounds_done(task), []).append(task)
     done = trained
-    for _, same in sorted(by_rounds.items(), reverse=True):
+    for same in by_rounds_done(tasks):
         report = counted_on(tick, done, len(same))
         _fit_inverse(settings, same, state, trainer, dataset.transitions, report)
         done += settings.inverse_updates * len(same)

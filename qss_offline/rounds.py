@@ -40,6 +40,14 @@ def rounds_done(task: SeedTask) -> int:
     return len(load_checkpoint(path).metadata["evaluations"]) if path.exists() else 0
 
 
+def by_rounds_done(tasks: Sequence[SeedTask]) -> list[list[SeedTask]]:
+    """Group seeds that stand after the same round, those that are furthest first."""
+    groups: dict[int, list[SeedTask]] = {}
+    for task in tasks:
+        groups.setdefault(rounds_done(task), []).append(task)
+    return [groups[done] for done in sorted(groups, reverse=True)]
+
+
 def run_rounds(
     fitter: RoundFitter,
     tasks: Sequence[SeedTask],

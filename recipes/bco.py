@@ -5,9 +5,10 @@
 records behaviour, drops the actions, and in rounds takes a few online steps, fits an inverse
 dynamics model I(s,s') to them, labels the recording with the actions that it believes made it, and
 clones these: not their mean, but what most steps of a state do (`--error-power`; 2 is BCO as
-published). On bodies that fall, recorded with a controller that acts half of the time or more, it
-often returns more than D3G; where behaviour is chance there is nothing to repeat, and D3G
-(`recipes.random_obs`) learns (see `docs/bodies.md`).
+published). On harder bodies, recorded with a controller at half or three quarters of the steps and
+chance at the others, it often returns more than D3G; without chance the mean does better, and where
+all is chance there is nothing to repeat, and D3G (`recipes.random_obs`) learns (see
+`docs/bodies.md`).
 """
 
 from __future__ import annotations
