@@ -14,6 +14,7 @@ from qss_offline.algorithms.bco import CloningConfig
 from qss_offline.algorithms.ensemble import member_seeds
 from qss_offline.bco_training import BCOTrainer
 from qss_offline.checks import check_positive
+from qss_offline.data.chance import chance_share
 from qss_offline.data.environments import make_env
 from qss_offline.data.load import load_transitions
 from qss_offline.elapsed import RunClock
@@ -159,6 +160,7 @@ def run_bco(
         "known_steps": 0 if known is None else len(known),
         "behaviour_return": float(np.mean(returns)),
         "behaviour_return_std": float(np.std(returns)),
+        "chance_share": chance_share(dataset.transitions),
         "wall_seconds": round(clock.seconds, 1),
         "seeds": [
             seed_result(read_json(task.folder.result), settings.inverse.online_steps)

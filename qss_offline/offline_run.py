@@ -14,6 +14,7 @@ from qss_offline.action_steps import ActionSteps, known_steps
 from qss_offline.algorithms.ensemble import mean_network, member_seeds
 from qss_offline.algorithms.folding import gives_states
 from qss_offline.algorithms.networks import Network
+from qss_offline.data.chance import chance_share
 from qss_offline.data.environments import make_env
 from qss_offline.data.load import LoadedDataset, load_transitions
 from qss_offline.data.transitions import Transitions
@@ -259,6 +260,7 @@ def _results(
         "preset": settings.preset_name,
         "behaviour_return": float(np.mean(returns)),
         "behaviour_return_std": float(np.std(returns)),
+        "chance_share": chance_share(dataset.transitions),
         "wall_seconds": round(wall_s, 1),
         "seeds": [
             seed_result(read_json(folder.seed(seed).result), settings.preset.inverse.online_steps)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ from qss_offline.engine.sampler import Columns, UniformSampler, without_copy
 from qss_offline.engine.schedule import Schedule, linear_decay
 from qss_offline.engine.state import TrainState, initial_state
 from qss_offline.engine.update import CHUNK
+from qss_offline.error_power import settled_power
 from qss_offline.errors import UserError
 from qss_offline.reporting import counted_on
 from qss_offline.runs import SeedFolder
@@ -117,8 +118,11 @@ class OfflineTrainer:
     Args:
         tasks: the seeds; they may read different datasets of equal observation size.
         datasets: the transitions of each dataset id that the tasks name.
-        config: settings of offline D3G.
+        config: settings of offline D3G; a `behaviour_power` of None is measured here.
         device: where to train.
+
+    Raises:
+        UserError: some of the datasets hold chance and others don't, where that is measured.
     """
 
     def __init__(
@@ -128,6 +132,9 @@ class OfflineTrainer:
         config: ObservationalD3GConfig,
         device: torch.device | str = "cpu",
     ) -> None:
+        if config.behaviour_coef > 0:
+            power = settled_power(config.behaviour_power, datasets.values())
+            config = replace(config, behaviour_power=power)
         self.tasks, self.config, self.device = tuple(tasks), config, torch.device(device)
         self._datasets = datasets
         self.scales = {

@@ -99,7 +99,7 @@ _BODIES = replace(
         gap_units=True,
         behaviour_coef=1000.0,
         behaviour_weights="plain",
-        behaviour_power=0.5,
+        behaviour_power=None,
     ),
     inverse=replace(
         _DEFAULT.inverse,
@@ -133,10 +133,11 @@ PRESETS = {
     ),
     # For bodies that fall when a step is a little wrong: values are large beside what there is to
     # gain, so both terms of Eq. 12 are weighed by the gap, and proposals are held close to recorded
-    # steps, all alike, for values of a few steps ahead choose among them badly; not to their mean
-    # but towards their mode, so that chance doesn't pull. Where behaviour is all chance there is no
-    # use in that. I learns from the recording, too, for the few online steps end where a body
-    # falls, and in many short rounds, each of which gets a little further.
+    # steps, all alike, for values of a few steps ahead choose among them badly; where the recording
+    # holds chance not to their mean but towards their mode, so that chance doesn't pull. Where
+    # behaviour is all chance there is no use in that. I learns from the recording, too, for the few
+    # online steps end where a body falls, and in many short rounds, each of which gets a little
+    # further.
     "bodies": _BODIES,
     # For bodies that run and can't fall for good: there values choose well among recorded steps, so
     # proposals are held less close to them, to their mean, and to the better ones first.

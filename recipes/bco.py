@@ -4,11 +4,10 @@
 
 records behaviour, drops the actions, and in rounds takes a few online steps, fits an inverse
 dynamics model I(s,s') to them, labels the recording with the actions that it believes made it, and
-clones these: not their mean, but what most steps of a state do (`--error-power`; 2 is BCO as
-published). On harder bodies, recorded with a controller at half or three quarters of the steps and
-chance at the others, it often returns more than D3G; without chance the mean does better, and where
-all is chance there is nothing to repeat, and D3G (`recipes.random_obs`) learns (see
-`docs/bodies.md`).
+clones these: where the recording holds chance not their mean, but what most steps of a state do
+(`--error-power`; 2 is BCO as published). On harder bodies, recorded with a controller at half or
+three quarters of the steps and chance at the others, it often returns more than D3G; where all is
+chance there is nothing to repeat, and D3G (`recipes.random_obs`) learns (see `docs/bodies.md`).
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from qss_offline.errors import UserError
 from qss_offline.presets import preset as find_preset
 from qss_offline.progress import progress
 from qss_offline.runs import RunFolder, free_folder, newest_folder, parse_seeds
-from recipes.random_obs import recorded, returns_table
+from recipes.random_obs import chance_line, recorded, returns_table
 
 
 def bco(
@@ -47,8 +46,12 @@ def bco(
         str, Option(help="whose inverse model and online budget: default, bodies, runners, …")
     ] = "bodies",
     error_power: Annotated[
-        float, Option(help="of the error by which labels are repeated: 2 asks for their mean")
-    ] = 0.5,
+        float | None,
+        Option(
+            help="of the error by which labels are repeated: 2 asks for their mean, 0.5 for "
+            "what most of them are; measured if not given"
+        ),
+    ] = None,
     updates: Annotated[int, Option(help="of the policy, over all rounds")] = 15_000,
     online_steps: Annotated[int | None, Option(help="environment steps of the inverse fit")] = None,
     online_rounds: Annotated[int | None, Option(help="rounds that these are spread over")] = None,
@@ -100,6 +103,8 @@ def bco(
         begun=begun,
     )
     Console().print(returns_table(results, episodes))
+    if error_power is None:
+        print(chance_line(results, "the policy"))
     policy = folder.seed(seed_list[0]).policy
     print(
         f"{results['wall_seconds']:.0f} s in all. Made: {folder.results} (all returns), {policy} "

@@ -25,6 +25,7 @@ from qss_offline.data.build import build_dataset
 from qss_offline.data.environments import make_env, resolve_env_id
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.diagnosis import hints
+from qss_offline.error_power import MEAN_POWER, power_of
 from qss_offline.offline_run import RunSettings, choose_device, run
 from qss_offline.presets import preset as find_preset
 from qss_offline.progress import progress
@@ -106,6 +107,8 @@ def random_obs(
         f"Next: look at it with qss-offline report {folder.path}, or more seeds with --seeds 5, "
         f"or another environment with --env Reacher."
     )
+    if settings.algorithm.behaviour_coef > 0 and settings.algorithm.behaviour_power is None:
+        print(chance_line(results, "proposals"))
     if actions_from is not None:
         known = f"{results['known_steps']:,} steps of {actions_from}"
         print(f"I learned first from the actions of {known}: online steps above don't count them.")
@@ -136,6 +139,22 @@ def recorded(
         print(f"where chance doesn't, {expert} acts")
     spec = DatasetSpec(env_id, randomness, transitions, seed, expert=expert)
     return build_dataset(spec, progress=progress).obs_id
+
+
+def chance_line(results: Mapping[str, Any], repeats: str) -> str:
+    """Return what a recording was found to hold, and what was made of it, for a line.
+
+    Args:
+        results: what `results.json` holds.
+        repeats: who is held to recorded steps.
+    """
+    share = results["chance_share"]
+    told = "can't be measured" if share is None else f"{share:.1%} of the variance of its steps"
+    mean = power_of(share) == MEAN_POWER
+    return (
+        f"chance in the recording: {told}; {repeats} held to the {'mean' if mean else 'mode'} of "
+        "what was done"
+    )
 
 
 def returns_table(results: Mapping[str, Any], episodes: int) -> Table:

@@ -51,19 +51,19 @@ class CloningConfig:
         batch_size: transitions per update and seed, B.
         learning_rate: Adam's step size.
         error_power: a departure where it isn't 2: the loss is the distance to this power, see
-            `behaviour.py`.
+            `behaviour.py`; None measures whether the recording holds chance, see `error_power.py`.
     """
 
     hidden_dims: tuple[int, ...] = (256, 256)
     batch_size: int = 256
     learning_rate: float = 3e-4
-    error_power: float = 2.0
+    error_power: float | None = 2.0
 
     def __post_init__(self) -> None:
         """Refuse settings that can't be trained with."""
         if self.batch_size <= 0 or self.learning_rate <= 0 or min(self.hidden_dims) <= 0:
             raise UserError("batch_size, learning_rate and hidden_dims must be above 0")
-        if not 0 < self.error_power <= 2:
+        if self.error_power is not None and not 0 < self.error_power <= 2:
             raise UserError(
                 f"error_power must be above 0 and at most 2 (the mean), not {self.error_power}"
             )
@@ -78,12 +78,14 @@ class BehaviouralCloning:
     """The loss of behavioural cloning.
 
     Args:
-        config: settings.
+        config: settings; its `error_power` is a number here.
         obs_dim: size of an observation.
         action_dim: size of an action.
     """
 
     def __init__(self, config: CloningConfig, obs_dim: int, action_dim: int) -> None:
+        if config.error_power is None:
+            raise UserError("error_power=None has to be measured before training")
         self._power = config.error_power
         self.shapes = {"policy": MLPShape((obs_dim, *config.hidden_dims, action_dim))}
         self.copies: dict[str, str] = {}

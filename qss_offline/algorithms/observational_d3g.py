@@ -106,7 +106,7 @@ class ObservationalD3GConfig(QSSConfig):
             "in_sample", likewise.
         behaviour_power: a departure: what the behaviour term holds proposals to where recorded
             steps differ: at 2 their mean, at 1 their median, below 1 more and more their mode,
-            likewise.
+            likewise; None measures whether the recording holds chance, see `error_power.py`.
         value_expectile: a departure: the value that f is given within the cycle is at most this
             expectile of the values recorded at s, see `in_sample.py`; None bounds nothing.
     """
@@ -116,7 +116,7 @@ class ObservationalD3GConfig(QSSConfig):
     behaviour_coef: float = 0.0
     behaviour_weights: BehaviourWeights = "advantage"
     behaviour_temperature: float = 1.0
-    behaviour_power: float = 2.0
+    behaviour_power: float | None = 2.0
     value_expectile: float | None = None
 
     def __post_init__(self) -> None:
@@ -138,7 +138,7 @@ class ObservationalD3GConfig(QSSConfig):
                 f"behaviour_temperature must be at least {LEAST_TEMPERATURE}, not "
                 f"{self.behaviour_temperature}"
             )
-        if not 0 < self.behaviour_power <= 2:
+        if self.behaviour_power is not None and not 0 < self.behaviour_power <= 2:
             raise UserError(
                 f"behaviour_power must be above 0 and at most 2, not {self.behaviour_power}"
             )
@@ -189,7 +189,7 @@ class ObservationalD3G:
     """The losses of offline D3G, and when each is applied.
 
     Args:
-        config: settings.
+        config: settings; a `behaviour_power` that is used is a number here.
         obs_dim: size of an observation.
         target_low: `(S, 1)` least value a target may take, or None where targets aren't clamped.
         target_high: `(S, 1)` greatest value, likewise.
@@ -204,6 +204,8 @@ class ObservationalD3G:
         target_high: Tensor | None = None,
         step_scale: Tensor | None = None,
     ) -> None:
+        if config.behaviour_coef > 0 and config.behaviour_power is None:
+            raise UserError("behaviour_power=None has to be measured before training")
         self.config, self._step_scale = config, step_scale
         self._limits = None
         if target_low is not None and target_high is not None:
@@ -273,6 +275,7 @@ class ObservationalD3G:
         )
         if config.behaviour_coef == 0:
             return loss, metrics
+        assert config.behaviour_power is not None
         near, more = behaviour_loss(
             critic,
             batch,

@@ -154,7 +154,7 @@ _BODIES = replace(
     _QUICK,
     name="bodies",
     families=("inverted_double_pendulum", "hopper", "walker2d"),
-    random_action_probs=(0.0, 0.25, 0.5, 0.75),
+    random_action_probs=(0.25, 0.5, 0.75),
     methods=("d3g", "bco", "pseudo-td3+bc", "td3+bc", "iql"),
     d3g=PRESETS["bodies"],
     # In ten rounds as many of BCO's updates as quick has in three.
@@ -165,10 +165,17 @@ _BODIES = replace(
     updates_of={},
 )
 
+_MEDIUM = ("inverted_double_pendulum_medium", "hopper_medium", "walker2d_medium")
+
+_NO_CHANCE = replace(
+    _BODIES, name="no_chance", random_action_probs=(0.0,), first_seed=120, data_seed=12
+)
+
 _RUNNERS = replace(
     _BODIES,
     name="runners",
     families=("half_cheetah",),
+    random_action_probs=(0.0, 0.25, 0.5, 0.75),
     d3g=PRESETS["runners"],
     cloning_updates=5_000,
     first_seed=90,
@@ -193,13 +200,12 @@ COMPARISONS = {
     # and without actions.
     "bodies": _BODIES,
     "runners": _RUNNERS,
-    # Two levels of each, with its preset, recorded with experts that were half trained.
-    "medium": replace(
-        _BODIES,
-        name="medium",
-        families=("inverted_double_pendulum_medium", "hopper_medium", "walker2d_medium"),
-        random_action_probs=(0.0, 0.25),
-    ),
+    # Recorded with experts that were half trained.
+    "medium": replace(_BODIES, name="medium", families=_MEDIUM, random_action_probs=(0.25,)),
+    # The bodies that fall without any chance, on seeds and recordings of their own: that the preset
+    # tells such recordings from others was settled after those of `bodies` had been looked at.
+    "no_chance": _NO_CHANCE,
+    "no_chance_medium": replace(_NO_CHANCE, name="no_chance_medium", families=_MEDIUM),
     "runners_medium": replace(
         _RUNNERS,
         name="runners_medium",

@@ -1,0 +1,69 @@
+"""How much of a recording's steps is chance: what a state doesn't tell of the step that follows it.
+
+A controller that is a function of the state, on a body that is one, too, makes steps that lie on a
+smooth surface over the states. Where something else acts now and then, steps of nearly the same
+state lie apart. So around some recorded states, a straight line is laid through the steps of the
+nearest recorded ones (local linear regression: Cleveland, 1979,
+https://doi.org/10.1080/01621459.1979.10481038), and what it leaves is measured. No action is looked
+at, and nothing says which steps are chance's: only whether there are any.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from qss_offline.data.transitions import Float64Array, Transitions
+
+CHANCE_FROM = 0.03
+"""A share below it counts as none. Recordings of this project without chance have at most 0.003,
+those with a random action at one step in twenty or more at least 0.14 (`docs/bodies.md`)."""
+
+_ROWS = 100_000
+_STATES = 200
+_NEIGHBOURS_PER_COEFFICIENT = 10
+_STILL = 1e-9
+
+
+def chance_share(transitions: Transitions, seed: int = 0) -> float | None:
+    """Return the share of the variance of steps that states don't tell, between about 0 and 1.
+
+    It is the median over 200 recorded states; of a long recording 100,000 rows are looked at.
+    Dimensions of a step count alike, each by its own spread; those that never move don't. Noise of
+    the body or of sensors counts as chance, too.
+
+    Args:
+        transitions: a recording.
+        seed: of the states that are drawn.
+
+    Returns:
+        The share, or None where a recording is too small to tell (fewer than four rows for each
+        coefficient of the regression), or nothing moves in it.
+    """
+    rng = np.random.default_rng(seed)
+    rows = np.arange(len(transitions))
+    if len(rows) > _ROWS:
+        rows = np.sort(rng.choice(len(rows), _ROWS, replace=False))
+    obs = transitions.observations[rows].astype(np.float64)
+    steps = transitions.next_observations[rows] - obs
+    obs, steps = _standardised(obs), _standardised(steps)
+    coefficients = obs.shape[1] + 1
+    if coefficients == 1 or steps.shape[1] == 0 or len(rows) < 4 * coefficients:
+        return None
+    count = min(_NEIGHBOURS_PER_COEFFICIENT * coefficients, len(rows) // 2)
+    centers = rng.choice(len(rows), min(_STATES, len(rows)), replace=False)
+    _, near = cKDTree(obs).query(obs[centers], k=count)
+    shares = []
+    for center, rows_near in zip(centers, near, strict=True):
+        inputs = np.column_stack((np.ones(count), obs[rows_near] - obs[center]))
+        line, _, rank, _ = np.linalg.lstsq(inputs, steps[rows_near], rcond=1e-6)
+        left = np.square(steps[rows_near] - inputs @ line).sum()
+        shares.append(left / (count - rank) / steps.shape[1])
+    return float(np.median(shares))
+
+
+def _standardised(values: Float64Array) -> Float64Array:
+    """Columns in units of their spread, around 0; without those that have none."""
+    spread = values.std(axis=0)
+    moving = spread > _STILL
+    return np.asarray((values[:, moving] - values[:, moving].mean(axis=0)) / spread[moving])

@@ -1,0 +1,95 @@
+"""What a recording says of the power of errors: measured, and the same as told."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from qss_offline.algorithms.bco import BehaviouralCloning, CloningConfig
+from qss_offline.algorithms.observational_d3g import ObservationalD3G, ObservationalD3GConfig
+from qss_offline.bco_training import BCOTrainer
+from qss_offline.data.transitions import Transitions
+from qss_offline.engine.checkpoint import load_checkpoint
+from qss_offline.error_power import power_of, settled_power
+from qss_offline.errors import UserError
+from qss_offline.inverse_config import InverseFitConfig
+from qss_offline.offline_training import OfflineTrainer, SeedTask
+from qss_offline.presets import PRESETS
+from qss_offline.runs import SeedFolder
+from tests.test_bco import CLONING, MODEL, SCALE, PointMass, expert_recording
+
+CONFIG = ObservationalD3GConfig(
+    (8, 8), 8, normalize_observations=True, behaviour_coef=1000.0, behaviour_weights="plain"
+)
+
+
+def with_chance(recording: Transitions, share: float) -> Transitions:
+    """The recording, but at a share of its steps the point moves at random."""
+    rng = np.random.default_rng(0)
+    chance = rng.uniform(size=len(recording)) < share
+    moves = rng.uniform(-2, 2, (len(recording), 1)).astype(np.float32)
+    columns = recording.columns() | {
+        "next_observations": np.where(
+            chance[:, None], recording.observations + moves, recording.next_observations
+        )
+    }
+    return Transitions(**columns)
+
+
+PLAIN = expert_recording(40)
+MIXED = with_chance(PLAIN, 0.25)
+
+
+def test_chance_asks_for_the_mode_and_none_for_the_mean() -> None:
+    assert settled_power(None, [PLAIN]) == 2.0
+    assert settled_power(None, [MIXED, with_chance(PLAIN, 0.1)]) == 0.5
+    assert settled_power(1.0, [MIXED, PLAIN]) == 1.0
+    assert power_of(None) == 0.5, "where it can't be told, chance isn't ruled out"
+    with pytest.raises(UserError, match="some hold chance and some don't"):
+        settled_power(None, [MIXED, PLAIN])
+
+
+@pytest.mark.parametrize(("recording", "power"), [(PLAIN, 2.0), (MIXED, 0.5)])
+def test_d3g_measured_is_d3g_told(recording: Transitions, power: float, tmp_path: Path) -> None:
+    def trained(asked: float | None) -> dict[str, torch.Tensor]:
+        task = SeedTask(0, "x", SeedFolder(tmp_path / str(asked)))
+        config = replace(CONFIG, behaviour_power=asked)
+        OfflineTrainer([task], {"x": recording}, config).run(100, lambda updates: None)
+        return load_checkpoint(task.folder.training).tensors
+
+    measured, told, other = trained(None), trained(power), trained(2.5 - power)
+    assert all(torch.equal(measured[name], told[name]) for name in told)
+    assert any(not torch.equal(other[name], told[name]) for name in told)
+
+
+@pytest.mark.parametrize(("recording", "power"), [(PLAIN, 2.0), (MIXED, 0.5)])
+def test_bco_measured_is_bco_told(recording: Transitions, power: float) -> None:
+    def trained(asked: float | None) -> torch.Tensor:
+        trainer = BCOTrainer(
+            [0],
+            [recording],
+            [SCALE],
+            PointMass,
+            InverseFitConfig(1, 100, 50, model=MODEL),
+            replace(CLONING, error_power=asked),
+            cloning_updates=50,
+        )
+        trainer.run_round()
+        return trainer.policy(0).policy.flat
+
+    assert torch.equal(trained(None), trained(power))
+    assert not torch.equal(trained(None), trained(2.5 - power))
+
+
+def test_losses_are_given_numbers() -> None:
+    with pytest.raises(UserError, match="measured before training"):
+        ObservationalD3G(replace(CONFIG, behaviour_power=None), 3)
+    with pytest.raises(UserError, match="measured before training"):
+        BehaviouralCloning(CloningConfig(error_power=None), 3, 1)
+
+
+def test_who_measures() -> None:
+    assert PRESETS["bodies"].algorithm.behaviour_power is None
+    assert PRESETS["paper"].algorithm.behaviour_power == 2
