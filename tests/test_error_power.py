@@ -8,16 +8,26 @@ import pytest
 import torch
 
 from qss_offline.algorithms.bco import BehaviouralCloning, CloningConfig
-from qss_offline.algorithms.observational_d3g import ObservationalD3G, ObservationalD3GConfig
+from qss_offline.algorithms.observational_d3g import (
+    ObservationalD3G,
+    ObservationalD3GConfig,
+    ObservationBatch,
+)
 from qss_offline.bco_training import BCOTrainer
+from qss_offline.data.build import build_dataset
+from qss_offline.data.specs import DatasetSpec
 from qss_offline.data.transitions import Transitions
 from qss_offline.engine.checkpoint import load_checkpoint
+from qss_offline.engine.state import initial_state
 from qss_offline.error_power import power_of, settled_power
 from qss_offline.errors import UserError
 from qss_offline.inverse_config import InverseFitConfig
+from qss_offline.offline_run import run
 from qss_offline.offline_training import OfflineTrainer, SeedTask
 from qss_offline.presets import PRESETS
-from qss_offline.runs import SeedFolder
+from qss_offline.runs import RunFolder, SeedFolder
+from qss_offline.trained_run import load_run
+from tests.small_run import settings
 from tests.test_bco import CLONING, MODEL, SCALE, PointMass, expert_recording
 
 CONFIG = ObservationalD3GConfig(
@@ -84,8 +94,12 @@ def test_bco_measured_is_bco_told(recording: Transitions, power: float) -> None:
 
 
 def test_losses_are_given_numbers() -> None:
+    algorithm = ObservationalD3G(replace(CONFIG, behaviour_power=None), 3)
+    networks = algorithm.parameters_type(**initial_state(algorithm, [0]).networks)
+    obs = torch.zeros(1, 4, 3)
+    batch = ObservationBatch(obs, obs, obs[..., 0], obs[..., 0])
     with pytest.raises(UserError, match="measured before training"):
-        ObservationalD3G(replace(CONFIG, behaviour_power=None), 3)
+        algorithm.proposal_loss(networks, batch)
     with pytest.raises(UserError, match="measured before training"):
         BehaviouralCloning(CloningConfig(error_power=None), 3, 1)
 
@@ -93,3 +107,14 @@ def test_losses_are_given_numbers() -> None:
 def test_who_measures() -> None:
     assert PRESETS["bodies"].algorithm.behaviour_power is None
     assert PRESETS["paper"].algorithm.behaviour_power == 2
+
+
+def test_a_run_that_measured_is_looked_at(minari_root: Path, tmp_path: Path) -> None:
+    dataset = build_dataset(DatasetSpec("InvertedPendulum", transitions=500), workers=1).obs_id
+    few = settings(dataset)
+    algorithm = replace(few.preset.algorithm, behaviour_coef=1.0, behaviour_power=None)
+    preset = replace(few.preset, algorithm=algorithm, updates=50)
+    results = run(replace(few, seeds=(0,), preset=preset), RunFolder(tmp_path), workers=1)
+    assert results["chance_share"] > 0.3
+    proposed = load_run(tmp_path).planner(0).propose(np.zeros((2, 4), np.float32))
+    assert np.isfinite(proposed).all()

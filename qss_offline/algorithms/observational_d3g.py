@@ -189,7 +189,7 @@ class ObservationalD3G:
     """The losses of offline D3G, and when each is applied.
 
     Args:
-        config: settings; a `behaviour_power` that is used is a number here.
+        config: settings; for training, a `behaviour_power` that is used is a number.
         obs_dim: size of an observation.
         target_low: `(S, 1)` least value a target may take, or None where targets aren't clamped.
         target_high: `(S, 1)` greatest value, likewise.
@@ -204,8 +204,6 @@ class ObservationalD3G:
         target_high: Tensor | None = None,
         step_scale: Tensor | None = None,
     ) -> None:
-        if config.behaviour_coef > 0 and config.behaviour_power is None:
-            raise UserError("behaviour_power=None has to be measured before training")
         self.config, self._step_scale = config, step_scale
         self._limits = None
         if target_low is not None and target_high is not None:
@@ -275,7 +273,8 @@ class ObservationalD3G:
         )
         if config.behaviour_coef == 0:
             return loss, metrics
-        assert config.behaviour_power is not None
+        if config.behaviour_power is None:
+            raise UserError("behaviour_power=None has to be measured before training")
         near, more = behaviour_loss(
             critic,
             batch,

@@ -190,12 +190,18 @@ def _numbers(statistics: Statistics) -> str:
             "",
         ),
     )
+    chance = ""
+    if statistics.chance is not None:
+        chance = (
+            f" Of the variance of steps {100 * statistics.chance:.2g}% isn't told by the state "
+            "they start from: chance in the behaviour, the body or the sensors."
+        )
     table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
     return (
         "## Numbers\n\nOver all episodes, those cut short by the end of a recording included.\n\n"
         "| | mean | 95% interval of the mean | range |\n|---|---|---|---|\n"
         f"{table}\n\n{100 * statistics.terminated:.1f}% of the episodes terminated; the others "
-        "were truncated.\n"
+        f"were truncated.{chance}\n"
     )
 
 

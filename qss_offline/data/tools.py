@@ -13,6 +13,7 @@ import numpy as np
 from gymnasium import spaces
 
 from qss_offline.data import importing, minari_store
+from qss_offline.data.chance import chance_share
 from qss_offline.data.importing import About
 from qss_offline.data.load import load_transitions
 from qss_offline.data.minari_store import StoredDatasets
@@ -342,6 +343,8 @@ class Statistics:
         length_high: upper end.
         coverage: share of the cells that are visited, of a 50 by 50 grid over the first two
             principal components of the observations, each from its 0.5% to its 99.5% quantile.
+        chance: share of the variance of steps that states don't tell, see `chance_share`; None
+            where a recording is too small to tell.
         picture: where the picture is, None where none was drawn.
     """
 
@@ -358,6 +361,7 @@ class Statistics:
     length_low: float
     length_high: float
     coverage: float
+    chance: float | None
     picture: Path | None = None
 
 
@@ -424,6 +428,7 @@ def dataset_statistics(
         length_low=length_low,
         length_high=length_high,
         coverage=float((grid > 0).mean()),
+        chance=chance_share(transitions),
         picture=picture,
     )
 

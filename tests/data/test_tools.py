@@ -254,12 +254,14 @@ def test_statistics_and_picture(mine: tuple[str, str], tmp_path: Path) -> None:
     assert numbers.return_low < numbers.return_mean < numbers.return_high
     assert numbers.length_mean == 20.5 and numbers.terminated == 0.5
     assert 0.05 < numbers.coverage < 0.6
+    assert numbers.chance is not None and numbers.chance > 0.3, "next observations are noise"
     with pytest.raises(UserError, match="exists"):
         dataset_statistics(mine[0], path)
     with pytest.raises(UserError, match=r"ends in \.png"):
         dataset_statistics(mine[0], tmp_path / "x.jpg")
     one = from_arrays("mine/one", **make_transitions([1], obs_dim=1).columns())
-    assert dataset_statistics(one.obs_id, tmp_path / "one.png").episodes == 1
+    numbers = dataset_statistics(one.obs_id, tmp_path / "one.png")
+    assert numbers.episodes == 1 and numbers.chance is None
 
 
 def test_interval_covers_the_mean() -> None:
@@ -287,7 +289,7 @@ def test_card(pair: DatasetPair, minari_root: Path) -> None:
         "## How it was made", "uniformly random actions", "with probability 1", "seed: 3",
         "95% interval", "versions: python", "mujoco", "## Licence", "## Citation",
         "minari.load_dataset", "load_transitions", "Box(-inf, inf, (0,), float32)",
-        pair.obs_digest, "InvertedPendulum-v5",
+        pair.obs_digest, "InvertedPendulum-v5", "isn't told by the state they start from",
     ):  # fmt: skip
         assert words in rest, words
     path = Path(write_card(pair.obs_id, license="cc-by-4.0", citation="@misc{me}"))
