@@ -27,6 +27,7 @@ from qss_offline.offline_training import OfflineTrainer, SeedTask
 from qss_offline.presets import PRESETS
 from qss_offline.runs import RunFolder, SeedFolder
 from qss_offline.trained_run import load_run
+from recipes.random_obs import chance_line
 from tests.small_run import settings
 from tests.test_bco import CLONING, MODEL, SCALE, PointMass, expert_recording
 
@@ -118,3 +119,13 @@ def test_a_run_that_measured_is_looked_at(minari_root: Path, tmp_path: Path) -> 
     assert results["chance_share"] > 0.3
     proposed = load_run(tmp_path).planner(0).propose(np.zeros((2, 4), np.float32))
     assert np.isfinite(proposed).all()
+
+
+def test_users_are_told_what_was_measured() -> None:
+    assert chance_line({"chance_share": 0.0021}, "proposals") == (
+        "chance in the recording: 0.2% of the variance of its steps; proposals held to the mean of "
+        "what was done"
+    )
+    assert "can't be measured; the policy held to the mode" in chance_line(
+        {"chance_share": None}, "the policy"
+    )
