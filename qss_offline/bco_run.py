@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from qss_offline.action_steps import ActionSteps, known_steps
 from qss_offline.algorithms.bco import CloningConfig
-from qss_offline.algorithms.ensemble import member_seeds
 from qss_offline.bco_training import BCOTrainer
 from qss_offline.checks import check_positive
-from qss_offline.data.chance import chance_share
 from qss_offline.data.environments import make_env
 from qss_offline.data.load import load_transitions
-from qss_offline.elapsed import RunClock
-from qss_offline.files import write_json
 from qss_offline.inverse_config import InverseFitConfig
 from qss_offline.jobs import Tick
-from qss_offline.offline_run import check_environment, seed_result
 from qss_offline.offline_training import SeedTask, observation_scale
-from qss_offline.reporting import ProgressFactory, counted_on, forward_only, no_progress
+from qss_offline.recorded_run import run_recorded
+from qss_offline.reporting import ProgressFactory, counted_on, no_progress
 from qss_offline.rounds import by_rounds_done, run_rounds
-from qss_offline.runs import RunFolder, read_json, versions
+from qss_offline.runs import RunFolder
 from qss_offline.seed_workers import train_in_workers
 
 
@@ -132,41 +125,14 @@ def run_bco(
     Raises:
         UserError: the dataset or the folder can't be used.
     """
-    begin = time.monotonic() if begun is None else begun
-    dataset = load_transitions(settings.dataset_id)
-    check_environment(settings.env_id, settings.dataset_id, dataset)
-    for seed in settings.seeds:
-        member_seeds(seed, settings.inverse.inverse_models)
-    config = {"method": "bco", **vars(settings), "versions": versions()}
-    known = settings.known_steps()
-    if known is not None:
-        # What is given by name may be another by the time a run is resumed.
-        config["known_digest"] = known.digest
-    folder.start(config, resume)
-    clock = RunClock(folder, begin)
-    tasks = [SeedTask(seed, settings.dataset_id, folder.seed(seed)) for seed in settings.seeds]
-    title = f"training {len(tasks)} seed{'s' if len(tasks) > 1 else ''}"
-    with show_progress(title, settings.units * len(tasks), "updates") as show:
-        report = forward_only(clock.noting(show))
-        train_in_workers(train_bco, settings, tasks, "cpu", workers, report)
-    returns = dataset.transitions.episode_returns()
-    results = {
-        "method": "bco",
-        "env_id": settings.env_id,
-        "random_action_prob": dataset.info.random_action_prob,
-        "dataset_id": settings.dataset_id,
-        "transitions": len(dataset.transitions),
-        "actions_from": settings.actions_from,
-        "known_steps": 0 if known is None else len(known),
-        "behaviour_return": float(np.mean(returns)),
-        "behaviour_return_std": float(np.std(returns)),
-        "chance_share": chance_share(dataset.transitions),
-        "wall_seconds": round(clock.seconds, 1),
-        "seeds": [
-            seed_result(read_json(task.folder.result), settings.inverse.online_steps)
-            for task in tasks
-        ],
-        "versions": versions(),
-    }
-    write_json(folder.results, results)
-    return results
+    return run_recorded(
+        settings,
+        settings.inverse,
+        folder,
+        lambda tasks, report: train_in_workers(train_bco, settings, tasks, "cpu", workers, report),
+        kept={"method": "bco", **vars(settings)},
+        told={"method": "bco"},
+        resume=resume,
+        show_progress=show_progress,
+        begun=begun,
+    )

@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
 from qss_offline.action_steps import ActionSteps, known_steps
-from qss_offline.algorithms.ensemble import mean_network, member_seeds
+from qss_offline.algorithms.ensemble import mean_network
 from qss_offline.algorithms.folding import gives_states
 from qss_offline.algorithms.networks import Network
-from qss_offline.data.chance import chance_share
 from qss_offline.data.environments import make_env
-from qss_offline.data.load import LoadedDataset, load_transitions
+from qss_offline.data.load import load_transitions
 from qss_offline.data.transitions import Transitions
-from qss_offline.elapsed import RunClock
 from qss_offline.engine.state import TrainState
 from qss_offline.errors import UserError
-from qss_offline.files import write_json
 from qss_offline.inverse_fitting import InverseFitter
 from qss_offline.jobs import Tick
 from qss_offline.offline_training import OfflineTrainer, SeedTask, member_tasks, step_scale
 from qss_offline.presets import Preset
-from qss_offline.reporting import ProgressFactory, counted_on, forward_only, no_progress
+from qss_offline.progress import Reporter
+from qss_offline.recorded_run import run_recorded
+from qss_offline.reporting import ProgressFactory, counted_on, no_progress
 from qss_offline.rounds import by_rounds_done, run_rounds
-from qss_offline.runs import RunFolder, read_json, versions
+from qss_offline.runs import RunFolder
 from qss_offline.seed_workers import train_in_workers
 
 
@@ -118,49 +115,30 @@ def run(
     Raises:
         UserError: the dataset or the folder can't be used.
     """
-    begin = time.monotonic() if begun is None else begun
-    dataset = load_transitions(settings.dataset_id)
-    check_environment(settings.env_id, settings.dataset_id, dataset)
-    for seed in settings.seeds:
-        member_seeds(seed, settings.preset.inverse.inverse_models)
-    known = settings.known_steps()
-    config = {**vars(settings), "versions": versions()}
-    known_count = 0
-    if known is not None:
-        # What is given by name may be another by the time a run is resumed.
-        known_count, config["known_digest"] = len(known), known.digest
-        del known
-    folder.start(config, resume)
-    clock = RunClock(folder, begin)
-    tasks = [SeedTask(seed, settings.dataset_id, folder.seed(seed)) for seed in settings.seeds]
-    title = f"training {len(tasks)} seed{'s' if len(tasks) > 1 else ''}"
-    with show_progress(title, settings.units * len(tasks), "updates") as show:
-        report = forward_only(clock.noting(show))
-        members = [m for task in tasks for m in member_tasks(task, settings.preset.ensemble)]
+    preset = settings.preset
+
+    def train(tasks: Sequence[SeedTask], report: Reporter) -> None:
+        members = [m for task in tasks for m in member_tasks(task, preset.ensemble)]
         if settings.device == "cpu" and len(members) > len(tasks):
             # An ensemble's trainings first, so that those of one seed are spread over cores, too.
             train_in_workers(_train_members, settings, members, "cpu", workers, report)
         train_in_workers(_train_group, settings, tasks, settings.device, workers, report)
-    results = _results(settings, dataset, folder, clock.seconds, known_count)
-    write_json(folder.results, results)
-    return results
 
-
-def check_environment(env_id: str, dataset_id: str, dataset: LoadedDataset) -> None:
-    """Refuse a dataset whose observations aren't the environment's.
-
-    Raises:
-        UserError: they have other sizes.
-    """
-    env = make_env(env_id)
-    shape = env.observation_space.shape
-    env.close()
-    assert shape is not None
-    if shape[0] != dataset.transitions.obs_dim:
-        raise UserError(
-            f"dataset {dataset_id!r} holds observations of {dataset.transitions.obs_dim} numbers, "
-            f"but {env_id} gives {shape[0]}; choose a dataset of that environment"
-        )
+    return run_recorded(
+        settings,
+        preset.inverse,
+        folder,
+        train,
+        kept={**vars(settings)},
+        told={
+            "updates": preset.updates,
+            "ensemble": preset.ensemble,
+            "preset": settings.preset_name,
+        },
+        resume=resume,
+        show_progress=show_progress,
+        begun=begun,
+    )
 
 
 def _train_members(settings: RunSettings, members: Sequence[SeedTask], tick: Tick) -> None:
@@ -237,53 +215,3 @@ def _fit_inverse(
         [recording] * len(tasks),
     )
     run_rounds(fitter, tasks, settings.env_id, settings.evaluation_episodes, report)
-
-
-def _results(
-    settings: RunSettings,
-    dataset: LoadedDataset,
-    folder: RunFolder,
-    wall_s: float,
-    known_count: int,
-) -> dict[str, Any]:
-    info = dataset.info
-    returns = dataset.transitions.episode_returns()
-    return {
-        "env_id": settings.env_id,
-        "random_action_prob": info.random_action_prob,
-        "dataset_id": settings.dataset_id,
-        "transitions": len(dataset.transitions),
-        "updates": settings.preset.updates,
-        "ensemble": settings.preset.ensemble,
-        "actions_from": settings.actions_from,
-        "known_steps": known_count,
-        "preset": settings.preset_name,
-        "behaviour_return": float(np.mean(returns)),
-        "behaviour_return_std": float(np.std(returns)),
-        "chance_share": chance_share(dataset.transitions),
-        "wall_seconds": round(wall_s, 1),
-        "seeds": [
-            seed_result(read_json(folder.seed(seed).result), settings.preset.inverse.online_steps)
-            for seed in settings.seeds
-        ],
-        "versions": versions(),
-    }
-
-
-def seed_result(result: Mapping[str, Any], online_steps: int) -> dict[str, Any]:
-    """Return what `results.json` says of a seed.
-
-    Args:
-        result: the seed's own `result.json`.
-        online_steps: environment steps of the whole run.
-    """
-    returns = [evaluation["returns"] for evaluation in result["evaluations"]]
-    means = [float(np.mean(values)) for values in returns]
-    best = int(np.argmax(means))
-    return {
-        "seed": result["seed"],
-        "last": {"mean": means[-1], "returns": returns[-1]},
-        "best": {"mean": means[best], "evaluation": best + 1},
-        "evaluations": means,
-        "online_steps": online_steps,
-    }
