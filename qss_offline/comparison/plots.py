@@ -87,12 +87,17 @@ def png(
                 capsize=2,
             )
         recordings = dict.fromkeys((c.random_action_prob, c.obs_id) for c in here)
+        recorded = [
+            (100 * p, behaviour[name].estimate) for p, name in recordings if name in behaviour
+        ]
+        if len(recorded) == 1:
+            # A single point makes no line: as wide as what stands beside it.
+            ((level, height),) = recorded
+            recorded = [(level - len(methods), height), (level + len(methods), height)]
         handles["recorded behaviour"] = axes.plot(
-            [100 * level for level, obs_id in recordings if obs_id in behaviour],
-            [behaviour[obs_id].estimate for _, obs_id in recordings if obs_id in behaviour],
-            color="#666666",
-            linestyle=":",
+            *np.array(recorded).reshape(-1, 2).T, color="#666666", linestyle=":"
         )[0]
+        axes.set_xticks([100 * level for level, _ in recordings])
         paper = [(level, reported(env_id, "d3g", level)) for level, _ in recordings]
         known = [(100 * level, figure_.mean) for level, figure_ in paper if figure_ is not None]
         if known:

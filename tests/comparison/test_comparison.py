@@ -299,6 +299,18 @@ def test_the_table_shows_means_intervals_and_what_is_missing(tmp_path: Path) -> 
     assert image.startswith(b"\x89PNG")
 
 
+def test_a_single_level_shows_what_was_recorded(tmp_path: Path) -> None:
+    """The dotted line of recorded behaviour is grey."""
+    cells = cells_of(SMALL, tmp_path)
+    known, unknown = (
+        imread(io.BytesIO(png(cells, [row(0, 10.0, "d3g")], behaviour)))[..., :3]
+        for behaviour in ({SPEC.obs_id: Interval(5.1, 5.0, 5.2)}, {})
+    )
+    upper = slice(0, int(0.8 * len(known)))  # the legend is below
+    grey = [(abs(image[upper] - 0.4).max(axis=-1) < 0.01).sum() for image in (known, unknown)]
+    assert grey[0] > grey[1] + 100, "more than the edges of letters"
+
+
 @pytest.mark.parametrize(
     "env_ids", [("InvertedPendulum-v5",), ("InvertedPendulum-v5", "Reacher-v5")]
 )
