@@ -42,9 +42,9 @@ def chance_share(transitions: Transitions, seed: int = 0) -> float | None:
         coefficient of the regression), or nothing moves in it.
     """
     rng = np.random.default_rng(seed)
-    rows = np.arange(len(transitions))
-    if len(rows) > _ROWS:
-        rows = np.sort(rng.choice(len(rows), _ROWS, replace=False))
+    total = len(transitions)
+    some = total > _ROWS
+    rows = np.sort(rng.choice(total, _ROWS, replace=False)) if some else np.arange(total)
     obs = transitions.observations[rows].astype(np.float64)
     steps = transitions.next_observations[rows] - obs
     obs, steps = _standardised(obs), _standardised(steps)

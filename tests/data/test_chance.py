@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qss_offline.data import DatasetSpec, Transitions, collect
+from qss_offline.data import DatasetSpec, Transitions, chance, collect
 from qss_offline.data.chance import CHANCE_FROM, chance_share
 
 EXPERTS = Path(__file__).parents[2] / "datasets" / "experts"
@@ -103,3 +103,14 @@ def test_too_little_to_tell() -> None:
     columns = still.columns() | {"observations": np.zeros_like(still.observations)}
     assert chance_share(Transitions(**columns)) is None
     assert chance_share(recorded(smooth, rows=16)) is not None
+
+
+def test_of_a_long_recording_some_rows_tell_as_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    def noisy(obs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return smooth(obs, rng) + 0.03 * rng.normal(size=obs.shape)
+
+    long = recorded(noisy, rows=20_000)
+    whole = share(long)
+    monkeypatch.setattr(chance, "_ROWS", 5_000)
+    assert share(long) == pytest.approx(whole, rel=0.1)
+    assert share(long) != whole
