@@ -49,7 +49,8 @@ def test_steps_that_follow_from_states_hold_no_chance() -> None:
 @settings(max_examples=12, deadline=None)
 @given(st.floats(0.02, 0.9), st.integers(0, 2**31))
 def test_it_is_the_share_of_the_variance_that_noise_has(noise: float, seed: int) -> None:
-    spread = np.std(smooth(np.random.default_rng(9).uniform(-1, 1, (9_999, 3)), None), axis=0)  # type: ignore[arg-type]
+    rng = np.random.default_rng(9)
+    spread = np.std(smooth(rng.uniform(-1, 1, (9_999, 3)), rng), axis=0)
 
     def noisy(obs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         scale = spread * (noise / (1 - noise)) ** 0.5
