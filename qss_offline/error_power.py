@@ -39,7 +39,9 @@ def settled_power(asked: float | None, recordings: Iterable[Transitions]) -> flo
     """
     if asked is not None:
         return asked
-    powers = {power_of(chance_share(recording)) for recording in recordings}
+    # Seeds of one recording share it: each is looked at once.
+    different = {id(recording): recording for recording in recordings}.values()
+    powers = {power_of(chance_share(recording)) for recording in different}
     if len(powers) > 1:
         raise UserError(
             "of the recordings to learn from at once, some hold chance and some don't: set the "

@@ -129,7 +129,7 @@ def run(
         preset.inverse,
         folder,
         train,
-        kept={**vars(settings)},
+        kept=vars(settings),
         told={
             "updates": preset.updates,
             "ensemble": preset.ensemble,

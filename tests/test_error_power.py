@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from qss_offline import error_power
 from qss_offline.algorithms.bco import BehaviouralCloning, CloningConfig
 from qss_offline.algorithms.observational_d3g import (
     ObservationalD3G,
@@ -129,3 +130,10 @@ def test_users_are_told_what_was_measured() -> None:
     assert "can't be measured; the policy held to the mode" in chance_line(
         {"chance_share": None}, "the policy"
     )
+
+
+def test_a_recording_that_seeds_share_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at = []
+    monkeypatch.setattr(error_power, "chance_share", lambda one: looked_at.append(one) or 0.5)
+    assert settled_power(None, [MIXED, MIXED, PLAIN, MIXED]) == 0.5
+    assert len(looked_at) == 2
