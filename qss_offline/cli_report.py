@@ -24,11 +24,11 @@ def render(
     episodes: Annotated[int, Option(help="first states of each seed, for the distances")] = 20,
 ) -> None:
     """Draw recorded behaviour | imagined plan | the policy acting, as MP4, GIF and PNG."""
+    from qss_offline.any_run import load_any_run
     from qss_offline.rendering import render_run
-    from qss_offline.trained_run import load_run
 
     made = render_run(
-        load_run(run), out, seed=seed, steps=steps, episodes=episodes, progress=progress
+        load_any_run(run), out, seed=seed, steps=steps, episodes=episodes, progress=progress
     )
     for path in made.files:
         typer.echo(f"made {path}")

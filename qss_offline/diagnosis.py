@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from qss_offline.cloned_run import ClonedRun
+from qss_offline.error_power import power_of
+from qss_offline.finished_run import FinishedRun
 from qss_offline.measuring import coverage, gain, inverse_fit, value_limits
 from qss_offline.references import reference
 from qss_offline.trained_run import TrainedRun
@@ -35,7 +38,7 @@ class Finding:
     hint: str | None = None
 
 
-def bar(run: TrainedRun) -> float:
+def bar(run: FinishedRun) -> float:
     """Return the mean return below which a seed counts as one that failed to learn.
 
     Where an expert's return is known, in its units from random (0) to expert (1), the bar is
@@ -53,18 +56,27 @@ def bar(run: TrainedRun) -> float:
     return mean + spread if wholly_random else mean - spread
 
 
-def failed_seeds(run: TrainedRun) -> tuple[int, ...]:
+def failed_seeds(run: FinishedRun) -> tuple[int, ...]:
     """Return the seeds whose last policy is below the bar."""
     least = bar(run)
     return tuple(seed for seed, last in zip(run.seeds, run.last, strict=True) if not last >= least)
 
 
-def diagnose(run: TrainedRun, seed: int) -> tuple[Finding, ...]:
+def diagnose(run: FinishedRun, seed: int) -> tuple[Finding, ...]:
     """Look at one seed of a run.
 
     Raises:
         UserError: the run's files or its dataset can't be read.
     """
+    if isinstance(run, TrainedRun):
+        return _of_proposals(run, seed)
+    shared = _inverse(run, seed), _steadiness(run, seed)
+    if isinstance(run, ClonedRun):
+        return _something_to_repeat(run), _chance_left_out(run, seed), *shared
+    return shared
+
+
+def _of_proposals(run: TrainedRun, seed: int) -> tuple[Finding, ...]:
     return (
         _values(run, seed),
         _settled(run, seed),
@@ -113,7 +125,7 @@ def _settled(run: TrainedRun, seed: int) -> Finding:
     q = run.metrics(seed).get("q", np.zeros(0))
     name = "values have settled"
     if len(q) < _FEW_ROWS:
-        updates = run.results["updates"]
+        updates = run.updates
         return Finding(
             name,
             f"{updates:,} updates",
@@ -161,8 +173,8 @@ def _gain(run: TrainedRun, seed: int) -> Finding:
     )
 
 
-def _inverse(run: TrainedRun, seed: int) -> Finding:
-    fit = inverse_fit(run.policy(seed), run.seed_folder(seed))
+def _inverse(run: FinishedRun, seed: int) -> Finding:
+    fit = inverse_fit(run.inverse_model(seed), run.seed_folder(seed))
     steps = run.results["seeds"][run.seeds.index(seed)]["online_steps"]
     seen = f"explains {max(fit, 0.0):.0%} of the actions of its {steps:,} online steps"
     name = "inverse model fits"
@@ -172,8 +184,42 @@ def _inverse(run: TrainedRun, seed: int) -> Finding:
         name,
         seen,
         f"the inverse model explains only {max(fit, 0.0):.0%} of the very actions it was trained "
-        "on: it can't turn proposals into actions. Give it more steps (--online-steps) or rounds "
-        "(--online-rounds)",
+        "on: what it says of other steps is hardly better. Give it more steps (--online-steps) or "
+        "rounds (--online-rounds)",
+    )
+
+
+def _something_to_repeat(run: FinishedRun) -> Finding:
+    probability = run.results.get("random_action_prob")
+    name = "something to repeat"
+    if probability is None:
+        return Finding(name, "nobody said how random the recorded behaviour is")
+    seen = f"{probability:.0%} of the recorded actions are random"
+    if probability < 1:
+        return Finding(name, seen)
+    return Finding(
+        name,
+        seen,
+        "all that was recorded is chance, which is all that BCO can repeat: D3G learns from such "
+        f"recordings (python -m recipes.random_obs --env {run.env_id} --dataset {run.dataset_id})",
+    )
+
+
+def _chance_left_out(run: ClonedRun, seed: int) -> Finding:
+    share = run.results.get("chance_share")
+    power = power_of(share) if run.error_power is None else run.error_power
+    name = "chance left out"
+    told = "an unknown share" if share is None else f"{share:.1%}"
+    seen = (
+        f"{told} of the variance of recorded steps is chance; errors count to the power {power:g}"
+    )
+    if run.error_power is None or power <= power_of(share) or seed not in failed_seeds(run):
+        return Finding(name, seen)
+    return Finding(
+        name,
+        seen,
+        f"the policy repeats the mean of what the controller did and what chance did ({told} of "
+        "the variance of recorded steps): leave out --error-power to repeat the mode",
     )
 
 
@@ -192,7 +238,7 @@ def _terminals(run: TrainedRun) -> Finding:
     )
 
 
-def _steadiness(run: TrainedRun, seed: int) -> Finding:
+def _steadiness(run: FinishedRun, seed: int) -> Finding:
     index, (mean, _) = run.seeds.index(seed), run.behaviour
     last, best = float(run.last[index]), float(run.best[index])
     seen = f"last {last:.1f}, best of evaluations {best:.1f}"
@@ -204,11 +250,11 @@ def _steadiness(run: TrainedRun, seed: int) -> Finding:
         seen,
         f"an earlier evaluation returned {best:.1f}, the last {last:.1f}: the policy was there and "
         "was lost. More online rounds (--online-rounds) steady the inverse model; more updates "
-        "(--updates) the proposal",
+        f"(--updates) the {'proposal' if isinstance(run, TrainedRun) else 'policy'}",
     )
 
 
-def hints(run: TrainedRun) -> list[str]:
+def hints(run: FinishedRun) -> list[str]:
     """Return a line for each thing that may be why seeds failed; nothing where none failed.
 
     Raises:

@@ -17,6 +17,7 @@ from qss_offline.algorithms.inverse_dynamics import inverse_action
 from qss_offline.data.load import observation_statistics
 from qss_offline.data.transitions import Transitions
 from qss_offline.errors import UserError
+from qss_offline.finished_run import InverseModel
 from qss_offline.planning import Planner
 from qss_offline.rollouts import roll_out
 from qss_offline.runs import SeedFolder
@@ -196,20 +197,19 @@ def gain(planner: Planner, transitions: Transitions, seed: int = 0) -> Gain:
 
 
 @torch.no_grad()
-def inverse_fit(policy: Policy, folder: SeedFolder) -> float:
-    """Return R² of the inverse model's actions on the online steps that it was trained on.
+def inverse_fit(model: InverseModel, folder: SeedFolder) -> float:
+    """Return R² of an inverse model's actions on the online steps that it was trained on.
 
     Raises:
         UserError: the checkpoint of the inverse fit can't be read.
     """
-    steps = online_steps_of(folder)
+    steps, scale = online_steps_of(folder), model.scale
     obs, next_obs, actions = map(torch.from_numpy, (steps.obs, steps.next_obs, steps.actions))
-    obs, next_obs = policy.scale.apply(obs), policy.scale.apply(next_obs)
     said = inverse_action(
-        policy.inverse_dynamics,
-        obs.unsqueeze(0),
-        next_obs.unsqueeze(0),
-        policy.scale.step_std if policy.step_inputs else None,
+        model.network,
+        scale.apply(obs).unsqueeze(0),
+        scale.apply(next_obs).unsqueeze(0),
+        scale.step_std if model.step_inputs else None,
     ).squeeze(0)
     error_sum = (said - actions).square().sum()
     spread = (actions - actions.mean(dim=0)).square().sum()

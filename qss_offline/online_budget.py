@@ -26,7 +26,7 @@ from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.errors import UserError
 from qss_offline.evaluation import evaluate
 from qss_offline.files import write_bytes
-from qss_offline.inverse_config import InverseFitConfig
+from qss_offline.inverse_config import InverseFitConfig, inverse_config_of
 from qss_offline.inverse_fitting import InverseFitter
 from qss_offline.offline_training import observation_scale, step_scale
 from qss_offline.runs import RunFolder, read_json
@@ -92,12 +92,7 @@ def load_proposals(path: Path) -> TrainedProposals:
                 "hidden_dims": tuple(config["preset"]["algorithm"]["hidden_dims"]),
             }
         )
-        given = config["preset"]["inverse"]
-        model = replace(
-            InverseFitConfig().model,
-            **{**given["model"], "hidden_dims": tuple(given["model"]["hidden_dims"])},
-        )
-        inverse = InverseFitConfig(**{**given, "model": model})
+        inverse = inverse_config_of(config["preset"]["inverse"])
         env_id, dataset_id = str(config["env_id"]), str(config["dataset_id"])
     except KeyError as error:
         raise UserError(f"{path} holds no run of offline D3G: {error} is missing") from error

@@ -1,25 +1,28 @@
 """One video: recorded behaviour | imagined plan | the policy acting; and what goes with it.
 
-All three begin in the first state of the recording. Where the observation doesn't determine what
-there is to draw, the dimensions of the state are plotted instead.
+All begin in the first state of the recording. Policies that propose no states, as BCO's, have no
+plan. Where the observation doesn't determine what there is to draw, the dimensions of the state are
+plotted instead.
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from qss_offline.acting import Policy
 from qss_offline.data.environments import make_env
 from qss_offline.data.transitions import Transitions
 from qss_offline.errors import UserError
 from qss_offline.evaluation import BatchPolicy
 from qss_offline.files import write_bytes, write_json
+from qss_offline.finished_run import FinishedRun
 from qss_offline.painting import DrawingError, Frames, paint
 from qss_offline.painting import require_drawing as require_painting
 from qss_offline.planning import Planner, plan_distances
@@ -59,7 +62,8 @@ class Rendered:
     """Files that were made; None where there was nothing to draw.
 
     Attributes:
-        distances: JSON of how far plans are from the simulator.
+        numbers: JSON of whose policy is shown and, where there are plans, how far these are from
+            the simulator.
         dimensions: PNG of the state's dimensions over the steps.
         mp4: the video.
         gif: the same, small.
@@ -67,7 +71,7 @@ class Rendered:
         why_not: why there is no video.
     """
 
-    distances: Path
+    numbers: Path
     dimensions: Path
     mp4: Path | None = None
     gif: Path | None = None
@@ -77,12 +81,22 @@ class Rendered:
     @property
     def files(self) -> tuple[Path, ...]:
         """Everything that was made."""
-        made = (self.mp4, self.gif, self.sheet, self.dimensions, self.distances)
+        made = (self.mp4, self.gif, self.sheet, self.dimensions, self.numbers)
         return tuple(path for path in made if path is not None)
 
 
+def picture_name(run: FinishedRun) -> str:
+    """What the files of a run's video are called, without an ending: by what they show."""
+    return "plan" if isinstance(run, TrainedRun) else "acting"
+
+
+def numbers_name(run: FinishedRun) -> str:
+    """What the file of the numbers that go with the video is called."""
+    return "distances.json" if isinstance(run, TrainedRun) else "acting.json"
+
+
 def render_run(
-    run: TrainedRun,
+    run: FinishedRun,
     out: Path | None = None,
     *,
     seed: int | None = None,
@@ -92,6 +106,8 @@ def render_run(
     progress: ProgressFactory = no_progress,
 ) -> Rendered:
     """Draw what a run recorded, imagined and does, and measure how far the plan holds.
+
+    A policy that proposes no states, as BCO's, has no plan: it is drawn beside the recording.
 
     Args:
         run: a finished run.
@@ -109,7 +125,7 @@ def render_run(
     if steps < 1 or episodes < 2:
         raise UserError("--steps must be at least 1 and --episodes at least 2")
     shown = run.seeds[0] if seed is None else seed
-    planner, policy = run.planner(shown), run.policy(shown)
+    policy = run.policy(shown)
     folder = run.folder.path / FOLDER if out is None else out
     env = make_env(run.env_id)
     try:
@@ -123,37 +139,43 @@ def render_run(
         acting = acting_strip(env, policy, poses, recorded.observations[0], steps)
     finally:
         env.close()
-    # Without a map the simulator can't be put into the recording's first state.
-    first = acting.observations[:1]
-    plan = planner.imagine(first, steps, settle)[0]
-    captions = tuple(f"step {step}" for step in range(steps + 1))
-    imagined = Strip("imagined plan: s → C(s, τ(s))", plan, captions)
-    strips = (recorded, imagined, acting)
-
-    result = _numbers(run, folder, strips, steps, episodes, settle, shown)
+    strips: tuple[Strip, ...] = (recorded, acting)
+    told: dict[str, Any] = {
+        "env_id": run.env_id, "dataset_id": run.dataset_id, "shown_seed": shown,
+    }  # fmt: skip
+    if isinstance(run, TrainedRun):
+        # Without a map the simulator can't be put into the recording's first state.
+        plan = run.planner(shown).imagine(acting.observations[:1], steps, settle)[0]
+        captions = tuple(f"step {step}" for step in range(steps + 1))
+        strips = (recorded, Strip("imagined plan: s → C(s, τ(s))", plan, captions), acting)
+        told |= _distances(run, steps, episodes, settle)
+    result = Rendered(folder / numbers_name(run), folder / "dimensions.png", why_not=why_not)
+    write_json(result.numbers, told)
+    _plot_dimensions(strips, result.dimensions)
     if poses is None:
         notice(f"no video: {why_not}; the state's dimensions are in {result.dimensions}")
-        return Rendered(result.distances, result.dimensions, why_not=why_not)
+        return result
     images = film(run.env_id, poses, strips, progress)
-    mp4, gif, sheet = (folder / name for name in ("plan.mp4", "plan.gif", "plan.png"))
+    name = picture_name(run)
+    mp4, gif, sheet = (folder / f"{name}.{ending}" for ending in ("mp4", "gif", "png"))
     write_bytes(gif, gif_bytes(images))
     write_bytes(sheet, sheet_bytes(images, len(strips)))
     write_bytes(mp4, mp4_bytes(images))
-    return Rendered(result.distances, result.dimensions, mp4, gif, sheet)
+    return replace(result, mp4=mp4, gif=gif, sheet=sheet)
 
 
-def _numbers(
-    run: TrainedRun,
-    folder: Path,
-    strips: Sequence[Strip],
-    steps: int,
-    episodes: int,
-    settle: Callable[..., Any] | None,
-    shown: int,
-) -> Rendered:
-    """Measure the distances of all seeds and plot the dimensions of the one shown."""
+def _plot_dimensions(strips: Sequence[Strip], path: Path) -> None:
+    """Plot the dimensions of all strips but what was recorded, which ends again and again."""
     from qss_offline.report.figures import dimensions_figure, png
 
+    shown = [(strip.title, strip.observations) for strip in strips[1:]]
+    write_bytes(path, png(dimensions_figure(shown)))
+
+
+def _distances(
+    run: TrainedRun, steps: int, episodes: int, settle: Callable[..., Any] | None
+) -> dict[str, Any]:
+    """Measure how far the plans of all seeds are from the simulator."""
     pairs: list[tuple[Planner, BatchPolicy]] = [
         (run.planner(seed), run.policy(seed)) for seed in run.seeds
     ]
@@ -165,19 +187,7 @@ def _numbers(
         episodes=episodes,
         settle=settle,
     )
-    result = Rendered(folder / "distances.json", folder / "dimensions.png")
-    write_json(
-        result.distances,
-        {
-            "env_id": run.env_id,
-            "dataset_id": run.dataset_id,
-            "shown_seed": shown,
-            **{key: _plain(value) for key, value in asdict(measured).items()},
-        },
-    )
-    figure = dimensions_figure([(strip.title, strip.observations) for strip in strips[1:]])
-    write_bytes(result.dimensions, png(figure))
-    return result
+    return {key: _plain(value) for key, value in asdict(measured).items()}
 
 
 def _plain(value: Any) -> Any:
@@ -187,7 +197,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def recorded_strip(run: TrainedRun, steps: int) -> Strip:
+def recorded_strip(run: FinishedRun, steps: int) -> Strip:
     """Return the first steps of the recording, episode after episode.
 
     Raises:
@@ -248,7 +258,8 @@ def acting_strip(
             caption = f"step {step}" + (": over" if ended else "")
         seen.append(np.array(obs))
         captions.append(caption)
-    return Strip("acting: π(s) = I(s, s + τ(s))", np.array(seen), tuple(captions))
+    title = "acting: π(s) = I(s, s + τ(s))" if isinstance(policy, Policy) else "acting: π(s)"
+    return Strip(title, np.array(seen), tuple(captions))
 
 
 # --- pictures -------------------------------------------------------------------------------

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,42 +17,20 @@ from qss_offline.algorithms.ensemble import mean_network
 from qss_offline.algorithms.folding import gives_states, sees_states
 from qss_offline.algorithms.networks import Network
 from qss_offline.algorithms.observational_d3g import ObservationalD3G, ObservationalD3GConfig
-from qss_offline.data.load import LoadedDataset, load_transitions, observation_statistics
+from qss_offline.data.load import observation_statistics
 from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.errors import UserError
+from qss_offline.finished_run import FinishedRun, InverseModel, check_complete, read_run_files
 from qss_offline.offline_training import step_scale
 from qss_offline.planning import Planner
-from qss_offline.runs import RunFolder, SeedFolder, read_json
+from qss_offline.runs import RunFolder, read_json
+
+METHOD = "offline D3G"
 
 
 @dataclass(frozen=True)
-class TrainedRun:
-    """A run of offline D3G and the inverse fit.
-
-    Attributes:
-        folder: its files.
-        config: what it was asked to do.
-        results: what came of it.
-    """
-
-    folder: RunFolder
-    config: dict[str, Any]
-    results: dict[str, Any]
-
-    @property
-    def name(self) -> str:
-        """The folder's name."""
-        return self.folder.path.resolve().name
-
-    @property
-    def env_id(self) -> str:
-        """Where the policies act."""
-        return str(self.config["env_id"])
-
-    @property
-    def dataset_id(self) -> str:
-        """What it learned from."""
-        return str(self.config["dataset_id"])
+class TrainedRun(FinishedRun):
+    """A run of offline D3G and the inverse fit."""
 
     @property
     def preset_name(self) -> str:
@@ -59,24 +38,19 @@ class TrainedRun:
         return str(self.config["preset_name"])
 
     @property
-    def seeds(self) -> tuple[int, ...]:
-        """Seeds of training."""
-        return tuple(int(seed["seed"]) for seed in self.results["seeds"])
+    def label(self) -> str:
+        """The preset's name."""
+        return self.preset_name
 
     @property
-    def last(self) -> NDArray[np.float64]:
-        """`(seeds,)` mean return of each seed's last evaluation."""
-        return np.array([seed["last"]["mean"] for seed in self.results["seeds"]])
+    def updates(self) -> int:
+        """Updates of offline D3G, of each of an ensemble."""
+        return int(self.config["preset"]["updates"])
 
     @property
-    def best(self) -> NDArray[np.float64]:
-        """`(seeds,)` mean return of each seed's best evaluation."""
-        return np.array([seed["best"]["mean"] for seed in self.results["seeds"]])
-
-    @property
-    def behaviour(self) -> tuple[float, float]:
-        """Mean and standard deviation of the recorded returns."""
-        return self.results["behaviour_return"], self.results["behaviour_return_std"]
+    def inverse_settings(self) -> Mapping[str, Any]:
+        """Settings of the inverse fit, as `config.json` keeps them."""
+        return cast(Mapping[str, Any], self.config["preset"]["inverse"])
 
     @cached_property
     def algorithm(self) -> ObservationalD3GConfig:
@@ -101,17 +75,6 @@ class TrainedRun:
         """How many trainings a seed has."""
         return int(self.config["preset"].get("ensemble", 1))
 
-    def seed_folder(self, seed: int) -> SeedFolder:
-        """Return the files of one seed.
-
-        Raises:
-            UserError: the run has no such seed.
-        """
-        if seed not in self.seeds:
-            known = ", ".join(map(str, self.seeds))
-            raise UserError(f"{self.folder.path} has no seed {seed}; its seeds are {known}")
-        return self.folder.seed(seed)
-
     def policy(self, seed: int) -> Policy:
         """Return a seed's policy.
 
@@ -123,6 +86,11 @@ class TrainedRun:
         if not isinstance(policy, Policy):
             raise UserError(f"{path} holds a cloned policy, which proposes no states")
         return policy
+
+    def inverse_model(self, seed: int) -> InverseModel:
+        """Return a seed's I, which its policy holds."""
+        policy = self.policy(seed)
+        return InverseModel(policy.inverse_dynamics, policy.scale, policy.step_inputs)
 
     def planner(self, seed: int) -> Planner:
         """Return what offline D3G learned for a seed: of an ensemble, Q and f of its first.
@@ -160,15 +128,6 @@ class TrainedRun:
         return {name: np.array([float(row[name]) for row in rows]) for name in names}
 
     @cached_property
-    def dataset(self) -> LoadedDataset:
-        """What it learned from.
-
-        Raises:
-            UserError: the dataset isn't here.
-        """
-        return load_transitions(self.dataset_id)
-
-    @cached_property
     def observation_std(self) -> NDArray[np.float32]:
         """`(obs_dim,)` standard deviations of the dataset's observations.
 
@@ -181,28 +140,13 @@ class TrainedRun:
 
 
 def load_run(path: Path) -> TrainedRun:
-    """Read a run folder.
+    """Read the folder of a run of offline D3G.
 
     Raises:
-        UserError: it doesn't exist, holds no run, or one that isn't finished.
+        UserError: it doesn't exist, holds no run, one that isn't finished, or another method's.
     """
-    folder = RunFolder(path)
-    if not path.is_dir():
-        raise UserError(f"{path} does not exist; give a run folder, such as one under runs/")
-    if not folder.started:
-        raise UserError(f"{path} holds no run (no config.json)")
-    if not folder.results.exists():
-        raise UserError(f"{path} is not finished (no results.json); --resume continues it")
-    run = TrainedRun(folder, read_json(path / "config.json"), read_json(folder.results))
-    if "plan" in run.config:
-        raise UserError(f"{path} is an online run; this reads offline runs")
-    try:
-        complete = run.env_id, run.dataset_id, run.preset_name, run.last, run.best, run.behaviour
-        known = run.config["preset"]["algorithm"] is not None and complete is not None
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{path} holds no run of offline D3G: {error} is missing") from error
-    if not known or not run.seeds:
-        raise UserError(f"{path} holds no run of offline D3G")
+    run = TrainedRun(*read_run_files(path))
+    check_complete(run, METHOD)
     return run
 
 

@@ -21,12 +21,15 @@ from typer import Option
 
 from qss_offline.action_steps import known_steps
 from qss_offline.algorithms.bco import CloningConfig
+from qss_offline.any_run import load_any_run
 from qss_offline.bco_run import BCOSettings, run_bco
 from qss_offline.command_line import main
 from qss_offline.data.environments import make_env, resolve_env_id
+from qss_offline.diagnosis import hints
 from qss_offline.errors import UserError
 from qss_offline.presets import preset as find_preset
 from qss_offline.progress import progress
+from qss_offline.rendering import render_run, require_drawing
 from qss_offline.runs import RunFolder, free_folder, newest_folder, parse_seeds
 from recipes.random_obs import chance_line, recorded, returns_table
 
@@ -62,6 +65,7 @@ def bco(
     episodes: Annotated[int, Option(help="episodes of each evaluation")] = 10,
     out: Annotated[Path | None, Option(help="folder of the run (runs/<name>)")] = None,
     resume: Annotated[bool, Option("--resume", help="continue a run")] = False,
+    video: Annotated[bool, Option("--video", help="then draw what it does")] = False,
 ) -> None:
     """Repeat what a recording without actions shows."""
     begun = time.monotonic()
@@ -76,6 +80,8 @@ def bco(
     sizes = settings.algorithm
     cloning = CloningConfig(sizes.hidden_dims, sizes.batch_size, sizes.learning_rate, error_power)
     seed_list = parse_seeds(seeds)
+    if video:
+        require_drawing()
     env_id = resolve_env_id(env)
     make_env(env_id).close()
     # Told before anything is recorded.
@@ -108,10 +114,15 @@ def bco(
     policy = folder.seed(seed_list[0]).policy
     print(
         f"{results['wall_seconds']:.0f} s in all. Made: {folder.results} (all returns), {policy} "
-        f"(the policy).\nNext: let it act again with qss-offline evaluate {policy}, or see what "
-        f"D3G makes of the recording: python -m recipes.random_obs --env {env_id} "
-        f"--dataset {dataset} --preset {preset}"
+        f"(the policy).\nNext: look at it with qss-offline report {folder.path}, or see what D3G "
+        f"makes of the recording: python -m recipes.random_obs --env {env_id} --dataset {dataset} "
+        f"--preset {preset}; qss-offline report with both folders puts them side by side."
     )
+    done = load_any_run(folder.path)
+    for hint in hints(done):
+        print(hint)
+    for made in render_run(done, progress=progress).files if video else ():
+        print(f"made {made}")
 
 
 if __name__ == "__main__":

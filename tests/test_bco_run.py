@@ -90,10 +90,12 @@ def test_the_recipe_makes_a_policy_and_says_where(
     bco(env="InvertedPendulum", randomness=1.0, transitions=500, episodes=1, out=out, **budget)
     printed = capsys.readouterr().out
     policy = out / "seeds" / "0" / "policy.safetensors"
-    assert f"qss-offline evaluate {policy}" in printed
+    assert f"{policy} (the policy)" in printed and f"qss-offline report {out}" in printed
     assert load_policy(policy)[1] == "InvertedPendulum-v5"
     assert read_json(out / "config.json")["cloning"]["error_power"] is None
     assert "% of the variance of its steps; the policy held to the mode of what was done" in printed
+    assert "seed 0 did not learn (return " in printed
+    assert "all that was recorded is chance, which is all that BCO can repeat" in printed
     with pytest.raises(UserError, match="holds a run already; add --resume"):
         bco(env="InvertedPendulum", randomness=1.0, transitions=500, episodes=1, out=out, **budget)
 

@@ -8,6 +8,7 @@ figure is drawn, not before.
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -31,6 +32,7 @@ _GREY = "#767676"
 _SIZE = (4.6, 3.3)
 _MANY_DIMENSIONS = 12
 _SCATTERED, _PLOTTED = 1_500, 500
+_LABEL_CHARACTERS = 22
 
 _STYLE: dict[Any, Any] = {
     "figure.figsize": _SIZE,
@@ -370,13 +372,16 @@ def improvement_figure(pairs: Sequence[tuple[str, Interval]]) -> Figure:
     Args:
         pairs: "X over Y" and P(X > Y) of each pair.
     """
-    figure = _figure(height=1.4 + 0.34 * len(pairs))
+    # Long names would leave no room for the axis.
+    labels = [textwrap.fill(label, _LABEL_CHARACTERS) for label, _ in pairs]
+    lines = sum(1 + label.count("\n") for label in labels)
+    figure = _figure(height=1.4 + 0.17 * (len(pairs) + lines))
     axis = figure.subplots()
     for place, (_, found) in enumerate(pairs):
         axis.plot([found.low, found.high], [place, place], color=BLUE, linewidth=5, alpha=0.35)
         axis.plot(found.estimate, place, "o", color=BLUE)
     axis.axvline(0.5, color=_GREY, linestyle=":")
-    axis.set_yticks(range(len(pairs)), [label for label, _ in pairs])
+    axis.set_yticks(range(len(pairs)), labels)
     axis.set_ylim(len(pairs) - 0.5, -0.5)
     axis.set(
         xlabel="P(X > Y), 95% interval", title="Probability of improvement", xlim=(-0.02, 1.02)

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qss_offline.any_run import load_any_run
 from qss_offline.data.card import dataset_card
 from qss_offline.diagnosis import bar, diagnose, failed_seeds, hints
 from qss_offline.errors import UserError
 from qss_offline.files import write_bytes
+from qss_offline.finished_run import FinishedRun
 from qss_offline.measuring import (
     Coverage,
     ValueAgainstReturn,
@@ -26,7 +28,7 @@ from qss_offline.measuring import (
     value_limits,
 )
 from qss_offline.rendering import FOLDER as RENDER_FOLDER
-from qss_offline.rendering import render_run
+from qss_offline.rendering import numbers_name, picture_name, render_run
 from qss_offline.report import figures, page
 from qss_offline.report.comparison import Comparison, Scores, Task, compare, read_returns
 from qss_offline.report.reproduce import command
@@ -34,7 +36,7 @@ from qss_offline.reporting import Notice, ProgressFactory, no_progress, print_no
 from qss_offline.runs import read_json
 from qss_offline.statistics import Interval
 from qss_offline.tabular.intervals import interval
-from qss_offline.trained_run import TrainedRun, load_run
+from qss_offline.trained_run import TrainedRun
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -83,7 +85,7 @@ def make_report(
         UserError: a source can't be read.
     """
     tables = [path for path in sources if path.suffix == ".csv"]
-    runs = [load_run(path) for path in sources if path.suffix != ".csv"]
+    runs = [load_any_run(path) for path in sources if path.suffix != ".csv"]
     if out is None:
         out = runs[0].folder.path / "report" if len(sources) == 1 and runs else Path("report")
     scores = _scores(runs, [read_returns(path) for path in tables])
@@ -111,7 +113,7 @@ def make_report(
     return path
 
 
-def _names(runs: Sequence[TrainedRun]) -> list[str]:
+def _names(runs: Sequence[FinishedRun]) -> list[str]:
     names: list[str] = []
     for run in runs:
         alike = sum(name == run.name or name.startswith(f"{run.name} (") for name in names)
@@ -119,7 +121,7 @@ def _names(runs: Sequence[TrainedRun]) -> list[str]:
     return names
 
 
-def _scores(runs: Sequence[TrainedRun], tables: Sequence[Scores]) -> Scores:
+def _scores(runs: Sequence[FinishedRun], tables: Sequence[Scores]) -> Scores:
     """Put the last evaluations of runs and tables together."""
     scores: Scores = {}
     for table in tables:
@@ -128,7 +130,7 @@ def _scores(runs: Sequence[TrainedRun], tables: Sequence[Scores]) -> Scores:
                 scores.setdefault(task, {}).setdefault(method, {}).update(seeds)
     for run, name in zip(runs, _names(runs), strict=True):
         found = scores.setdefault(Task(run.env_id, run.results.get("random_action_prob")), {})
-        label = run.preset_name if run.preset_name not in found else name
+        label = run.label if run.label not in found else name
         found[label] = dict(zip(run.seeds, run.last.tolist(), strict=True))
     return scores
 
@@ -163,12 +165,12 @@ def _bounds(found: Interval) -> str:
     return f"{found.estimate:.2f} [{found.low:.2f}, {found.high:.2f}]"
 
 
-def _online_steps(run: TrainedRun) -> str:
+def _online_steps(run: FinishedRun) -> str:
     own, known = run.results["seeds"][0]["online_steps"], run.results.get("known_steps", 0)
     return f"{own:,}, {known:,} known" if known else f"{own:,}"
 
 
-def _overview(runs: Sequence[TrainedRun], names: Sequence[str]) -> str:
+def _overview(runs: Sequence[FinishedRun], names: Sequence[str]) -> str:
     rows = [
         (
             name,
@@ -178,7 +180,7 @@ def _overview(runs: Sequence[TrainedRun], names: Sequence[str]) -> str:
             _over_seeds(run.best),
             str(len(run.seeds)),
             _online_steps(run),
-            f"{run.results['updates']:,}",
+            f"{run.updates:,}",
             f"{run.results['wall_seconds']:,.0f}",
         )
         for run, name in zip(runs, names, strict=True)
@@ -192,7 +194,7 @@ def _overview(runs: Sequence[TrainedRun], names: Sequence[str]) -> str:
     return page.table(header, rows, caption)
 
 
-def _together(book: _Book, scores: Scores, runs: Mapping[str, TrainedRun]) -> None:
+def _together(book: _Book, scores: Scores, runs: Mapping[str, FinishedRun]) -> None:
     found = compare(scores)
     book.parts.append(page.heading(2, "All together", "together"))
     rows = [
@@ -220,7 +222,7 @@ def _together(book: _Book, scores: Scores, runs: Mapping[str, TrainedRun]) -> No
         book.parts.append(page.figures(drawn))
 
 
-def _curves(book: _Book, runs: Mapping[str, TrainedRun]) -> list[str]:
+def _curves(book: _Book, runs: Mapping[str, FinishedRun]) -> list[str]:
     """Draw the runs of an environment into one figure, where there are several."""
     drawn = []
     for env_id in dict.fromkeys(run.env_id for run in runs.values()):
@@ -239,10 +241,10 @@ def _curves(book: _Book, runs: Mapping[str, TrainedRun]) -> list[str]:
     return drawn
 
 
-def _curve(run: TrainedRun) -> tuple[NDArray[Any], NDArray[Any]]:
+def _curve(run: FinishedRun) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return online steps `(evaluations,)` and returns `(evaluations, seeds)`."""
     returns = np.array([seed["evaluations"] for seed in run.results["seeds"]]).T
-    steps = run.config["preset"]["inverse"]["steps_per_round"]
+    steps = run.inverse_settings["steps_per_round"]
     return steps * np.arange(1, len(returns) + 1), returns
 
 
@@ -283,7 +285,7 @@ def _improvements(book: _Book, found: Comparison) -> list[str]:
 
 def _one(
     book: _Book,
-    run: TrainedRun,
+    run: FinishedRun,
     prefix: str,
     video: bool,
     notice: Notice,
@@ -311,15 +313,17 @@ def _one(
     attempt("video", lambda: _seen(book, run, prefix, video, notice, progress))
     book.parts.append(page.heading(3, "Results"))
     attempt("results", lambda: _results(book, run, prefix))
-    book.parts.append(page.heading(3, "What was learned"))
-    attempt("figures of training", lambda: _training(book, run, prefix))
-    attempt("measurements", lambda: _measured(book, run, prefix))
+    if isinstance(run, TrainedRun):
+        trained = run
+        book.parts.append(page.heading(3, "What was learned"))
+        attempt("figures of training", lambda: _training(book, trained, prefix))
+        attempt("measurements", lambda: _measured(book, trained, prefix))
     settings = json.dumps(run.config, indent=2)
     book.parts.append(page.folded("Configuration", page.code(settings)))
     attempt("dataset card", lambda: _card(book, run, notice))
 
 
-def _verdict(book: _Book, run: TrainedRun) -> None:
+def _verdict(book: _Book, run: FinishedRun) -> None:
     failed = failed_seeds(run)
     if failed:
         book.parts.append(
@@ -351,39 +355,53 @@ def _verdict(book: _Book, run: TrainedRun) -> None:
 
 def _seen(
     book: _Book,
-    run: TrainedRun,
+    run: FinishedRun,
     prefix: str,
     video: bool,
     notice: Notice,
     progress: ProgressFactory,
 ) -> None:
-    folder = run.folder.path / RENDER_FOLDER
-    distances = folder / "distances.json"
+    folder, name = run.folder.path / RENDER_FOLDER, picture_name(run)
+    numbers = folder / numbers_name(run)
     failure: UserError | None = None
-    if video and not (folder / "plan.mp4").exists():
+    if video and not (folder / f"{name}.mp4").exists():
         try:
             render_run(run, notice=notice, progress=progress)
         except UserError as error:
             failure = error
-    if not distances.exists():
+    if not numbers.exists():
         raise failure or UserError(
             f"qss-offline render {shlex.quote(str(run.folder.path))} draws it"
         )
-    measured = read_json(distances)
+    measured = read_json(numbers)
     shown = f"Seed {measured['shown_seed']}"
-    what = "recorded behaviour, the imagined plan and the policy acting, side by side"
-    if (folder / "plan.mp4").exists():
+    planned = isinstance(run, TrainedRun)
+    between = ", the imagined plan" if planned else ""
+    what = f"recorded behaviour{between} and the policy acting, side by side"
+    if (folder / f"{name}.mp4").exists():
         book.parts.append(
-            page.video((folder / "plan.mp4").read_bytes(), f"Video of {what}.",
+            page.video((folder / f"{name}.mp4").read_bytes(), f"Video of {what}.",
                        f"{shown}: {what}, from the same first state.")
         )  # fmt: skip
         book.parts.append(
-            page.wide_picture((folder / "plan.png").read_bytes(),
+            page.wide_picture((folder / f"{name}.png").read_bytes(),
                               f"Contact sheet, every fifth step, a row each: {what}.",
                               "Every fifth step.")
         )  # fmt: skip
     elif failure is not None:
         book.parts.append(page.paragraph(f"No video: {failure}.", "quiet"))
+    parts = [_plan_distance(book, measured, prefix)] if planned else []
+    if (folder / "dimensions.png").exists():
+        moves = "imagined and acting" if planned else "acting"
+        parts.append(
+            page.picture((folder / "dimensions.png").read_bytes(),
+                         f"{shown}: each dimension of the observation over the steps, {moves}.",
+                         f"{shown}: dimensions of the observation, {moves}.")
+        )  # fmt: skip
+    book.parts.append(page.figures(parts))
+
+
+def _plan_distance(book: _Book, measured: Mapping[str, Any], prefix: str) -> str:
     last, low, high = (measured[key][-1] for key in ("mean", "low", "high"))
     steps = len(measured["mean"]) - 1
     numbers = f"{last:.2f} [{low:.2f}, {high:.2f}] after {steps} steps"
@@ -394,25 +412,15 @@ def _seen(
         "in standard deviations of the recording (root mean square over dimensions; 95% interval "
         f"over {measured['episodes']} first states of each of {measured['seeds']} seeds)."
     )
-    parts = [
-        book.figure(
-            f"{prefix}plan-distance",
-            figures.distance_figure(measured),
-            f"Line chart of the distance between plan and simulator over steps: {numbers}.",
-            caption,
-        )
-    ]
-    if (folder / "dimensions.png").exists():
-        parts.append(
-            page.picture((folder / "dimensions.png").read_bytes(),
-                         f"{shown}: each dimension of the observation over the steps, imagined and "
-                         "acting.",
-                         f"{shown}: dimensions of the observation, imagined and acting.")
-        )  # fmt: skip
-    book.parts.append(page.figures(parts))
+    return book.figure(
+        f"{prefix}plan-distance",
+        figures.distance_figure(measured),
+        f"Line chart of the distance between plan and simulator over steps: {numbers}.",
+        caption,
+    )
 
 
-def _results(book: _Book, run: TrainedRun, prefix: str) -> None:
+def _results(book: _Book, run: FinishedRun, prefix: str) -> None:
     seeds = run.results["seeds"]
     header = ("seed", "last", "best", "all evaluations", "episodes of the last")
     rows = [
@@ -565,7 +573,7 @@ def _measured(book: _Book, run: TrainedRun, prefix: str) -> None:
     )
 
 
-def _card(book: _Book, run: TrainedRun, notice: Notice) -> None:
+def _card(book: _Book, run: FinishedRun, notice: Notice) -> None:
     text = dataset_card(run.dataset_id, notice=notice)
     # The front matter is for the Hub.
     body = text.split("---", 2)[-1].strip() if text.startswith("---") else text

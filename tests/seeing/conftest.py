@@ -8,8 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from qss_offline.algorithms.bco import CloningConfig
 from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig
 from qss_offline.algorithms.observational_d3g import ObservationalD3GConfig
+from qss_offline.any_run import load_any_run
+from qss_offline.bco_run import BCOSettings, run_bco
+from qss_offline.cloned_run import ClonedRun
 from qss_offline.data.build import build_dataset
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.errors import UserError
@@ -50,6 +54,34 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         settings = RunSettings("InvertedPendulum-v5", dataset, (0, 1), "small", PRESET, 2)
         run(settings, RunFolder(root / "run"), workers=1)
         yield root / "run"
+
+
+@pytest.fixture(scope="session")
+def finished_bco(finished: Path) -> Path:
+    """The folder of a run of BCO on the same recording."""
+    settings = BCOSettings(
+        "InvertedPendulum-v5",
+        load_run(finished).dataset_id,
+        (0, 1),
+        PRESET.inverse,
+        CloningConfig((16, 16), 16, 1e-3, 2.0),
+        cloning_updates=50,
+        evaluation_episodes=2,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINARI_DATASETS_PATH", str(finished.parent / "minari"))
+        run_bco(settings, RunFolder(finished.parent / "bco"), workers=1)
+    return finished.parent / "bco"
+
+
+@pytest.fixture
+def cloned(finished_bco: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ClonedRun:
+    """A copy of that run, to write into."""
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(finished_bco.parent / "minari"))
+    shutil.copytree(finished_bco, tmp_path / "bco")
+    run = load_any_run(tmp_path / "bco")
+    assert isinstance(run, ClonedRun)
+    return run
 
 
 @pytest.fixture

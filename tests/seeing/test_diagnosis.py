@@ -59,7 +59,7 @@ def test_values_that_still_rise_are_named(trained: TrainedRun) -> None:
 def test_an_inverse_model_that_fits_badly_is_named(trained: TrainedRun) -> None:
     name = "inverse model fits"
     folder = trained.folder.seed(0)
-    good = inverse_fit(trained.policy(0), folder)
+    good = inverse_fit(trained.inverse_model(0), folder)
     saved = load_checkpoint(folder.online)
     actions = saved.tensors["steps.actions"]
     shuffled = actions[np.random.default_rng(0).permutation(len(actions))]
@@ -67,7 +67,7 @@ def test_an_inverse_model_that_fits_badly_is_named(trained: TrainedRun) -> None:
         folder.online,
         Checkpoint({**saved.tensors, "steps.actions": shuffled}, saved.metadata),
     )
-    bad = inverse_fit(trained.policy(0), folder)
+    bad = inverse_fit(trained.inverse_model(0), folder)
     assert bad < 0.2 < good <= 1
     assert "explains only" in (hint(trained, name) or "")
 

@@ -133,7 +133,7 @@ def test_a_run_is_rendered(trained: TrainedRun) -> None:
     assert all(path.parent == trained.folder.path / "render" for path in made.files)
     gif = Image.open(trained.folder.path / "render" / "plan.gif")
     assert gif.n_frames == 7
-    numbers = json.loads(made.distances.read_text())
+    numbers = json.loads(made.numbers.read_text())
     assert numbers["seeds"] == 2 and numbers["episodes"] == 3 and len(numbers["mean"]) == 7
     assert numbers["mean"][0] == 0 < numbers["low"][6] <= numbers["mean"][6] <= numbers["high"][6]
 

@@ -22,6 +22,7 @@ from qss_offline.report import figures, making, page
 from qss_offline.report.comparison import Scores, Task, compare, read_returns
 from qss_offline.report.making import make_report
 from qss_offline.report.reproduce import command, recording_arguments
+from qss_offline.statistics import Interval
 from qss_offline.trained_run import TrainedRun
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))),
@@ -220,6 +221,21 @@ def test_methods_are_compared_by_hand() -> None:
     assert [(cell.method, cell.seeds, cell.mean.estimate) for cell in found.cells] == [
         ("d3g", 2, -13.625), ("bco", 2, -32.875),
     ]  # fmt: skip
+
+
+def test_long_names_leave_room_for_probabilities() -> None:
+    name = "bodies with behaviour_power=0.5 over BCO with error_power=2"
+    figure = figures.improvement_figure(
+        [(name, Interval(0.5, 0.2, 0.8)), ("a over b", Interval(0.9, 0.8, 1.0))]
+    )
+    figure.draw_without_rendering()
+    (axis,) = figure.axes
+    for drawn in (axis.title, axis.xaxis.label, *axis.get_yticklabels()):
+        box = drawn.get_window_extent()
+        assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1, drawn
+    first, second = (label.get_window_extent() for label in axis.get_yticklabels())
+    assert not first.overlaps(second)
+    assert axis.bbox.width > figure.bbox.width / 3
 
 
 def test_what_cannot_be_compared_is_said() -> None:

@@ -1,0 +1,91 @@
+"""A finished run of BCO, read back: its settings, its results, and the networks of each seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, cast
+
+from qss_offline.acting import ClonedPolicy, load_policy
+from qss_offline.algorithms.bco import CloningConfig
+from qss_offline.bco_run import BCOSettings, bco_trainer
+from qss_offline.engine.checkpoint import load_checkpoint
+from qss_offline.errors import UserError
+from qss_offline.finished_run import FinishedRun, InverseModel
+from qss_offline.inverse_config import inverse_config_of
+
+METHOD = "BCO"
+
+
+@dataclass(frozen=True)
+class ClonedRun(FinishedRun):
+    """A run of BCO."""
+
+    @property
+    def label(self) -> str:
+        """BCO, and how it repeats its labels where that was asked for."""
+        power = self.error_power
+        return METHOD if power is None else f"{METHOD} with error_power={power:g}"
+
+    @property
+    def error_power(self) -> float | None:
+        """The power by which labels are repeated; None where it was measured."""
+        power = self.config["cloning"].get("error_power")
+        return None if power is None else float(power)
+
+    @property
+    def updates(self) -> int:
+        """Updates of the policy, over all rounds."""
+        return int(self.config["cloning_updates"]) * int(self.inverse_settings["rounds"])
+
+    @property
+    def inverse_settings(self) -> Mapping[str, Any]:
+        """Settings of the inverse fit, as `config.json` keeps them."""
+        return cast(Mapping[str, Any], self.config["inverse"])
+
+    @cached_property
+    def settings(self) -> BCOSettings:
+        """What it was asked to do.
+
+        Raises:
+            UserError: by another version of this package.
+        """
+        given = {k: v for k, v in self.config.items() if k in BCOSettings.__dataclass_fields__}
+        try:
+            cloning = {**given["cloning"], "hidden_dims": tuple(given["cloning"]["hidden_dims"])}
+            return BCOSettings(
+                **{
+                    **given,
+                    "seeds": tuple(given["seeds"]),
+                    "inverse": inverse_config_of(given["inverse"]),
+                    "cloning": CloningConfig(**cloning),
+                }
+            )
+        except (KeyError, TypeError) as error:
+            raise UserError(
+                f"{self.folder.path} was made by another version of this package: {error}"
+            ) from error
+
+    def policy(self, seed: int) -> ClonedPolicy:
+        """Return a seed's policy.
+
+        Raises:
+            UserError: its file can't be read, or it isn't a cloned one.
+        """
+        path = self.seed_folder(seed).policy
+        policy, _ = load_policy(path)
+        if not isinstance(policy, ClonedPolicy):
+            raise UserError(f"{path} holds no cloned policy")
+        return policy
+
+    def inverse_model(self, seed: int) -> InverseModel:
+        """Return the I that labels the recording for a seed's policy.
+
+        Raises:
+            UserError: its checkpoint, the recording or the settings can't be read.
+        """
+        trainer = bco_trainer(self.settings, [seed])
+        trainer.restore([load_checkpoint(self.seed_folder(seed).online)])
+        steps = self.settings.inverse.model.step_inputs
+        return InverseModel(trainer.average(0), trainer.scales[0], steps)
