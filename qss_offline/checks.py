@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from qss_offline.errors import UserError
+
+ROWS_TOGETHER = 4
+"""Rows of float32 whose bytes are a multiple of 16, whatever the columns."""
+
+
+class _Batched(Protocol):
+    @property
+    def batch_size(self) -> int: ...
 
 
 def check_positive(settings: object, *names: str) -> None:
@@ -21,6 +31,24 @@ def check_positive(settings: object, *names: str) -> None:
         for label, number in numbers.items():
             if number <= 0:
                 raise UserError(f"{label} must be above 0, not {number}")
+
+
+def check_batch_size(settings: _Batched) -> None:
+    """Refuse a `batch_size` that isn't a multiple of `ROWS_TOGETHER`.
+
+    A seed's rows of a batched product would begin off a 16-byte boundary, where the last bits of a
+    product go by what lies beside it: a seed would depend on its company.
+
+    Raises:
+        UserError: it isn't, or isn't above 0.
+    """
+    check_positive(settings, "batch_size")
+    size = settings.batch_size
+    if size % ROWS_TOGETHER:
+        raise UserError(
+            f"batch_size must be a multiple of {ROWS_TOGETHER}, so that seeds trained together "
+            f"give the same bits as alone, not {size}; the next is {size + -size % ROWS_TOGETHER}"
+        )
 
 
 def check_step_size(settings: object, *names: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, cast
 
@@ -85,7 +85,12 @@ class ClonedRun(FinishedRun):
         Raises:
             UserError: its checkpoint, the recording or the settings can't be read.
         """
-        trainer = bco_trainer(self.settings, [seed])
+        settings = self.settings
+        if settings.inverse.model.form == "network":
+            # It is in the checkpoint: what it learned from first needn't be there any longer.
+            settings = replace(settings, actions_from=None)
+        trainer = bco_trainer(settings, [seed])
         trainer.restore([load_checkpoint(self.seed_folder(seed).online)])
-        steps = self.settings.inverse.model.step_inputs
-        return InverseModel(trainer.average(0), trainer.scales[0], steps)
+        return InverseModel(
+            trainer.average(0), trainer.scales[0], settings.inverse.model.step_inputs
+        )

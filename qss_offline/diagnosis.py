@@ -9,7 +9,8 @@ import numpy as np
 from qss_offline.cloned_run import ClonedRun
 from qss_offline.error_power import power_of
 from qss_offline.finished_run import FinishedRun
-from qss_offline.measuring import coverage, gain, inverse_fit, value_limits
+from qss_offline.measuring import coverage, gain, inverse_fit
+from qss_offline.offline_training import value_limits
 from qss_offline.references import reference
 from qss_offline.trained_run import TrainedRun
 
@@ -183,9 +184,9 @@ def _inverse(run: FinishedRun, seed: int) -> Finding:
     return Finding(
         name,
         seen,
-        f"the inverse model explains only {max(fit, 0.0):.0%} of the very actions it was trained "
-        "on: what it says of other steps is hardly better. Give it more steps (--online-steps) or "
-        "rounds (--online-rounds)",
+        f"the inverse model explains only {max(fit, 0.0):.0%} of the actions of its seed's own "
+        "online steps: what it says of other steps is hardly better. Give it more steps "
+        "(--online-steps) or rounds (--online-rounds)",
     )
 
 

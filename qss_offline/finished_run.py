@@ -156,7 +156,7 @@ def read_run_files(path: Path) -> RunFiles:
         raise UserError(f"{path} holds no run (no config.json)")
     if not folder.results.exists():
         raise UserError(f"{path} is not finished (no results.json); --resume continues it")
-    config = read_json(path / "config.json")
+    config = read_json(folder.config)
     if "plan" in config:
         raise UserError(f"{path} is an online run; this reads offline runs")
     return RunFiles(folder, config, read_json(folder.results))

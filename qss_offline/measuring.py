@@ -198,7 +198,7 @@ def gain(planner: Planner, transitions: Transitions, seed: int = 0) -> Gain:
 
 @torch.no_grad()
 def inverse_fit(model: InverseModel, folder: SeedFolder) -> float:
-    """Return R² of an inverse model's actions on the online steps that it was trained on.
+    """Return R² of an inverse model's actions on the online steps that its seed took.
 
     Raises:
         UserError: the checkpoint of the inverse fit can't be read.
@@ -214,10 +214,3 @@ def inverse_fit(model: InverseModel, folder: SeedFolder) -> float:
     error_sum = (said - actions).square().sum()
     spread = (actions - actions.mean(dim=0)).square().sum()
     return float(1.0 - error_sum / spread.clamp_min(1e-12))
-
-
-def value_limits(transitions: Transitions, gamma: float) -> tuple[float, float]:
-    """Return the least and greatest discounted return that the recorded rewards allow."""
-    low = min(float(transitions.rewards.min()), 0.0)
-    high = max(float(transitions.rewards.max()), 0.0)
-    return low / (1 - gamma), high / (1 - gamma)

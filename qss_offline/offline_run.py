@@ -12,6 +12,7 @@ from qss_offline.action_steps import ActionSteps, known_steps
 from qss_offline.algorithms.ensemble import mean_network
 from qss_offline.algorithms.folding import gives_states
 from qss_offline.algorithms.networks import Network
+from qss_offline.checks import check_positive
 from qss_offline.data.environments import make_env
 from qss_offline.data.load import load_transitions
 from qss_offline.data.transitions import Transitions
@@ -56,6 +57,10 @@ class RunSettings:
     device: str = "cpu"
     tf32: bool = False
     actions_from: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a run without episodes."""
+        check_positive(self, "evaluation_episodes")
 
     @property
     def units(self) -> int:

@@ -146,7 +146,7 @@ class OfflineTrainer:
             for dataset_id, transitions in datasets.items()
         }
         self._limits = {
-            dataset_id: _target_limits(transitions, config.gamma)
+            dataset_id: value_limits(transitions, config.gamma)
             for dataset_id, transitions in datasets.items()
         }
 
@@ -251,8 +251,8 @@ def _columns(transitions: Transitions, device: torch.device) -> Columns:
     return tuple(without_copy(array).to(device) for array in arrays)
 
 
-def _target_limits(transitions: Transitions, gamma: float) -> tuple[float, float]:
-    """Least and greatest discounted return that the dataset's rewards allow."""
+def value_limits(transitions: Transitions, gamma: float) -> tuple[float, float]:
+    """Return the least and greatest discounted return that the recorded rewards allow."""
     low = min(float(transitions.rewards.min()), 0.0)
     high = max(float(transitions.rewards.max()), 0.0)
     return low / (1 - gamma), high / (1 - gamma)

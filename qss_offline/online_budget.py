@@ -106,8 +106,14 @@ def load_proposals(path: Path) -> TrainedProposals:
         shape = ObservationalD3G(algorithm, _obs_dim(env_id)).shapes["proposal"]
         trained = []
         for number in range(int(config["preset"].get("ensemble", 1))):
-            tensors = load_checkpoint(folder.seed(seed).member(number).training).tensors
-            flat = tensors["network.proposal_average"]
+            checkpoint = load_checkpoint(folder.seed(seed).member(number).training)
+            done, updates = int(checkpoint.metadata["update"]), int(config["preset"]["updates"])
+            if done < updates:
+                raise UserError(
+                    f"{path} isn't done: seed {seed} stands at update {done:,} of {updates:,}; "
+                    "finish it first (--resume)"
+                )
+            flat = checkpoint.tensors["network.proposal_average"]
             trained.append(Network(shape, flat.unsqueeze(0)))
         proposals.append(mean_network(trained))
     return TrainedProposals(env_id, dataset_id, tuple(found), tuple(proposals), algorithm, inverse)

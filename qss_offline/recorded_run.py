@@ -13,6 +13,7 @@ from qss_offline.algorithms.ensemble import member_seeds
 from qss_offline.data.chance import chance_share
 from qss_offline.data.environments import make_env
 from qss_offline.data.load import LoadedDataset, load_transitions
+from qss_offline.data.minari_store import BehaviourReturns, returns_of
 from qss_offline.elapsed import RunClock
 from qss_offline.errors import UserError
 from qss_offline.files import write_json
@@ -84,11 +85,20 @@ def run_recorded(
     _check_environment(settings.env_id, settings.dataset_id, dataset)
     for seed in settings.seeds:
         member_seeds(seed, inverse.inverse_models)
-    config = {**kept, "versions": versions()}
+    # What is given by name may be another by the time a run is resumed.
+    digest = dataset.info.digest
+    begun_with = read_json(folder.config).get("dataset_digest") if folder.started else digest
+    if begun_with not in (None, digest):
+        raise UserError(
+            f"{settings.dataset_id} isn't the recording that {folder.path} began with: it was "
+            "replaced since; choose another --out to learn from the new one"
+        )
+    # Runs of earlier versions don't say.
+    told_digest = {} if begun_with is None else {"dataset_digest": digest}
+    config = {**kept, **told_digest, "versions": versions()}
     known = settings.known_steps()
     known_count = 0
     if known is not None:
-        # What is given by name may be another by the time a run is resumed.
         known_count, config["known_digest"] = len(known), known.digest
         del known
     folder.start(config, resume)
@@ -97,7 +107,7 @@ def run_recorded(
     title = f"training {len(tasks)} seed{'s' if len(tasks) > 1 else ''}"
     with show_progress(title, settings.units * len(tasks), "updates") as show:
         train(tasks, forward_only(clock.noting(show)))
-    returns = dataset.transitions.episode_returns()
+    behaviour = recorded_behaviour(dataset)
     results = {
         **told,
         "env_id": settings.env_id,
@@ -106,8 +116,8 @@ def run_recorded(
         "transitions": len(dataset.transitions),
         "actions_from": settings.actions_from,
         "known_steps": known_count,
-        "behaviour_return": float(np.mean(returns)),
-        "behaviour_return_std": float(np.std(returns)),
+        "behaviour_return": behaviour.mean,
+        "behaviour_return_std": behaviour.std,
         "chance_share": chance_share(dataset.transitions),
         "wall_seconds": round(clock.seconds, 1),
         "seeds": [
@@ -117,6 +127,15 @@ def run_recorded(
     }
     write_json(folder.results, results)
     return results
+
+
+def recorded_behaviour(dataset: LoadedDataset) -> BehaviourReturns:
+    """Return what recorded episodes returned: as the dataset says, else of all that it holds.
+
+    What it says leaves out episodes that the end of a recording cut.
+    """
+    told = dataset.info.behaviour_return
+    return returns_of(dataset.transitions.episode_returns()) if told is None else told
 
 
 def _check_environment(env_id: str, dataset_id: str, dataset: LoadedDataset) -> None:

@@ -92,9 +92,14 @@ class RunFolder:
         return SeedFolder(self.path / "seeds" / str(seed))
 
     @property
+    def config(self) -> Path:
+        """What the run was asked to do."""
+        return self.path / "config.json"
+
+    @property
     def started(self) -> bool:
         """Whether there is a run to resume."""
-        return (self.path / "config.json").exists()
+        return self.config.exists()
 
     @property
     def results(self) -> Path:
@@ -113,14 +118,13 @@ class RunFolder:
             UserError: the folder holds a run already and `resume` is off, or a run with other
                 settings; or it can't be written to.
         """
-        path = self.path / "config.json"
         if not self.started:
             if resume:
                 raise UserError(
                     f"{self.path} holds no run to resume (no config.json); leave out --resume to "
                     "start one"
                 )
-            write_json(path, _plain(config))
+            write_json(self.config, _plain(config))
             return
         if not resume:
             raise UserError(
@@ -128,7 +132,7 @@ class RunFolder:
                 "another --out"
             )
         asked = {name: value for name, value in config.items() if name != "versions"}
-        found = _difference(asked, read_json(path))
+        found = _difference(asked, read_json(self.config))
         if found is not None:
             name, now, then = found
             raise UserError(

@@ -26,6 +26,7 @@ from qss_offline.comparison.plots import png
 from qss_offline.comparison.run import known_recordings, make_cells, recordings, run_cells
 from qss_offline.comparison.settings import COMPARISONS, KnownActions, comparison
 from qss_offline.comparison.table import markdown, read_csv, rows, with_earlier, write_csv
+from qss_offline.data.collect import complete_returns
 from qss_offline.data.load import load_transitions
 from qss_offline.data.minari_store import local_dataset_ids
 from qss_offline.data.specs import DatasetSpec
@@ -140,13 +141,14 @@ def table1(
 
 
 def _recorded_returns(specs: Sequence[DatasetSpec], provenance: Path) -> dict[str, Interval]:
-    """Mean return of the recorded episodes by id; of a recording gone since, as was written."""
+    """Mean return of the complete recorded episodes by id; of one gone since, as was written."""
     written = read_json(provenance)["recordings"] if provenance.exists() else {}
     here = set(local_dataset_ids())
     returns = {}
-    for name in (spec.obs_id for spec in specs):
+    for spec in specs:
+        name = spec.obs_id
         if name in here:
-            episodes = load_transitions(name).transitions.episode_returns()
+            episodes = complete_returns(load_transitions(name).transitions, spec)
             generator = np.random.default_rng(0)
             returns[name] = bootstrap_interval(episodes, generator, mean, resamples=1000)
         elif name in written:

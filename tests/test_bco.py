@@ -91,7 +91,7 @@ def test_a_low_power_repeats_what_most_steps_do_and_the_square_their_mean() -> N
     batch = LabelledBatch(torch.zeros(1, 30, 1), labels.unsqueeze(0))
     repeated = {}
     for power in (2.0, 0.5):
-        algorithm = BehaviouralCloning(CloningConfig((8,), 30, 1e-2, power), 1, 1)
+        algorithm = BehaviouralCloning(CloningConfig((8,), 32, 1e-2, power), 1, 1)
         state = initial_state(algorithm, [0])
         network = state.networks["policy"]
         network.flat.requires_grad_()
@@ -172,8 +172,10 @@ def test_its_policy_is_saved_and_loaded(tmp_path: Path) -> None:
 
 
 def test_bad_settings_are_refused() -> None:
-    with pytest.raises(UserError, match="above 0"):
+    with pytest.raises(UserError, match="batch_size must be above 0"):
         CloningConfig(batch_size=0)
+    with pytest.raises(UserError, match=r"multiple of 4, .*, not 250; the next is 252"):
+        CloningConfig(batch_size=250)
 
 
 def test_it_learns_to_do_what_the_expert_did() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from qss_offline.acting import Policy, load_policy
 from qss_offline.algorithms.networks import Network, mlp
 from qss_offline.data.build import build_dataset
 from qss_offline.data.specs import DatasetSpec
+from qss_offline.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from qss_offline.errors import UserError
 from qss_offline.evaluation import Evaluation
 from qss_offline.files import write_json
@@ -167,6 +169,15 @@ def test_a_folder_without_proposals_is_refused(tmp_path: Path) -> None:
 
 def _row(dataset: str, variant: str, seed: int, steps: int, value: float) -> BudgetRow:
     return BudgetRow("Reacher-v5", dataset, variant, seed, steps, value)
+
+
+def test_a_run_that_is_still_training_is_refused(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained, tmp_path / "half")
+    path = tmp_path / "half" / "seeds" / "1" / "training.safetensors"
+    whole = load_checkpoint(path)
+    save_checkpoint(path, Checkpoint(whole.tensors, {**whole.metadata, "update": 10}))
+    with pytest.raises(UserError, match="half isn't done: seed 1 stands at update 10 of "):
+        load_proposals(tmp_path / "half")
 
 
 def test_a_run_of_another_version_is_told_apart(trained: Path, tmp_path: Path) -> None:

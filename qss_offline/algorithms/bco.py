@@ -21,6 +21,7 @@ from torch import Tensor
 from qss_offline.algorithms.behaviour import error_power
 from qss_offline.algorithms.networks import MLPShape, Network, mlp
 from qss_offline.algorithms.protocol import UpdateRule
+from qss_offline.checks import check_batch_size, check_positive
 from qss_offline.errors import UserError
 
 
@@ -48,7 +49,7 @@ class CloningConfig:
 
     Attributes:
         hidden_dims: sizes of the hidden layers.
-        batch_size: transitions per update and seed, B.
+        batch_size: transitions per update and seed, B; a multiple of 4.
         learning_rate: Adam's step size.
         error_power: a departure where it isn't 2: the loss is the distance to this power, see
             `behaviour.py`; None measures whether the recording holds chance, see `error_power.py`.
@@ -61,8 +62,8 @@ class CloningConfig:
 
     def __post_init__(self) -> None:
         """Refuse settings that can't be trained with."""
-        if self.batch_size <= 0 or self.learning_rate <= 0 or min(self.hidden_dims) <= 0:
-            raise UserError("batch_size, learning_rate and hidden_dims must be above 0")
+        check_positive(self, "learning_rate", "hidden_dims")
+        check_batch_size(self)
         if self.error_power is not None and not 0 < self.error_power <= 2:
             raise UserError(
                 f"error_power must be above 0 and at most 2 (the mean), not {self.error_power}"

@@ -33,7 +33,7 @@ BEHAVIOUR_WEIGHTS: tuple[BehaviourWeights, ...] = get_args(BehaviourWeights)
 
 
 LEAST_TEMPERATURE = 0.05
-"""Below it the greatest weight, exp(1 / T), is next to all that float32 can hold."""
+"""Below it a batch's other weights vanish beside the greatest, exp(1 / T), in a sum of float32."""
 
 
 def behaviour_weights(

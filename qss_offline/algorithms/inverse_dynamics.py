@@ -23,7 +23,7 @@ from qss_offline.algorithms.bilinear_inverse import bilinear_inputs, bilinear_sh
 from qss_offline.algorithms.networks import MLPShape, Network, mlp
 from qss_offline.algorithms.protocol import TrackRule, UpdateRule
 from qss_offline.algorithms.qss import steps
-from qss_offline.checks import check_positive, check_step_size
+from qss_offline.checks import check_batch_size, check_positive, check_step_size
 from qss_offline.errors import UserError
 
 InverseForm = Literal["network", "bilinear", "either"]
@@ -74,7 +74,7 @@ class InverseDynamicsConfig:
 
     Attributes:
         hidden_dims: sizes of the hidden layers.
-        batch_size: transitions per update and seed, B.
+        batch_size: transitions per update and seed, B; a multiple of 4.
         learning_rate: Adam's step size.
         step_inputs: the model sees (s, (s' − s) / spread) instead of (s, s').
         average_step_size: the policy acts on an exponential average of the model with this step
@@ -110,7 +110,8 @@ class InverseDynamicsConfig:
 
     def __post_init__(self) -> None:
         """Refuse settings that can't be trained with."""
-        check_positive(self, "batch_size", "learning_rate", "hidden_dims", "ridge")
+        check_positive(self, "learning_rate", "hidden_dims", "ridge")
+        check_batch_size(self)
         check_step_size(self, "average_step_size")
         for name in ("step_noise", "recorded_coef", "code_noise"):
             value = getattr(self, name)

@@ -21,7 +21,7 @@ from torch.nn.functional import mse_loss
 
 from qss_offline.algorithms.networks import MLPShape, Network, mlp
 from qss_offline.algorithms.protocol import TrackRule
-from qss_offline.checks import check_positive, check_step_size
+from qss_offline.checks import check_batch_size, check_positive, check_step_size
 from qss_offline.errors import UserError
 
 QSS_COPIES = {
@@ -38,7 +38,7 @@ class QSSConfig:
 
     Attributes:
         hidden_dims: sizes of the hidden layers of every network.
-        batch_size: transitions per update and seed, B.
+        batch_size: transitions per update and seed, B; a multiple of 4.
         learning_rate: Adam's step size, for every network.
         gamma: discount γ.
         polyak_step_size: η in θ' ← ηθ + (1 − η)θ'.
@@ -77,9 +77,8 @@ class QSSConfig:
 
     def __post_init__(self) -> None:
         """Refuse settings that can't be trained with."""
-        check_positive(
-            self, "batch_size", "learning_rate", "proposal_update_interval", "hidden_dims"
-        )
+        check_positive(self, "learning_rate", "proposal_update_interval", "hidden_dims")
+        check_batch_size(self)
         check_step_size(self, "polyak_step_size", "proposal_average_step_size")
         if not 0 <= self.gamma < 1:
             raise UserError(f"gamma must be in [0, 1), not {self.gamma}")

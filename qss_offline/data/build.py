@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qss_offline.data import columns, minari_store, verify
-from qss_offline.data.collect import collect_all, complete_episodes, default_workers
+from qss_offline.data.collect import collect_all, complete_returns, default_workers
 from qss_offline.data.load import load_transitions
 from qss_offline.data.minari_store import DatasetPair, Stage
 from qss_offline.data.specs import DatasetSpec
@@ -167,9 +167,7 @@ def _verify(dataset_id: str, tick: Tick) -> None:
 
 def _member(spec: DatasetSpec, pair: DatasetPair) -> FamilyMember:
     transitions = load_transitions(pair.obs_id).transitions
-    complete = complete_episodes(transitions, spec)
-    returns = transitions.episode_returns()
-    low, high = bootstrap_interval(returns[complete] if complete.any() else returns)
+    low, high = bootstrap_interval(complete_returns(transitions, spec))
     return FamilyMember(spec, pair, low, high)
 
 

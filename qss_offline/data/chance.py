@@ -23,15 +23,16 @@ most 0.014, but for one with 0.033; those with a random action at one step in tw
 _ROWS = 100_000
 _STATES = 200
 _NEIGHBOURS_PER_COEFFICIENT = 10
-_STILL = 1e-9
+_GRAINS = 4
+"""Spreads of so many of the last digits that float32 keeps count as none: they are rounding."""
 
 
 def chance_share(transitions: Transitions, seed: int = 0) -> float | None:
     """Return the share of the variance of steps that states don't tell, between about 0 and 1.
 
     It is the median over 200 recorded states; of a long recording 100,000 rows are looked at.
-    Dimensions of a step count alike, each by its own spread; those that never move don't. Noise of
-    the body or of sensors counts as chance, too.
+    Dimensions of a step count alike, each by its own spread; those that never move, but for
+    rounding, don't. Noise of the body or of sensors counts as chance, too.
 
     Args:
         transitions: a recording.
@@ -47,7 +48,8 @@ def chance_share(transitions: Transitions, seed: int = 0) -> float | None:
     rows = np.sort(rng.choice(total, _ROWS, replace=False)) if some else np.arange(total)
     obs = transitions.observations[rows].astype(np.float64)
     steps = transitions.next_observations[rows] - obs
-    obs, steps = _standardised(obs), _standardised(steps)
+    still = _GRAINS * np.finfo(np.float32).eps * np.abs(obs).max(axis=0)
+    obs, steps = _standardised(obs, still), _standardised(steps, still)
     coefficients = obs.shape[1] + 1
     if coefficients == 1 or steps.shape[1] == 0 or len(rows) < 4 * coefficients:
         return None
@@ -63,8 +65,8 @@ def chance_share(transitions: Transitions, seed: int = 0) -> float | None:
     return float(np.median(shares))
 
 
-def _standardised(values: Float64Array) -> Float64Array:
-    """Columns in units of their spread, around 0; without those that have none."""
+def _standardised(values: Float64Array, still: Float64Array) -> Float64Array:
+    """Columns in units of their spread, around 0; without those that have none beyond `still`."""
     spread = values.std(axis=0)
-    moving = spread > _STILL
+    moving = spread > still
     return np.asarray((values[:, moving] - values[:, moving].mean(axis=0)) / spread[moving])

@@ -31,7 +31,7 @@ from qss_offline.data.behaviour import (
 from qss_offline.data.column_files import ColumnTypes, ColumnWriter, column_types, map_columns
 from qss_offline.data.environments import Env, env_spec, importable, make_env
 from qss_offline.data.specs import DatasetSpec
-from qss_offline.data.transitions import BoolArray, Transitions, row_chunks
+from qss_offline.data.transitions import BoolArray, Float64Array, Transitions, row_chunks
 from qss_offline.errors import UserError
 from qss_offline.jobs import Tick, available_cores, run_jobs
 from qss_offline.progress import Reporter, silent
@@ -268,3 +268,10 @@ def complete_episodes(transitions: Transitions, spec: DatasetSpec) -> BoolArray:
         cut &= transitions.episode_lengths() != limit
     complete: BoolArray = ~cut
     return complete
+
+
+def complete_returns(transitions: Transitions, spec: DatasetSpec) -> Float64Array:
+    """Return the undiscounted returns of the episodes that weren't cut, of all if all were."""
+    complete = complete_episodes(transitions, spec)
+    returns = transitions.episode_returns()
+    return returns[complete] if complete.any() else returns

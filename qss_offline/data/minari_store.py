@@ -50,7 +50,7 @@ from minari.storage.datasets_root_dir import get_dataset_path
 
 import qss_offline
 from qss_offline.data import columns
-from qss_offline.data.collect import complete_episodes
+from qss_offline.data.collect import complete_returns
 from qss_offline.data.environments import env_spec, make_env
 from qss_offline.data.exchange import exchange
 from qss_offline.data.specs import DatasetSpec
@@ -756,9 +756,7 @@ def returns_of(returns: npt.NDArray[np.float64]) -> BehaviourReturns:
 
 def behaviour_returns(transitions: Transitions, spec: DatasetSpec) -> BehaviourReturns:
     """Return the spread of the behaviour's returns over the episodes that weren't cut."""
-    complete = complete_episodes(transitions, spec)
-    returns = transitions.episode_returns()
-    return returns_of(returns[complete] if complete.any() else returns)
+    return returns_of(complete_returns(transitions, spec))
 
 
 def _check_alignment(transitions: Transitions) -> None:

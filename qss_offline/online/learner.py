@@ -12,6 +12,7 @@ from torch import Tensor
 from qss_offline.acting import DiscretePolicy, ObservationScale, Policy
 from qss_offline.algorithms.d3g import D3G, D3GBatch, D3GParameters
 from qss_offline.algorithms.networks import Network
+from qss_offline.checks import ROWS_TOGETHER
 from qss_offline.engine.compiled import compiled_gradients, eager_gradient
 from qss_offline.engine.denormals import denormals_as_zero
 from qss_offline.engine.replay import ReplaySampler
@@ -94,9 +95,10 @@ class Learner:
     def act(self) -> NDArray[np.float32]:
         """Return the policies' action vectors where the seeds are now, `(S, action_dim)`."""
         obs = torch.from_numpy(np.stack([loop.obs for loop in self.loops])).unsqueeze(1)
-        scaled = self._apply_scale(obs.to(self.state.device))
-        action = self._algorithm.policy_action(self._parameters, scaled)
-        return np.asarray(action.squeeze(1).cpu().numpy(), np.float32)
+        # Padded, so that a seed's bits don't go by those beside it (`checks.py`).
+        rows = obs.repeat(1, ROWS_TOGETHER, 1).to(self.state.device)
+        action = self._algorithm.policy_action(self._parameters, self._apply_scale(rows))
+        return np.asarray(action[:, 0].cpu().numpy(), np.float32)
 
     def end_warm_up(self) -> None:
         """Measure the observations, and train the dynamics models if asked to."""

@@ -94,9 +94,9 @@ def steps_before(run: Path | str) -> int:
 def start_config(config: OnlineConfig, run: Path) -> OnlineConfig:
     """Return the settings with those of the offline run where carried networks depend on them.
 
-    Sizes, γ, β, the pessimism of targets, what observations go through, what networks see and in
-    which units errors and values are weighed must be those that the networks were trained with;
-    everything else stays.
+    Sizes, γ, β, the pessimism of targets, what observations go through, what networks see, whether
+    critics' layers are normalised, and in which units errors and values are weighed must be those
+    that the networks were trained with; everything else stays.
 
     Raises:
         UserError: the folder holds no offline run, or its models don't fit each other.
@@ -125,6 +125,7 @@ def start_config(config: OnlineConfig, run: Path) -> OnlineConfig:
                 step_inputs=bool(model["step_inputs"]),
                 step_units=bool(algorithm.get("step_units", False)),
                 gap_units=bool(algorithm.get("gap_units", False)),
+                critic_layer_norm=bool(algorithm.get("critic_layer_norm", False)),
                 twin_pessimism=float(algorithm.get("twin_pessimism", 1.0)),
                 cycle_coef=float(algorithm["cycle_coef"]),
             ),

@@ -25,8 +25,8 @@ from qss_offline.measuring import (
     ValueAgainstReturn,
     coverage,
     value_against_return,
-    value_limits,
 )
+from qss_offline.offline_training import value_limits
 from qss_offline.rendering import FOLDER as RENDER_FOLDER
 from qss_offline.rendering import numbers_name, picture_name, render_run
 from qss_offline.report import figures, page

@@ -245,6 +245,7 @@ def test_compiled_equals_eager(discrete: bool) -> None:
         ("gamma", 1.0),
         ("cycle_coef", -1.0),
         ("batch_size", 0),
+        ("batch_size", 6),
         ("polyak_step_size", 0.0),
         ("inverse_average_step_size", 1.5),
         ("discrete_loss", "hinge"),

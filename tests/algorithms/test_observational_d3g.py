@@ -188,6 +188,7 @@ def test_hand_computed_target(pessimism: float, value: float) -> None:
         ("gamma", 1.0),
         ("cycle_coef", -1.0),
         ("batch_size", 0),
+        ("batch_size", 50),
         ("polyak_step_size", 0.0),
         ("twin_pessimism", 1.5),
         ("behaviour_coef", -1.0),

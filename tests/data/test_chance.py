@@ -115,3 +115,20 @@ def test_of_a_long_recording_some_rows_tell_as_much(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(chance, "_ROWS", 5_000)
     assert share(long) == pytest.approx(whole, rel=0.1)
     assert share(long) != whole
+
+
+def test_rounding_is_not_chance() -> None:
+    """A quantity near 10 that never changes, but for the last digits that float32 keeps."""
+    plain = recorded(smooth)
+    rng = np.random.default_rng(1)
+    quantity = rng.uniform(9.9, 10.1, (len(plain), 1))
+    rounded = (quantity + 1e-6 * rng.normal(size=quantity.shape)).astype(np.float32)
+    assert 0 < np.std(rounded - quantity) < 2e-6
+    kept = Transitions(
+        **{
+            **plain.columns(),
+            "observations": np.hstack((plain.observations, quantity.astype(np.float32))),
+            "next_observations": np.hstack((plain.next_observations, rounded)),
+        }
+    )
+    assert share(kept) < 0.002

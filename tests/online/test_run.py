@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from safetensors import safe_open
 
 from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig
 from qss_offline.algorithms.observational_d3g import ObservationalD3GConfig
+from qss_offline.algorithms.qss import QSSConfig
 from qss_offline.data.build import build_dataset
 from qss_offline.data.load import load_transitions
 from qss_offline.data.specs import DatasetSpec
@@ -208,6 +209,27 @@ def test_a_start_needs_no_results_and_keeps_its_own_settings(
     with pytest.raises(UserError, match="--algo's"):
         online(change=["cycle=False"])
     assert not list(tmp_path.iterdir())
+
+
+def test_networks_are_carried_with_all_that_they_depend_on(offline: Path, tmp_path: Path) -> None:
+    """A setting that is added to both is carried, or named here as one that may change."""
+    free = {
+        "batch_size", "learning_rate", "polyak_step_size", "proposal_update_interval",
+        "clamp_targets", "proposal_average_step_size",
+    }  # fmt: skip
+    other: dict[str, Any] = {
+        "hidden_dims": [8, 24], "gamma": 0.5, "cycle_coef": 7.0, "twin_pessimism": 0.25,
+        "step_units": True, "gap_units": True, "critic_layer_norm": True,
+    }  # fmt: skip
+    assert free | other.keys() == {field.name for field in fields(QSSConfig)}
+    config = json.loads((offline / "config.json").read_text())
+    config["preset"]["algorithm"] |= other
+    config["preset"]["inverse"]["model"]["hidden_dims"] = other["hidden_dims"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    carried = start_config(CONFIG, tmp_path).algorithm
+    for name, value in other.items():
+        was = getattr(CONFIG.algorithm, name)
+        assert getattr(carried, name) == (tuple(value) if isinstance(value, list) else value) != was
 
 
 def test_seeds_that_start_offline_are_the_same_alone_and_resumed(

@@ -15,7 +15,8 @@ from qss_offline.data.transitions import Transitions
 from qss_offline.diagnosis import bar, diagnose, failed_seeds, hints
 from qss_offline.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from qss_offline.errors import UserError
-from qss_offline.measuring import coverage, gain, inverse_fit, value_against_return, value_limits
+from qss_offline.measuring import coverage, gain, inverse_fit, value_against_return
+from qss_offline.offline_training import value_limits
 from qss_offline.planning import Planner
 from qss_offline.trained_run import TrainedRun, load_run
 

@@ -1,0 +1,92 @@
+"""What runs of every method do around their training; training itself is left out here."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from qss_offline.action_steps import ActionSteps
+from qss_offline.data.build import build_dataset
+from qss_offline.data.importing import About, from_arrays
+from qss_offline.data.load import load_transitions
+from qss_offline.data.specs import DatasetSpec
+from qss_offline.errors import UserError
+from qss_offline.files import write_json
+from qss_offline.inverse_config import InverseFitConfig
+from qss_offline.offline_training import SeedTask
+from qss_offline.progress import Reporter
+from qss_offline.recorded_run import recorded_behaviour, run_recorded
+from qss_offline.reporting import no_progress
+from qss_offline.runs import RunFolder, read_json
+
+
+@dataclass(frozen=True)
+class Asked:
+    dataset_id: str
+    env_id: str = "InvertedPendulum-v5"
+    seeds: tuple[int, ...] = (0, 1)
+    actions_from: str | None = None
+    units: int = 1
+
+    def known_steps(self) -> ActionSteps | None:
+        return None
+
+
+def untrained(tasks: Sequence[SeedTask], report: Reporter) -> None:
+    for task in tasks:
+        evaluations = [{"returns": [1.0, 3.0]}, {"returns": [0.0, 2.0]}]
+        write_json(task.folder.result, {"seed": task.seed, "evaluations": evaluations})
+
+
+def run(asked: Asked, folder: Path, resume: bool = False) -> dict[str, Any]:
+    return run_recorded(
+        asked, InverseFitConfig(), RunFolder(folder), untrained, kept=vars(asked), told={},
+        resume=resume, show_progress=no_progress, begun=None,
+    )  # fmt: skip
+
+
+def test_recorded_behaviour_is_that_of_episodes_that_were_not_cut(
+    minari_root: Path, tmp_path: Path
+) -> None:
+    name = build_dataset(DatasetSpec("InvertedPendulum", transitions=500), workers=1).obs_id
+    results = run(Asked(name), tmp_path / "run")
+    dataset = load_transitions(name)
+    transitions, told = dataset.transitions, dataset.info.behaviour_return
+    assert told is not None
+    ends = np.append(transitions.episode_starts()[1:], len(transitions)) - 1
+    fell = transitions.terminations[ends]
+    assert not fell.all(), "no episode was cut: what is tested here?"
+    whole = transitions.episode_returns()[fell]
+    assert results["behaviour_return"] == pytest.approx(whole.mean())
+    assert results["behaviour_return_std"] == pytest.approx(whole.std())
+    silent = replace(dataset, info=replace(dataset.info, behaviour_return=None))
+    every = transitions.episode_returns()
+    assert recorded_behaviour(silent).mean == pytest.approx(every.mean())
+    assert [seed["last"]["mean"] for seed in results["seeds"]] == [1.0, 1.0]
+    assert [seed["best"] for seed in results["seeds"]] == [{"mean": 2.0, "evaluation": 1}] * 2
+
+
+def imported(seed: int) -> str:
+    made = build_dataset(DatasetSpec("InvertedPendulum", transitions=300, seed=seed), workers=1)
+    columns = load_transitions(made.obs_id).transitions.columns()
+    about = About(env_id="InvertedPendulum-v5", text="a robot's log")
+    return from_arrays("me/log", **columns, about=about, overwrite=True).obs_id
+
+
+def test_a_run_is_not_resumed_on_another_recording_of_the_same_name(
+    minari_root: Path, tmp_path: Path
+) -> None:
+    name = imported(0)
+    run(Asked(name), tmp_path / "run")
+    run(Asked(name), tmp_path / "run", resume=True)
+    assert imported(1) == name
+    with pytest.raises(UserError, match=r"me/log.* isn't the recording that .*run began with"):
+        run(Asked(name), tmp_path / "run", resume=True)
+    # Runs of earlier versions didn't keep what they learned from.
+    config = read_json(tmp_path / "run" / "config.json")
+    del config["dataset_digest"]
+    write_json(tmp_path / "run" / "config.json", config)
+    run(Asked(name), tmp_path / "run", resume=True)
