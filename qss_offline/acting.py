@@ -193,12 +193,22 @@ SavedPolicy = Policy | ClonedPolicy
 
 
 def save_policy(path: Path, policy: SavedPolicy, env_id: str) -> None:
-    """Write a policy to a safetensors file, atomically."""
+    """Write a policy to a safetensors file, atomically.
+
+    Raises:
+        UserError: it diverged: its networks aren't finite; or it can't be written.
+    """
     if isinstance(policy, Policy):
         networks = {"proposal": policy.proposal, "inverse_dynamics": policy.inverse_dynamics}
     else:
         networks = {"policy": policy.policy}
     tensors = {name: network.flat for name, network in networks.items()}
+    for name, flat in tensors.items():
+        if not flat.isfinite().all():
+            raise UserError(
+                f"the policy of {path.parent} diverged: its {name} is not finite; take a smaller "
+                "learning rate, and another --out"
+            )
     tensors |= policy.scale.named_tensors()
     tensors["action.low"] = torch.from_numpy(policy.action_box.low)
     tensors["action.high"] = torch.from_numpy(policy.action_box.high)
@@ -226,6 +236,8 @@ def load_policy(path: Path) -> tuple[SavedPolicy, str]:
             shape = MLPShape(tuple(int(dim) for dim in dims))
             if tensors[name].shape != (1, sum(shape.sizes)):
                 raise KeyError(name)
+            if not tensors[name].isfinite().all():
+                raise UserError(f"{path} holds a policy that diverged: its {name} is not finite")
             networks[name] = Network(shape, tensors[name])
         scale = ObservationScale.from_named(tensors)
         box = ActionBox(tensors["action.low"].numpy(), tensors["action.high"].numpy())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass, replace
 from types import NoneType, UnionType
@@ -105,6 +106,8 @@ def _read(text: str, value: str, hint: Any) -> Any:
         read = ast.literal_eval(value)
     except (SyntaxError, ValueError):
         read = _WORDS_OF_JSON.get(value, value)
+    if isinstance(read, float) and not math.isfinite(read):
+        raise UserError(f"--set {text}: it must be a finite number")
     if not _fits(read, hint):
         raise UserError(f"--set {text}: it must be {_words(hint)}, not {value!r}")
     return read

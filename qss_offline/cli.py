@@ -37,7 +37,7 @@ cli_report.register(app)
 def evaluate_policy(
     policy: Annotated[Path, Argument(help="a policy.safetensors of a run")],
     episodes: Annotated[int, Option(help="episodes")] = 10,
-    seed: Annotated[int, Option(help="seed of the episodes")] = 0,
+    seed: Annotated[int, Option(min=0, help="seed of the episodes")] = 0,
 ) -> None:
     """Let a saved policy act, and print every return."""
     if episodes <= 0:

@@ -33,7 +33,7 @@ app = typer.Typer(
 DatasetId = Annotated[str, Argument(help="a Minari id, such as qss/Reacher/mine-obs-v0")]
 Into = Annotated[str, Option("--into", help="namespace/.../name, without -obs-v0 or -act-v0")]
 Overwrite = Annotated[bool, Option("--overwrite", help="replace what is there")]
-Seed = Annotated[int, Option("--seed", help="seed of the draw")]
+Seed = Annotated[int, Option("--seed", min=0, help="seed of the draw")]
 License = Annotated[str | None, Option("--license", help="SPDX identifier, such as cc-by-4.0")]
 Token = Annotated[
     str | None, Option("--token", help="Hugging Face token, or the path of a key for gcp")
@@ -53,7 +53,9 @@ def _made(stored: StoredDatasets) -> None:
 def build(
     family: Annotated[Path, Argument(help="a family of datasets, e.g. datasets/reacher.toml")],
     overwrite: Overwrite = False,
-    workers: Annotated[int | None, Option(help="processes; by default one for each core")] = None,
+    workers: Annotated[
+        int | None, Option(min=1, help="processes; by default one for each core")
+    ] = None,
 ) -> None:
     """Build every pair of a family that is missing, several at once, and verify all of them."""
     described = read_family(family)

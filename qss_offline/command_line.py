@@ -39,7 +39,10 @@ def main(command: Callable[..., Any], after_interrupt: str = "") -> None:
     except Exception as error:
         # Typer's own complaints about the command line know how to show themselves.
         if hasattr(error, "exit_code") and hasattr(error, "format_message"):
-            print(f"error: {error.format_message()}", file=sys.stderr)
+            message = error.format_message()
+            # Without a command typer has shown its help, and has nothing to say.
+            if message:
+                print(f"error: {message}", file=sys.stderr)
             sys.exit(2)
         raise
     if code == INTERRUPTED:

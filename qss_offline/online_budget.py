@@ -98,7 +98,11 @@ def load_proposals(path: Path) -> TrainedProposals:
         raise UserError(f"{path} holds no run of offline D3G: {error} is missing") from error
     except TypeError as error:
         raise UserError(f"{path} was made by another version of this package: {error}") from error
-    found = sorted(int(p.parent.name) for p in path.glob("seeds/*/training.safetensors"))
+    found = sorted(
+        int(p.parent.name)
+        for p in path.glob("seeds/*/training.safetensors")
+        if p.parent.name.isdigit()
+    )
     if not found:
         raise UserError(f"{path} holds no trained seed")
     proposals = []

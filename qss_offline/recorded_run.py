@@ -11,7 +11,7 @@ import numpy as np
 from qss_offline.action_steps import ActionSteps
 from qss_offline.algorithms.ensemble import member_seeds
 from qss_offline.data.chance import chance_share
-from qss_offline.data.environments import make_env
+from qss_offline.data.environments import body_of, make_env
 from qss_offline.data.load import LoadedDataset, load_transitions
 from qss_offline.data.minari_store import BehaviourReturns, returns_of
 from qss_offline.elapsed import RunClock
@@ -139,11 +139,17 @@ def recorded_behaviour(dataset: LoadedDataset) -> BehaviourReturns:
 
 
 def _check_environment(env_id: str, dataset_id: str, dataset: LoadedDataset) -> None:
-    """Refuse a dataset whose observations aren't the environment's.
+    """Refuse a dataset of another body: by its name, where it has one, and by its observations.
 
     Raises:
-        UserError: they have other sizes.
+        UserError: it is.
     """
+    recorded = dataset.info.env_id
+    if recorded is not None and body_of(recorded) != body_of(env_id):
+        raise UserError(
+            f"dataset {dataset_id!r} is of another body: {recorded}, not {env_id}; choose a "
+            "dataset of that environment"
+        )
     env = make_env(env_id)
     shape = env.observation_space.shape
     env.close()

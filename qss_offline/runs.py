@@ -106,6 +106,23 @@ class RunFolder:
         """The run's results."""
         return self.path / "results.json"
 
+    def check(self, resume: bool) -> None:
+        """Find out whether there is a run to resume, or room for a new one.
+
+        Raises:
+            UserError: there isn't.
+        """
+        if resume and not self.started:
+            raise UserError(
+                f"{self.path} holds no run to resume (no config.json); leave out --resume to "
+                "start one"
+            )
+        if self.started and not resume:
+            raise UserError(
+                f"{self.path} holds a run already; add --resume to continue it, or choose "
+                "another --out"
+            )
+
     def start(self, config: Mapping[str, Any], resume: bool) -> None:
         """Write the configuration of a new run, or check that of a run to resume.
 
@@ -118,19 +135,10 @@ class RunFolder:
             UserError: the folder holds a run already and `resume` is off, or a run with other
                 settings; or it can't be written to.
         """
+        self.check(resume)
         if not self.started:
-            if resume:
-                raise UserError(
-                    f"{self.path} holds no run to resume (no config.json); leave out --resume to "
-                    "start one"
-                )
             write_json(self.config, _plain(config))
             return
-        if not resume:
-            raise UserError(
-                f"{self.path} holds a run already; add --resume to continue it, or choose "
-                "another --out"
-            )
         asked = {name: value for name, value in config.items() if name != "versions"}
         found = _difference(asked, read_json(self.config))
         if found is not None:
@@ -144,7 +152,7 @@ class RunFolder:
     def elapsed_s(self) -> float:
         """Seconds spent so far."""
         path = self.path / "elapsed.json"
-        return float(read_json(path)["seconds"]) if path.exists() else 0.0
+        return float(read_json(path).get("seconds", 0.0)) if path.exists() else 0.0
 
     def set_elapsed(self, seconds: float) -> None:
         """Note the seconds spent so far."""

@@ -121,9 +121,17 @@ class TrainedRun(FinishedRun):
         )
 
     def metrics(self, seed: int) -> dict[str, NDArray[np.float64]]:
-        """Return the losses and values of training, of an ensemble's first, each `(rows,)`."""
+        """Return the losses and values of training, of an ensemble's first, each `(rows,)`.
+
+        Raises:
+            UserError: the file is damaged.
+        """
         path = self.seed_folder(seed).metrics
-        rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        lines = path.read_text().splitlines() if path.exists() else []
+        try:
+            rows = [json.loads(line) for line in lines]
+        except ValueError as error:
+            raise UserError(f"{path} holds a line that isn't JSON: {error}") from error
         names = rows[0].keys() if rows else ()
         return {name: np.array([float(row[name]) for row in rows]) for name in names}
 
@@ -161,7 +169,11 @@ def load_cell(path: Path) -> TrainedRun:
     folder = RunFolder(path)
     if not folder.started:
         raise UserError(f"{path} holds no run (no config.json)")
-    seeds = sorted(int(found.parent.name) for found in path.glob("seeds/*/result.json"))
+    seeds = sorted(
+        int(found.parent.name)
+        for found in path.glob("seeds/*/result.json")
+        if found.parent.name.isdigit()
+    )
     if not seeds:
         raise UserError(f"{path} has no evaluated seed yet")
     return TrainedRun(

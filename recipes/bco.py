@@ -86,10 +86,11 @@ def bco(
     make_env(env_id).close()
     # Told before anything is recorded.
     known_steps(actions_from, env_id)
-    if dataset is None:
-        dataset = recorded(env_id, randomness, expert, transitions, dataset_seed)
     base = Path("runs") / f"{env_id}-random-{100 * randomness:g}-bco".replace("/", "-")
     folder = RunFolder(out or (newest_folder(base) if resume else free_folder(base)))
+    folder.check(resume)
+    if dataset is None:
+        dataset = recorded(env_id, randomness, expert, transitions, dataset_seed)
     print(f"learning from {dataset} (no actions) with BCO; run folder {folder.path}")
     results = run_bco(
         BCOSettings(

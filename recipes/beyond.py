@@ -25,7 +25,7 @@ def beyond(
     seeds: Annotated[int | None, Option(help="seeds of each cell")] = None,
     runs: Annotated[Path, Option(help="folder of the runs")] = Path("runs/beyond"),
     out: Annotated[Path, Option(help="folder of the table")] = Path("results/beyond"),
-    workers: Annotated[int | None, Option(help="processes (one a core)")] = None,
+    workers: Annotated[int | None, Option(min=1, help="processes (one a core)")] = None,
     show_only: Annotated[bool, Option("--show", help="run nothing; show what is done")] = False,
 ) -> None:
     """Run the comparison and write its table."""

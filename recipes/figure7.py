@@ -44,7 +44,7 @@ def figure7(
     seeds: Annotated[str, Option(help="number of seeds, or a list such as 0,3,7")] = "10",
     steps: Annotated[int | None, Option(help="environment steps (the preset's)")] = None,
     preset: Annotated[str, Option(help="default, short-horizon or paper")] = "default",
-    workers: Annotated[int | None, Option(help="processes (one a core)")] = None,
+    workers: Annotated[int | None, Option(min=1, help="processes (one a core)")] = None,
     runs: Annotated[Path, Option(help="where the runs go")] = Path("runs/figure7"),
     results: Annotated[Path, Option(help="where results and figure go")] = Path("results/online"),
     draw: Annotated[bool, Option("--draw", help="only draw the results that are there")] = False,

@@ -40,7 +40,7 @@ def gridworld_config(algorithm: str, steps: int) -> OnlineConfig:
 def gridworld(
     seeds: Annotated[str, Option(help="number of seeds, or a list such as 0,3,7")] = "5",
     steps: Annotated[int, Option(help="environment steps of a seed")] = 20_000,
-    workers: Annotated[int | None, Option(help="processes (one a core)")] = None,
+    workers: Annotated[int | None, Option(min=1, help="processes (one a core)")] = None,
     out: Annotated[Path, Option(help="where the runs go")] = Path("runs/gridworld"),
     results: Annotated[Path, Option(help="where results and figure go")] = Path(
         "runs/gridworld/results"

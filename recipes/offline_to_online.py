@@ -43,7 +43,7 @@ def offline_to_online(
     transitions: Annotated[int, Option(help="size of the recording")] = 100_000,
     updates: Annotated[int | None, Option(help="updates of offline D3G")] = None,
     preset: Annotated[str, Option(help="default or paper, of both modes")] = "default",
-    workers: Annotated[int | None, Option(help="processes (one a core)")] = None,
+    workers: Annotated[int | None, Option(min=1, help="processes (one a core)")] = None,
     runs: Annotated[Path, Option(help="where the runs go")] = Path("runs/offline_to_online"),
     results: Annotated[Path, Option(help="where results and figure go")] = Path(
         "results/offline_to_online"

@@ -41,11 +41,11 @@ from qss_offline.reporting import counted_on
 def online_budget(
     runs: Annotated[list[Path], Argument(help="run folders of offline D3G")],
     budgets: Annotated[str, Option(help="online steps")] = "100,300,1000,3000,10000",
-    rounds: Annotated[int, Option(help="rounds that a budget is spread over")] = 5,
+    rounds: Annotated[int, Option(min=1, help="rounds that a budget is spread over")] = 5,
     updates: Annotated[
         int | None, Option(help="gradient steps of I in all (as many as the run's own)")
     ] = None,
-    episodes: Annotated[int, Option(help="episodes of each evaluation")] = 10,
+    episodes: Annotated[int, Option(min=1, help="episodes of each evaluation")] = 10,
     change: Annotated[
         list[str] | None, Option("--set", help="name=value, another setting of the inverse fit")
     ] = None,

@@ -83,10 +83,11 @@ def random_obs(
     make_env(env_id).close()
     # Told before anything is recorded.
     known_steps(actions_from, env_id)
-    if dataset is None:
-        dataset = recorded(env_id, randomness, expert, transitions, dataset_seed)
     base = Path("runs") / f"{env_id}-random-{100 * randomness:g}".replace("/", "-")
     folder = RunFolder(out or (newest_folder(base) if resume else free_folder(base)))
+    folder.check(resume)
+    if dataset is None:
+        dataset = recorded(env_id, randomness, expert, transitions, dataset_seed)
     print(f"learning from {dataset} (no actions) with preset {preset}; run folder {folder.path}")
     if actions_from is not None:
         print(f"actions of I(s, s') come from {actions_from}, and from the online steps")

@@ -24,12 +24,18 @@ from qss_offline.baselines import require_d3rlpy
 from qss_offline.command_line import main
 from qss_offline.comparison.plots import png
 from qss_offline.comparison.run import known_recordings, make_cells, recordings, run_cells
-from qss_offline.comparison.settings import COMPARISONS, KnownActions, comparison
-from qss_offline.comparison.table import markdown, read_csv, rows, with_earlier, write_csv
+from qss_offline.comparison.settings import (
+    COMPARISONS,
+    ComparisonSettings,
+    KnownActions,
+    comparison,
+)
+from qss_offline.comparison.table import Row, markdown, read_csv, rows, with_earlier, write_csv
 from qss_offline.data.collect import complete_returns
 from qss_offline.data.load import load_transitions
 from qss_offline.data.minari_store import local_dataset_ids
 from qss_offline.data.specs import DatasetSpec
+from qss_offline.errors import UserError, nearest
 from qss_offline.files import write_bytes, write_json
 from qss_offline.machine import machine
 from qss_offline.progress import progress
@@ -61,8 +67,10 @@ def table1(
     ] = None,
     datasets: Annotated[Path, Option(help="folder of the families")] = Path("datasets"),
     runs: Annotated[Path | None, Option(help="folder of the runs (runs/table1-…)")] = None,
-    out: Annotated[Path, Option(help="folder of the table")] = Path("results/table1"),
-    workers: Annotated[int | None, Option(help="processes (one a core)")] = None,
+    out: Annotated[
+        Path | None, Option(help="folder of the table (results/table1, or results/PRESET)")
+    ] = None,
+    workers: Annotated[int | None, Option(min=1, help="processes (one a core)")] = None,
     show_only: Annotated[bool, Option("--show", help="run nothing; show what is done")] = False,
 ) -> None:
     """Run a comparison and write its table."""
@@ -71,10 +79,14 @@ def table1(
     if methods is not None:
         settings = replace(settings, methods=tuple(methods.split(",")))
     if levels is not None:
-        chosen = tuple(float(level) / 100 for level in levels.split(","))
-        settings = replace(settings, random_action_probs=chosen)
+        settings = replace(settings, random_action_probs=_levels(levels))
     if families is not None:
         chosen_families = tuple(families.split(","))
+        known_families = sorted(path.stem for path in datasets.glob("*.toml"))
+        for name in chosen_families:
+            if name not in known_families:
+                hint = nearest(name, known_families) or f"; there are {', '.join(known_families)}"
+                raise UserError(f"no family {name!r} in {datasets}{hint}")
         if not set(chosen_families) <= set(settings.families):
             # Rows tell recordings apart by body and level alone, and by the comparison's name.
             settings = replace(settings, name="-".join((preset, *chosen_families)))
@@ -84,9 +96,14 @@ def table1(
     if updates is not None:
         settings = replace(settings, d3g=settings.d3g.spend(updates, None, None))
     if baseline_updates is not None:
+        if baseline_updates <= 0:
+            raise UserError(f"--baseline-updates must be above 0, not {baseline_updates}")
         settings = replace(settings, baseline_updates=baseline_updates, updates_of={})
     if actions_level is not None:
-        settings = replace(settings, known=KnownActions(actions_level / 100, actions_seed))
+        # Rows are told apart by the comparison's name, and these have other inverse models.
+        name = f"{settings.name}-actions-{actions_level:g}-{actions_seed}"
+        known_actions = KnownActions(actions_level / 100, actions_seed)
+        settings = replace(settings, name=name, known=known_actions)
     if cloning_power is not None:
         settings = replace(
             settings,
@@ -96,8 +113,10 @@ def table1(
     specs = recordings(settings, datasets, transitions)
     known = known_recordings(settings, datasets, transitions)
     cells = make_cells(settings, specs, runs or Path("runs") / f"table1-{settings.name}", known)
+    out = out or Path("results") / ("table1" if settings.name == "quick" else settings.name)
     returns = out / "returns.csv"
     kept = read_csv(returns) if returns.exists() else []
+    _check_same_comparison(settings, kept, out)
     failures: list[str] = []
     if not show_only:
         if set(settings.methods) - {"d3g", "bco"}:
@@ -133,16 +152,51 @@ def table1(
         },
     )
     Console().print(Markdown(text))
+    if not show_only and not set(asked) - {row.run for row in kept}:
+        print(f"Nothing was run: {returns} holds all of these returns already.")
     print(
         f"{time.monotonic() - begun:.0f} s. {len(missing)} runs missing, {len(failures)} cells "
         f"failed. Made: {out}/returns.csv (all returns), table.md, table.png, provenance.json.\n"
         "Next: the same command runs what is missing; --seeds 10 adds seeds."
     )
+    if failures:
+        raise UserError(f"{len(failures)} cells failed, the first with: {failures[0]}")
+
+
+def _levels(text: str) -> tuple[float, ...]:
+    try:
+        found = tuple(float(level) / 100 for level in text.split(","))
+    except ValueError as error:
+        raise UserError(f"--levels takes percentages such as 0,25,100, not {text!r}") from error
+    if not all(0 <= level <= 1 for level in found):
+        raise UserError(f"--levels takes percentages from 0 to 100, not {text!r}")
+    return found
+
+
+def _check_same_comparison(settings: ComparisonSettings, kept: Sequence[Row], out: Path) -> None:
+    """Refuse a folder that holds another comparison, or this one with other updates.
+
+    Raises:
+        UserError: it does.
+    """
+    others = sorted({row.preset for row in kept} - {settings.name})
+    if others and settings.name not in {row.preset for row in kept}:
+        raise UserError(
+            f"{out} holds the comparison {others[0]!r}, not {settings.name!r}; choose another --out"
+        )
+    for row in kept:
+        asked = row.method in settings.methods and row.preset == settings.name
+        updates = settings.updates(row.method) if asked else row.updates
+        if row.metric == "last" and row.updates != updates:
+            raise UserError(
+                f"{out} holds returns of {row.method} after {row.updates:,} updates, not "
+                f"{updates:,}; choose another --out"
+            )
 
 
 def _recorded_returns(specs: Sequence[DatasetSpec], provenance: Path) -> dict[str, Interval]:
     """Mean return of the complete recorded episodes by id; of one gone since, as was written."""
-    written = read_json(provenance)["recordings"] if provenance.exists() else {}
+    written = read_json(provenance).get("recordings", {}) if provenance.exists() else {}
     here = set(local_dataset_ids())
     returns = {}
     for spec in specs:

@@ -10,10 +10,18 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from qss_offline.acting import ActionBox, ObservationScale, Policy, load_policy, save_policy
+from qss_offline.acting import (
+    ActionBox,
+    ClonedPolicy,
+    ObservationScale,
+    Policy,
+    load_policy,
+    save_policy,
+)
 from qss_offline.action_steps import take_steps
 from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig
 from qss_offline.algorithms.networks import MLPShape, Network
+from qss_offline.engine.checkpoint import load_checkpoint, save_checkpoint
 from qss_offline.errors import UserError
 from qss_offline.evaluation import evaluate
 from qss_offline.inverse_config import InverseFitConfig
@@ -164,3 +172,36 @@ def test_evaluation_keeps_every_return_and_each_episode_has_its_own_stream() -> 
 def test_a_budget_that_cannot_be_spent_is_refused(setting: str) -> None:
     with pytest.raises(UserError, match=setting):
         InverseFitConfig(**{setting: 0})
+
+
+def test_a_policy_that_diverged_is_neither_written_nor_read(tmp_path: Path) -> None:
+    shape = MLPShape((2, 4, 1))
+    network = Network(shape, torch.zeros(1, sum(shape.sizes)))
+    scale = ObservationScale(torch.zeros(2), torch.ones(2))
+    box = ActionBox(-np.ones(1, np.float32), np.ones(1, np.float32))
+    path = tmp_path / "policy.safetensors"
+    save_policy(path, ClonedPolicy(network, scale, box), "Any-v0")
+    checkpoint = load_checkpoint(path)
+    checkpoint.tensors["policy"][0, 3] = float("nan")
+    save_checkpoint(tmp_path / "nan.safetensors", checkpoint)
+    with pytest.raises(UserError, match="holds a policy that diverged: its policy is not finite"):
+        load_policy(tmp_path / "nan.safetensors")
+    network.flat[0, 0] = float("inf")
+    with pytest.raises(UserError, match="diverged: its policy is not finite; take a smaller"):
+        save_policy(tmp_path / "inf.safetensors", ClonedPolicy(network, scale, box), "Any-v0")
+    assert not (tmp_path / "inf.safetensors").exists()
+
+
+def test_what_is_no_policy_is_not_to_be_deleted(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is a folder; give a file"):
+        load_policy(tmp_path)
+    path = tmp_path / "expert.safetensors"
+    path.write_bytes(b"not a policy")
+    with pytest.raises(UserError, match="no readable checkpoint or policy") as told:
+        load_policy(path)
+    assert "delete" not in str(told.value)
+    path = tmp_path / "seeds" / "0" / "training.safetensors"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"cut")
+    with pytest.raises(UserError, match="delete it to start that seed anew"):
+        load_checkpoint(path)

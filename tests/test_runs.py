@@ -78,6 +78,12 @@ def test_metrics_are_cut_to_the_checkpoint_and_torn_lines_dropped(tmp_path: Path
     assert [row["update"] for row in rows] == [1000, 2000]
 
 
+def test_a_folder_below_a_file_is_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UserError, match=r"cannot write .*file/run/config\.json: Not a directory"):
+        RunFolder(tmp_path / "file" / "run").start({}, resume=False)
+
+
 def test_folder_names_are_numbered(tmp_path: Path) -> None:
     base = tmp_path / "run"
     assert free_folder(base) == base

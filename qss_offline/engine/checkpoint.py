@@ -39,6 +39,9 @@ class Checkpoint:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
+_OF_A_SEED = ("training.safetensors", "online.safetensors")
+
+
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint atomically.
 
@@ -57,6 +60,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises:
         UserError: the file is missing, truncated or no checkpoint.
     """
+    if path.is_dir():
+        raise UserError(
+            f"{path} is a folder; give a file, such as {path}/seeds/0/policy.safetensors"
+        )
     try:
         with safe_open(path, framework="pt") as file:
             metadata = json.loads((file.metadata() or {})["json"])
@@ -64,9 +71,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist") from error
     except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise UserError(
-            f"{path} is no readable checkpoint ({error}); delete it to start that seed anew"
-        ) from error
+        # Only what a run itself wrote, and would write again, is to be deleted.
+        own = path.parent.parent.name == "seeds" and path.name in _OF_A_SEED
+        anew = "; delete it to start that seed anew" if own else ""
+        raise UserError(f"{path} is no readable checkpoint or policy ({error}){anew}") from error
 
 
 def seed_checkpoint(state: TrainState, index: int) -> Checkpoint:

@@ -22,7 +22,7 @@ from qss_offline.online.actions import actions_of
 from qss_offline.online.loop import OnlineTask
 from qss_offline.online.presets import BASELINES
 from qss_offline.online.settings import OnlineSettings
-from qss_offline.online.start import load_start, steps_before
+from qss_offline.online.start import check_body, load_start, steps_before
 from qss_offline.online.training import OnlineTrainer
 from qss_offline.reporting import ProgressFactory, counted_on, no_progress
 from qss_offline.runs import RunFolder, SeedFolder, read_json, versions
@@ -101,6 +101,7 @@ def _check(settings: OnlineSettings) -> None:
         if settings.device != "cpu":
             raise UserError(f"{settings.algorithm} runs on the CPU here; use --device cpu")
     if settings.start_run is not None:
+        check_body(Path(settings.start_run), settings.env_id)
         for seed in settings.seeds:
             load_start(Path(settings.start_run), seed)
 

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from qss_offline.acting import ObservationScale, Policy, load_policy
+from qss_offline.data.environments import body_of
 from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.engine.state import TrainState
 from qss_offline.errors import UserError
@@ -79,6 +80,17 @@ def load_start(run: Path, seed: int) -> Start:
     if not isinstance(policy, Policy):
         raise UserError(f"{run} was not trained by D3G: there is no proposal to carry over")
     return Start(tensors, policy.scale)
+
+
+def check_body(run: Path, env_id: str) -> None:
+    """Refuse networks of another body.
+
+    Raises:
+        UserError: the offline run was of another.
+    """
+    then = str(read_json(run / "config.json").get("env_id", env_id))
+    if body_of(then) != body_of(env_id):
+        raise UserError(f"{run} is of another body: {then}, not {env_id}")
 
 
 def steps_before(run: Path | str) -> int:

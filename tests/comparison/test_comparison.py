@@ -3,6 +3,7 @@
 import io
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,8 +20,10 @@ from qss_offline.comparison.settings import (
     ComparisonSettings,
     KnownActions,
     Restriction,
+    comparison,
 )
 from qss_offline.comparison.table import (
+    METRICS,
     Row,
     markdown,
     read_csv,
@@ -115,7 +118,7 @@ def test_families_of_ones_own_have_a_name_of_their_own(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
     table1(families="mine", levels="100", methods="bco", datasets=tmp_path, show_only=True)
-    assert read_json(Path("results/table1/provenance.json"))["preset"] == "quick-mine"
+    assert read_json(Path("results/quick-mine/provenance.json"))["preset"] == "quick-mine"
 
 
 def test_bco_that_repeats_modes_has_a_name_of_its_own(
@@ -125,10 +128,45 @@ def test_bco_that_repeats_modes_has_a_name_of_its_own(
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
     datasets = Path(__file__).parents[2] / "datasets"
     table1(methods="bco", cloning_power=0.5, datasets=datasets, show_only=True)
-    provenance = read_json(Path("results/table1/provenance.json"))
+    provenance = read_json(Path("results/quick-cloning-power-0.5/provenance.json"))
     assert provenance["preset"] == "quick-cloning-power-0.5"
     with pytest.raises(UserError, match="error_power must be above 0 and at most 2"):
         table1(methods="bco", cloning_power=3.0, datasets=datasets, show_only=True)
+
+
+def test_returns_of_other_settings_are_not_taken_for_these(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
+    datasets = Path(__file__).parents[2] / "datasets"
+    asked: dict[str, Any] = {
+        "methods": "bco", "families": "reacher", "levels": "100", "seeds": 1, "datasets": datasets,
+    }  # fmt: skip
+    updates = comparison("quick").updates("bco")
+    known = replace(row(0, 1.0, "bco"), env_id="Reacher-v5", preset="quick", updates=updates)
+    done = [replace(known, metric=metric) for metric in METRICS]
+    write_csv(Path("results/table1/returns.csv"), done)
+    before = Path("results/table1/returns.csv").read_bytes()
+    table1(**asked)
+    assert "Nothing was run: results/table1/returns.csv holds all" in capsys.readouterr().out
+    with pytest.raises(UserError, match="holds the comparison 'quick', not 'quick-actions-25-2'"):
+        table1(**asked, actions_level=25.0, actions_seed=2, out=Path("results/table1"))
+    with pytest.raises(UserError, match="holds the comparison 'quick', not 'bodies'"):
+        table1(**{**asked, "preset": "bodies"}, out=Path("results/table1"), show_only=True)
+    write_csv(Path("results/table1/returns.csv"), [replace(one, updates=7) for one in done])
+    with pytest.raises(UserError, match="returns of bco after 7 updates, not "):
+        table1(**asked)
+    write_csv(Path("results/table1/returns.csv"), done)
+    assert Path("results/table1/returns.csv").read_bytes() == before
+    for wrong, words in (
+        ({"levels": "abc"}, "percentages such as 0,25,100, not 'abc'"),
+        ({"levels": "0,250"}, "percentages from 0 to 100"),
+        ({"families": "reachr"}, "did you mean reacher"),
+        ({"baseline_updates": -5}, "above 0, not -5"),
+    ):
+        with pytest.raises(UserError, match=words):
+            table1(**{**asked, **wrong})
 
 
 def test_a_run_whose_returns_are_known_is_not_made_again(minari_root: Path, tmp_path: Path) -> None:

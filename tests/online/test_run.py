@@ -244,6 +244,15 @@ def test_seeds_that_start_offline_are_the_same_alone_and_resumed(
         assert (both / name).read_bytes() == (alone / name).read_bytes()
 
 
+def test_a_start_of_another_body_is_refused_before_anything_is_written(
+    offline: Path, tmp_path: Path
+) -> None:
+    made = replace(settings(), env_id="Reacher-v5", start_run=str(offline))
+    with pytest.raises(UserError, match="is of another body: InvertedPendulum-v5, not Reacher-v5"):
+        online_run(made, RunFolder(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
 def test_what_an_offline_run_lacks_is_told(offline: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no seed 7; it holds 0, 1"):
         load_start(offline, 7)

@@ -47,6 +47,13 @@ def test_values_out_of_bounds_are_named(trained: TrainedRun) -> None:
     assert "left the numbers" in (hint(trained, name) or "")
 
 
+def test_a_torn_line_of_metrics_is_told(trained: TrainedRun) -> None:
+    with trained.folder.seed(0).metrics.open("a") as file:
+        file.write('{"update": 20')
+    with pytest.raises(UserError, match=r"metrics\.jsonl holds a line that isn't JSON"):
+        trained.metrics(0)
+
+
 def test_values_that_still_rise_are_named(trained: TrainedRun) -> None:
     name = "values have settled"
     log(trained, [10.0, 60.0, 60.0, 61.0], 60.0)
