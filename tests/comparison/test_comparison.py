@@ -152,7 +152,7 @@ def test_returns_of_other_settings_are_not_taken_for_these(
     assert "Nothing was run: results/table1/returns.csv holds all" in capsys.readouterr().out
     with pytest.raises(UserError, match="holds the comparison 'quick', not 'quick-actions-25-2'"):
         table1(**asked, actions_level=25.0, actions_seed=2, out=Path("results/table1"))
-    with pytest.raises(UserError, match="holds the comparison 'quick', not 'bodies'"):
+    with pytest.raises(UserError, match="holds the comparison 'quick', not 'bodies-reacher'"):
         table1(**{**asked, "preset": "bodies"}, out=Path("results/table1"), show_only=True)
     write_csv(Path("results/table1/returns.csv"), [replace(one, updates=7) for one in done])
     with pytest.raises(UserError, match="returns of bco after 7 updates, not "):
