@@ -24,7 +24,7 @@ from qss_offline.online.presets import ALGORITHMS, online_preset
 from qss_offline.online.run import online_run
 from qss_offline.online.settings import EvaluationPlan, OnlineSettings
 from qss_offline.progress import progress
-from qss_offline.runs import RunFolder, parse_seeds
+from qss_offline.runs import RunFolder, parse_seeds, read_json
 
 ENVIRONMENTS = (
     "InvertedPendulum",
@@ -67,6 +67,7 @@ def figure7(
                     EvaluationPlan(),
                 )
                 folder = RunFolder(runs / f"{env_id}-{name}".replace("/", "-"))
+                _check_same(results / f"{folder.path.name}.json", settings)
                 found = online_run(settings, folder, folder.started, progress, workers)
                 write_json(results / f"{folder.path.name}.json", found)
     curves: list[dict[str, Any]] = load_curves(results)
@@ -76,6 +77,30 @@ def figure7(
     for line in score_lines(curves):
         print(line)
     print(f"made {results / 'figure7.png'}")
+
+
+def _check_same(path: Path, settings: OnlineSettings) -> None:
+    """Refuse to write over results of other settings, or of seeds that aren't asked for.
+
+    Raises:
+        UserError: they would be lost.
+    """
+    if not path.exists():
+        return
+    written = read_json(path)
+    asked = {"preset": settings.preset_name, "steps": settings.config.steps}
+    for name, value in asked.items():
+        if written.get(name) != value:
+            raise UserError(
+                f"{path} holds results with {name} = {written.get(name)}, not {value}; choose "
+                "another --results and another --runs"
+            )
+    lost = {seed["seed"] for seed in written.get("seeds", ())} - set(settings.seeds)
+    if lost:
+        raise UserError(
+            f"{path} holds seed {min(lost)}, too, which isn't asked for and would be lost: ask "
+            "for it, or choose another --results"
+        )
 
 
 if __name__ == "__main__":

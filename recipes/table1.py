@@ -124,7 +124,8 @@ def table1(
         failures = run_cells(
             cells, specs, {row.run for row in kept}, workers, progress, with_actions=known
         )
-    behaviour = _recorded_returns(specs, out / "provenance.json")
+    provenance = out / "provenance.json"
+    behaviour = _recorded_returns(specs, provenance)
     table = with_earlier(rows(cells), kept)
     write_csv(returns, table)
     done = {row.run for row in table}
@@ -136,14 +137,16 @@ def table1(
     ]
     # The file keeps seeds of earlier commands, which may have had other settings.
     asked = {cell.run(seed) for cell in cells for seed in cell.seeds}
+    ran = bool(done & asked - {row.run for row in kept})
     shown = [row for row in table if row.run in asked]
     text = markdown(cells, shown, behaviour)
     write_bytes(out / "table.md", text.encode())
     write_bytes(out / "table.png", png(cells, shown, behaviour))
     write_json(
-        out / "provenance.json",
+        provenance,
         {
-            **machine(),
+            # Where nothing was run, figures stay those of the machine and command that made them.
+            **(machine() if ran or not provenance.exists() else read_json(provenance)),
             "preset": settings.name,
             "recordings": {name: vars(interval) for name, interval in behaviour.items()},
             "missing": missing,
@@ -152,7 +155,7 @@ def table1(
         },
     )
     Console().print(Markdown(text))
-    if not show_only and not set(asked) - {row.run for row in kept}:
+    if not ran and not show_only and not missing:
         print(f"Nothing was run: {returns} holds all of these returns already.")
     print(
         f"{time.monotonic() - begun:.0f} s. {len(missing)} runs missing, {len(failures)} cells "

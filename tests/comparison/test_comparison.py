@@ -148,7 +148,10 @@ def test_returns_of_other_settings_are_not_taken_for_these(
     done = [replace(known, metric=metric) for metric in METRICS]
     write_csv(Path("results/table1/returns.csv"), done)
     before = Path("results/table1/returns.csv").read_bytes()
+    # Whoever made the figures stays named beside them.
+    write_json(Path("results/table1/provenance.json"), {"processor": "a slide rule"})
     table1(**asked)
+    assert read_json(Path("results/table1/provenance.json"))["processor"] == "a slide rule"
     assert "Nothing was run: results/table1/returns.csv holds all" in capsys.readouterr().out
     with pytest.raises(UserError, match="holds the comparison 'quick', not 'quick-actions-25-2'"):
         table1(**asked, actions_level=25.0, actions_seed=2, out=Path("results/table1"))

@@ -1,5 +1,6 @@
 """What Figures 6 and 7 show, on policies and results made by hand."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -141,3 +142,19 @@ def test_curves_are_read_and_drawn(
 def test_nothing_to_draw_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no results yet"):
         figure7(results=tmp_path / "empty", draw=True)
+
+
+def test_results_of_other_settings_are_not_written_over(tmp_path: Path) -> None:
+    path = tmp_path / "Reacher-v5-d3g.json"
+    written = {"preset": "default", "steps": 50_000, "seeds": [{"seed": 0}, {"seed": 1}]}
+    for change, options, words in (
+        ({}, {"preset": "short-horizon"}, "preset = default, not short-horizon"),
+        ({}, {"steps": 20}, "steps = 50000, not 20"),
+        ({"steps": 20}, {"steps": 20, "seeds": "1"}, "holds seed 1, too, which isn't asked for"),
+    ):
+        path.write_text(json.dumps({**written, **change}))
+        before = path.read_bytes()
+        asked = {"env": "Reacher", "algo": "d3g", "seeds": "2", **options}
+        with pytest.raises(UserError, match=words):
+            figure7(**asked, runs=tmp_path / "runs", results=tmp_path)
+        assert path.read_bytes() == before
