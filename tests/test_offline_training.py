@@ -14,6 +14,8 @@ import torch
 from qss_offline import offline_training
 from qss_offline.algorithms.observational_d3g import ObservationalD3GConfig
 from qss_offline.data.build import build_dataset
+from qss_offline.data.importing import About, from_arrays
+from qss_offline.data.load import load_transitions
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.data.transitions import Transitions
 from qss_offline.engine.update import CHUNK
@@ -152,7 +154,10 @@ def test_a_worker_that_dies_ends_the_run_in_one_line_and_it_resumes(
 
 
 def test_a_dataset_of_other_observations_is_refused(minari_root: Path, tmp_path: Path) -> None:
-    dataset = build_dataset(DatasetSpec("Reacher", transitions=100), workers=1).obs_id
+    """By their sizes, where a recording doesn't say of which body it is."""
+    named = build_dataset(DatasetSpec("Reacher", transitions=100), workers=1).obs_id
+    columns = load_transitions(named).transitions.columns()
+    dataset = from_arrays("me/nameless", **columns, about=About(text="a robot's log")).obs_id
     with pytest.raises(UserError, match="10 numbers, but InvertedPendulum-v5 gives 4"):
         run(settings(dataset), RunFolder(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
