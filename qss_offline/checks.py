@@ -6,8 +6,13 @@ from typing import Protocol
 
 from qss_offline.errors import UserError
 
-ROWS_TOGETHER = 4
-"""Rows of float32 whose bytes are a multiple of 16, whatever the columns."""
+ROWS_TOGETHER = 32
+"""Rows of which the numbers of one seed fill whole vector loops, whatever the columns.
+
+Torch computes the numbers left over at the end of an elementwise operation one by one, and a power
+or a logistic function gives other last bits there. Its loops take 32 numbers of float32 at a time
+with AVX-512, 16 with AVX2; and the 128 bytes keep each seed's block of a batched product aligned.
+"""
 
 
 class _Batched(Protocol):
@@ -36,8 +41,8 @@ def check_positive(settings: object, *names: str) -> None:
 def check_batch_size(settings: _Batched) -> None:
     """Refuse a `batch_size` that isn't a multiple of `ROWS_TOGETHER`.
 
-    A seed's rows of a batched product would begin off a 16-byte boundary, where the last bits of a
-    product go by what lies beside it: a seed would depend on its company.
+    A seed's last numbers would be computed one by one when it is trained alone, and together with
+    the next seed's in a stack: its bits would depend on its company.
 
     Raises:
         UserError: it isn't, or isn't above 0.

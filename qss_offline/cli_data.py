@@ -71,12 +71,16 @@ def build(
     )
     for one in members:
         level, mean = one.spec.random_action_prob, one.pair.behaviour_return.mean
+        between = ""
+        if one.return_interval is not None:
+            low, high = one.return_interval
+            between = f" ({low:.2f} to {high:.2f})"
         table.add_row(
             one.pair.obs_id,
             f"{100 * level:g}%",
             f"{one.pair.transitions:,}",
             f"{one.pair.episodes:,}",
-            f"{mean:.2f} ({one.return_low:.2f} to {one.return_high:.2f})",
+            f"{mean:.2f}{between}",
             *([f"{paper[level]:g}" if level in paper else "-"] if paper else []),
         )
     console = Console()

@@ -11,8 +11,8 @@ from qss_offline.presets import Preset
 from qss_offline.runs import RunFolder
 
 PRESET = Preset(
-    ObservationalD3GConfig((16, 16), 16, normalize_observations=True, clamp_targets=True),
-    InverseFitConfig(2, 100, 200, model=InverseDynamicsConfig((16, 16), 16, step_inputs=True)),
+    ObservationalD3GConfig((16, 16), 32, normalize_observations=True, clamp_targets=True),
+    InverseFitConfig(2, 100, 200, model=InverseDynamicsConfig((16, 16), 32, step_inputs=True)),
     updates=6000,
 )
 

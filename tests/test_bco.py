@@ -174,7 +174,7 @@ def test_its_policy_is_saved_and_loaded(tmp_path: Path) -> None:
 def test_bad_settings_are_refused() -> None:
     with pytest.raises(UserError, match="batch_size must be above 0"):
         CloningConfig(batch_size=0)
-    with pytest.raises(UserError, match=r"multiple of 4, .*, not 250; the next is 252"):
+    with pytest.raises(UserError, match=r"multiple of 32, .*, not 250; the next is 256"):
         CloningConfig(batch_size=250)
 
 

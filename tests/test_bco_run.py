@@ -20,7 +20,7 @@ from qss_offline.runs import RunFolder, read_json
 from qss_offline.trained_run import load_run
 from recipes.bco import bco
 
-INVERSE = InverseFitConfig(3, 40, 60, model=InverseDynamicsConfig((8, 8), 16, step_inputs=True))
+INVERSE = InverseFitConfig(3, 40, 60, model=InverseDynamicsConfig((8, 8), 32, step_inputs=True))
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def settings(minari_root: Path) -> BCOSettings:
         dataset,
         (0, 1),
         INVERSE,
-        CloningConfig((8, 8), 16, 1e-3, 0.5),
+        CloningConfig((8, 8), 32, 1e-3, 0.5),
         cloning_updates=30,
         evaluation_episodes=2,
     )

@@ -35,7 +35,7 @@ def fitter(seeds: tuple[int, ...], rounds: int = 2, steps_per_round: int = 10) -
     return InverseFitter(seeds, proposals, [SCALE] * len(seeds), PointMass, config)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     obs_dim=st.integers(1, 4),
     action_dim=st.integers(1, 3),

@@ -29,10 +29,10 @@ def test_yes_no_and_nothing_may_be_written_as_in_json() -> None:
 
 
 def test_a_dot_tells_apart_what_several_parts_have() -> None:
-    new = changed(DEFAULT, ["inverse.model.hidden_dims=(8,)", "algorithm.batch_size=4"])
+    new = changed(DEFAULT, ["inverse.model.hidden_dims=(8,)", "algorithm.batch_size=32"])
     assert new.inverse.model.hidden_dims == (8,)
     assert new.algorithm.hidden_dims == DEFAULT.algorithm.hidden_dims
-    assert new.algorithm.batch_size == 4
+    assert new.algorithm.batch_size == 32
     # What the settings themselves have needs no dot.
     assert changed(DEFAULT, ["updates=7"]).updates == 7
 
@@ -42,7 +42,7 @@ def test_a_dot_tells_apart_what_several_parts_have() -> None:
     [
         ("gamma", "takes name=value"),
         ("gama=0.9", "no setting 'gama'.*gamma"),
-        ("batch_size=4", r"algorithm.batch_size or inverse.model.batch_size"),
+        ("batch_size=32", r"algorithm.batch_size or inverse.model.batch_size"),
         ("gamma=high", "must be a number, not 'high'"),
         ("rounds=2.5", "must be a whole number, not '2.5'"),
         ("rounds=True", "must be a whole number, not 'True'"),

@@ -33,7 +33,7 @@ from tests.small_run import settings
 from tests.test_bco import CLONING, MODEL, SCALE, PointMass, expert_recording
 
 CONFIG = ObservationalD3GConfig(
-    (8, 8), 8, normalize_observations=True, behaviour_coef=1000.0, behaviour_weights="plain"
+    (8, 8), 32, normalize_observations=True, behaviour_coef=1000.0, behaviour_weights="plain"
 )
 
 

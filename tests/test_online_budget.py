@@ -43,13 +43,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     default = PRESETS["default"]
     small = replace(
         default,
-        algorithm=replace(default.algorithm, hidden_dims=(16, 16), batch_size=16, step_units=True),
+        algorithm=replace(default.algorithm, hidden_dims=(16, 16), batch_size=32, step_units=True),
         inverse=replace(
             default.inverse,
             rounds=2,
             steps_per_round=20,
             updates_per_round=10,
-            model=replace(default.inverse.model, hidden_dims=(16, 16), batch_size=16),
+            model=replace(default.inverse.model, hidden_dims=(16, 16), batch_size=32),
         ),
         updates=50,
     )

@@ -140,6 +140,8 @@ class D3G:
         only_dynamics: apply the updates of I and f alone.
     """
 
+    name = "d3g"
+
     def __init__(
         self,
         config: D3GConfig,

@@ -74,7 +74,7 @@ class InverseDynamicsConfig:
 
     Attributes:
         hidden_dims: sizes of the hidden layers.
-        batch_size: transitions per update and seed, B; a multiple of 4.
+        batch_size: transitions per update and seed, B; a multiple of 32.
         learning_rate: Adam's step size.
         step_inputs: the model sees (s, (s' − s) / spread) instead of (s, s').
         average_step_size: the policy acts on an exponential average of the model with this step
@@ -166,6 +166,8 @@ class InverseDynamics:
         action_dim: size of an action.
         step_scale: `(S, 1, obs_dim)` spread of s' − s, or None with `step_inputs` off.
     """
+
+    name = "inverse_dynamics"
 
     def __init__(
         self,

@@ -196,6 +196,8 @@ class ObservationalD3G:
         step_scale: `(S, 1, obs_dim)` spread of s' − s, or None with `step_units` off.
     """
 
+    name = "observational_d3g"
+
     def __init__(
         self,
         config: ObservationalD3GConfig,

@@ -38,7 +38,7 @@ class QSSConfig:
 
     Attributes:
         hidden_dims: sizes of the hidden layers of every network.
-        batch_size: transitions per update and seed, B; a multiple of 4.
+        batch_size: transitions per update and seed, B; a multiple of 32.
         learning_rate: Adam's step size, for every network.
         gamma: discount γ.
         polyak_step_size: η in θ' ← ηθ + (1 − η)θ'.

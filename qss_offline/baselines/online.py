@@ -83,7 +83,7 @@ def _train(
     algo = _create(method, config)
     algo.create_impl((loop.columns.obs_dim,), actions.dim)
     act = batch_policy(algo)
-    generator = seeded_generator(loop.task.seed, "batches", "cpu")
+    generator = seeded_generator(loop.task.seed, f"{method}.batches", "cpu")
 
     def assess() -> None:
         step = loop.table.added

@@ -12,7 +12,7 @@ from qss_offline.data.collect import collect_all, complete_returns, default_work
 from qss_offline.data.load import load_transitions
 from qss_offline.data.minari_store import DatasetPair, Stage
 from qss_offline.data.specs import DatasetSpec
-from qss_offline.data.tools import bootstrap_interval
+from qss_offline.data.tools import interval_of_mean
 from qss_offline.errors import UserError
 from qss_offline.jobs import Tick, available_cores, run_jobs
 from qss_offline.progress import Reporter
@@ -118,14 +118,13 @@ class FamilyMember:
     Attributes:
         spec: what was recorded.
         pair: what is there.
-        return_low: lower end of the 95% interval of the behaviour's mean return.
-        return_high: its upper end.
+        return_interval: the 95% interval of the behaviour's mean return; None where there is only
+            one episode.
     """
 
     spec: DatasetSpec
     pair: DatasetPair
-    return_low: float
-    return_high: float
+    return_interval: tuple[float, float] | None
 
 
 def build_family(
@@ -167,8 +166,8 @@ def _verify(dataset_id: str, tick: Tick) -> None:
 
 def _member(spec: DatasetSpec, pair: DatasetPair) -> FamilyMember:
     transitions = load_transitions(pair.obs_id).transitions
-    low, high = bootstrap_interval(complete_returns(transitions, spec))
-    return FamilyMember(spec, pair, low, high)
+    interval = interval_of_mean(complete_returns(transitions, spec))
+    return FamilyMember(spec, pair, interval)
 
 
 def _existing(spec: DatasetSpec, identity: dict[str, Any]) -> DatasetPair | None:

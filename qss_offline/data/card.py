@@ -175,18 +175,22 @@ def _how(metadata: dict[str, Any]) -> str:
     return "## How it was made\n\n" + "\n".join(lines) + "\n"
 
 
+def _between(interval: tuple[float, float] | None) -> str:
+    return "" if interval is None else f"{interval[0]:.2f} to {interval[1]:.2f}"
+
+
 def _numbers(statistics: Statistics) -> str:
     rows = (
         (
             "undiscounted return",
             f"{statistics.return_mean:.2f}",
-            f"{statistics.return_low:.2f} to {statistics.return_high:.2f}",
+            _between(statistics.return_interval),
             f"{statistics.return_min:.2f} to {statistics.return_max:.2f}",
         ),
         (
             "steps of an episode",
             f"{statistics.length_mean:.2f}",
-            f"{statistics.length_low:.2f} to {statistics.length_high:.2f}",
+            _between(statistics.length_interval),
             "",
         ),
     )

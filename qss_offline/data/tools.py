@@ -21,9 +21,8 @@ from qss_offline.data.transitions import BoolArray, Float64Array, Int64Array, Tr
 from qss_offline.errors import UserError
 from qss_offline.files import atomic_path
 from qss_offline.reporting import Notice, ProgressFactory, no_progress, print_notice
+from qss_offline.statistics import mean_interval
 
-_RESAMPLES = 2_000
-_MANY_EPISODES = 10_000
 _PLOTTED_POINTS = 20_000
 # Describing a dataset to a person needs none of this.
 _BULKY = ("observation_space", "action_space", "env_spec", "eval_env_spec")
@@ -334,13 +333,11 @@ class Statistics:
         episodes: episodes.
         terminated: share of the episodes that terminated.
         return_mean: mean undiscounted return over all episodes, cut ones included.
-        return_low: lower end of its interval.
-        return_high: upper end.
+        return_interval: lower and upper end of its interval; None where there is only one episode.
         return_min: lowest return.
         return_max: highest return.
         length_mean: mean steps of an episode.
-        length_low: lower end of its interval.
-        length_high: upper end.
+        length_interval: its interval, likewise.
         coverage: share of the cells that are visited, of a 50 by 50 grid over the first two
             principal components of the observations, each from its 0.5% to its 99.5% quantile.
         chance: share of the variance of steps that states don't tell, see `chance_share`; None
@@ -353,32 +350,20 @@ class Statistics:
     episodes: int
     terminated: float
     return_mean: float
-    return_low: float
-    return_high: float
+    return_interval: tuple[float, float] | None
     return_min: float
     return_max: float
     length_mean: float
-    length_low: float
-    length_high: float
+    length_interval: tuple[float, float] | None
     coverage: float
     chance: float | None
     picture: Path | None = None
 
 
-def bootstrap_interval(values: Float64Array, seed: int = 0) -> tuple[float, float]:
-    """Return the 95% interval of the mean of `values`, (n,).
-
-    A percentile bootstrap; for more than 10,000 values the normal approximation, which is the
-    same there.
-    """
-    count = len(values)
-    if count > _MANY_EPISODES:
-        half = 1.96 * float(values.std()) / count**0.5
-        return float(values.mean()) - half, float(values.mean()) + half
-    rng = np.random.default_rng(seed)
-    means = [values[rng.integers(0, count, count)].mean() for _ in range(_RESAMPLES)]
-    low, high = np.quantile(means, (0.025, 0.975))
-    return float(low), float(high)
+def interval_of_mean(values: Float64Array) -> tuple[float, float] | None:
+    """Return the 95% interval of the mean of `values`, `(n,)`; of a single one there is none."""
+    interval = mean_interval(values, np.random.default_rng(0))
+    return (interval.low, interval.high) if len(values) > 1 else None
 
 
 def dataset_statistics(
@@ -412,21 +397,17 @@ def dataset_statistics(
     inside, grid = _grid(plane)
     if picture is not None:
         _draw(picture, dataset_id, returns, lengths, plane[inside], explained)
-    return_low, return_high = bootstrap_interval(returns)
-    length_low, length_high = bootstrap_interval(lengths.astype(np.float64))
     return Statistics(
         dataset_id=dataset_id,
         transitions=len(transitions),
         episodes=len(returns),
         terminated=float(transitions.terminations[ends].mean()),
         return_mean=float(returns.mean()),
-        return_low=return_low,
-        return_high=return_high,
+        return_interval=interval_of_mean(returns),
         return_min=float(returns.min()),
         return_max=float(returns.max()),
         length_mean=float(lengths.mean()),
-        length_low=length_low,
-        length_high=length_high,
+        length_interval=interval_of_mean(lengths.astype(np.float64)),
         coverage=float((grid > 0).mean()),
         chance=chance_share(transitions),
         picture=picture,

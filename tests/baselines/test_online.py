@@ -20,7 +20,7 @@ pytest.importorskip("d3rlpy")
 
 from qss_offline.baselines.online import train_online
 
-CONFIG = OnlineConfig(D3GConfig(hidden_dims=(8, 8), batch_size=8), steps=60, warm_up=30)
+CONFIG = OnlineConfig(D3GConfig(hidden_dims=(8, 8), batch_size=32), steps=60, warm_up=30)
 PLAN = EvaluationPlan(30, 1)
 PENDULUM = "InvertedPendulum-v5"
 

@@ -362,8 +362,8 @@ def test_a_family_keeps_what_is_there_and_verifies_all(family: Path, minari_root
         returns = transitions.episode_returns()[complete_episodes(transitions, one.spec)]
         assert one.pair.behaviour_return.mean == pytest.approx(returns.mean())
         half = 1.96 * returns.std() / len(returns) ** 0.5
-        assert one.return_low == pytest.approx(returns.mean() - half, abs=0.3 * half + 1e-9)
-        assert one.return_high == pytest.approx(returns.mean() + half, abs=0.3 * half + 1e-9)
+        expected = (returns.mean() - half, returns.mean() + half)
+        assert one.return_interval == pytest.approx(expected, abs=0.3 * half + 1e-9)
     body = minari_root / specs[2].act_id / "data" / "main_data.hdf5"
     content = bytearray(body.read_bytes())
     row = transitions.observations[7].astype("f8").tobytes()

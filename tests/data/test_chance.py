@@ -46,7 +46,7 @@ def test_steps_that_follow_from_states_hold_no_chance() -> None:
     assert share(recorded(smooth)) < 0.002
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(st.floats(0.02, 0.9), st.integers(0, 2**31))
 def test_it_is_the_share_of_the_variance_that_noise_has(noise: float, seed: int) -> None:
     rng = np.random.default_rng(9)
@@ -59,7 +59,7 @@ def test_it_is_the_share_of_the_variance_that_noise_has(noise: float, seed: int)
     assert share(recorded(noisy, seed=seed), seed) == pytest.approx(noise, rel=0.12, abs=0.003)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.floats(-50, 50), st.floats(0.01, 100))
 def test_units_and_dimensions_that_stand_still_don_t_matter(shift: float, scale: float) -> None:
     def mixed(obs: np.ndarray, rng: np.random.Generator) -> np.ndarray:

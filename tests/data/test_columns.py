@@ -107,9 +107,7 @@ def test_unreadable(tmp_path: Path) -> None:
     refusal(tmp_path)  # a folder of that name
 
 
-@settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_flipped_bytes(tmp_path: Path, data: st.DataObject) -> None:
     """A flipped bit gives the same transitions or one error, never anything else."""

@@ -201,9 +201,7 @@ def test_refusals(minari_root: Path, small_spec: DatasetSpec, recording: Transit
     assert len(minari.list_local_datasets()) == 2
 
 
-@settings(
-    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     lengths=st.lists(st.integers(1, 30), min_size=1, max_size=20), seed=st.integers(0, 2**32 - 1)
 )

@@ -18,7 +18,7 @@ from qss_offline.engine.update import CHUNK
 from qss_offline.errors import UserError
 from tests.engine.test_stacking import table
 
-PLAIN = ObservationalD3GConfig((16, 16), batch_size=8, learning_rate=1e-3)
+PLAIN = ObservationalD3GConfig((16, 16), batch_size=32, learning_rate=1e-3)
 SWITCHED = replace(
     PLAIN,
     step_units=True,
@@ -93,7 +93,7 @@ def test_captured_agrees_with_eager() -> None:
 
 @pytest.mark.gpu
 def test_a_gpu_agrees_with_the_cpu_given_the_same_batches() -> None:
-    config = ObservationalD3GConfig((16, 16), batch_size=8)
+    config = ObservationalD3GConfig((16, 16), batch_size=32)
     states = {}
     for device in ("cpu", "cuda"):
         algorithm = ObservationalD3G(config, 3)

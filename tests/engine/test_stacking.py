@@ -44,7 +44,7 @@ def train(
     tables: Sequence[int] | None = None,
     state: TrainState | None = None,
     layer_norm: bool = False,
-    batch_size: int = 16,
+    batch_size: int = 32,
 ) -> TrainState:
     config = ObservationalD3GConfig(
         (width, width), batch_size, learning_rate=1e-3, critic_layer_norm=layer_norm
@@ -69,8 +69,8 @@ def assert_same_bits(left: Checkpoint, right: Checkpoint) -> None:
 @pytest.mark.parametrize(
     ("obs_dim", "width", "layer_norm", "batch_size"),
     [
-        (1, 8, False, 16), (3, 48, False, 16), (3, 48, True, 16), (10, 128, False, 16),
-        (11, 128, False, 100), (17, 64, False, 12), (11, 30, False, 4),
+        (1, 8, False, 32), (3, 48, False, 32), (3, 48, True, 32), (10, 128, False, 64),
+        (11, 128, False, 96), (17, 64, False, 160), (11, 30, False, 32),
     ],
 )  # fmt: skip
 def test_a_seed_alone_equals_the_same_seed_in_any_stack(
@@ -102,7 +102,7 @@ def test_resumed_equals_uninterrupted(tmp_path: Path) -> None:
     files = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
     for row, path in enumerate(files):
         save_checkpoint(path, seed_checkpoint(half, row))
-    algorithm = ObservationalD3G(ObservationalD3GConfig((48, 48), batch_size=16), 3)
+    algorithm = ObservationalD3G(ObservationalD3GConfig((48, 48), batch_size=32), 3)
     # Resumed in the other order, on purpose.
     loaded = stack_checkpoints(algorithm, [load_checkpoint(path) for path in reversed(files)])
     assert loaded.seeds == (5, 3)

@@ -10,7 +10,7 @@ from qss_offline.online.settings import EvaluationPlan, OnlineConfig, OnlineSett
 from qss_offline.runs import RunFolder
 
 CONFIG = OnlineConfig(
-    D3GConfig(hidden_dims=(16, 16), batch_size=16, clamp_targets=True, step_inputs=True),
+    D3GConfig(hidden_dims=(16, 16), batch_size=32, clamp_targets=True, step_inputs=True),
     steps=700,
     warm_up=150,
     normalize_observations=True,

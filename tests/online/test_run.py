@@ -143,10 +143,10 @@ def offline(tmp_path_factory: pytest.TempPathFactory) -> Path:
         dataset = build_dataset(DatasetSpec("InvertedPendulum", transitions=500), workers=1).obs_id
         preset = Preset(
             ObservationalD3GConfig(
-                (16, 16), 16, gamma=0.9, normalize_observations=True, step_units=True
+                (16, 16), 32, gamma=0.9, normalize_observations=True, step_units=True
             ),
             InverseFitConfig(
-                1, 100, 50, model=InverseDynamicsConfig((16, 16), 16, step_inputs=True)
+                1, 100, 50, model=InverseDynamicsConfig((16, 16), 32, step_inputs=True)
             ),
             updates=100,
         )

@@ -21,7 +21,7 @@ from qss_offline.online.settings import EvaluationPlan, OnlineConfig
 from qss_offline.online.training import OnlineTrainer
 from qss_offline.runs import SeedFolder
 
-SMALL = D3GConfig(hidden_dims=(8, 8), batch_size=8, clamp_targets=True, step_inputs=True)
+SMALL = D3GConfig(hidden_dims=(8, 8), batch_size=32, clamp_targets=True, step_inputs=True)
 CONFIG = OnlineConfig(SMALL, steps=130, warm_up=40, normalize_observations=True, model_updates=5)
 PLAN = EvaluationPlan(50, 1)
 PENDULUM = "InvertedPendulum-v5"

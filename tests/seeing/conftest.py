@@ -26,9 +26,9 @@ from qss_offline.trained_run import TrainedRun, load_run
 
 PRESET = Preset(
     ObservationalD3GConfig(
-        (16, 16), 16, normalize_observations=True, clamp_targets=True, step_units=True
+        (16, 16), 32, normalize_observations=True, clamp_targets=True, step_units=True
     ),
-    InverseFitConfig(2, 100, 100, model=InverseDynamicsConfig((16, 16), 16, step_inputs=True)),
+    InverseFitConfig(2, 100, 100, model=InverseDynamicsConfig((16, 16), 32, step_inputs=True)),
     updates=1000,
 )
 
@@ -64,7 +64,7 @@ def finished_bco(finished: Path) -> Path:
         load_run(finished).dataset_id,
         (0, 1),
         PRESET.inverse,
-        CloningConfig((16, 16), 16, 1e-3, 2.0),
+        CloningConfig((16, 16), 32, 1e-3, 2.0),
         cloning_updates=50,
         evaluation_episodes=2,
     )
