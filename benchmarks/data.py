@@ -96,6 +96,7 @@ def train(dataset_id: str, updates: int, limit_mib: int) -> Row:
     from benchmarks.mapped_training import memory_mib
     from qss_offline.algorithms.observational_d3g import ObservationalD3GConfig
     from qss_offline.offline_training import OfflineTrainer, SeedTask
+    from qss_offline.recording_facts import recording_facts
     from qss_offline.runs import RunFolder
 
     torch.set_num_threads(1)
@@ -106,7 +107,12 @@ def train(dataset_id: str, updates: int, limit_mib: int) -> Row:
     config = ObservationalD3GConfig((64, 64), 256, normalize_observations=True)
     with tempfile.TemporaryDirectory() as folder:
         task = SeedTask(0, dataset_id, RunFolder(Path(folder)).seed(0))
-        trainer = OfflineTrainer([task], {dataset_id: transitions}, config)
+        trainer = OfflineTrainer(
+            [task],
+            {dataset_id: transitions},
+            config,
+            {dataset_id: recording_facts(transitions, config.normalize_observations)},
+        )
         begin = time.perf_counter()
         state = trainer.run(updates, lambda units: None)
         seconds = time.perf_counter() - begin

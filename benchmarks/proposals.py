@@ -33,11 +33,12 @@ from qss_offline.engine.state import TrainState
 from qss_offline.evaluation import evaluate
 from qss_offline.files import write_bytes, write_json
 from qss_offline.machine import machine
-from qss_offline.offline_training import OfflineTrainer, SeedTask, observation_scale, step_scale
+from qss_offline.offline_training import OfflineTrainer, SeedTask, step_scale
 from qss_offline.planning import Planner
 from qss_offline.presets import preset
 from qss_offline.progress import progress
 from qss_offline.reachable import Simulator
+from qss_offline.recording_facts import recording_facts
 from qss_offline.report.figures import png
 from qss_offline.runs import RunFolder, parse_seeds, read_json
 
@@ -159,7 +160,8 @@ def main() -> None:
         spec = replace(spec, seed=arguments.data_seed)
     dataset = build_dataset(spec, progress=progress).obs_id
     transitions = load_transitions(dataset).transitions
-    scale = observation_scale(transitions, config.normalize_observations)
+    facts = recording_facts(transitions, config.normalize_observations)
+    scale = facts.scale
     chosen = np.random.default_rng(0).choice(len(transitions), STATES, replace=False)
     judge = Judge(
         spec.env_id,
@@ -175,7 +177,7 @@ def main() -> None:
     )
     seeds = parse_seeds(arguments.seeds)
     tasks = [SeedTask(seed, dataset, folder.seed(seed)) for seed in seeds]
-    trainer = OfflineTrainer(tasks, {dataset: transitions}, config)
+    trainer = OfflineTrainer(tasks, {dataset: transitions}, config, {dataset: facts})
     out = arguments.out / f"{arguments.name}.json"
     rows: list[dict[str, Any]] = read_json(out)["rows"] if out.exists() else []
     done = max((row["update"] for row in rows), default=0)

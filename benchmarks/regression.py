@@ -32,7 +32,7 @@ from qss_offline.engine.state import initial_state
 from qss_offline.evaluation import evaluate
 from qss_offline.files import write_json
 from qss_offline.machine import machine
-from qss_offline.offline_training import observation_scale
+from qss_offline.recording_facts import observation_scale
 from qss_offline.runs import parse_seeds
 
 CLONING = CloningConfig(hidden_dims=(128, 128), batch_size=128, learning_rate=1e-3)

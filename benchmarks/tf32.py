@@ -35,6 +35,7 @@ from qss_offline.machine import machine
 from qss_offline.offline_training import OfflineTrainer, SeedTask
 from qss_offline.presets import preset
 from qss_offline.progress import progress
+from qss_offline.recording_facts import recording_facts
 from qss_offline.runs import RunFolder, parse_seeds
 
 EPISODES = 10
@@ -86,11 +87,14 @@ def main() -> None:
     settings = preset("default").spend(arguments.updates, None, None)
     dataset = build_dataset(DatasetSpec(env_id), progress=progress).obs_id
     transitions = load_transitions(dataset).transitions
+    facts = recording_facts(transitions, settings.algorithm.normalize_observations)
     rows: list[dict[str, Any]] = []
     for arithmetic in ("float32", "tf32"):
         folder = RunFolder(arguments.runs / f"{env_id}-{arithmetic}")
         tasks = [SeedTask(seed, dataset, folder.seed(seed)) for seed in seeds]
-        trainer = OfflineTrainer(tasks, {dataset: transitions}, settings.algorithm)
+        trainer = OfflineTrainer(
+            tasks, {dataset: transitions}, settings.algorithm, {dataset: facts}
+        )
         title = f"{arithmetic}, {len(seeds)} seeds"
         with progress(title, settings.updates * len(seeds), "updates") as report:
             if arithmetic == "tf32":

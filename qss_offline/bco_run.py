@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from qss_offline.action_steps import ActionSteps, known_steps
-from qss_offline.algorithms.bco import CloningConfig
+from qss_offline.algorithms.bco import BehaviouralCloning, CloningConfig, LabelledBatch
 from qss_offline.bco_training import BCOTrainer
 from qss_offline.checks import check_positive
 from qss_offline.data.environments import make_env
 from qss_offline.data.load import load_transitions
+from qss_offline.engine.timing import seconds_per_update
 from qss_offline.inverse_config import InverseFitConfig
+from qss_offline.inverse_models import inverse_seconds_per_update
 from qss_offline.jobs import Tick
-from qss_offline.offline_training import SeedTask, observation_scale
+from qss_offline.offline_training import SeedTask
+from qss_offline.progress import Reporter
 from qss_offline.recorded_run import run_recorded
+from qss_offline.recording_facts import RecordingFacts
 from qss_offline.reporting import ProgressFactory, counted_on, no_progress
 from qss_offline.rounds import by_rounds_done, run_rounds
 from qss_offline.runs import RunFolder
@@ -37,6 +41,7 @@ class BCOSettings:
         evaluation_episodes: episodes of the evaluation after each round.
         actions_from: what the inverse model learns from before its online steps, see
             `RunSettings`; None if there is nothing.
+        recording: what was measured of the recording; None before the run has measured it.
     """
 
     env_id: str
@@ -48,10 +53,35 @@ class BCOSettings:
     normalize_observations: bool = True
     evaluation_episodes: int = 10
     actions_from: str | None = None
+    recording: RecordingFacts | None = None
 
     def __post_init__(self) -> None:
         """Refuse a run without updates or episodes."""
         check_positive(self, "cloning_updates", "evaluation_episodes")
+
+    @property
+    def facts(self) -> RecordingFacts:
+        """What was measured of the recording."""
+        assert self.recording is not None, "training comes after measuring"
+        return self.recording
+
+    def with_recording(self, facts: RecordingFacts) -> BCOSettings:
+        """Return the settings with what was measured, a power that it decides included."""
+        cloning = self.cloning
+        if cloning.error_power is None:
+            cloning = replace(cloning, error_power=facts.error_power)
+        return replace(self, cloning=cloning, recording=facts)
+
+    def seconds_per_seed(self, obs_dim: int, action_dim: int, stack: int) -> float:
+        """Measure how long the updates of a seed take in one process, `stack` seeds at a time."""
+        # Any power takes as long.
+        cloning = replace(self.cloning, error_power=self.cloning.error_power or 2.0)
+        algorithm, widths = BehaviouralCloning(cloning, obs_dim, action_dim), (obs_dim, action_dim)
+        policy = seconds_per_update(algorithm, widths, stack, cloning.batch_size, LabelledBatch)
+        inverse = inverse_seconds_per_update(self.inverse.model, obs_dim, action_dim, stack)
+        rounds = self.inverse.rounds
+        updates = self.inverse.updates(self.actions_from is not None)
+        return (rounds * self.cloning_updates * policy + updates * inverse) / stack
 
     @property
     def units(self) -> int:
@@ -71,11 +101,10 @@ class BCOSettings:
 def bco_trainer(settings: BCOSettings, seeds: Sequence[int]) -> BCOTrainer:
     """Return a trainer of some of the seeds, before its first round."""
     transitions = load_transitions(settings.dataset_id).transitions
-    scale = observation_scale(transitions, settings.normalize_observations)
     return BCOTrainer(
         seeds,
         [transitions] * len(seeds),
-        [scale] * len(seeds),
+        [settings.facts.scale] * len(seeds),
         lambda: make_env(settings.env_id),
         settings.inverse,
         settings.cloning,
@@ -108,6 +137,7 @@ def run_bco(
     show_progress: ProgressFactory = no_progress,
     workers: int | None = None,
     begun: float | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Train, evaluate, and return what `results.json` holds.
 
@@ -121,18 +151,24 @@ def run_bco(
         workers: processes; None takes one a core.
         begun: reading of `time.monotonic()` that `wall_seconds` counts from; None counts from this
             call.
+        options: what a command was given, which a resumed run may not contradict.
 
     Raises:
         UserError: the dataset or the folder can't be used.
     """
+
+    def train(settings: BCOSettings, tasks: Sequence[SeedTask], report: Reporter) -> None:
+        train_in_workers(train_bco, settings, tasks, "cpu", workers, report)
+
     return run_recorded(
+        "bco",
         settings,
-        settings.inverse,
         folder,
-        lambda tasks, report: train_in_workers(train_bco, settings, tasks, "cpu", workers, report),
-        kept={"method": "bco", **vars(settings)},
+        train,
         told={"method": "bco"},
         resume=resume,
         show_progress=show_progress,
+        workers=workers,
         begun=begun,
+        options=options,
     )

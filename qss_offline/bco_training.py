@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
@@ -20,7 +19,6 @@ from qss_offline.engine.checkpoint import Checkpoint, seed_checkpoint, stack_che
 from qss_offline.engine.fit import fit
 from qss_offline.engine.sampler import Columns, UniformSampler
 from qss_offline.engine.state import TrainState, initial_state
-from qss_offline.error_power import settled_power
 from qss_offline.inverse_config import InverseFitConfig
 from qss_offline.inverse_models import InverseModels
 
@@ -43,12 +41,9 @@ class BCOTrainer(InverseModels):
         scales: what each seed's observations go through.
         make_env: makes the environment.
         config: the online budget.
-        cloning: the policy's settings; an `error_power` of None is measured here.
+        cloning: the policy's settings; its `error_power` is a number here.
         cloning_updates: gradient steps of the policy in a round.
         known: steps of the same body whose actions are known.
-
-    Raises:
-        UserError: some recordings hold chance and others don't, where that is measured.
     """
 
     def __init__(
@@ -64,8 +59,6 @@ class BCOTrainer(InverseModels):
     ) -> None:
         super().__init__(seeds, scales, make_env, config, known, recordings)
         # Those of `InverseModels` may be None.
-        power = settled_power(cloning.error_power, recordings)
-        cloning = replace(cloning, error_power=power)
         self._labelled_recordings, self._cloning = recordings, cloning
         self._cloning_updates = cloning_updates
         obs_dim, action_dim = len(scales[0].mean), len(self.action_box.low)

@@ -8,12 +8,11 @@ from functools import cached_property
 from typing import Any, cast
 
 from qss_offline.acting import ClonedPolicy, load_policy
-from qss_offline.algorithms.bco import CloningConfig
 from qss_offline.bco_run import BCOSettings, bco_trainer
 from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.errors import UserError
 from qss_offline.finished_run import FinishedRun, InverseModel
-from qss_offline.inverse_config import inverse_config_of
+from qss_offline.plain import settings_of
 
 METHOD = "BCO"
 
@@ -24,15 +23,15 @@ class ClonedRun(FinishedRun):
 
     @property
     def label(self) -> str:
-        """BCO, and how it repeats its labels where that was asked for."""
+        """BCO, and how it repeats its labels where that isn't what the recording asks for."""
         power = self.error_power
-        return METHOD if power is None else f"{METHOD} with error_power={power:g}"
+        as_measured = power == self.facts.error_power
+        return METHOD if as_measured else f"{METHOD} with error_power={power:g}"
 
     @property
-    def error_power(self) -> float | None:
-        """The power by which labels are repeated; None where it was measured."""
-        power = self.config["cloning"].get("error_power")
-        return None if power is None else float(power)
+    def error_power(self) -> float:
+        """The power by which labels are repeated."""
+        return float(self.config["cloning"]["error_power"])
 
     @property
     def updates(self) -> int:
@@ -51,21 +50,7 @@ class ClonedRun(FinishedRun):
         Raises:
             UserError: by another version of this package.
         """
-        given = {k: v for k, v in self.config.items() if k in BCOSettings.__dataclass_fields__}
-        try:
-            cloning = {**given["cloning"], "hidden_dims": tuple(given["cloning"]["hidden_dims"])}
-            return BCOSettings(
-                **{
-                    **given,
-                    "seeds": tuple(given["seeds"]),
-                    "inverse": inverse_config_of(given["inverse"]),
-                    "cloning": CloningConfig(**cloning),
-                }
-            )
-        except (KeyError, TypeError) as error:
-            raise UserError(
-                f"{self.folder.path} was made by another version of this package: {error}"
-            ) from error
+        return settings_of(BCOSettings, self.config, str(self.folder.config))
 
     def policy(self, seed: int) -> ClonedPolicy:
         """Return a seed's policy.

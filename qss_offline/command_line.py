@@ -4,14 +4,37 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 import typer
+from typer.core import TyperCommand
 
 from qss_offline.errors import UserError
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
+
+
+_given: ContextVar[frozenset[str] | None] = ContextVar("given", default=None)
+
+
+class _Command(TyperCommand):
+    """A command that knows which of its options were given."""
+
+    def invoke(self, ctx: Any) -> Any:
+        sources = {name: ctx.get_parameter_source(name) for name in ctx.params}
+        given = frozenset(n for n, source in sources.items() if source.name == "COMMANDLINE")
+        token = _given.set(given)
+        try:
+            return super().invoke(ctx)
+        finally:
+            _given.reset(token)
+
+
+def given_options() -> frozenset[str] | None:
+    """Return the names of the parameters that the command line gave; None outside a command."""
+    return _given.get()
 
 
 def main(command: Callable[..., Any], after_interrupt: str = "") -> None:
@@ -25,7 +48,7 @@ def main(command: Callable[..., Any], after_interrupt: str = "") -> None:
         app = command
     else:
         app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-        app.command()(command)
+        app.command(cls=_Command)(command)
     interrupted = f"\ninterrupted{after_interrupt and '; ' + after_interrupt}"
     try:
         # Typer answers Ctrl-C, and `typer.Exit`, by returning the exit code.

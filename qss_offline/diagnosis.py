@@ -7,10 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from qss_offline.cloned_run import ClonedRun
-from qss_offline.error_power import power_of
 from qss_offline.finished_run import FinishedRun
 from qss_offline.measuring import coverage, gain, inverse_fit
-from qss_offline.offline_training import value_limits
 from qss_offline.references import reference
 from qss_offline.trained_run import TrainedRun
 
@@ -91,7 +89,7 @@ def _of_proposals(run: TrainedRun, seed: int) -> tuple[Finding, ...]:
 
 def _values(run: TrainedRun, seed: int) -> Finding:
     gamma = run.algorithm.gamma
-    low, high = value_limits(run.dataset.transitions, gamma)
+    low, high = run.facts.value_limits(gamma)
     rows = run.metrics(seed)
     name = "values within what the rewards allow"
     if "q" not in rows:
@@ -122,7 +120,7 @@ def _values(run: TrainedRun, seed: int) -> Finding:
 
 
 def _settled(run: TrainedRun, seed: int) -> Finding:
-    low, high = value_limits(run.dataset.transitions, run.algorithm.gamma)
+    low, high = run.facts.value_limits(run.algorithm.gamma)
     q = run.metrics(seed).get("q", np.zeros(0))
     name = "values have settled"
     if len(q) < _FEW_ROWS:
@@ -207,14 +205,13 @@ def _something_to_repeat(run: FinishedRun) -> Finding:
 
 
 def _chance_left_out(run: ClonedRun, seed: int) -> Finding:
-    share = run.results.get("chance_share")
-    power = power_of(share) if run.error_power is None else run.error_power
+    share, power = run.facts.chance_share, run.error_power
     name = "chance left out"
     told = "an unknown share" if share is None else f"{share:.1%}"
     seen = (
         f"{told} of the variance of recorded steps is chance; errors count to the power {power:g}"
     )
-    if run.error_power is None or power <= power_of(share) or seed not in failed_seeds(run):
+    if power <= run.facts.error_power or seed not in failed_seeds(run):
         return Finding(name, seen)
     return Finding(
         name,

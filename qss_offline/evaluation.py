@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
+from qss_offline.reporting import print_notice
+
 BatchPolicy = Callable[[NDArray[Any]], NDArray[Any]]
 """Maps observations `(n, obs_dim)` to actions `(n, action_dim)`."""
+
+LONGEST_EPISODE = 10_000
+"""Steps after which an episode ends in an environment that has no time limit of its own."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,9 @@ def evaluate(
 ) -> Evaluation:
     """Run `episodes` episodes side by side, each to its own end, and keep every return.
 
+    In an environment without a time limit an episode ends after `LONGEST_EPISODE` steps at most,
+    and a notice says so, once a process.
+
     Args:
         policy: maps observations `(n, obs_dim)` of the episodes still running to actions.
         env_id: a Gymnasium id.
@@ -55,6 +64,7 @@ def evaluate(
         returns = np.zeros(episodes)
         lengths = np.zeros(episodes, dtype=np.int64)
         running = np.arange(episodes)
+        limited = [env.spec is not None and bool(env.spec.max_episode_steps) for env in envs]
         while running.size:
             actions = policy(obs[running])
             ended = np.zeros(running.size, dtype=bool)
@@ -63,8 +73,19 @@ def evaluate(
                 returns[index] += float(reward)
                 lengths[index] += 1
                 ended[row] = terminated or truncated
+                if not ended[row] and not limited[index] and lengths[index] == LONGEST_EPISODE:
+                    _tell_of_longest(env_id)
+                    ended[row] = True
             running = running[~ended]
     finally:
         for env in envs:
             env.close()
     return Evaluation(tuple(returns.tolist()), tuple(lengths.tolist()))
+
+
+@cache
+def _tell_of_longest(env_id: str) -> None:
+    print_notice(
+        f"{env_id} has no time limit: episodes of evaluations end after {LONGEST_EPISODE:,} steps, "
+        "and returns are of so many"
+    )

@@ -16,6 +16,7 @@ from qss_offline.acting import ObservationScale, SavedPolicy
 from qss_offline.algorithms.networks import Network
 from qss_offline.data.load import LoadedDataset, load_transitions
 from qss_offline.errors import UserError
+from qss_offline.recording_facts import RecordingFacts, facts_of_config
 from qss_offline.runs import RunFolder, SeedFolder, read_json
 
 
@@ -123,6 +124,15 @@ class FinishedRun(ABC):
             known = ", ".join(map(str, self.seeds))
             raise UserError(f"{self.folder.path} has no seed {seed}; its seeds are {known}")
         return self.folder.seed(seed)
+
+    @cached_property
+    def facts(self) -> RecordingFacts:
+        """What was measured of the recording.
+
+        Raises:
+            UserError: the run is of another version, which doesn't say.
+        """
+        return facts_of_config(self.config, str(self.folder.config))
 
     @cached_property
     def dataset(self) -> LoadedDataset:

@@ -23,6 +23,7 @@ from qss_offline.algorithms.ensemble import mean_network, member_seeds
 from qss_offline.algorithms.inverse_dynamics import (
     ActionBatch,
     InverseDynamics,
+    InverseDynamicsConfig,
     inverse_action,
 )
 from qss_offline.algorithms.networks import Network
@@ -43,6 +44,7 @@ from qss_offline.engine.sampler import (
     without_copy,
 )
 from qss_offline.engine.state import TrainState, initial_state
+from qss_offline.engine.timing import seconds_per_update
 from qss_offline.errors import UserError
 from qss_offline.inverse_config import InverseFitConfig
 
@@ -390,3 +392,18 @@ def _scale_observations(scale: ObservationScale) -> Callable[[Columns], Columns]
         return scale.apply(obs), scale.apply(next_obs), code_noise
 
     return prepare
+
+
+def inverse_seconds_per_update(
+    model: InverseDynamicsConfig, obs_dim: int, action_dim: int, stack: int
+) -> float:
+    """Return the seconds that one update of the inverse models of a stack takes, on a CPU."""
+    if model.form == "bilinear":
+        return 0.0
+    spread = torch.ones(stack, 1, obs_dim) if model.step_inputs else None
+    widths, size = (obs_dim, obs_dim, action_dim), model.batch_size
+    if model.recorded_coef and spread is not None:
+        both = SemiSupervisedInverseDynamics(model, obs_dim, action_dim, spread)
+        return seconds_per_update(both, widths * 2, stack, size, SemiSupervisedBatch)
+    alone = InverseDynamics(model, obs_dim, action_dim, spread)
+    return seconds_per_update(alone, widths, stack, size, ActionBatch)

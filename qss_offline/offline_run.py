@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,18 +12,23 @@ from qss_offline.action_steps import ActionSteps, known_steps
 from qss_offline.algorithms.ensemble import mean_network
 from qss_offline.algorithms.folding import gives_states
 from qss_offline.algorithms.networks import Network
+from qss_offline.algorithms.observational_d3g import ObservationalD3G, ObservationBatch
 from qss_offline.checks import check_positive
 from qss_offline.data.environments import make_env
 from qss_offline.data.load import load_transitions
 from qss_offline.data.transitions import Transitions
 from qss_offline.engine.state import TrainState
+from qss_offline.engine.timing import seconds_per_update
 from qss_offline.errors import UserError
+from qss_offline.inverse_config import InverseFitConfig
 from qss_offline.inverse_fitting import InverseFitter
+from qss_offline.inverse_models import inverse_seconds_per_update
 from qss_offline.jobs import Tick
 from qss_offline.offline_training import OfflineTrainer, SeedTask, member_tasks, step_scale
 from qss_offline.presets import Preset
 from qss_offline.progress import Reporter
 from qss_offline.recorded_run import run_recorded
+from qss_offline.recording_facts import RecordingFacts
 from qss_offline.reporting import ProgressFactory, counted_on, no_progress
 from qss_offline.rounds import by_rounds_done, run_rounds
 from qss_offline.runs import RunFolder
@@ -46,6 +51,7 @@ class RunSettings:
         actions_from: another recording of the same body, one with actions, or folder of an earlier
             run, whose online steps have them: I learns from it before it takes online steps; None
             if there is none.
+        recording: what was measured of the recording; None before the run has measured it.
     """
 
     env_id: str
@@ -57,10 +63,44 @@ class RunSettings:
     device: str = "cpu"
     tf32: bool = False
     actions_from: str | None = None
+    recording: RecordingFacts | None = None
 
     def __post_init__(self) -> None:
         """Refuse a run without episodes."""
         check_positive(self, "evaluation_episodes")
+
+    @property
+    def inverse(self) -> InverseFitConfig:
+        """The online budget."""
+        return self.preset.inverse
+
+    @property
+    def normalize_observations(self) -> bool:
+        """Whether networks see observations in units of their spread."""
+        return self.preset.algorithm.normalize_observations
+
+    @property
+    def facts(self) -> RecordingFacts:
+        """What was measured of the recording."""
+        assert self.recording is not None, "training comes after measuring"
+        return self.recording
+
+    def with_recording(self, facts: RecordingFacts) -> RunSettings:
+        """Return the settings with what was measured, a power that it decides included."""
+        algorithm = self.preset.algorithm
+        if algorithm.behaviour_coef > 0 and algorithm.behaviour_power is None:
+            algorithm = replace(algorithm, behaviour_power=facts.error_power)
+        return replace(self, preset=replace(self.preset, algorithm=algorithm), recording=facts)
+
+    def seconds_per_seed(self, obs_dim: int, action_dim: int, stack: int) -> float:
+        """Measure how long the updates of a seed take in one process, `stack` seeds at a time."""
+        # Any power takes as long.
+        power = self.preset.algorithm.behaviour_power or 2.0
+        config = replace(self.preset.algorithm, behaviour_power=power)
+        algorithm, widths = ObservationalD3G(config, obs_dim), (obs_dim, obs_dim, None, None)
+        offline = seconds_per_update(algorithm, widths, stack, config.batch_size, ObservationBatch)
+        inverse = inverse_seconds_per_update(self.inverse.model, obs_dim, action_dim, stack)
+        return (self.preset.offline_updates * offline + self.inverse_updates * inverse) / stack
 
     @property
     def units(self) -> int:
@@ -103,6 +143,7 @@ def run(
     show_progress: ProgressFactory = no_progress,
     workers: int | None = None,
     begun: float | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Train, fit, evaluate, and return what `results.json` holds.
 
@@ -116,13 +157,14 @@ def run(
         workers: processes; None takes one a core on a CPU, one in all on a GPU.
         begun: reading of `time.monotonic()` that `wall_seconds` counts from, where building the
             dataset is to be counted; None counts from this call.
+        options: what a command was given, which a resumed run may not contradict.
 
     Raises:
         UserError: the dataset or the folder can't be used.
     """
     preset = settings.preset
 
-    def train(tasks: Sequence[SeedTask], report: Reporter) -> None:
+    def train(settings: RunSettings, tasks: Sequence[SeedTask], report: Reporter) -> None:
         members = [m for task in tasks for m in member_tasks(task, preset.ensemble)]
         if settings.device == "cpu" and len(members) > len(tasks):
             # An ensemble's trainings first, so that those of one seed are spread over cores, too.
@@ -130,11 +172,10 @@ def run(
         train_in_workers(_train_group, settings, tasks, settings.device, workers, report)
 
     return run_recorded(
+        "d3g",
         settings,
-        preset.inverse,
         folder,
         train,
-        kept=vars(settings),
         told={
             "updates": preset.updates,
             "ensemble": preset.ensemble,
@@ -142,14 +183,17 @@ def run(
         },
         resume=resume,
         show_progress=show_progress,
+        workers=workers,
         begun=begun,
+        options=options,
     )
 
 
 def _train_members(settings: RunSettings, members: Sequence[SeedTask], tick: Tick) -> None:
     """Train Q, τ and f alone, for one worker; their checkpoints are what comes of it."""
     transitions = {settings.dataset_id: load_transitions(settings.dataset_id).transitions}
-    OfflineTrainer(members, transitions, settings.preset.algorithm).run(
+    facts = {settings.dataset_id: settings.facts}
+    OfflineTrainer(members, transitions, settings.preset.algorithm, facts).run(
         settings.preset.updates, tick
     )
 
@@ -177,7 +221,11 @@ def train_seeds(settings: RunSettings, tasks: Sequence[SeedTask], tick: Tick) ->
     dataset = load_transitions(settings.dataset_id)
     members = [member for task in tasks for member in member_tasks(task, preset.ensemble)]
     trainer = OfflineTrainer(
-        members, {settings.dataset_id: dataset.transitions}, preset.algorithm, settings.device
+        members,
+        {settings.dataset_id: dataset.transitions},
+        preset.algorithm,
+        {settings.dataset_id: settings.facts},
+        settings.device,
     )
     state = trainer.run(preset.updates, tick)
     trained = preset.offline_updates * len(tasks)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,7 +15,6 @@ from qss_offline.algorithms.observational_d3g import (
     ObservationalD3GConfig,
     ObservationBatch,
 )
-from qss_offline.data.load import observation_statistics
 from qss_offline.data.transitions import Transitions
 from qss_offline.engine.checkpoint import (
     load_checkpoint,
@@ -30,8 +28,8 @@ from qss_offline.engine.sampler import Columns, UniformSampler, without_copy
 from qss_offline.engine.schedule import Schedule, linear_decay
 from qss_offline.engine.state import TrainState, initial_state
 from qss_offline.engine.update import CHUNK
-from qss_offline.error_power import settled_power
 from qss_offline.errors import UserError
+from qss_offline.recording_facts import RecordingFacts
 from qss_offline.reporting import counted_on
 from qss_offline.runs import SeedFolder
 
@@ -39,8 +37,6 @@ LOG_INTERVAL = 1_000
 CHECKPOINT_INTERVAL = 2_000
 assert LOG_INTERVAL % CHUNK == 0
 assert CHECKPOINT_INTERVAL % LOG_INTERVAL == 0, "a resumed run logs the same means"
-
-_SCAN_ROWS = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -70,34 +66,6 @@ def member_tasks(task: SeedTask, ensemble: int) -> list[SeedTask]:
     ]
 
 
-def observation_scale(transitions: Transitions, normalize: bool) -> ObservationScale:
-    """Measure what observations are shifted and scaled by, and the spread of a step.
-
-    Args:
-        transitions: a dataset.
-        normalize: off leaves observations as they are; the step's spread is measured all the same.
-    """
-    dim = transitions.obs_dim
-    mean, std = np.zeros(dim, np.float32), np.ones(dim, np.float32)
-    if normalize:
-        mean, std = observation_statistics(transitions)
-    total, squares = np.zeros(dim), np.zeros(dim)
-    for start in range(0, len(transitions), _SCAN_ROWS):
-        rows = slice(start, start + _SCAN_ROWS)
-        step = (transitions.next_observations[rows] - transitions.observations[rows]) / std
-        total += step.sum(0, dtype=np.float64)
-        squares += np.square(step, dtype=np.float64).sum(0)
-    variance = squares / len(transitions) - (total / len(transitions)) ** 2
-    # A dimension that never moves (Reacher's target) gets the scale 1: its step is 0 anyway.
-    step_std = np.sqrt(np.maximum(variance, 0.0))
-    step_std[step_std < 1e-6] = 1.0
-    return ObservationScale(
-        torch.from_numpy(np.array(mean)),
-        torch.from_numpy(np.array(std)),
-        torch.from_numpy(step_std.astype(np.float32)),
-    )
-
-
 def step_scale(config: ObservationalD3GConfig, scales: Sequence[ObservationScale]) -> Tensor | None:
     """Return σ of `algorithms/qss.py` for seeds in a stack, `(S, 1, obs_dim)`, if they need it.
 
@@ -118,11 +86,9 @@ class OfflineTrainer:
     Args:
         tasks: the seeds; they may read different datasets of equal observation size.
         datasets: the transitions of each dataset id that the tasks name.
-        config: settings of offline D3G; a `behaviour_power` of None is measured here.
+        config: settings of offline D3G; a `behaviour_power` that is used is a number.
+        facts: what was measured of each dataset, by its id.
         device: where to train.
-
-    Raises:
-        UserError: some of the datasets hold chance and others don't, where that is measured.
     """
 
     def __init__(
@@ -130,24 +96,18 @@ class OfflineTrainer:
         tasks: Sequence[SeedTask],
         datasets: Mapping[str, Transitions],
         config: ObservationalD3GConfig,
+        facts: Mapping[str, RecordingFacts],
         device: torch.device | str = "cpu",
     ) -> None:
-        if config.behaviour_coef > 0:
-            power = settled_power(config.behaviour_power, datasets.values())
-            config = replace(config, behaviour_power=power)
         self.tasks, self.config, self.device = tuple(tasks), config, torch.device(device)
         self._datasets = datasets
-        self.scales = {
-            dataset_id: observation_scale(transitions, config.normalize_observations)
-            for dataset_id, transitions in datasets.items()
-        }
+        self.scales = {dataset_id: facts[dataset_id].scale for dataset_id in datasets}
         self._columns = {
             dataset_id: _columns(transitions, self.device)
             for dataset_id, transitions in datasets.items()
         }
         self._limits = {
-            dataset_id: value_limits(transitions, config.gamma)
-            for dataset_id, transitions in datasets.items()
+            dataset_id: facts[dataset_id].value_limits(config.gamma) for dataset_id in datasets
         }
 
     def run(
@@ -249,13 +209,6 @@ def _columns(transitions: Transitions, device: torch.device) -> Columns:
         transitions.terminations,
     )
     return tuple(without_copy(array).to(device) for array in arrays)
-
-
-def value_limits(transitions: Transitions, gamma: float) -> tuple[float, float]:
-    """Return the least and greatest discounted return that the recorded rewards allow."""
-    low = min(float(transitions.rewards.min()), 0.0)
-    high = max(float(transitions.rewards.max()), 0.0)
-    return low / (1 - gamma), high / (1 - gamma)
 
 
 def _prepare(

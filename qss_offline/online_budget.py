@@ -26,9 +26,11 @@ from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.errors import UserError
 from qss_offline.evaluation import evaluate
 from qss_offline.files import write_bytes
-from qss_offline.inverse_config import InverseFitConfig, inverse_config_of
+from qss_offline.inverse_config import InverseFitConfig
 from qss_offline.inverse_fitting import InverseFitter
-from qss_offline.offline_training import observation_scale, step_scale
+from qss_offline.offline_training import step_scale
+from qss_offline.plain import from_plain
+from qss_offline.recording_facts import RecordingFacts, facts_of_config
 from qss_offline.runs import RunFolder, read_json
 
 
@@ -65,6 +67,7 @@ class TrainedProposals:
         proposals: τ of each seed as it was trained, of an ensemble the mean, `(1, P)`.
         config: settings of offline D3G.
         inverse: settings of the run's own inverse fit.
+        recording: what was measured of the recording.
     """
 
     env_id: str
@@ -73,6 +76,7 @@ class TrainedProposals:
     proposals: tuple[Network, ...]
     config: ObservationalD3GConfig
     inverse: InverseFitConfig
+    recording: RecordingFacts
 
 
 def load_proposals(path: Path) -> TrainedProposals:
@@ -86,18 +90,11 @@ def load_proposals(path: Path) -> TrainedProposals:
         raise UserError(f"{path} holds no run (no config.json)")
     config = read_json(path / "config.json")
     try:
-        algorithm = ObservationalD3GConfig(
-            **{
-                **config["preset"]["algorithm"],
-                "hidden_dims": tuple(config["preset"]["algorithm"]["hidden_dims"]),
-            }
-        )
-        inverse = inverse_config_of(config["preset"]["inverse"])
+        algorithm = from_plain(ObservationalD3GConfig, config["preset"]["algorithm"], str(path))
+        inverse = from_plain(InverseFitConfig, config["preset"]["inverse"], str(path))
         env_id, dataset_id = str(config["env_id"]), str(config["dataset_id"])
     except KeyError as error:
         raise UserError(f"{path} holds no run of offline D3G: {error} is missing") from error
-    except TypeError as error:
-        raise UserError(f"{path} was made by another version of this package: {error}") from error
     found = sorted(
         int(p.parent.name)
         for p in path.glob("seeds/*/training.safetensors")
@@ -120,7 +117,10 @@ def load_proposals(path: Path) -> TrainedProposals:
             flat = checkpoint.tensors["network.proposal_average"]
             trained.append(Network(shape, flat.unsqueeze(0)))
         proposals.append(mean_network(trained))
-    return TrainedProposals(env_id, dataset_id, tuple(found), tuple(proposals), algorithm, inverse)
+    facts = facts_of_config(config, str(folder.config))
+    return TrainedProposals(
+        env_id, dataset_id, tuple(found), tuple(proposals), algorithm, inverse, facts
+    )
 
 
 def averaged(trained: TrainedProposals, count: int) -> TrainedProposals:
@@ -174,7 +174,7 @@ def fit_budget(
         UserError: these can't be used.
     """
     transitions = load_transitions(trained.dataset_id).transitions
-    scale = observation_scale(transitions, trained.config.normalize_observations)
+    scale = trained.recording.scale
     spread = step_scale(trained.config, [scale])
     fitter = InverseFitter(
         trained.seeds,

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 
 from qss_offline.action_steps import ActionSteps
 from qss_offline.algorithms.ensemble import member_seeds
-from qss_offline.data.chance import chance_share
 from qss_offline.data.environments import body_of, make_env
 from qss_offline.data.load import LoadedDataset, load_transitions
 from qss_offline.data.minari_store import BehaviourReturns, returns_of
-from qss_offline.elapsed import RunClock
+from qss_offline.elapsed import RunClock, in_words
 from qss_offline.errors import UserError
 from qss_offline.files import write_json
 from qss_offline.inverse_config import InverseFitConfig
+from qss_offline.jobs import available_cores
 from qss_offline.offline_training import SeedTask
 from qss_offline.progress import Reporter
+from qss_offline.recording_facts import RecordingFacts, facts_of_config, recording_facts
 from qss_offline.reporting import ProgressFactory, forward_only
-from qss_offline.runs import RunFolder, read_json, versions
+from qss_offline.runs import RunFolder, read_json, seeds_in_words, versions
+
+LONG_RUN = 50_000
+"""Updates, of all seeds, from which on the time that they take is said before they begin."""
 
 
 class RecordedRun(Protocol):
@@ -44,38 +49,61 @@ class RecordedRun(Protocol):
         """What the inverse model learns from first."""
 
     @property
+    def inverse(self) -> InverseFitConfig:
+        """The online budget."""
+
+    @property
+    def normalize_observations(self) -> bool:
+        """Whether networks see observations in units of their spread."""
+
+    @property
+    def facts(self) -> RecordingFacts:
+        """What was measured of the recording."""
+
+    @property
     def units(self) -> int:
         """Updates of one seed: what progress counts."""
+
+    def with_recording(self, facts: RecordingFacts) -> Self:
+        """Return the settings with what was measured of the recording."""
+
+    def seconds_per_seed(self, obs_dim: int, action_dim: int, stack: int) -> float:
+        """Measure how long the updates of a seed take in one process, `stack` seeds at a time."""
 
     def known_steps(self) -> ActionSteps | None:
         """Read the steps of `actions_from`."""
 
 
+Settings = TypeVar("Settings", bound=RecordedRun)
+
+
 def run_recorded(
-    settings: RecordedRun,
-    inverse: InverseFitConfig,
+    method: str,
+    settings: Settings,
     folder: RunFolder,
-    train: Callable[[Sequence[SeedTask], Reporter], None],
+    train: Callable[[Settings, Sequence[SeedTask], Reporter], None],
     *,
-    kept: Mapping[str, Any],
     told: Mapping[str, Any],
     resume: bool,
     show_progress: ProgressFactory,
+    workers: int | None,
     begun: float | None,
+    options: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """Train every seed, and return what `results.json` holds.
 
     Args:
-        settings: what to do.
-        inverse: the online budget.
+        method: its name in `config.json`.
+        settings: what to do, all of which `config.json` holds: a run is resumed with the same only.
         folder: where everything goes.
         train: trains and evaluates the tasks, from where their folders stand.
-        kept: what settles the results, for `config.json`: a run is resumed with the same only.
         told: what the method adds to `results.json`.
         resume: continue what the folder holds.
         show_progress: makes a progress display.
+        workers: processes; None takes one a core.
         begun: reading of `time.monotonic()` that `wall_seconds` counts from; None counts from this
             call.
+        options: what a command was given, for `config.json`.
 
     Raises:
         UserError: the dataset or the folder can't be used.
@@ -84,18 +112,29 @@ def run_recorded(
     dataset = load_transitions(settings.dataset_id)
     _check_environment(settings.env_id, settings.dataset_id, dataset)
     for seed in settings.seeds:
-        member_seeds(seed, inverse.inverse_models)
-    # What is given by name may be another by the time a run is resumed.
+        member_seeds(seed, settings.inverse.inverse_models)
+    folder.check(resume)
     digest = dataset.info.digest
-    begun_with = read_json(folder.config).get("dataset_digest") if folder.started else digest
-    if begun_with not in (None, digest):
+    earlier = read_json(folder.config) if folder.started else None
+    # What is given by name may be another by the time a run is resumed.
+    if earlier is not None and earlier.get("dataset_digest") != digest:
         raise UserError(
             f"{settings.dataset_id} isn't the recording that {folder.path} began with: it was "
             "replaced since; choose another --out to learn from the new one"
         )
-    # Runs of earlier versions don't say.
-    told_digest = {} if begun_with is None else {"dataset_digest": digest}
-    config = {**kept, **told_digest, "versions": versions()}
+    settings = settings.with_recording(
+        recording_facts(dataset.transitions, settings.normalize_observations)
+        if earlier is None
+        else facts_of_config(earlier, str(folder.config))
+    )
+    config = {
+        "method": method,
+        **vars(settings),
+        "dataset_digest": digest,
+        "versions": versions(),
+    }
+    if earlier is None and options is not None:
+        config["options"] = options
     known = settings.known_steps()
     known_count = 0
     if known is not None:
@@ -105,8 +144,9 @@ def run_recorded(
     clock = RunClock(folder, begin)
     tasks = [SeedTask(seed, settings.dataset_id, folder.seed(seed)) for seed in settings.seeds]
     title = f"training {len(tasks)} seed{'s' if len(tasks) > 1 else ''}"
+    _tell_seeds(settings, dataset.transitions.obs_dim, workers)
     with show_progress(title, settings.units * len(tasks), "updates") as show:
-        train(tasks, forward_only(clock.noting(show)))
+        train(settings, tasks, forward_only(clock.noting(show)))
     behaviour = recorded_behaviour(dataset)
     results = {
         **told,
@@ -118,10 +158,11 @@ def run_recorded(
         "known_steps": known_count,
         "behaviour_return": behaviour.mean,
         "behaviour_return_std": behaviour.std,
-        "chance_share": chance_share(dataset.transitions),
+        "chance_share": settings.facts.chance_share,
         "wall_seconds": round(clock.seconds, 1),
         "seeds": [
-            _seed_result(read_json(task.folder.result), inverse.online_steps) for task in tasks
+            _seed_result(read_json(task.folder.result), settings.inverse.online_steps)
+            for task in tasks
         ],
         "versions": versions(),
     }
@@ -136,6 +177,24 @@ def recorded_behaviour(dataset: LoadedDataset) -> BehaviourReturns:
     """
     told = dataset.info.behaviour_return
     return returns_of(dataset.transitions.episode_returns()) if told is None else told
+
+
+def _tell_seeds(settings: RecordedRun, obs_dim: int, workers: int | None) -> None:
+    """Say which seeds are trained, and how long that takes where it takes long."""
+    seeds = settings.seeds
+    if len(seeds) == 1:
+        return
+    line = f"training {seeds_in_words(seeds)}"
+    if len(seeds) * settings.units >= LONG_RUN:
+        env = make_env(settings.env_id)
+        shape = env.action_space.shape
+        env.close()
+        assert shape is not None
+        processes = min(workers or available_cores(), available_cores(), len(seeds))
+        stack = math.ceil(len(seeds) / processes)
+        seconds = stack * settings.seconds_per_seed(obs_dim, shape[0], min(stack, 8))
+        line += f", about {in_words(seconds)} on {processes} core{'s' if processes > 1 else ''}"
+    print(line, flush=True)
 
 
 def _check_environment(env_id: str, dataset_id: str, dataset: LoadedDataset) -> None:

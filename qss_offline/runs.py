@@ -15,14 +15,18 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, Field, asdict, dataclass, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from qss_offline.errors import UserError
 from qss_offline.files import write_bytes, write_json
+from qss_offline.plain import to_plain
+
+MOST_SEEDS = 10_000
 
 
 @dataclass(frozen=True)
@@ -137,7 +141,7 @@ class RunFolder:
         """
         self.check(resume)
         if not self.started:
-            write_json(self.config, _plain(config))
+            write_json(self.config, to_plain(config))
             return
         asked = {name: value for name, value in config.items() if name != "versions"}
         found = _difference(asked, read_json(self.config))
@@ -159,18 +163,13 @@ class RunFolder:
         write_json(self.path / "elapsed.json", {"seconds": round(seconds, 1)})
 
 
-def _plain(config: Any) -> Any:
-    """Return settings as JSON keeps them."""
-    return json.loads(json.dumps(config, default=asdict))
-
-
 def _difference(now: Any, then: Any, name: str = "") -> tuple[str, Any, Any] | None:
     """Return the first setting that differs, by its dotted name, and both values as JSON."""
     if isinstance(then, dict) and is_dataclass(now) and not isinstance(now, type):
         known = {field.name for field in fields(now)}
         for strange in sorted(then.keys() - known):
             return f"{name}.{strange}" if name else strange, None, then[strange]
-        defaults = {field.name: _plain(_default(field)) for field in fields(now)}
+        defaults = {field.name: to_plain(_default(field)) for field in fields(now)}
         then = {**defaults, **then}
         now = {field.name: getattr(now, field.name) for field in fields(now)}
     if isinstance(now, dict) and isinstance(then, dict):
@@ -181,7 +180,7 @@ def _difference(now: Any, then: Any, name: str = "") -> tuple[str, Any, Any] | N
             if found is not None:
                 return found
         return None
-    now = _plain(now)
+    now = to_plain(now)
     return None if now == then else (name, now, then)
 
 
@@ -217,19 +216,6 @@ def free_folder(base: Path) -> Path:
     return candidate
 
 
-def newest_folder(base: Path) -> Path:
-    """Return the last of `base`, `base-2`, … that exists.
-
-    Raises:
-        UserError: there is none.
-    """
-    numbered = [base, *sorted(base.parent.glob(f"{base.name}-[0-9]*"))]
-    existing = [path for path in numbered if RunFolder(path).started]
-    if not existing:
-        raise UserError(f"{base} holds no run to resume; leave out --resume to start one")
-    return max(existing, key=lambda path: (path / "config.json").stat().st_mtime)
-
-
 def versions() -> dict[str, str]:
     """Versions of what numbers depend on."""
     found = {"python": platform.python_version(), "machine": platform.machine()}
@@ -242,19 +228,36 @@ def versions() -> dict[str, str]:
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
-    """Read `"5"` as seeds 0 to 4 and `"0,3,7"` as those.
+    """Read `"5"` as seeds 0 to 4, `"100-104"` as a range, and `"0,3,7-9"` as a list of such.
 
     Raises:
-        UserError: the text is neither.
+        UserError: the text is none of these, or names a seed twice.
     """
-    try:
-        numbers = [int(part) for part in text.split(",") if part.strip()]
-    except ValueError:
-        numbers = []
-    seeds: Sequence[int] = numbers if "," in text else range(numbers[0]) if numbers else ()
-    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    seeds: list[int] = []
+    for part in parts:
+        match = re.fullmatch(r"([0-9]{1,9})(?:-([0-9]{1,9}))?", part)
+        if match is None:
+            seeds = []
+            break
+        first, last = int(match[1]), int(match[2] or match[1])
+        if match[2] is None and "," not in text:
+            first, last = 0, first - 1
+        if last - first >= MOST_SEEDS:
+            raise UserError(f"--seeds {text}: {MOST_SEEDS:,} seeds are the most of one run")
+        seeds += range(first, last + 1)
+    if not seeds or len(set(seeds)) < len(seeds):
         raise UserError(
-            f"--seeds takes a number of seeds (5) or a list of different ones (0,3,7 or 3,), "
-            f"not {text!r}"
+            "--seeds takes a number of seeds (5 for seeds 0 to 4), a range (100-104) or a list of "
+            f"different ones (0,3,7 or 3,), not {text!r}"
         )
     return tuple(seeds)
+
+
+def seeds_in_words(seeds: Sequence[int]) -> str:
+    """Return how many seeds there are, and which: "100 seeds (0 to 99)"."""
+    if len(seeds) == 1:
+        return f"1 seed ({seeds[0]})"
+    in_a_row = tuple(seeds) == tuple(range(seeds[0], seeds[0] + len(seeds)))
+    which = f"{seeds[0]} to {seeds[-1]}" if in_a_row else ", ".join(map(str, seeds))
+    return f"{len(seeds)} seeds ({which})"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -22,6 +22,7 @@ from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.errors import UserError
 from qss_offline.finished_run import FinishedRun, InverseModel, check_complete, read_run_files
 from qss_offline.offline_training import step_scale
+from qss_offline.plain import from_plain
 from qss_offline.planning import Planner
 from qss_offline.runs import RunFolder, read_json
 
@@ -59,16 +60,8 @@ class TrainedRun(FinishedRun):
         Raises:
             UserError: they are of another version of this package.
         """
-        given = dict(self.config["preset"]["algorithm"])
-        known = {field.name for field in fields(ObservationalD3GConfig)}
-        strange = sorted(given.keys() - known)
-        if strange:
-            raise UserError(
-                f"{self.folder.path} was made by another version: its setting {strange[0]!r} is "
-                "unknown here"
-            )
-        given["hidden_dims"] = tuple(given["hidden_dims"])
-        return ObservationalD3GConfig(**given)
+        given = self.config["preset"]["algorithm"]
+        return from_plain(ObservationalD3GConfig, given, f"{self.folder.config}: preset.algorithm")
 
     @property
     def ensemble(self) -> int:

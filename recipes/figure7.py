@@ -46,7 +46,9 @@ def figure7(
     preset: Annotated[str, Option(help="default, short-horizon or paper")] = "default",
     workers: Annotated[int | None, Option(min=1, help="processes (one a core)")] = None,
     runs: Annotated[Path, Option(help="where the runs go")] = Path("runs/figure7"),
-    results: Annotated[Path, Option(help="where results and figure go")] = Path("results/online"),
+    results: Annotated[Path, Option(help="where results and figure go")] = Path(
+        "runs/figure7/results"
+    ),
     draw: Annotated[bool, Option("--draw", help="only draw the results that are there")] = False,
 ) -> None:
     """Run what is missing, and draw."""

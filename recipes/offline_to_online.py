@@ -46,7 +46,7 @@ def offline_to_online(
     workers: Annotated[int | None, Option(min=1, help="processes (one a core)")] = None,
     runs: Annotated[Path, Option(help="where the runs go")] = Path("runs/offline_to_online"),
     results: Annotated[Path, Option(help="where results and figure go")] = Path(
-        "results/offline_to_online"
+        "runs/offline_to_online/results"
     ),
 ) -> None:
     """Run what is missing, and draw."""

@@ -58,7 +58,7 @@ def online_budget(
     ] = None,
     variant: Annotated[str, Option(help="name of these settings in the results")] = "default",
     results: Annotated[Path, Option(help="where results and figure go")] = Path(
-        "results/online_budget"
+        "runs/online_budget"
     ),
 ) -> None:
     """Fit, evaluate, and draw."""

@@ -202,8 +202,8 @@ def test_it_learns_to_balance_from_an_expert(minari_root: Path) -> None:
     from qss_offline.data.environments import make_env
     from qss_offline.data.load import load_transitions
     from qss_offline.data.specs import DatasetSpec
-    from qss_offline.offline_training import observation_scale
     from qss_offline.presets import PRESETS
+    from qss_offline.recording_facts import observation_scale
 
     expert = Path(__file__).parent.parent / "datasets/experts/inverted_pendulum.safetensors"
     spec = DatasetSpec("InvertedPendulum", 0.0, 20_000, expert=expert)

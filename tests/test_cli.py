@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from qss_offline import cli
+from tests.patience import PATIENCE_S
 
 FAMILY = """
 env_id = "Reacher-v5"
@@ -26,7 +27,7 @@ def qss_offline(*arguments: str) -> "subprocess.CompletedProcess[str]":
         [sys.executable, "-c", "from qss_offline.cli import main; main()", *arguments],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE_S,
         check=False,
         env={**os.environ, "COLUMNS": "200"},
     )

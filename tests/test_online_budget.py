@@ -184,7 +184,7 @@ def test_a_run_of_another_version_is_told_apart(trained: Path, tmp_path: Path) -
     config = read_json(trained / "config.json")
     config["preset"]["inverse"]["of_tomorrow"] = 1
     write_json(tmp_path / "config.json", config)
-    with pytest.raises(UserError, match=r"another version.*of_tomorrow"):
+    with pytest.raises(UserError, match=r"of_tomorrow.*another version"):
         load_proposals(tmp_path)
 
 

@@ -19,11 +19,11 @@ from qss_offline.acting import ObservationScale
 from qss_offline.data.environments import make_env
 from qss_offline.engine.checkpoint import Checkpoint
 from qss_offline.engine.replay import ReplayTable
-from qss_offline.offline_training import observation_scale
 from qss_offline.online.actions import Explorer, actions_of
 from qss_offline.online.columns import Columns
 from qss_offline.online.settings import OnlineConfig
 from qss_offline.online.start import Start
+from qss_offline.recording_facts import observation_scale
 from qss_offline.reporting import print_notice
 from qss_offline.runs import SeedFolder
 

@@ -26,7 +26,6 @@ from qss_offline.measuring import (
     coverage,
     value_against_return,
 )
-from qss_offline.offline_training import value_limits
 from qss_offline.rendering import FOLDER as RENDER_FOLDER
 from qss_offline.rendering import numbers_name, picture_name, render_run
 from qss_offline.report import figures, page
@@ -482,7 +481,7 @@ def _training(book: _Book, run: TrainedRun, prefix: str) -> None:
 
     limits: tuple[float, float] | None
     try:
-        limits = value_limits(run.dataset.transitions, run.algorithm.gamma)
+        limits = run.facts.value_limits(run.algorithm.gamma)
         allowed = f" The rewards allow {_number(limits[0])} to {_number(limits[1])}."
     except UserError:
         limits, allowed = None, ""

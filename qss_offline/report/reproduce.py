@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from typing import Any
 
 from qss_offline.changes import differences
@@ -12,7 +13,7 @@ from qss_offline.data.behaviour import expert_path
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.errors import UserError
 from qss_offline.finished_run import FinishedRun
-from qss_offline.presets import PRESETS
+from qss_offline.presets import PRESETS, Preset
 
 
 def command(run: FinishedRun) -> tuple[str, str | None]:
@@ -53,15 +54,24 @@ def _trained(run: FinishedRun) -> tuple[str, list[str], str | None]:
         arguments += ["--updates", str(spent.updates)]
     if spent.inverse != named.inverse:
         arguments += _spent_online(run)
-    for change in differences(spent, preset):
+    for change in differences(_as_measured(spent, run), preset):
         arguments += ["--set", change]
     return "recipes.random_obs", arguments, None
+
+
+def _as_measured(preset: Preset, run: FinishedRun) -> Preset:
+    """Return a preset with the power that the run measured, where it measures one."""
+    if preset.algorithm.behaviour_power is not None:
+        return preset
+    measured = replace(preset.algorithm, behaviour_power=run.facts.error_power)
+    return replace(preset, algorithm=measured)
 
 
 def _cloned(run: ClonedRun) -> tuple[str, list[str], str | None]:
     """Return the recipe of BCO, its settings, and a remark."""
     settings = run.settings
-    arguments = [] if run.error_power is None else ["--error-power", f"{run.error_power:g}"]
+    power = run.error_power
+    arguments = [] if power == run.facts.error_power else ["--error-power", f"{power:g}"]
     arguments += ["--updates", str(run.updates)]
     sizes = "hidden_dims", "batch_size", "learning_rate"
     for name, named in PRESETS.items():

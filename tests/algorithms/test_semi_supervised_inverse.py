@@ -201,17 +201,22 @@ def test_recorded_steps_teach_what_online_steps_never_show() -> None:
     def error(recorded_coef: float) -> float:
         model = replace(MODEL, hidden_dims=(32, 32), recorded_coef=recorded_coef)
         config = InverseFitConfig(1, 100, 2_000, model=model)
-        models = InverseModels((0,), [scale], Gear, config, recordings=[recording])
+        seeds = (0, 1, 2, 3)
+        recordings, scales = [recording] * len(seeds), [scale] * len(seeds)
+        models = InverseModels(seeds, scales, Gear, config, recordings=recordings)
         models.fit_round(lambda index: None)
-        steps = models.steps[0]
-        assert steps is not None and steps.obs.max() < 0.6
+        for steps in models.steps:
+            assert steps is not None and steps.obs.max() < 0.6
         obs, next_obs = (
             scale.apply(torch.from_numpy(column[far])).unsqueeze(0)
             for column in (recording.observations, recording.next_observations)
         )
         assert scale.step_std is not None
-        said = inverse_action(models.average(0), obs, next_obs, scale.step_std)
-        return float((said.squeeze(0).numpy() - actions[far]).__pow__(2).mean())
+        errors = []
+        for index in range(len(seeds)):
+            said = inverse_action(models.average(index), obs, next_obs, scale.step_std)
+            errors.append(np.square(said.squeeze(0).numpy() - actions[far]).mean())
+        return float(np.mean(errors))
 
     without, with_recording = error(0.0), error(1.0)
     assert with_recording < 0.6 * without, (without, with_recording)

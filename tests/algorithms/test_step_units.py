@@ -23,7 +23,7 @@ from qss_offline.engine.state import TrainState, initial_state
 from qss_offline.errors import UserError
 from qss_offline.offline_training import step_scale
 
-SEEDS, SIZE, DIM, ACTIONS = 2, 8, 3, 2
+SEEDS, SIZE, DIM, ACTIONS = 2, 32, 3, 2
 SCALE = torch.tensor([[[0.05, 1.0, 3.0]], [[0.2, 0.5, 1.5]]])
 
 

@@ -32,6 +32,7 @@ from qss_offline.data.collect import complete_episodes
 from qss_offline.data.exchange import exchange
 from qss_offline.errors import UserError
 from qss_offline.progress import Reporter
+from tests.patience import PATIENCE_S
 
 from .conftest import same
 from .test_collect import make_expert
@@ -246,7 +247,7 @@ def test_full_disk(minari_root: Path) -> None:
 
 def test_two_builders_of_the_same(tmp_path: Path, minari_root: Path) -> None:
     builders = [start(tmp_path / f"{index}.py", 3_000, 1) for index in range(3)]
-    outputs = [builder.communicate(timeout=100) for builder in builders]
+    outputs = [builder.communicate(timeout=PATIENCE_S) for builder in builders]
     assert [builder.returncode for builder in builders] == [0, 0, 0], outputs
     assert sorted(out.strip() for out, _ in outputs) == ["False", "False", "True"]
     assert sum("waiting for another builder" in err for _, err in outputs) >= 1
@@ -304,7 +305,7 @@ def test_killed_builders(tmp_path: Path, minari_root: Path, attempts: int, least
 def test_waiting_ends_when_the_other_builder_is_killed(tmp_path: Path, minari_root: Path) -> None:
     first = start(tmp_path / "first.py", 1_000_000, 1)
     workplace = minari_root / ".qss-offline"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_S
     while not any(path.is_dir() for path in workplace.glob("*")):
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -18,6 +18,7 @@ from qss_offline.data.behaviour import Behaviour, MixtureBehaviour, Plan, Random
 from qss_offline.data.collect import collect_all, complete_episodes
 from qss_offline.data.environments import make_env
 from qss_offline.errors import UserError
+from tests.patience import PATIENCE_S
 
 from .conftest import same
 
@@ -279,8 +280,8 @@ def children(process: int) -> list[int]:
     ]
 
 
-def wait_until(condition: Any, seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
+def wait_until(condition: Any) -> None:
+    deadline = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.05)
@@ -322,7 +323,7 @@ def test_workers_end_with_their_parent(tmp_path: Path, how: signal.Signals) -> N
     workers = children(process.pid)
     assert len(workers) >= 2
     os.kill(process.pid, how)
-    assert process.wait(20) != 0
+    assert process.wait(PATIENCE_S) != 0
     wait_until(lambda: not any(alive(worker) for worker in workers))
     if how == signal.SIGINT:
         assert process.stderr is not None

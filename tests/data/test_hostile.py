@@ -20,6 +20,7 @@ import pytest
 
 from qss_offline.data import from_arrays, isolated, load_transitions, verify_dataset
 from qss_offline.errors import UserError
+from tests.patience import PATIENCE_S
 
 from .conftest import make_transitions, same
 from .test_load import FOREIGN, buffers, create, quiet
@@ -237,7 +238,7 @@ def test_the_child_ends_with_its_parent(tmp_path: Path) -> None:
         f"call(loop, {{'pid': {str(pid_file)!r}}}, 0)"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2])
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_S
     while not (pid_file.exists() and pid_file.read_text()):
         assert time.monotonic() < deadline
         time.sleep(0.1)

@@ -16,8 +16,8 @@ from qss_offline.diagnosis import bar, diagnose, failed_seeds, hints
 from qss_offline.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from qss_offline.errors import UserError
 from qss_offline.measuring import coverage, gain, inverse_fit, value_against_return
-from qss_offline.offline_training import value_limits
 from qss_offline.planning import Planner
+from qss_offline.recording_facts import recording_facts
 from qss_offline.trained_run import TrainedRun, load_run
 
 
@@ -153,7 +153,7 @@ def test_few_terminal_transitions_are_named(
     )
     monkeypatch.setitem(trained.__dict__, "dataset", replace(trained.dataset, transitions=few))
     assert "only 3 recorded transitions" in (hint(trained, "terminal transitions") or "")
-    assert value_limits(few, 0.9) == pytest.approx((0.0, 10.0))
+    assert recording_facts(few, True).value_limits(0.9) == pytest.approx((0.0, 10.0))
 
 
 def with_results(run: TrainedRun, last: float, best: float, **other: object) -> TrainedRun:

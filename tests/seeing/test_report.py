@@ -24,6 +24,7 @@ from qss_offline.report.making import make_report
 from qss_offline.report.reproduce import command, recording_arguments
 from qss_offline.statistics import Interval
 from qss_offline.trained_run import TrainedRun
+from tests.patience import PATIENCE_S
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))),
                 None)  # fmt: skip
@@ -302,7 +303,7 @@ document.body.append(frame);
             f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=10000",
             "--window-size=1400,1000", "--dump-dom", outside.as_uri(),
         ],
-        capture_output=True, text=True, timeout=120, check=True,
+        capture_output=True, text=True, timeout=PATIENCE_S, check=True,
     )  # fmt: skip
     match = re.search(r'<p id="found">(\{.*?\})</p>', done.stdout)
     assert match, done.stdout[-500:]

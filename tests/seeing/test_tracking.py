@@ -14,6 +14,7 @@ from qss_offline.reporting import no_progress
 from qss_offline.runs import RunFolder
 from qss_offline.tracking import TENSORBOARD_FOLDER, tensorboard_progress, tracked
 from qss_offline.trained_run import TrainedRun
+from tests.patience import PATIENCE_S
 
 
 class Told:
@@ -88,7 +89,7 @@ def test_nothing_is_imported_unasked() -> None:
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
-        capture_output=True, text=True, check=True, timeout=120,
+        capture_output=True, text=True, check=True, timeout=PATIENCE_S,
         cwd=Path(__file__).parents[2],
     )  # fmt: skip
     assert done.stdout == "[]\n"
