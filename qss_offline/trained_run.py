@@ -23,7 +23,6 @@ from qss_offline.errors import UserError
 from qss_offline.finished_run import FinishedRun, InverseModel, check_complete, read_run_files
 from qss_offline.offline_training import step_scale
 from qss_offline.planning import Planner
-from qss_offline.runs import RunFolder, read_json
 
 METHOD = "offline D3G"
 
@@ -156,26 +155,3 @@ def load_run(path: Path) -> TrainedRun:
     run = TrainedRun(*read_run_files(path))
     check_complete(run, METHOD)
     return run
-
-
-def load_cell(path: Path) -> TrainedRun:
-    """Read the evaluated seeds of a comparison's cell, or of a run that needn't be finished.
-
-    Its `results` know the seeds and nothing else.
-
-    Raises:
-        UserError: it holds no run, or none of its seeds is evaluated.
-    """
-    folder = RunFolder(path)
-    if not folder.started:
-        raise UserError(f"{path} holds no run (no config.json)")
-    seeds = sorted(
-        int(found.parent.name)
-        for found in path.glob("seeds/*/result.json")
-        if found.parent.name.isdigit()
-    )
-    if not seeds:
-        raise UserError(f"{path} has no evaluated seed yet")
-    return TrainedRun(
-        folder, read_json(path / "config.json"), {"seeds": [{"seed": seed} for seed in seeds]}
-    )
