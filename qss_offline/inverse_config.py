@@ -8,7 +8,6 @@ from typing import Any
 
 from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig
 from qss_offline.checks import check_positive
-from qss_offline.early_stopping import held_out_steps
 from qss_offline.errors import UserError
 
 
@@ -30,9 +29,6 @@ class InverseFitConfig:
             before it is squashed.
         member_exploration: a departure: each online step is taken with the I of one of them, drawn
             anew, so that actions differ where I is unsure. BCO, whose policy asks no I, takes none.
-        held_out: a departure: the share of each round's steps, its last ones, that no I learns
-            from, and that the network stops early by; see `early_stopping.py`. At 0 I learns from
-            all, and is taken as it is after its last update.
         model: the inverse dynamics model.
     """
 
@@ -43,7 +39,6 @@ class InverseFitConfig:
     known_updates: int = 10_000
     inverse_models: int = 1
     member_exploration: bool = False
-    held_out: float = 0.0
     model: InverseDynamicsConfig = field(default_factory=InverseDynamicsConfig)
 
     def __post_init__(self) -> None:
@@ -62,19 +57,6 @@ class InverseFitConfig:
         if self.member_exploration and self.model.form != "network":
             raise UserError(
                 f"member_exploration is for networks: choose form=network, not {self.model.form}"
-            )
-        if not 0 <= self.held_out < 1:
-            raise UserError(f"held_out must be from 0 to below 1, not {self.held_out}")
-        if self.held_out and self.model.form == "bilinear":
-            raise UserError(
-                "held_out stops networks early, and the bilinear form of I is solved: choose "
-                "form=network, or held_out=0"
-            )
-        held = held_out_steps(self.held_out, self.steps_per_round)
-        if self.held_out and not 0 < held < self.steps_per_round:
-            raise UserError(
-                f"held_out={self.held_out} holds out {held} of {self.steps_per_round} steps a "
-                "round: choose a share that leaves steps on either side, or more steps a round"
             )
 
     @property

@@ -7,9 +7,8 @@ another recording of the same body that does have actions, I learns from it firs
 the first round on.
 
 Departures from the authors' script: it acts with an untrained I in the first round and evaluates
-it, knows no recordings with actions, has one I (here `inverse_models`), takes it as it is after the
-last update (here `held_out` chooses), and has it learn from steps with actions alone (here
-`recorded_coef` lets it learn from the recording, too).
+it, knows no recordings with actions, has one I (here `inverse_models`), and has it learn from steps
+with actions alone (here `recorded_coef` lets it learn from the recording, too).
 """
 
 from __future__ import annotations

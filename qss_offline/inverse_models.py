@@ -7,7 +7,6 @@ The rounds are those of Section 5.3; what acts in them is given: `inverse_fittin
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any, TypeVar
 
 import gymnasium as gym
@@ -31,7 +30,6 @@ from qss_offline.algorithms.semi_supervised_inverse import (
     SemiSupervisedInverseDynamics,
 )
 from qss_offline.data.transitions import Transitions
-from qss_offline.early_stopping import LeastErrors, is_held_out, looks
 from qss_offline.engine.checkpoint import Checkpoint, seed_checkpoint, stack_checkpoints
 from qss_offline.engine.fit import fit
 from qss_offline.engine.sampler import (
@@ -105,7 +103,6 @@ class InverseModels:
         self._solved: list[Network | None] = [None] * len(self.seeds)
         # Squared errors on steps not fitted on yet: of the bilinear form, of the network.
         self._unseen_errors = torch.zeros(len(self.seeds), 2, dtype=torch.float64)
-        self._stopped = LeastErrors(len(self.seeds))
 
     def _make_algorithm(self, obs_dim: int, action_dim: int) -> InverseDynamics:
         model, spread = self.config.model, self._step_scale()
@@ -174,37 +171,22 @@ class InverseModels:
         self._learn(self._updates_before + (done + 1) * self.config.updates_per_round, report)
 
     def _learn(self, updates: int, report: Callable[[int], None]) -> None:
-        """Train every I on what it has seen so far, until it has had so many updates.
-
-        Steps that are held out don't count as seen: they choose among what comes on the way.
-        """
+        """Train every I on the steps so far, until it has had so many updates."""
         if self._form != "network":
             self._solve()
         if self._form == "bilinear":
             self.state.update = updates
             report(updates)
             return
-        begun, sampler = self.state.update, self._sampler()
-        chooses = bool(self.config.held_out) and self.steps[0] is not None
-        choosing = range(len(self.seeds)) if chooses else range(0)
-        errors = [partial(self._held_out_error, index) for index in range(len(self.seeds))]
-        for index in choosing:
-            self._stopped.begin_round(index, errors[index])
-            if begun:
-                # What acted in this round, where steps were known before it.
-                self._stopped.consider(index, self._averages_now(index), errors[index])
-        for stop in looks(begun, updates) if chooses else [updates]:
-            fit(
-                self._algorithm,
-                self.state,
-                sampler,
-                stop,
-                self.config.model.learning_rate,
-                lambda state, _: report(state.update),
-                mode="compiled",
-            )
-            for index in choosing:
-                self._stopped.consider(index, self._averages_now(index), errors[index])
+        fit(
+            self._algorithm,
+            self.state,
+            self._sampler(),
+            updates,
+            self.config.model.learning_rate,
+            lambda state, _: report(state.update),
+            mode="compiled",
+        )
 
     def _sampler(self) -> Sampler:
         """Batches of steps whose actions are known, and of recorded ones where I learns of them."""
@@ -253,29 +235,12 @@ class InverseModels:
                     self.state.networks[name].flat[index] = solved.flat[0]
 
     def _learned_from(self, index: int) -> ActionSteps:
-        """Known steps and those that the seed at `index` has taken, less those held out."""
+        """Known steps and those that the seed at `index` has taken."""
         taken = self.steps[index]
-        if taken is not None:
-            taken = taken.where(~self._is_held_out(taken))
         if self._known is None:
             assert taken is not None
             return taken
         return self._known if taken is None else self._known.extend(taken)
-
-    def _is_held_out(self, taken: ActionSteps) -> NDArray[np.bool_]:
-        return is_held_out(len(taken), self.config.held_out, self.config.steps_per_round)
-
-    @torch.no_grad()
-    def _held_out_error(self, index: int, averages: Tensor) -> float:
-        """Mean squared error of the mean of networks `(members, P)` on what is held out."""
-        taken, shape = self.steps[index], self.state.networks["inverse_average"].shape
-        assert taken is not None
-        network = mean_network([Network(shape, one) for one in averages.split(1)])
-        steps = taken.where(self._is_held_out(taken))
-        obs, next_obs, actions = (c.unsqueeze(0) for c in self._columns(steps, index))
-        spread = self.scales[index].step_std if self.config.model.step_inputs else None
-        said = inverse_action(network, obs, next_obs, spread)
-        return float((said - actions).double().square().mean())
 
     def _noise(self) -> list[tuple[Tensor | None, ...]] | None:
         """Standard deviations of the noise on each seed's columns: on s' alone."""
@@ -318,9 +283,6 @@ class InverseModels:
         }
         errors = {"unseen_errors": self._unseen_errors[index].clone()}
         tensors = {**checkpoint.tensors, **others, **steps.named_tensors(), **errors}
-        chosen = self._stopped.chosen[index]
-        if chosen is not None:
-            tensors["stopped"] = chosen.clone()
         return Checkpoint(tensors, {**checkpoint.metadata, **metadata})
 
     def restore(self, checkpoints: Sequence[Checkpoint]) -> None:
@@ -330,7 +292,6 @@ class InverseModels:
         ]
         self.state = stack_checkpoints(self._algorithm, members)
         self.steps = [ActionSteps.from_named(one.tensors) for one in checkpoints]
-        self._stopped.chosen = [one.tensors.get("stopped") for one in checkpoints]
         if self._form == "either":
             kept = [checkpoint.tensors["unseen_errors"] for checkpoint in checkpoints]
             self._unseen_errors = torch.stack(kept)
@@ -350,18 +311,10 @@ class InverseModels:
         return mean_network(self.member_averages(index))
 
     def member_averages(self, index: int) -> list[Network]:
-        """Copy the network that each I of the seed at `index` acts on, each `(1, P)`.
-
-        The average, or with `held_out` what it was where it erred least.
-        """
-        shape, chosen = self.state.networks["inverse_average"].shape, self._stopped.chosen[index]
-        averages = self._averages_now(index) if chosen is None else chosen
-        return [Network(shape, one.clone()) for one in averages.split(1)]
-
-    def _averages_now(self, index: int) -> Tensor:
-        """View the averaged networks of the seed at `index`: `(members, P)`."""
-        members = self._members(index)
-        return self.state.networks["inverse_average"].flat[members.start : members.stop]
+        """Copy the averaged network of each I of the seed at `index`, each `(1, P)`."""
+        average, members = self.state.networks["inverse_average"], self._members(index)
+        rows = average.flat[members.start : members.stop]
+        return [Network(average.shape, one.clone()) for one in rows.split(1)]
 
     def _members(self, index: int) -> range:
         """Rows of the stack that are those of the seed at `index`."""

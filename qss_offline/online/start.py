@@ -73,9 +73,6 @@ def load_start(run: Path, seed: int) -> Start:
     for path, names in ((folder.training, _FROM_TRAINING), (folder.online, _FROM_INVERSE_FIT)):
         saved = load_checkpoint(path).tensors
         tensors |= {key: tensor for key, tensor in saved.items() if key.partition(".")[2] in names}
-        if "stopped" in saved:
-            # What the offline policy acts on (`early_stopping.py`).
-            tensors["network.inverse_average"] = saved["stopped"][0]
     policy, _ = load_policy(folder.policy)
     if not isinstance(policy, Policy):
         raise UserError(f"{run} was not trained by D3G: there is no proposal to carry over")

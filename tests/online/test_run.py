@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from qss_offline.algorithms.qss import QSSConfig
 from qss_offline.data.build import build_dataset
 from qss_offline.data.load import load_transitions
 from qss_offline.data.specs import DatasetSpec
-from qss_offline.engine.checkpoint import load_checkpoint, save_checkpoint
+from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.errors import UserError
 from qss_offline.inverse_config import InverseFitConfig
 from qss_offline.offline_run import RunSettings, run
@@ -180,19 +179,6 @@ def test_an_online_run_starts_where_the_offline_run_ended(offline: Path, tmp_pat
     OnlineTrainer([task], PENDULUM, learning, plan, compiled=False).run(lambda steps: None)
     moved = load_checkpoint(tmp_path / "learning" / "training.safetensors")
     assert not torch.equal(moved.tensors["network.critic"], training.tensors["network.critic"])
-
-
-def test_an_inverse_model_that_stopped_early_is_the_one_that_is_brought(
-    offline: Path, tmp_path: Path
-) -> None:
-    shutil.copytree(offline, tmp_path / "run")
-    path = tmp_path / "run" / "seeds" / "1" / "online.safetensors"
-    saved = load_checkpoint(path)
-    stopped = torch.full_like(saved.tensors["network.inverse_average"], 0.5).unsqueeze(0)
-    save_checkpoint(path, replace(saved, tensors={**saved.tensors, "stopped": stopped}))
-    brought = load_start(tmp_path / "run", 1).tensors
-    assert torch.equal(brought["network.inverse_average"], stopped[0])
-    assert "stopped" not in brought
 
 
 def test_a_start_needs_no_results_and_keeps_its_own_settings(
