@@ -7,7 +7,7 @@ The rounds are those of Section 5.3; what acts in them is given: `inverse_fittin
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -18,7 +18,6 @@ from torch import Tensor
 from qss_offline.acting import ActionBox, ObservationScale
 from qss_offline.action_steps import ActionSteps, take_steps
 from qss_offline.algorithms.bilinear_inverse import MOST_INPUTS, bilinear_shape, solve_bilinear
-from qss_offline.algorithms.ensemble import mean_network, member_seeds
 from qss_offline.algorithms.inverse_dynamics import (
     ActionBatch,
     InverseDynamics,
@@ -43,8 +42,6 @@ from qss_offline.engine.sampler import (
 from qss_offline.engine.state import TrainState, initial_state
 from qss_offline.errors import UserError
 from qss_offline.inverse_config import InverseFitConfig
-
-Item = TypeVar("Item")
 
 
 class InverseModels:
@@ -95,9 +92,7 @@ class InverseModels:
         ):
             raise UserError(f"each seed needs a recording with {obs_dim} numbers in an observation")
         self._algorithm = self._make_algorithm(obs_dim, action_dim)
-        # Seed by seed, the members of each together.
-        members = [m for seed in self.seeds for m in member_seeds(seed, config.inverse_models)]
-        self.state: TrainState = initial_state(self._algorithm, members)
+        self.state: TrainState = initial_state(self._algorithm, self.seeds)
         self.steps: list[ActionSteps | None] = [None] * len(self.seeds)
         self._known = known
         self._solved: list[Network | None] = [None] * len(self.seeds)
@@ -117,7 +112,7 @@ class InverseModels:
         if not self.config.model.step_inputs:
             return None
         spreads = [scale.step_std for scale in self.scales if scale.step_std is not None]
-        return torch.stack(self._each_member(spreads)).unsqueeze(1)
+        return torch.stack(spreads).unsqueeze(1)
 
     @property
     def rounds_done(self) -> int:
@@ -191,36 +186,30 @@ class InverseModels:
     def _sampler(self) -> Sampler:
         """Batches of steps whose actions are known, and of recorded ones where I learns of them."""
         batch_size = self.config.model.batch_size
-        with_actions = self._each_member(
-            [self._columns(self._learned_from(index), index) for index in range(len(self.seeds))]
-        )
+        with_actions = [
+            self._columns(self._learned_from(index), index) for index in range(len(self.seeds))
+        ]
         recordings = self._recordings if self.config.model.recorded_coef else None
         if recordings is None:
             return UniformSampler(with_actions, batch_size, ActionBatch, noise=self._noise())
         action_dim = len(self.action_box.low)
-        tables = self._each_member(
-            [
-                (
-                    without_copy(recording.observations),
-                    without_copy(recording.next_observations),
-                    torch.zeros(1, 1).expand(len(recording), action_dim),
-                )
-                for recording in recordings
-            ]
-        )
+        tables = [
+            (
+                without_copy(recording.observations),
+                without_copy(recording.next_observations),
+                torch.zeros(1, 1).expand(len(recording), action_dim),
+            )
+            for recording in recordings
+        ]
         recorded = UniformSampler(
             tables,
             batch_size,
             tuple_of,
-            self._each_member([_scale_observations(scale) for scale in self.scales]),
+            [_scale_observations(scale) for scale in self.scales],
             [(None, None, torch.full((action_dim,), self.config.model.code_noise))] * len(tables),
         )
         online = UniformSampler(with_actions, batch_size, tuple_of, noise=self._noise())
         return JointSampler((online, recorded), SemiSupervisedBatch)
-
-    def _each_member(self, of_seeds: Sequence[Item]) -> list[Item]:
-        """Repeat what each seed has for each of its I."""
-        return [item for item in of_seeds for _ in range(self.config.inverse_models)]
 
     def _solve(self) -> None:
         """Fit the bilinear form of each seed's I on all that it learns from."""
@@ -248,7 +237,7 @@ class InverseModels:
         if size == 0:
             return None
         spreads = [scale.step_std for scale in self.scales if scale.step_std is not None]
-        return self._each_member([(None, size * spread, None) for spread in spreads])
+        return [(None, size * spread, None) for spread in spreads]
 
     @torch.no_grad()
     def _errors(self, index: int, taken: ActionSteps) -> Tensor:
@@ -274,23 +263,15 @@ class InverseModels:
 
     def checkpoint(self, index: int, metadata: Mapping[str, Any]) -> Checkpoint:
         """Take the seed at `index` out: its models, moments, random streams and steps."""
-        steps, checkpoint = self.steps[index], seed_checkpoint(self.state, self._members(index)[0])
+        steps, checkpoint = self.steps[index], seed_checkpoint(self.state, index)
         assert steps is not None
-        others = {
-            f"members.{number}.{name}": tensor
-            for number, member in enumerate(self._members(index)[1:], 1)
-            for name, tensor in seed_checkpoint(self.state, member).tensors.items()
-        }
         errors = {"unseen_errors": self._unseen_errors[index].clone()}
-        tensors = {**checkpoint.tensors, **others, **steps.named_tensors(), **errors}
+        tensors = {**checkpoint.tensors, **steps.named_tensors(), **errors}
         return Checkpoint(tensors, {**checkpoint.metadata, **metadata})
 
     def restore(self, checkpoints: Sequence[Checkpoint]) -> None:
         """Continue from checkpoints of all seeds, taken after the same round."""
-        members = [
-            member for one in checkpoints for member in _member_checkpoints(one, self.config)
-        ]
-        self.state = stack_checkpoints(self._algorithm, members)
+        self.state = stack_checkpoints(self._algorithm, checkpoints)
         self.steps = [ActionSteps.from_named(one.tensors) for one in checkpoints]
         if self._form == "either":
             kept = [checkpoint.tensors["unseen_errors"] for checkpoint in checkpoints]
@@ -307,34 +288,9 @@ class InverseModels:
         return self._network(index)
 
     def _network(self, index: int) -> Network:
-        """Copy the averaged network of the seed at `index`, of several the mean, `(1, P)`."""
-        return mean_network(self.member_averages(index))
-
-    def member_averages(self, index: int) -> list[Network]:
-        """Copy the averaged network of each I of the seed at `index`, each `(1, P)`."""
-        average, members = self.state.networks["inverse_average"], self._members(index)
-        rows = average.flat[members.start : members.stop]
-        return [Network(average.shape, one.clone()) for one in rows.split(1)]
-
-    def _members(self, index: int) -> range:
-        """Rows of the stack that are those of the seed at `index`."""
-        count = self.config.inverse_models
-        return range(index * count, (index + 1) * count)
-
-
-def _member_checkpoints(checkpoint: Checkpoint, config: InverseFitConfig) -> list[Checkpoint]:
-    """Undo what `InverseModels.checkpoint` does with several I."""
-    first, seed = checkpoint.metadata, int(checkpoint.metadata["seed"])
-    members = [checkpoint]
-    for number, member in enumerate(member_seeds(seed, config.inverse_models)[1:], 1):
-        prefix = f"members.{number}."
-        tensors = {
-            name.removeprefix(prefix): tensor
-            for name, tensor in checkpoint.tensors.items()
-            if name.startswith(prefix)
-        }
-        members.append(Checkpoint(tensors, {**first, "seed": member}))
-    return members
+        """Copy the averaged network of the seed at `index`, `(1, P)`."""
+        average = self.state.networks["inverse_average"]
+        return Network(average.shape, average.flat[index : index + 1].clone())
 
 
 def _scale_observations(scale: ObservationScale) -> Callable[[Columns], Columns]:

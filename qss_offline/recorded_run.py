@@ -9,7 +9,6 @@ from typing import Any, Protocol
 import numpy as np
 
 from qss_offline.action_steps import ActionSteps
-from qss_offline.algorithms.ensemble import member_seeds
 from qss_offline.data.chance import chance_share
 from qss_offline.data.environments import body_of, make_env
 from qss_offline.data.load import LoadedDataset, load_transitions
@@ -83,8 +82,6 @@ def run_recorded(
     begin = time.monotonic() if begun is None else begun
     dataset = load_transitions(settings.dataset_id)
     _check_environment(settings.env_id, settings.dataset_id, dataset)
-    for seed in settings.seeds:
-        member_seeds(seed, inverse.inverse_models)
     # What is given by name may be another by the time a run is resumed.
     digest = dataset.info.digest
     begun_with = read_json(folder.config).get("dataset_digest") if folder.started else digest

@@ -107,7 +107,6 @@ def test_the_paper_preset_adds_nothing_to_the_paper() -> None:
     assert paper.inverse.model.form == "network"
     assert not paper.inverse.model.step_inputs
     assert paper.inverse.model.average_step_size is None
-    assert (paper.inverse.inverse_models, paper.inverse.member_exploration) == (1, False)
     assert paper.algorithm.behaviour_coef == 0
     assert paper.algorithm.behaviour_power == 2
     assert paper.inverse.online_steps == 100_000

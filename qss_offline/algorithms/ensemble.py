@@ -1,4 +1,4 @@
-"""Several networks as one: the mean of what proposals, or inverse models, say.
+"""Several networks as one: the mean of what proposals say.
 
 A departure. Networks that are trained apart err in directions of their own, and what is good in
 them is common; so their mean errs less than they do, as models of an ensemble do (Hansen & Salamon,

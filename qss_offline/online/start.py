@@ -56,9 +56,8 @@ def load_start(run: Path, seed: int) -> Start:
     """Read what a seed of an offline run can bring into the online mode.
 
     Of an ensemble it is the first of its trainings that goes on, not their mean, which would take
-    all of them; of several inverse models the first. Its critic and proposal come with their
-    targets, averages and Adam's moments, its inverse dynamics model likewise. The forward model
-    f(s, q) stays behind: online f takes actions.
+    all of them. Its critic and proposal come with their targets, averages and Adam's moments, its
+    inverse dynamics model likewise. The forward model f(s, q) stays behind: online f takes actions.
 
     Raises:
         UserError: the run doesn't exist, isn't finished, or lacks the seed.
