@@ -25,6 +25,7 @@ from qss_offline.algorithms.inverse_dynamics import (
 )
 from qss_offline.algorithms.networks import Network
 from qss_offline.algorithms.semi_supervised_inverse import (
+    CODE_NOISE,
     SemiSupervisedBatch,
     SemiSupervisedInverseDynamics,
 )
@@ -191,7 +192,7 @@ class InverseModels:
         ]
         recordings = self._recordings if self.config.model.recorded_coef else None
         if recordings is None:
-            return UniformSampler(with_actions, batch_size, ActionBatch, noise=self._noise())
+            return UniformSampler(with_actions, batch_size, ActionBatch)
         action_dim = len(self.action_box.low)
         tables = [
             (
@@ -206,9 +207,9 @@ class InverseModels:
             batch_size,
             tuple_of,
             [_scale_observations(scale) for scale in self.scales],
-            [(None, None, torch.full((action_dim,), self.config.model.code_noise))] * len(tables),
+            [(None, None, torch.full((action_dim,), CODE_NOISE))] * len(tables),
         )
-        online = UniformSampler(with_actions, batch_size, tuple_of, noise=self._noise())
+        online = UniformSampler(with_actions, batch_size, tuple_of)
         return JointSampler((online, recorded), SemiSupervisedBatch)
 
     def _solve(self) -> None:
@@ -216,8 +217,7 @@ class InverseModels:
         for index, scale in enumerate(self.scales):
             assert scale.step_std is not None
             obs, next_obs, actions = self._columns(self._learned_from(index), index)
-            ridge = self.config.model.ridge
-            solved = solve_bilinear(obs, (next_obs - obs) / scale.step_std, actions, ridge)
+            solved = solve_bilinear(obs, (next_obs - obs) / scale.step_std, actions)
             self._solved[index] = solved
             if self._form == "bilinear":
                 for name in ("inverse_dynamics", "inverse_average"):
@@ -230,14 +230,6 @@ class InverseModels:
             assert taken is not None
             return taken
         return self._known if taken is None else self._known.extend(taken)
-
-    def _noise(self) -> list[tuple[Tensor | None, ...]] | None:
-        """Standard deviations of the noise on each seed's columns: on s' alone."""
-        size = self.config.model.step_noise
-        if size == 0:
-            return None
-        spreads = [scale.step_std for scale in self.scales if scale.step_std is not None]
-        return [(None, size * spread, None) for spread in spreads]
 
     @torch.no_grad()
     def _errors(self, index: int, taken: ActionSteps) -> Tensor:
