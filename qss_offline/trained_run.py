@@ -116,7 +116,6 @@ class TrainedRun(FinishedRun):
             sees_states(network(0, "critic", "critic"), spread),
             gives_states(network(0, "q_forward_model", "q_forward_model"), spread),
             scale,
-            network(0, "state_value", "state_value") if "state_value" in shapes else None,
         )
 
     def metrics(self, seed: int) -> dict[str, NDArray[np.float64]]:

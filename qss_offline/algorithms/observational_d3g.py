@@ -34,11 +34,9 @@ from torch import Tensor
 
 from qss_offline.algorithms.behaviour import (
     BEHAVIOUR_WEIGHTS,
-    LEAST_TEMPERATURE,
     BehaviourWeights,
     behaviour_loss,
 )
-from qss_offline.algorithms.in_sample import expectile_loss, state_value
 from qss_offline.algorithms.networks import MLPShape, Network, mlp
 from qss_offline.algorithms.protocol import UpdateRule
 from qss_offline.algorithms.qss import (
@@ -82,7 +80,6 @@ class ObservationalD3GParameters(NamedTuple):
     proposal_target: Network
     q_forward_model: Network
     proposal_average: Network
-    state_value: Network | None = None
 
 
 @dataclass(frozen=True)
@@ -90,7 +87,7 @@ class ObservationalD3GConfig(QSSConfig):
     """Settings of offline D3G; the defaults are the authors'.
 
     Departures are `normalize_observations`, `clamp_targets`, `proposal_average_step_size`,
-    `learning_rate_decay`, `behaviour_coef`, `value_expectile`, `step_units`, `gap_units`,
+    `learning_rate_decay`, `behaviour_coef`, `step_units`, `gap_units`,
     `twin_pessimism` and `critic_layer_norm`; see `QSSConfig` for what isn't explained here.
 
     Attributes:
@@ -100,24 +97,17 @@ class ObservationalD3GConfig(QSSConfig):
             rate falls in a straight line towards 0.
         behaviour_coef: a departure: weight of the behaviour term that is added to Eq. 12, see
             `behaviour.py`.
-        behaviour_weights: which recorded steps it counts, likewise; "in_sample" needs a
-            `value_expectile`.
-        behaviour_temperature: how evenly it counts them where weights are "advantage" or
-            "in_sample", likewise.
+        behaviour_weights: which recorded steps it counts, likewise.
         behaviour_power: a departure: what the behaviour term holds proposals to where recorded
             steps differ: at 2 their mean, at 1 their median, below 1 more and more their mode,
             likewise; None measures whether the recording holds chance, see `error_power.py`.
-        value_expectile: a departure: the value that f is given within the cycle is at most this
-            expectile of the values recorded at s, see `in_sample.py`; None bounds nothing.
     """
 
     normalize_observations: bool = False
     learning_rate_decay: float = 0.0
     behaviour_coef: float = 0.0
     behaviour_weights: BehaviourWeights = "advantage"
-    behaviour_temperature: float = 1.0
     behaviour_power: float | None = 2.0
-    value_expectile: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse settings that can't be trained with."""
@@ -133,22 +123,10 @@ class ObservationalD3GConfig(QSSConfig):
                 f"behaviour_weights must be one of {', '.join(BEHAVIOUR_WEIGHTS)}, "
                 f"not {self.behaviour_weights!r}"
             )
-        if self.behaviour_temperature < LEAST_TEMPERATURE:
-            raise UserError(
-                f"behaviour_temperature must be at least {LEAST_TEMPERATURE}, not "
-                f"{self.behaviour_temperature}"
-            )
         if self.behaviour_power is not None and not 0 < self.behaviour_power <= 2:
             raise UserError(
                 f"behaviour_power must be above 0 and at most 2, not {self.behaviour_power}"
             )
-        if self.behaviour_weights == "in_sample" and self.value_expectile is None:
-            raise UserError(
-                "behaviour_weights=in_sample are measured from V(s): set value_expectile, too, "
-                "such as value_expectile=0.7"
-            )
-        if self.value_expectile is not None and not 0 < self.value_expectile < 1:
-            raise UserError(f"value_expectile must be between 0 and 1, not {self.value_expectile}")
 
 
 def forward_step(
@@ -164,7 +142,6 @@ def cycle(
     obs: Tensor,
     proposed: Tensor,
     step_scale: Tensor | None = None,
-    bound: Network | None = None,
 ) -> Tensor:
     """C(s, s'_τ) = s + f(s, Q_1(s, s'_τ)): Algorithm 2 with `imitation`.
 
@@ -174,14 +151,11 @@ def cycle(
         obs: s, `(S, B, obs_dim)`.
         proposed: s'_τ, `(S, B, obs_dim)`.
         step_scale: σ where networks see steps, see `qss.py`.
-        bound: V, above which no value goes into f, see `in_sample.py`; None bounds nothing.
 
     Returns:
         s'_f, `(S, B, obs_dim)`.
     """
     value = transition_value(critic, obs, proposed, step_scale)
-    if bound is not None:
-        value = torch.minimum(value, state_value(bound, obs))
     return obs + forward_step(q_forward_model, obs, value, step_scale)
 
 
@@ -219,9 +193,6 @@ class ObservationalD3G:
             UpdateRule("q_forward_model", self.forward_loss),
             UpdateRule("proposal", self.proposal_loss, interval=delay),
         )
-        if config.value_expectile is not None:
-            self.shapes["state_value"] = MLPShape((obs_dim, *config.hidden_dims, 1))
-            self.updates += (UpdateRule("state_value", self.state_value_loss),)
         self.tracks = qss_tracks(config.polyak_step_size, config.proposal_average_step_size, delay)
         self.parameters_type = ObservationalD3GParameters
 
@@ -230,8 +201,8 @@ class ObservationalD3G:
         next_obs = batch.next_obs
         critic, scale = parameters.critic_target, self._step_scale
         proposed = propose_next_obs(parameters.proposal_target, next_obs, scale)
-        bound, forward = parameters.state_value, parameters.q_forward_model
-        reached = cycle(critic.members[0], forward, next_obs, proposed, scale, bound)
+        forward = parameters.q_forward_model
+        reached = cycle(critic.members[0], forward, next_obs, proposed, scale)
         gamma, pessimism = self.config.gamma, self.config.twin_pessimism
         return td_target(critic, batch, reached, gamma, self._limits, scale, pessimism)
 
@@ -264,8 +235,7 @@ class ObservationalD3G:
         """
         critic, scale = parameters.critic.members[0], self._step_scale
         proposed = propose_next_obs(parameters.proposal, batch.obs, scale)
-        bound, forward = parameters.state_value, parameters.q_forward_model
-        reached = cycle(critic, forward, batch.obs, proposed, scale, bound)
+        reached = cycle(critic, parameters.q_forward_model, batch.obs, proposed, scale)
         config = self.config
         seen = batch.next_obs if config.gap_units else None
         loss, metrics = proposal_loss(
@@ -282,21 +252,6 @@ class ObservationalD3G:
             reached,
             config.behaviour_weights,
             scale,
-            parameters.state_value,
-            config.behaviour_temperature,
             config.behaviour_power,
         )
         return loss + config.behaviour_coef * near, {**metrics, **more}
-
-    def state_value_loss(
-        self, parameters: ObservationalD3GParameters, batch: ObservationBatch
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """L_χ of V(s), see `in_sample.py`. No gradient into Q'. `(S,)`."""
-        network, expectile = parameters.state_value, self.config.value_expectile
-        assert network is not None
-        assert expectile is not None
-        critic, scale = parameters.critic_target.members[0], self._step_scale
-        with torch.no_grad():
-            values = transition_value(critic, batch.obs, batch.next_obs, scale)
-        loss = expectile_loss(network, batch.obs, values, expectile)
-        return loss, {"state_value_loss": loss}

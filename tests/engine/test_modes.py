@@ -27,7 +27,6 @@ SWITCHED = replace(
     critic_layer_norm=True,
     behaviour_coef=1.0,
     behaviour_power=0.5,
-    value_expectile=0.9,
 )
 
 
@@ -53,7 +52,7 @@ def train(
         lambda _, read: seen.update(read()),
         mode=mode,
     )
-    assert set(seen) - {"gap", "behaviour_error", "behaviour_weight", "state_value_loss"} == {
+    assert set(seen) - {"gap", "behaviour_error", "behaviour_weight"} == {
         "critic_loss",
         "q",
         "td_target",
