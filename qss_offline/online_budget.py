@@ -17,7 +17,6 @@ import numpy as np
 
 from qss_offline.action_steps import known_steps
 from qss_offline.algorithms.ensemble import mean_network
-from qss_offline.algorithms.folding import gives_states
 from qss_offline.algorithms.networks import Network
 from qss_offline.algorithms.observational_d3g import ObservationalD3G, ObservationalD3GConfig
 from qss_offline.data.environments import make_env
@@ -28,7 +27,7 @@ from qss_offline.evaluation import evaluate
 from qss_offline.files import write_bytes
 from qss_offline.inverse_config import InverseFitConfig, inverse_config_of
 from qss_offline.inverse_fitting import InverseFitter
-from qss_offline.offline_training import observation_scale, step_scale
+from qss_offline.offline_training import observation_scale
 from qss_offline.runs import RunFolder, read_json
 
 
@@ -175,10 +174,9 @@ def fit_budget(
     """
     transitions = load_transitions(trained.dataset_id).transitions
     scale = observation_scale(transitions, trained.config.normalize_observations)
-    spread = step_scale(trained.config, [scale])
     fitter = InverseFitter(
         trained.seeds,
-        [gives_states(proposal, spread) for proposal in trained.proposals],
+        trained.proposals,
         [scale] * len(trained.seeds),
         lambda: make_env(trained.env_id),
         inverse,

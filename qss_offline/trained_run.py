@@ -14,14 +14,12 @@ from numpy.typing import NDArray
 
 from qss_offline.acting import Policy, load_policy
 from qss_offline.algorithms.ensemble import mean_network
-from qss_offline.algorithms.folding import gives_states, sees_states
 from qss_offline.algorithms.networks import Network
 from qss_offline.algorithms.observational_d3g import ObservationalD3G, ObservationalD3GConfig
 from qss_offline.data.load import observation_statistics
 from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.errors import UserError
 from qss_offline.finished_run import FinishedRun, InverseModel, check_complete, read_run_files
-from qss_offline.offline_training import step_scale
 from qss_offline.planning import Planner
 
 METHOD = "offline D3G"
@@ -110,11 +108,10 @@ class TrainedRun(FinishedRun):
         proposals = [
             network(number, "proposal", "proposal_average") for number in range(self.ensemble)
         ]
-        spread = step_scale(self.algorithm, [scale])
         return Planner(
-            gives_states(mean_network(proposals), spread),
-            sees_states(network(0, "critic", "critic"), spread),
-            gives_states(network(0, "q_forward_model", "q_forward_model"), spread),
+            mean_network(proposals),
+            network(0, "critic", "critic"),
+            network(0, "q_forward_model", "q_forward_model"),
             scale,
         )
 

@@ -38,10 +38,10 @@ def test_a_started_folder_is_resumed_with_the_same_settings_only(tmp_path: Path)
 def test_settings_that_a_run_did_not_know_count_as_off(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     folder.start({"preset": {"algorithm": {"gamma": 0.9}}}, resume=False)
-    newer = {"gamma": 0.9, "step_units": False, "average": None, "decay": 0.0}
+    newer = {"gamma": 0.9, "gap_units": False, "average": None, "decay": 0.0}
     folder.start({"preset": {"algorithm": newer}}, resume=True)
-    on = {"preset": {"algorithm": {**newer, "step_units": True}}}
-    with pytest.raises(UserError, match=r"preset\.algorithm\.step_units = null, not true"):
+    on = {"preset": {"algorithm": {**newer, "gap_units": True}}}
+    with pytest.raises(UserError, match=r"preset\.algorithm\.gap_units = null, not true"):
         folder.start(on, resume=True)
 
 

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from qss_offline.algorithms.networks import Network
-from qss_offline.algorithms.qss import LEAST_GAP, Transition, steps, transition_value
+from qss_offline.algorithms.qss import LEAST_GAP, Transition, transition_value
 
 BehaviourWeights = Literal["plain", "advantage"]
 BEHAVIOUR_WEIGHTS: tuple[BehaviourWeights, ...] = get_args(BehaviourWeights)
@@ -45,7 +45,7 @@ def behaviour_weights(advantage: Tensor, kind: BehaviourWeights) -> Tensor:
 
 _ROUNDED = 1e-4
 """Added to squared errors under a power below 2: within a hundredth of the unit that networks see,
-a standard deviation of observations or of steps, all are alike."""
+all are alike."""
 
 
 def error_power(errors: Tensor, power: float) -> Tensor:
@@ -59,10 +59,9 @@ def behaviour_loss(
     proposed: Tensor,
     reached: Tensor,
     kind: BehaviourWeights,
-    step_scale: Tensor | None = None,
     power: float = 2.0,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Mean of w ‖s'_τ − s'‖^p over the batch, in the unit that networks see. `(S,)`.
+    """Mean of w ‖s'_τ − s'‖^p over the batch. `(S,)`.
 
     ‖·‖² is a mean over dimensions.
 
@@ -72,14 +71,13 @@ def behaviour_loss(
         proposed: s'_τ, `(S, B, obs_dim)`.
         reached: s'_f, `(S, B, obs_dim)`.
         kind: see `behaviour_weights`.
-        step_scale: σ where networks see steps, see `qss.py`.
         power: p, see `error_power`.
     """
     with torch.no_grad():
-        seen = transition_value(critic, batch.obs, batch.next_obs, step_scale)
-        usual = transition_value(critic, batch.obs, reached, step_scale)
+        seen = transition_value(critic, batch.obs, batch.next_obs)
+        usual = transition_value(critic, batch.obs, reached)
         weights = behaviour_weights(seen - usual, kind)
-    errors = steps(proposed - batch.next_obs, step_scale).square().mean(dim=-1)
+    errors = (proposed - batch.next_obs).square().mean(dim=-1)
     loss = (weights * error_power(errors, power)).mean(dim=-1)
     squared = (weights * errors).mean(dim=-1)
     return loss, {"behaviour_error": squared, "behaviour_weight": weights.mean(dim=-1)}

@@ -22,7 +22,6 @@ from torch import Tensor
 from qss_offline.algorithms.bilinear_inverse import bilinear_inputs, bilinear_shape, is_bilinear
 from qss_offline.algorithms.networks import MLPShape, Network, mlp
 from qss_offline.algorithms.protocol import TrackRule, UpdateRule
-from qss_offline.algorithms.qss import steps
 from qss_offline.checks import check_batch_size, check_positive, check_step_size
 from qss_offline.errors import UserError
 
@@ -124,7 +123,7 @@ def inverse_logits(
     inverse_dynamics: Network, obs: Tensor, next_obs: Tensor, step_scale: Tensor | None
 ) -> Tensor:
     """What I(s, s') says before it is squashed: `(S, B, action_dim)`. Arguments as below."""
-    second = next_obs if step_scale is None else steps(next_obs - obs, step_scale)
+    second = next_obs if step_scale is None else (next_obs - obs) / step_scale
     if is_bilinear(inverse_dynamics.shape):
         return mlp(inverse_dynamics, bilinear_inputs(obs, second))
     return mlp(inverse_dynamics, torch.cat((obs, second), dim=-1))

@@ -47,8 +47,7 @@ from qss_offline.algorithms.qss import (
     propose_next_obs,
     qss_shapes,
     qss_tracks,
-    states,
-    step_error,
+    state_error,
     td_target,
     transition_value,
 )
@@ -87,7 +86,7 @@ class ObservationalD3GConfig(QSSConfig):
     """Settings of offline D3G; the defaults are the authors'.
 
     Departures are `normalize_observations`, `clamp_targets`, `proposal_average_step_size`,
-    `learning_rate_decay`, `behaviour_coef`, `step_units`, `gap_units`,
+    `learning_rate_decay`, `behaviour_coef`, `gap_units`,
     `twin_pessimism` and `critic_layer_norm`; see `QSSConfig` for what isn't explained here.
 
     Attributes:
@@ -129,11 +128,9 @@ class ObservationalD3GConfig(QSSConfig):
             )
 
 
-def forward_step(
-    q_forward_model: Network, obs: Tensor, q: Tensor, step_scale: Tensor | None = None
-) -> Tensor:
+def forward_step(q_forward_model: Network, obs: Tensor, q: Tensor) -> Tensor:
     """Δ = f(s, q), the step of a transition of value q. `(S, B, obs_dim)`."""
-    return states(mlp(q_forward_model, torch.cat((obs, q.unsqueeze(-1)), dim=-1)), step_scale)
+    return mlp(q_forward_model, torch.cat((obs, q.unsqueeze(-1)), dim=-1))
 
 
 def cycle(
@@ -141,7 +138,6 @@ def cycle(
     q_forward_model: Network,
     obs: Tensor,
     proposed: Tensor,
-    step_scale: Tensor | None = None,
 ) -> Tensor:
     """C(s, s'_τ) = s + f(s, Q_1(s, s'_τ)): Algorithm 2 with `imitation`.
 
@@ -150,13 +146,11 @@ def cycle(
         q_forward_model: f.
         obs: s, `(S, B, obs_dim)`.
         proposed: s'_τ, `(S, B, obs_dim)`.
-        step_scale: σ where networks see steps, see `qss.py`.
 
     Returns:
         s'_f, `(S, B, obs_dim)`.
     """
-    value = transition_value(critic, obs, proposed, step_scale)
-    return obs + forward_step(q_forward_model, obs, value, step_scale)
+    return obs + forward_step(q_forward_model, obs, transition_value(critic, obs, proposed))
 
 
 class ObservationalD3G:
@@ -167,7 +161,6 @@ class ObservationalD3G:
         obs_dim: size of an observation.
         target_low: `(S, 1)` least value a target may take, or None where targets aren't clamped.
         target_high: `(S, 1)` greatest value, likewise.
-        step_scale: `(S, 1, obs_dim)` spread of s' − s, or None with `step_units` off.
     """
 
     def __init__(
@@ -176,10 +169,8 @@ class ObservationalD3G:
         obs_dim: int,
         target_low: Tensor | None = None,
         target_high: Tensor | None = None,
-        step_scale: Tensor | None = None,
     ) -> None:
-        self.config, self._step_scale = config, step_scale
-        self._limits = None
+        self.config, self._limits = config, None
         if target_low is not None and target_high is not None:
             self._limits = target_low, target_high
         self.shapes = {
@@ -198,13 +189,11 @@ class ObservationalD3G:
 
     def td_target(self, parameters: ObservationalD3GParameters, batch: ObservationBatch) -> Tensor:
         """Y = r + γ (1 − terminated) min_i Q'_i(s', C(s', s' + τ'(s'))): Eq. 13. `(S, B)`."""
-        next_obs = batch.next_obs
-        critic, scale = parameters.critic_target, self._step_scale
-        proposed = propose_next_obs(parameters.proposal_target, next_obs, scale)
-        forward = parameters.q_forward_model
-        reached = cycle(critic.members[0], forward, next_obs, proposed, scale)
+        next_obs, critic = batch.next_obs, parameters.critic_target
+        proposed = propose_next_obs(parameters.proposal_target, next_obs)
+        reached = cycle(critic.members[0], parameters.q_forward_model, next_obs, proposed)
         gamma, pessimism = self.config.gamma, self.config.twin_pessimism
-        return td_target(critic, batch, reached, gamma, self._limits, scale, pessimism)
+        return td_target(critic, batch, reached, gamma, self._limits, pessimism)
 
     def critic_loss(
         self, parameters: ObservationalD3GParameters, batch: ObservationBatch
@@ -212,17 +201,17 @@ class ObservationalD3G:
         """L_θ = Σ_i ‖y − Q_i(s, s')‖²: Eq. 6. No gradient through y. `(S,)`."""
         with torch.no_grad():
             target = self.td_target(parameters, batch)
-        return critic_loss(parameters.critic, batch, target, self._step_scale)
+        return critic_loss(parameters.critic, batch, target)
 
     def forward_loss(
         self, parameters: ObservationalD3GParameters, batch: ObservationBatch
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """L_φ = ‖f(s, Q'_1(s, s')) − (s' − s)‖²: Eq. 14. No gradient into Q'. `(S,)`."""
-        critic, scale = parameters.critic_target.members[0], self._step_scale
+        critic = parameters.critic_target.members[0]
         with torch.no_grad():
-            q = transition_value(critic, batch.obs, batch.next_obs, scale)
-        step = forward_step(parameters.q_forward_model, batch.obs, q, scale)
-        loss = step_error(step, batch.next_obs - batch.obs, scale)
+            q = transition_value(critic, batch.obs, batch.next_obs)
+        step = forward_step(parameters.q_forward_model, batch.obs, q)
+        loss = state_error(step, batch.next_obs - batch.obs)
         return loss, {"forward_loss": loss}
 
     def proposal_loss(
@@ -233,14 +222,12 @@ class ObservationalD3G:
         Gradients reach ψ through the value that conditions f, through f, and through both sides
         of the cycle term; θ and φ are not moved by this loss.
         """
-        critic, scale = parameters.critic.members[0], self._step_scale
-        proposed = propose_next_obs(parameters.proposal, batch.obs, scale)
-        reached = cycle(critic, parameters.q_forward_model, batch.obs, proposed, scale)
+        critic = parameters.critic.members[0]
+        proposed = propose_next_obs(parameters.proposal, batch.obs)
+        reached = cycle(critic, parameters.q_forward_model, batch.obs, proposed)
         config = self.config
         seen = batch.next_obs if config.gap_units else None
-        loss, metrics = proposal_loss(
-            critic, batch.obs, proposed, reached, config.cycle_coef, scale, seen
-        )
+        loss, metrics = proposal_loss(critic, batch.obs, proposed, reached, config.cycle_coef, seen)
         if config.behaviour_coef == 0:
             return loss, metrics
         if config.behaviour_power is None:
@@ -251,7 +238,6 @@ class ObservationalD3G:
             proposed,
             reached,
             config.behaviour_weights,
-            scale,
             config.behaviour_power,
         )
         return loss + config.behaviour_coef * near, {**metrics, **more}

@@ -32,7 +32,6 @@ from qss_offline.algorithms.inverse_dynamics import (
 )
 from qss_offline.algorithms.networks import MLPShape, Network, mlp
 from qss_offline.algorithms.protocol import UpdateRule
-from qss_offline.algorithms.qss import steps
 
 CODE_NOISE = 0.5
 """Standard deviation of ε, in units of the action box."""
@@ -136,4 +135,4 @@ class SemiSupervisedInverseDynamics(InverseDynamics):
         self, forward_dynamics: Network, obs: Tensor, action: Tensor, next_obs: Tensor
     ) -> Tensor:
         predicted = affine_step(forward_dynamics, obs, action)
-        return (predicted - steps(next_obs - obs, self._spread)).square().mean(dim=(1, 2))
+        return (predicted - (next_obs - obs) / self._spread).square().mean(dim=(1, 2))

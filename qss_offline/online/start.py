@@ -102,8 +102,8 @@ def steps_before(run: Path | str) -> int:
 def start_config(config: OnlineConfig, run: Path) -> OnlineConfig:
     """Return the settings with those of the offline run where carried networks depend on them.
 
-    Sizes, γ, β, the pessimism of targets, what observations go through, what networks see, whether
-    critics' layers are normalised, and in which units errors and values are weighed must be those
+    Sizes, γ, β, the pessimism of targets, what observations go through, what the inverse model
+    sees, whether critics' layers are normalised, and in which unit values are weighed must be those
     that the networks were trained with; everything else stays.
 
     Raises:
@@ -131,7 +131,6 @@ def start_config(config: OnlineConfig, run: Path) -> OnlineConfig:
                 hidden_dims=hidden,
                 gamma=float(algorithm["gamma"]),
                 step_inputs=bool(model["step_inputs"]),
-                step_units=bool(algorithm.get("step_units", False)),
                 gap_units=bool(algorithm.get("gap_units", False)),
                 critic_layer_norm=bool(algorithm.get("critic_layer_norm", False)),
                 twin_pessimism=float(algorithm.get("twin_pessimism", 1.0)),

@@ -42,19 +42,17 @@ def test_weights_of_each_seed_have_a_scale_of_their_own() -> None:
     torch.testing.assert_close(both[0], both[1])
 
 
-@pytest.mark.parametrize("scale", [None, torch.tensor([[[0.5]]])])
-def test_hand_computed_term(scale: torch.Tensor | None) -> None:
+def test_hand_computed_term() -> None:
     """Q(s, s') is the second thing that it sees; s = 0, s' = 1 and −1, s'_τ = 3, s'_f = 0."""
     critic = Network(MLPShape((2, 1)), torch.zeros(1, 64))
     critic.weights[0][0, 1, 0] = 1.0
     obs, seen = torch.zeros(1, 2, 1), torch.tensor([[[1.0], [-1.0]]])
     none = torch.zeros(1, 2)
     drawn = ObservationBatch(obs, seen, none, none)
-    unit = 1.0 if scale is None else 0.5
     better, worse = math.exp(1), math.exp(-1)
     for kind, expected in (("plain", (4 + 16) / 2), ("advantage", (4 * better + 16 * worse) / 2)):
-        loss, _ = behaviour_loss(critic, drawn, torch.full_like(obs, 3.0), obs, kind, scale)
-        assert float(loss) == pytest.approx(expected / unit**2)
+        loss, _ = behaviour_loss(critic, drawn, torch.full_like(obs, 3.0), obs, kind)
+        assert float(loss) == pytest.approx(expected)
 
 
 def test_at_a_great_weight_proposals_go_to_what_was_recorded() -> None:

@@ -141,9 +141,7 @@ def offline(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("MINARI_DATASETS_PATH", str(root / "minari"))
         dataset = build_dataset(DatasetSpec("InvertedPendulum", transitions=500), workers=1).obs_id
         preset = Preset(
-            ObservationalD3GConfig(
-                (16, 16), 16, gamma=0.9, normalize_observations=True, step_units=True
-            ),
+            ObservationalD3GConfig((16, 16), 16, gamma=0.9, normalize_observations=True),
             InverseFitConfig(
                 1, 100, 50, model=InverseDynamicsConfig((16, 16), 16, step_inputs=True)
             ),
@@ -205,7 +203,7 @@ def test_networks_are_carried_with_all_that_they_depend_on(offline: Path, tmp_pa
     }  # fmt: skip
     other: dict[str, Any] = {
         "hidden_dims": [8, 24], "gamma": 0.5, "cycle_coef": 7.0, "twin_pessimism": 0.25,
-        "step_units": True, "gap_units": True, "critic_layer_norm": True,
+        "gap_units": True, "critic_layer_norm": True,
     }  # fmt: skip
     assert free | other.keys() == {field.name for field in fields(QSSConfig)}
     config = json.loads((offline / "config.json").read_text())
