@@ -93,8 +93,8 @@ class D3GConfig(QSSConfig):
     """Settings of D3G; the defaults are the authors'.
 
     Departures are `clamp_targets`, `proposal_average_step_size`, `step_inputs`,
-    `inverse_average_step_size`, `gap_units`, `twin_pessimism`, and `discrete_loss`
-    where it is the cross-entropy; see `QSSConfig` for what isn't explained here.
+    `inverse_average_step_size`, `gap_units`, `twin_pessimism`, and `discrete_loss` where it is the
+    cross-entropy; see `QSSConfig` for what isn't explained here.
 
     Attributes:
         cycle: off is D3G⁻.

@@ -37,7 +37,7 @@ def mean_network(networks: Sequence[Network]) -> Network:
     takes this one.
 
     Args:
-        networks: of one shape, without members or normalised layers, each for the same S seeds,
+        networks: of one shape, without members, each for the same S seeds,
             `(S, P)`; one alone is returned itself.
 
     Returns:

@@ -86,8 +86,8 @@ class ObservationalD3GConfig(QSSConfig):
     """Settings of offline D3G; the defaults are the authors'.
 
     Departures are `normalize_observations`, `clamp_targets`, `proposal_average_step_size`,
-    `learning_rate_decay`, `behaviour_coef`, `gap_units`,
-    `twin_pessimism` and `critic_layer_norm`; see `QSSConfig` for what isn't explained here.
+    `learning_rate_decay`, `behaviour_coef`, `gap_units` and `twin_pessimism`; see `QSSConfig` for
+    what isn't explained here.
 
     Attributes:
         normalize_observations: a departure: observations are shifted and scaled by the dataset's

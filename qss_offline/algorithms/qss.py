@@ -47,9 +47,6 @@ class QSSConfig:
         twin_pessimism: how far y lies from the mean of the twins Q'_i, at 0, towards the lesser, at
             1. Less than 1 is a departure: the lesser is too low by half of what they disagree, over
             and over along the horizon.
-        critic_layer_norm: a departure: the hidden layers of the critics are normalised, so that Q
-            is bounded away from the data (as in Ball et al., 2023,
-            https://arxiv.org/abs/2302.02948).
     """
 
     hidden_dims: tuple[int, ...] = (256, 256)
@@ -63,7 +60,6 @@ class QSSConfig:
     proposal_average_step_size: float | None = None
     gap_units: bool = False
     twin_pessimism: float = 1.0
-    critic_layer_norm: bool = False
 
     def __post_init__(self) -> None:
         """Refuse settings that can't be trained with."""
@@ -103,7 +99,7 @@ def qss_shapes(config: QSSConfig, obs_dim: int) -> dict[str, MLPShape]:
     """Return the shapes of the twin critics and of the proposal."""
     hidden_dims = config.hidden_dims
     return {
-        "critic": MLPShape((2 * obs_dim, *hidden_dims, 1), 2, config.critic_layer_norm),
+        "critic": MLPShape((2 * obs_dim, *hidden_dims, 1), 2),
         "proposal": MLPShape((obs_dim, *hidden_dims, obs_dim)),
     }
 

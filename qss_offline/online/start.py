@@ -103,8 +103,8 @@ def start_config(config: OnlineConfig, run: Path) -> OnlineConfig:
     """Return the settings with those of the offline run where carried networks depend on them.
 
     Sizes, γ, β, the pessimism of targets, what observations go through, what the inverse model
-    sees, whether critics' layers are normalised, and in which unit values are weighed must be those
-    that the networks were trained with; everything else stays.
+    sees, and in which unit values are weighed must be those that the networks were trained with;
+    everything else stays.
 
     Raises:
         UserError: the folder holds no offline run, or its models don't fit each other.
@@ -132,7 +132,6 @@ def start_config(config: OnlineConfig, run: Path) -> OnlineConfig:
                 gamma=float(algorithm["gamma"]),
                 step_inputs=bool(model["step_inputs"]),
                 gap_units=bool(algorithm.get("gap_units", False)),
-                critic_layer_norm=bool(algorithm.get("critic_layer_norm", False)),
                 twin_pessimism=float(algorithm.get("twin_pessimism", 1.0)),
                 cycle_coef=float(algorithm["cycle_coef"]),
             ),

@@ -23,7 +23,6 @@ SWITCHED = replace(
     PLAIN,
     gap_units=True,
     twin_pessimism=0.5,
-    critic_layer_norm=True,
     behaviour_coef=1.0,
     behaviour_power=0.5,
 )
