@@ -6,6 +6,7 @@ import ast
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
@@ -24,21 +25,46 @@ def differences(before: Any, after: Any) -> list[str]:
 
     Args:
         before: a frozen dataclass.
-        after: such a dataclass, or what JSON made of one; a setting that it didn't know yet counts
-            as the authors', which is what a new setting is until somebody asks for another.
+        after: another of its kind.
     """
     found = []
     for path, _ in _leaves(before):
         old, new = before, after
         for part in path.split("."):
-            authors = next(field.default for field in fields(old) if field.name == part)
-            old = getattr(old, part)
-            new = new.get(part, authors) if isinstance(new, dict) else getattr(new, part)
-        if isinstance(new, list):
-            new = tuple(new)
+            old, new = getattr(old, part), getattr(new, part)
         if old != new:
             found.append(f"{path}={new}")
     return found
+
+
+def from_json(kind: type[Config], given: Mapping[str, Any], path: Path) -> Config:
+    """Build settings from what `config.json` keeps of them; one that it lacks is the default.
+
+    Args:
+        kind: a frozen dataclass; its fields may be such, too.
+        given: its fields as JSON has them.
+        path: of the run, for messages.
+
+    Raises:
+        UserError: they are of another version of this package: one is unknown here, or missing.
+    """
+    hints = get_type_hints(kind)
+    other = f"{path} was made by another version of this package"
+    unknown = sorted(given.keys() - hints.keys())
+    if unknown:
+        raise UserError(f"{other}: its setting {unknown[0]!r} is unknown here")
+    values = {}
+    for name, value in given.items():
+        if is_dataclass(hints[name]):
+            if not isinstance(value, dict):
+                raise UserError(f"{other}: its {name} holds no settings")
+            values[name] = from_json(cast(type[Any], hints[name]), value, path)
+        else:
+            values[name] = tuple(value) if isinstance(value, list) else value
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise UserError(f"{other}: {error}") from error
 
 
 def changed(config: Config, changes: Iterable[str]) -> Config:

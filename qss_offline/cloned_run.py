@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, cast
 
 from qss_offline.acting import ClonedPolicy, load_policy
-from qss_offline.algorithms.bco import CloningConfig
 from qss_offline.bco_run import BCOSettings, bco_trainer
+from qss_offline.changes import from_json
 from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.errors import UserError
 from qss_offline.finished_run import FinishedRun, InverseModel
-from qss_offline.inverse_config import inverse_config_of
+from qss_offline.inverse_config import InverseFitConfig
 
 METHOD = "BCO"
 
@@ -31,18 +29,17 @@ class ClonedRun(FinishedRun):
     @property
     def error_power(self) -> float | None:
         """The power by which labels are repeated; None where it was measured."""
-        power = self.config["cloning"].get("error_power")
-        return None if power is None else float(power)
+        return self.settings.cloning.error_power
 
     @property
     def updates(self) -> int:
         """Updates of the policy, over all rounds."""
-        return int(self.config["cloning_updates"]) * int(self.inverse_settings["rounds"])
+        return self.settings.cloning_updates * self.inverse_settings.rounds
 
     @property
-    def inverse_settings(self) -> Mapping[str, Any]:
-        """Settings of the inverse fit, as `config.json` keeps them."""
-        return cast(Mapping[str, Any], self.config["inverse"])
+    def inverse_settings(self) -> InverseFitConfig:
+        """Settings of the inverse fit."""
+        return self.settings.inverse
 
     @cached_property
     def settings(self) -> BCOSettings:
@@ -52,20 +49,7 @@ class ClonedRun(FinishedRun):
             UserError: by another version of this package.
         """
         given = {k: v for k, v in self.config.items() if k in BCOSettings.__dataclass_fields__}
-        try:
-            cloning = {**given["cloning"], "hidden_dims": tuple(given["cloning"]["hidden_dims"])}
-            return BCOSettings(
-                **{
-                    **given,
-                    "seeds": tuple(given["seeds"]),
-                    "inverse": inverse_config_of(given["inverse"]),
-                    "cloning": CloningConfig(**cloning),
-                }
-            )
-        except (KeyError, TypeError) as error:
-            raise UserError(
-                f"{self.folder.path} was made by another version of this package: {error}"
-            ) from error
+        return from_json(BCOSettings, given, self.folder.path)
 
     def policy(self, seed: int) -> ClonedPolicy:
         """Return a seed's policy.

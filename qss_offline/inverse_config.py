@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig
 from qss_offline.checks import check_positive
@@ -48,14 +46,3 @@ class InverseFitConfig:
     def updates(self, known: bool) -> int:
         """Return the gradient steps of I in all, with or without known steps."""
         return self.rounds * self.updates_per_round + (self.known_updates if known else 0)
-
-
-def inverse_config_of(given: Mapping[str, Any]) -> InverseFitConfig:
-    """Read settings as a run's `config.json` keeps them; one that it doesn't know is the default.
-
-    Raises:
-        KeyError: a part of them is missing.
-        TypeError: they are of another version of this package.
-    """
-    model = {**given["model"], "hidden_dims": tuple(given["model"]["hidden_dims"])}
-    return InverseFitConfig(**{**given, "model": InverseDynamicsConfig(**model)})

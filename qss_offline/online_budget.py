@@ -19,15 +19,17 @@ from qss_offline.action_steps import known_steps
 from qss_offline.algorithms.ensemble import mean_network
 from qss_offline.algorithms.networks import Network
 from qss_offline.algorithms.observational_d3g import ObservationalD3G, ObservationalD3GConfig
+from qss_offline.changes import from_json
 from qss_offline.data.environments import make_env
 from qss_offline.data.load import load_transitions
 from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.errors import UserError
 from qss_offline.evaluation import evaluate
 from qss_offline.files import write_bytes
-from qss_offline.inverse_config import InverseFitConfig, inverse_config_of
+from qss_offline.inverse_config import InverseFitConfig
 from qss_offline.inverse_fitting import InverseFitter
 from qss_offline.offline_training import observation_scale
+from qss_offline.presets import Preset
 from qss_offline.runs import RunFolder, read_json
 
 
@@ -85,18 +87,10 @@ def load_proposals(path: Path) -> TrainedProposals:
         raise UserError(f"{path} holds no run (no config.json)")
     config = read_json(path / "config.json")
     try:
-        algorithm = ObservationalD3GConfig(
-            **{
-                **config["preset"]["algorithm"],
-                "hidden_dims": tuple(config["preset"]["algorithm"]["hidden_dims"]),
-            }
-        )
-        inverse = inverse_config_of(config["preset"]["inverse"])
+        preset = from_json(Preset, config["preset"], path)
         env_id, dataset_id = str(config["env_id"]), str(config["dataset_id"])
     except KeyError as error:
         raise UserError(f"{path} holds no run of offline D3G: {error} is missing") from error
-    except TypeError as error:
-        raise UserError(f"{path} was made by another version of this package: {error}") from error
     found = sorted(
         int(p.parent.name)
         for p in path.glob("seeds/*/training.safetensors")
@@ -106,11 +100,11 @@ def load_proposals(path: Path) -> TrainedProposals:
         raise UserError(f"{path} holds no trained seed")
     proposals = []
     for seed in found:
-        shape = ObservationalD3G(algorithm, _obs_dim(env_id)).shapes["proposal"]
+        shape = ObservationalD3G(preset.algorithm, _obs_dim(env_id)).shapes["proposal"]
         trained = []
-        for number in range(int(config["preset"].get("ensemble", 1))):
+        for number in range(preset.ensemble):
             checkpoint = load_checkpoint(folder.seed(seed).member(number).training)
-            done, updates = int(checkpoint.metadata["update"]), int(config["preset"]["updates"])
+            done, updates = int(checkpoint.metadata["update"]), preset.updates
             if done < updates:
                 raise UserError(
                     f"{path} isn't done: seed {seed} stands at update {done:,} of {updates:,}; "
@@ -119,6 +113,7 @@ def load_proposals(path: Path) -> TrainedProposals:
             flat = checkpoint.tensors["network.proposal_average"]
             trained.append(Network(shape, flat.unsqueeze(0)))
         proposals.append(mean_network(trained))
+    algorithm, inverse = preset.algorithm, preset.inverse
     return TrainedProposals(env_id, dataset_id, tuple(found), tuple(proposals), algorithm, inverse)
 
 

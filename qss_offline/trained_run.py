@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +14,14 @@ from qss_offline.acting import Policy, load_policy
 from qss_offline.algorithms.ensemble import mean_network
 from qss_offline.algorithms.networks import Network
 from qss_offline.algorithms.observational_d3g import ObservationalD3G, ObservationalD3GConfig
+from qss_offline.changes import from_json
 from qss_offline.data.load import observation_statistics
 from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.errors import UserError
 from qss_offline.finished_run import FinishedRun, InverseModel, check_complete, read_run_files
+from qss_offline.inverse_config import InverseFitConfig
 from qss_offline.planning import Planner
+from qss_offline.presets import Preset
 
 METHOD = "offline D3G"
 
@@ -42,35 +43,31 @@ class TrainedRun(FinishedRun):
     @property
     def updates(self) -> int:
         """Updates of offline D3G, of each of an ensemble."""
-        return int(self.config["preset"]["updates"])
+        return self.preset.updates
 
     @property
-    def inverse_settings(self) -> Mapping[str, Any]:
-        """Settings of the inverse fit, as `config.json` keeps them."""
-        return cast(Mapping[str, Any], self.config["preset"]["inverse"])
+    def inverse_settings(self) -> InverseFitConfig:
+        """Settings of the inverse fit."""
+        return self.preset.inverse
+
+    @property
+    def algorithm(self) -> ObservationalD3GConfig:
+        """Settings of offline D3G."""
+        return self.preset.algorithm
 
     @cached_property
-    def algorithm(self) -> ObservationalD3GConfig:
-        """Settings of offline D3G.
+    def preset(self) -> Preset:
+        """Settings of the whole run.
 
         Raises:
             UserError: they are of another version of this package.
         """
-        given = dict(self.config["preset"]["algorithm"])
-        known = {field.name for field in fields(ObservationalD3GConfig)}
-        strange = sorted(given.keys() - known)
-        if strange:
-            raise UserError(
-                f"{self.folder.path} was made by another version: its setting {strange[0]!r} is "
-                "unknown here"
-            )
-        given["hidden_dims"] = tuple(given["hidden_dims"])
-        return ObservationalD3GConfig(**given)
+        return from_json(Preset, self.config["preset"], self.folder.path)
 
     @property
     def ensemble(self) -> int:
         """How many trainings a seed has."""
-        return int(self.config["preset"].get("ensemble", 1))
+        return self.preset.ensemble
 
     def policy(self, seed: int) -> Policy:
         """Return a seed's policy.

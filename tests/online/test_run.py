@@ -247,6 +247,10 @@ def test_what_an_offline_run_lacks_is_told(offline: Path, tmp_path: Path) -> Non
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match="in bilinear form"):
         start_config(CONFIG, tmp_path)
+    config["preset"]["algorithm"]["of_tomorrow"] = False
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"another version of this package.*'of_tomorrow'"):
+        start_config(CONFIG, tmp_path)
 
 
 @pytest.mark.parametrize(
