@@ -53,11 +53,6 @@ class ActionSteps:
             np.concatenate((self.actions, later.actions)),
         )
 
-    def where(self, chosen: NDArray[np.bool_]) -> ActionSteps:
-        """Return those of them that are chosen, `(N,)`."""
-        columns = {name: getattr(self, name)[chosen] for name in self.columns}
-        return replace(self, **columns)
-
     def named_tensors(self) -> dict[str, Tensor]:
         """Return them as checkpoints hold them."""
         return {f"steps.{name}": torch.from_numpy(getattr(self, name)) for name in self.columns}

@@ -24,18 +24,13 @@ def differences(before: Any, after: Any) -> list[str]:
 
     Args:
         before: a frozen dataclass.
-        after: such a dataclass, or what JSON made of one; a setting that it didn't know yet counts
-            as the authors', which is what a new setting is until somebody asks for another.
+        after: another of its kind.
     """
     found = []
     for path, _ in _leaves(before):
         old, new = before, after
         for part in path.split("."):
-            authors = next(field.default for field in fields(old) if field.name == part)
-            old = getattr(old, part)
-            new = new.get(part, authors) if isinstance(new, dict) else getattr(new, part)
-        if isinstance(new, list):
-            new = tuple(new)
+            old, new = getattr(old, part), getattr(new, part)
         if old != new:
             found.append(f"{path}={new}")
     return found

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, cast
 
 from qss_offline.acting import ClonedPolicy, load_policy
 from qss_offline.bco_run import BCOSettings, bco_trainer
 from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.errors import UserError
 from qss_offline.finished_run import FinishedRun, InverseModel
+from qss_offline.inverse_config import InverseFitConfig
 from qss_offline.plain import settings_of
 
 METHOD = "BCO"
@@ -31,17 +30,19 @@ class ClonedRun(FinishedRun):
     @property
     def error_power(self) -> float:
         """The power by which labels are repeated."""
-        return float(self.config["cloning"]["error_power"])
+        power = self.settings.cloning.error_power
+        assert power is not None, "a run's config holds a number"
+        return power
 
     @property
     def updates(self) -> int:
         """Updates of the policy, over all rounds."""
-        return int(self.config["cloning_updates"]) * int(self.inverse_settings["rounds"])
+        return self.settings.cloning_updates * self.inverse_settings.rounds
 
     @property
-    def inverse_settings(self) -> Mapping[str, Any]:
-        """Settings of the inverse fit, as `config.json` keeps them."""
-        return cast(Mapping[str, Any], self.config["inverse"])
+    def inverse_settings(self) -> InverseFitConfig:
+        """Settings of the inverse fit."""
+        return self.settings.inverse
 
     @cached_property
     def settings(self) -> BCOSettings:

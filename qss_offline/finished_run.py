@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +15,7 @@ from qss_offline.acting import ObservationScale, SavedPolicy
 from qss_offline.algorithms.networks import Network
 from qss_offline.data.load import LoadedDataset, load_transitions
 from qss_offline.errors import UserError
+from qss_offline.inverse_config import InverseFitConfig
 from qss_offline.recording_facts import RecordingFacts, facts_of_config
 from qss_offline.runs import RunFolder, SeedFolder, read_json
 
@@ -95,8 +95,12 @@ class FinishedRun(ABC):
 
     @property
     @abstractmethod
-    def inverse_settings(self) -> Mapping[str, Any]:
-        """Settings of the inverse fit, as `config.json` keeps them."""
+    def inverse_settings(self) -> InverseFitConfig:
+        """Settings of the inverse fit.
+
+        Raises:
+            UserError: they are of another version of this package.
+        """
 
     @abstractmethod
     def policy(self, seed: int) -> SavedPolicy:
@@ -180,12 +184,12 @@ def check_complete(run: FinishedRun, what: str) -> None:
         what: its method, in words.
 
     Raises:
-        UserError: they do.
+        UserError: they do, or its settings are of another version of this package.
     """
     path = run.folder.path
     try:
         told = run.env_id, run.dataset_id, run.label, run.updates, run.last, run.best, run.behaviour
-        complete = bool(run.inverse_settings["steps_per_round"]) and None not in told[:4]
+        complete = run.inverse_settings.steps_per_round > 0 and None not in told[:4]
     except (KeyError, TypeError) as error:
         raise UserError(f"{path} holds no run of {what}: {error} is missing") from error
     if not complete or not run.seeds:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig
 from qss_offline.checks import check_positive
-from qss_offline.early_stopping import held_out_steps
 from qss_offline.errors import UserError
 
 
@@ -17,20 +16,12 @@ class InverseFitConfig:
     Attributes:
         rounds: rounds of acting and fitting; the policy is evaluated after each.
         steps_per_round: environment steps of a round.
-        updates_per_round: gradient steps of each I in a round; the bilinear form needs none, and
+        updates_per_round: gradient steps of I in a round; the bilinear form needs none, and
             counts all.
         exploration_noise: standard deviation of the noise of rounds that a policy acts in, in units
             of half the action box.
-        known_updates: gradient steps of each I on steps whose actions are known already, before
+        known_updates: gradient steps of I on steps whose actions are known already, before
             the first round; without such steps there are none.
-        inverse_models: a departure: how many I a seed has, trained apart from each other on the
-            same steps; where the policy acts on networks, it acts on the mean of what they say
-            before it is squashed.
-        member_exploration: a departure: each online step is taken with the I of one of them, drawn
-            anew, so that actions differ where I is unsure. BCO, whose policy asks no I, takes none.
-        held_out: a departure: the share of each round's steps, its last ones, that no I learns
-            from, and that the network stops early by; see `early_stopping.py`. At 0 I learns from
-            all, and is taken as it is after its last update.
         model: the inverse dynamics model.
     """
 
@@ -39,41 +30,13 @@ class InverseFitConfig:
     updates_per_round: int = 3000
     exploration_noise: float = 0.1
     known_updates: int = 10_000
-    inverse_models: int = 1
-    member_exploration: bool = False
-    held_out: float = 0.0
     model: InverseDynamicsConfig = field(default_factory=InverseDynamicsConfig)
 
     def __post_init__(self) -> None:
         """Refuse a budget that can't be spent."""
         check_positive(self, "rounds", "steps_per_round", "updates_per_round", "known_updates")
-        check_positive(self, "inverse_models")
         if self.exploration_noise < 0:
             raise UserError(f"exploration_noise must be at least 0, not {self.exploration_noise}")
-        if self.inverse_models > 1 and self.model.form == "bilinear":
-            raise UserError(
-                "the bilinear form of I is solved, which gives the same every time: choose "
-                "form=network, or inverse_models=1"
-            )
-        if self.member_exploration and self.inverse_models == 1:
-            raise UserError("member_exploration needs several I: choose inverse_models=3, say")
-        if self.member_exploration and self.model.form != "network":
-            raise UserError(
-                f"member_exploration is for networks: choose form=network, not {self.model.form}"
-            )
-        if not 0 <= self.held_out < 1:
-            raise UserError(f"held_out must be from 0 to below 1, not {self.held_out}")
-        if self.held_out and self.model.form == "bilinear":
-            raise UserError(
-                "held_out stops networks early, and the bilinear form of I is solved: choose "
-                "form=network, or held_out=0"
-            )
-        held = held_out_steps(self.held_out, self.steps_per_round)
-        if self.held_out and not 0 < held < self.steps_per_round:
-            raise UserError(
-                f"held_out={self.held_out} holds out {held} of {self.steps_per_round} steps a "
-                "round: choose a share that leaves steps on either side, or more steps a round"
-            )
 
     @property
     def online_steps(self) -> int:
@@ -81,5 +44,5 @@ class InverseFitConfig:
         return self.rounds * self.steps_per_round
 
     def updates(self, known: bool) -> int:
-        """Return the gradient steps of each I in all, with or without known steps."""
+        """Return the gradient steps of I in all, with or without known steps."""
         return self.rounds * self.updates_per_round + (self.known_updates if known else 0)

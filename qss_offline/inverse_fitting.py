@@ -7,8 +7,7 @@ another recording of the same body that does have actions, I learns from it firs
 the first round on.
 
 Departures from the authors' script: it acts with an untrained I in the first round and evaluates
-it, knows no recordings with actions, has one I (here `inverse_models`), takes it as it is after the
-last update (here `held_out` chooses), and has it learn from steps with actions alone (here
+it, knows no recordings with actions, and has I learn from steps with actions alone (here
 `recorded_coef` lets it learn from the recording, too).
 """
 
@@ -18,8 +17,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
-from numpy.typing import NDArray
 
 from qss_offline.acting import ObservationScale, Policy
 from qss_offline.action_steps import ActionSteps
@@ -64,25 +61,14 @@ class InverseFitter(InverseModels):
         Args:
             report: told the updates done so far.
         """
-        exploring = self._drawn_member if self.config.member_exploration else self.policy
-        self.fit_round(exploring, report)
+        self.fit_round(self.policy, report)
 
     def policy(self, index: int) -> Policy:
         """Return the policy of the seed at `index`, on a copy of the model as it is now."""
-        return self._policy_of(index, self.average(index))
-
-    def _policy_of(self, index: int, inverse_dynamics: Network) -> Policy:
         return Policy(
             self.proposals[index],
-            inverse_dynamics,
+            self.average(index),
             self.scales[index],
             self.config.model.step_inputs,
             self.action_box,
         )
-
-    def _drawn_member(self, index: int) -> Callable[[NDArray[Any]], NDArray[np.float32]]:
-        """Return the policy of one I of the seed at `index`, drawn anew at every step."""
-        policies = [self._policy_of(index, one) for one in self.member_averages(index)]
-        stream = np.random.SeedSequence([self.seeds[index], *b"members", self.rounds_done])
-        rng = np.random.default_rng(stream)
-        return lambda obs: policies[rng.integers(len(policies))](obs)

@@ -7,8 +7,7 @@ The rounds are those of Section 5.3; what acts in them is given: `inverse_fittin
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -19,7 +18,6 @@ from torch import Tensor
 from qss_offline.acting import ActionBox, ObservationScale
 from qss_offline.action_steps import ActionSteps, take_steps
 from qss_offline.algorithms.bilinear_inverse import MOST_INPUTS, bilinear_shape, solve_bilinear
-from qss_offline.algorithms.ensemble import mean_network, member_seeds
 from qss_offline.algorithms.inverse_dynamics import (
     ActionBatch,
     InverseDynamics,
@@ -28,11 +26,11 @@ from qss_offline.algorithms.inverse_dynamics import (
 )
 from qss_offline.algorithms.networks import Network
 from qss_offline.algorithms.semi_supervised_inverse import (
+    CODE_NOISE,
     SemiSupervisedBatch,
     SemiSupervisedInverseDynamics,
 )
 from qss_offline.data.transitions import Transitions
-from qss_offline.early_stopping import LeastErrors, is_held_out, looks
 from qss_offline.engine.checkpoint import Checkpoint, seed_checkpoint, stack_checkpoints
 from qss_offline.engine.fit import fit
 from qss_offline.engine.sampler import (
@@ -47,8 +45,6 @@ from qss_offline.engine.state import TrainState, initial_state
 from qss_offline.engine.timing import seconds_per_update
 from qss_offline.errors import UserError
 from qss_offline.inverse_config import InverseFitConfig
-
-Item = TypeVar("Item")
 
 
 class InverseModels:
@@ -99,15 +95,12 @@ class InverseModels:
         ):
             raise UserError(f"each seed needs a recording with {obs_dim} numbers in an observation")
         self._algorithm = self._make_algorithm(obs_dim, action_dim)
-        # Seed by seed, the members of each together.
-        members = [m for seed in self.seeds for m in member_seeds(seed, config.inverse_models)]
-        self.state: TrainState = initial_state(self._algorithm, members)
+        self.state: TrainState = initial_state(self._algorithm, self.seeds)
         self.steps: list[ActionSteps | None] = [None] * len(self.seeds)
         self._known = known
         self._solved: list[Network | None] = [None] * len(self.seeds)
         # Squared errors on steps not fitted on yet: of the bilinear form, of the network.
         self._unseen_errors = torch.zeros(len(self.seeds), 2, dtype=torch.float64)
-        self._stopped = LeastErrors(len(self.seeds))
 
     def _make_algorithm(self, obs_dim: int, action_dim: int) -> InverseDynamics:
         model, spread = self.config.model, self._step_scale()
@@ -122,7 +115,7 @@ class InverseModels:
         if not self.config.model.step_inputs:
             return None
         spreads = [scale.step_std for scale in self.scales if scale.step_std is not None]
-        return torch.stack(self._each_member(spreads)).unsqueeze(1)
+        return torch.stack(spreads).unsqueeze(1)
 
     @property
     def rounds_done(self) -> int:
@@ -176,116 +169,69 @@ class InverseModels:
         self._learn(self._updates_before + (done + 1) * self.config.updates_per_round, report)
 
     def _learn(self, updates: int, report: Callable[[int], None]) -> None:
-        """Train every I on what it has seen so far, until it has had so many updates.
-
-        Steps that are held out don't count as seen: they choose among what comes on the way.
-        """
+        """Train every I on the steps so far, until it has had so many updates."""
         if self._form != "network":
             self._solve()
         if self._form == "bilinear":
             self.state.update = updates
             report(updates)
             return
-        begun, sampler = self.state.update, self._sampler()
-        chooses = bool(self.config.held_out) and self.steps[0] is not None
-        choosing = range(len(self.seeds)) if chooses else range(0)
-        errors = [partial(self._held_out_error, index) for index in range(len(self.seeds))]
-        for index in choosing:
-            self._stopped.begin_round(index, errors[index])
-            if begun:
-                # What acted in this round, where steps were known before it.
-                self._stopped.consider(index, self._averages_now(index), errors[index])
-        for stop in looks(begun, updates) if chooses else [updates]:
-            fit(
-                self._algorithm,
-                self.state,
-                sampler,
-                stop,
-                self.config.model.learning_rate,
-                lambda state, _: report(state.update),
-                mode="compiled",
-            )
-            for index in choosing:
-                self._stopped.consider(index, self._averages_now(index), errors[index])
+        fit(
+            self._algorithm,
+            self.state,
+            self._sampler(),
+            updates,
+            self.config.model.learning_rate,
+            lambda state, _: report(state.update),
+            mode="compiled",
+        )
 
     def _sampler(self) -> Sampler:
         """Batches of steps whose actions are known, and of recorded ones where I learns of them."""
         batch_size = self.config.model.batch_size
-        with_actions = self._each_member(
-            [self._columns(self._learned_from(index), index) for index in range(len(self.seeds))]
-        )
+        with_actions = [
+            self._columns(self._learned_from(index), index) for index in range(len(self.seeds))
+        ]
         recordings = self._recordings if self.config.model.recorded_coef else None
         if recordings is None:
-            return UniformSampler(with_actions, batch_size, ActionBatch, noise=self._noise())
+            return UniformSampler(with_actions, batch_size, ActionBatch)
         action_dim = len(self.action_box.low)
-        tables = self._each_member(
-            [
-                (
-                    without_copy(recording.observations),
-                    without_copy(recording.next_observations),
-                    torch.zeros(1, 1).expand(len(recording), action_dim),
-                )
-                for recording in recordings
-            ]
-        )
+        tables = [
+            (
+                without_copy(recording.observations),
+                without_copy(recording.next_observations),
+                torch.zeros(1, 1).expand(len(recording), action_dim),
+            )
+            for recording in recordings
+        ]
         recorded = UniformSampler(
             tables,
             batch_size,
             tuple_of,
-            self._each_member([_scale_observations(scale) for scale in self.scales]),
-            [(None, None, torch.full((action_dim,), self.config.model.code_noise))] * len(tables),
+            [_scale_observations(scale) for scale in self.scales],
+            [(None, None, torch.full((action_dim,), CODE_NOISE))] * len(tables),
         )
-        online = UniformSampler(with_actions, batch_size, tuple_of, noise=self._noise())
+        online = UniformSampler(with_actions, batch_size, tuple_of)
         return JointSampler((online, recorded), SemiSupervisedBatch)
-
-    def _each_member(self, of_seeds: Sequence[Item]) -> list[Item]:
-        """Repeat what each seed has for each of its I."""
-        return [item for item in of_seeds for _ in range(self.config.inverse_models)]
 
     def _solve(self) -> None:
         """Fit the bilinear form of each seed's I on all that it learns from."""
         for index, scale in enumerate(self.scales):
             assert scale.step_std is not None
             obs, next_obs, actions = self._columns(self._learned_from(index), index)
-            ridge = self.config.model.ridge
-            solved = solve_bilinear(obs, (next_obs - obs) / scale.step_std, actions, ridge)
+            solved = solve_bilinear(obs, (next_obs - obs) / scale.step_std, actions)
             self._solved[index] = solved
             if self._form == "bilinear":
                 for name in ("inverse_dynamics", "inverse_average"):
                     self.state.networks[name].flat[index] = solved.flat[0]
 
     def _learned_from(self, index: int) -> ActionSteps:
-        """Known steps and those that the seed at `index` has taken, less those held out."""
+        """Known steps and those that the seed at `index` has taken."""
         taken = self.steps[index]
-        if taken is not None:
-            taken = taken.where(~self._is_held_out(taken))
         if self._known is None:
             assert taken is not None
             return taken
         return self._known if taken is None else self._known.extend(taken)
-
-    def _is_held_out(self, taken: ActionSteps) -> NDArray[np.bool_]:
-        return is_held_out(len(taken), self.config.held_out, self.config.steps_per_round)
-
-    @torch.no_grad()
-    def _held_out_error(self, index: int, averages: Tensor) -> float:
-        """Mean squared error of the mean of networks `(members, P)` on what is held out."""
-        taken, shape = self.steps[index], self.state.networks["inverse_average"].shape
-        assert taken is not None
-        network = mean_network([Network(shape, one) for one in averages.split(1)])
-        steps = taken.where(self._is_held_out(taken))
-        obs, next_obs, actions = (c.unsqueeze(0) for c in self._columns(steps, index))
-        spread = self.scales[index].step_std if self.config.model.step_inputs else None
-        said = inverse_action(network, obs, next_obs, spread)
-        return float((said - actions).double().square().mean())
-
-    def _noise(self) -> list[tuple[Tensor | None, ...]] | None:
-        """Standard deviations of the noise on each seed's columns: on s' alone."""
-        size = self.config.model.step_noise
-        if size == 0:
-            return None
-        spreads = [scale.step_std for scale in self.scales if scale.step_std is not None]
-        return self._each_member([(None, size * spread, None) for spread in spreads])
 
     @torch.no_grad()
     def _errors(self, index: int, taken: ActionSteps) -> Tensor:
@@ -311,28 +257,16 @@ class InverseModels:
 
     def checkpoint(self, index: int, metadata: Mapping[str, Any]) -> Checkpoint:
         """Take the seed at `index` out: its models, moments, random streams and steps."""
-        steps, checkpoint = self.steps[index], seed_checkpoint(self.state, self._members(index)[0])
+        steps, checkpoint = self.steps[index], seed_checkpoint(self.state, index)
         assert steps is not None
-        others = {
-            f"members.{number}.{name}": tensor
-            for number, member in enumerate(self._members(index)[1:], 1)
-            for name, tensor in seed_checkpoint(self.state, member).tensors.items()
-        }
         errors = {"unseen_errors": self._unseen_errors[index].clone()}
-        tensors = {**checkpoint.tensors, **others, **steps.named_tensors(), **errors}
-        chosen = self._stopped.chosen[index]
-        if chosen is not None:
-            tensors["stopped"] = chosen.clone()
+        tensors = {**checkpoint.tensors, **steps.named_tensors(), **errors}
         return Checkpoint(tensors, {**checkpoint.metadata, **metadata})
 
     def restore(self, checkpoints: Sequence[Checkpoint]) -> None:
         """Continue from checkpoints of all seeds, taken after the same round."""
-        members = [
-            member for one in checkpoints for member in _member_checkpoints(one, self.config)
-        ]
-        self.state = stack_checkpoints(self._algorithm, members)
+        self.state = stack_checkpoints(self._algorithm, checkpoints)
         self.steps = [ActionSteps.from_named(one.tensors) for one in checkpoints]
-        self._stopped.chosen = [one.tensors.get("stopped") for one in checkpoints]
         if self._form == "either":
             kept = [checkpoint.tensors["unseen_errors"] for checkpoint in checkpoints]
             self._unseen_errors = torch.stack(kept)
@@ -348,42 +282,9 @@ class InverseModels:
         return self._network(index)
 
     def _network(self, index: int) -> Network:
-        """Copy the averaged network of the seed at `index`, of several the mean, `(1, P)`."""
-        return mean_network(self.member_averages(index))
-
-    def member_averages(self, index: int) -> list[Network]:
-        """Copy the network that each I of the seed at `index` acts on, each `(1, P)`.
-
-        The average, or with `held_out` what it was where it erred least.
-        """
-        shape, chosen = self.state.networks["inverse_average"].shape, self._stopped.chosen[index]
-        averages = self._averages_now(index) if chosen is None else chosen
-        return [Network(shape, one.clone()) for one in averages.split(1)]
-
-    def _averages_now(self, index: int) -> Tensor:
-        """View the averaged networks of the seed at `index`: `(members, P)`."""
-        members = self._members(index)
-        return self.state.networks["inverse_average"].flat[members.start : members.stop]
-
-    def _members(self, index: int) -> range:
-        """Rows of the stack that are those of the seed at `index`."""
-        count = self.config.inverse_models
-        return range(index * count, (index + 1) * count)
-
-
-def _member_checkpoints(checkpoint: Checkpoint, config: InverseFitConfig) -> list[Checkpoint]:
-    """Undo what `InverseModels.checkpoint` does with several I."""
-    first, seed = checkpoint.metadata, int(checkpoint.metadata["seed"])
-    members = [checkpoint]
-    for number, member in enumerate(member_seeds(seed, config.inverse_models)[1:], 1):
-        prefix = f"members.{number}."
-        tensors = {
-            name.removeprefix(prefix): tensor
-            for name, tensor in checkpoint.tensors.items()
-            if name.startswith(prefix)
-        }
-        members.append(Checkpoint(tensors, {**first, "seed": member}))
-    return members
+        """Copy the averaged network of the seed at `index`, `(1, P)`."""
+        average = self.state.networks["inverse_average"]
+        return Network(average.shape, average.flat[index : index + 1].clone())
 
 
 def _scale_observations(scale: ObservationScale) -> Callable[[Columns], Columns]:

@@ -10,7 +10,6 @@ import torch
 
 from qss_offline.action_steps import ActionSteps, known_steps
 from qss_offline.algorithms.ensemble import mean_network
-from qss_offline.algorithms.folding import gives_states
 from qss_offline.algorithms.networks import Network
 from qss_offline.algorithms.observational_d3g import ObservationalD3G, ObservationBatch
 from qss_offline.checks import check_positive
@@ -24,7 +23,7 @@ from qss_offline.inverse_config import InverseFitConfig
 from qss_offline.inverse_fitting import InverseFitter
 from qss_offline.inverse_models import inverse_seconds_per_update
 from qss_offline.jobs import Tick
-from qss_offline.offline_training import OfflineTrainer, SeedTask, member_tasks, step_scale
+from qss_offline.offline_training import OfflineTrainer, SeedTask, member_tasks
 from qss_offline.presets import Preset
 from qss_offline.progress import Reporter
 from qss_offline.recorded_run import run_recorded
@@ -247,17 +246,15 @@ def _fit_inverse(
 ) -> None:
     """Fit the inverse models of seeds that stand after the same round, and save the policies."""
     scales = [trainer.scales[task.dataset_id] for task in tasks]
-    spread = step_scale(settings.preset.algorithm, scales)
     average = state.networks["proposal_average"]
     rows = {seed: row for row, seed in enumerate(state.seeds)}
     proposals = []
-    for index, task in enumerate(tasks):
-        own = None if spread is None else spread[index : index + 1]
+    for task in tasks:
         trained = [
             Network(average.shape, average.flat[row : row + 1].cpu().clone())
             for row in (rows[m.seed] for m in member_tasks(task, settings.preset.ensemble))
         ]
-        proposals.append(gives_states(mean_network(trained), own))
+        proposals.append(mean_network(trained))
     fitter = InverseFitter(
         [task.seed for task in tasks],
         proposals,

@@ -28,7 +28,6 @@ from qss_offline.engine.sampler import Columns, UniformSampler, without_copy
 from qss_offline.engine.schedule import Schedule, linear_decay
 from qss_offline.engine.state import TrainState, initial_state
 from qss_offline.engine.update import CHUNK
-from qss_offline.errors import UserError
 from qss_offline.recording_facts import RecordingFacts
 from qss_offline.reporting import counted_on
 from qss_offline.runs import SeedFolder
@@ -64,20 +63,6 @@ def member_tasks(task: SeedTask, ensemble: int) -> list[SeedTask]:
         SeedTask(seed, task.dataset_id, task.folder.member(number))
         for number, seed in enumerate(member_seeds(task.seed, ensemble))
     ]
-
-
-def step_scale(config: ObservationalD3GConfig, scales: Sequence[ObservationScale]) -> Tensor | None:
-    """Return σ of `algorithms/qss.py` for seeds in a stack, `(S, 1, obs_dim)`, if they need it.
-
-    Raises:
-        UserError: a seed's spread of steps was never measured.
-    """
-    if not config.step_units:
-        return None
-    spreads = [scale.step_std for scale in scales if scale.step_std is not None]
-    if len(spreads) < len(scales):
-        raise UserError("step_units needs the spread of steps, which was not kept")
-    return torch.stack(spreads).unsqueeze(1)
 
 
 class OfflineTrainer:
@@ -158,9 +143,7 @@ class OfflineTrainer:
             low, high = rows.to(self.device).unsqueeze(-1).unbind(1)
             limits = (low, high)
         obs_dim = self._datasets[tasks[0].dataset_id].obs_dim
-        scale = step_scale(self.config, [self.scales[task.dataset_id] for task in tasks])
-        scale = None if scale is None else scale.to(self.device)
-        return ObservationalD3G(self.config, obs_dim, *limits, scale)
+        return ObservationalD3G(self.config, obs_dim, *limits)
 
     def _sampler(self, tasks: Sequence[SeedTask]) -> UniformSampler:
         transforms = [

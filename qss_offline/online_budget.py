@@ -17,7 +17,6 @@ import numpy as np
 
 from qss_offline.action_steps import known_steps
 from qss_offline.algorithms.ensemble import mean_network
-from qss_offline.algorithms.folding import gives_states
 from qss_offline.algorithms.networks import Network
 from qss_offline.algorithms.observational_d3g import ObservationalD3G, ObservationalD3GConfig
 from qss_offline.data.environments import make_env
@@ -28,8 +27,8 @@ from qss_offline.evaluation import evaluate
 from qss_offline.files import write_bytes
 from qss_offline.inverse_config import InverseFitConfig
 from qss_offline.inverse_fitting import InverseFitter
-from qss_offline.offline_training import step_scale
 from qss_offline.plain import from_plain
+from qss_offline.presets import Preset
 from qss_offline.recording_facts import RecordingFacts, facts_of_config
 from qss_offline.runs import RunFolder, read_json
 
@@ -90,8 +89,7 @@ def load_proposals(path: Path) -> TrainedProposals:
         raise UserError(f"{path} holds no run (no config.json)")
     config = read_json(path / "config.json")
     try:
-        algorithm = from_plain(ObservationalD3GConfig, config["preset"]["algorithm"], str(path))
-        inverse = from_plain(InverseFitConfig, config["preset"]["inverse"], str(path))
+        preset = from_plain(Preset, config["preset"], str(path))
         env_id, dataset_id = str(config["env_id"]), str(config["dataset_id"])
     except KeyError as error:
         raise UserError(f"{path} holds no run of offline D3G: {error} is missing") from error
@@ -104,11 +102,11 @@ def load_proposals(path: Path) -> TrainedProposals:
         raise UserError(f"{path} holds no trained seed")
     proposals = []
     for seed in found:
-        shape = ObservationalD3G(algorithm, _obs_dim(env_id)).shapes["proposal"]
+        shape = ObservationalD3G(preset.algorithm, _obs_dim(env_id)).shapes["proposal"]
         trained = []
-        for number in range(int(config["preset"].get("ensemble", 1))):
+        for number in range(preset.ensemble):
             checkpoint = load_checkpoint(folder.seed(seed).member(number).training)
-            done, updates = int(checkpoint.metadata["update"]), int(config["preset"]["updates"])
+            done, updates = int(checkpoint.metadata["update"]), preset.updates
             if done < updates:
                 raise UserError(
                     f"{path} isn't done: seed {seed} stands at update {done:,} of {updates:,}; "
@@ -119,7 +117,13 @@ def load_proposals(path: Path) -> TrainedProposals:
         proposals.append(mean_network(trained))
     facts = facts_of_config(config, str(folder.config))
     return TrainedProposals(
-        env_id, dataset_id, tuple(found), tuple(proposals), algorithm, inverse, facts
+        env_id,
+        dataset_id,
+        tuple(found),
+        tuple(proposals),
+        preset.algorithm,
+        preset.inverse,
+        facts,
     )
 
 
@@ -175,10 +179,9 @@ def fit_budget(
     """
     transitions = load_transitions(trained.dataset_id).transitions
     scale = trained.recording.scale
-    spread = step_scale(trained.config, [scale])
     fitter = InverseFitter(
         trained.seeds,
-        [gives_states(proposal, spread) for proposal in trained.proposals],
+        trained.proposals,
         [scale] * len(trained.seeds),
         lambda: make_env(trained.env_id),
         inverse,

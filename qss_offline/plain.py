@@ -17,6 +17,8 @@ from qss_offline.errors import UserError, nearest
 
 Config = TypeVar("Config")
 
+_OTHER = "it was made by another version of this package"
+
 
 def to_plain(config: Any) -> Any:
     """Return settings, which may hold frozen dataclasses, as JSON keeps them."""
@@ -41,15 +43,13 @@ def from_plain(config_type: type[Config], given: Any, where: str) -> Config:
     unknown = sorted(map(str, given.keys() - known.keys()))
     if unknown:
         hint = nearest(unknown[0], sorted(known))
-        raise UserError(
-            f"{where}: no setting {_shown(unknown[0])}{hint}; it was written by another version"
-        )
+        raise UserError(f"{where}: no setting {_shown(unknown[0])}{hint}; {_OTHER}")
     values = {}
     for name, field in known.items():
         if name in given:
             values[name] = _read(hints[name], given[name], f"{where}.{name}")
         elif field.default is MISSING and field.default_factory is MISSING:
-            raise UserError(f"{where}: {name} is missing")
+            raise UserError(f"{where}: {name} is missing; {_OTHER}")
     try:
         return config_type(**values)
     except UserError as error:

@@ -37,7 +37,6 @@ class Planner:
         critic: the pair of Q, one seed, `(1, 2, P)`.
         q_forward_model: f, one seed, `(1, P)`.
         scale: what observations go through.
-        bound: V, one seed, `(1, P)`, where the cycle is bounded (`in_sample.py`), else None.
     """
 
     def __init__(
@@ -46,10 +45,9 @@ class Planner:
         critic: Network,
         q_forward_model: Network,
         scale: ObservationScale,
-        bound: Network | None = None,
     ) -> None:
         self.proposal, self.critic, self.q_forward_model = proposal, critic, q_forward_model
-        self.scale, self.bound = scale, bound
+        self.scale = scale
 
     @torch.no_grad()
     def propose(self, obs: NDArray[Any]) -> Float32Array:
@@ -62,7 +60,7 @@ class Planner:
         scaled = self._in(obs)
         proposed = propose_next_obs(self.proposal, scaled)
         critic = self.critic.members[0]
-        return self._out(cycle(critic, self.q_forward_model, scaled, proposed, bound=self.bound))
+        return self._out(cycle(critic, self.q_forward_model, scaled, proposed))
 
     @torch.no_grad()
     def value(self, obs: NDArray[Any], next_obs: NDArray[Any]) -> NDArray[np.float64]:

@@ -10,7 +10,6 @@ from typing import Any, Protocol, Self, TypeVar
 import numpy as np
 
 from qss_offline.action_steps import ActionSteps
-from qss_offline.algorithms.ensemble import member_seeds
 from qss_offline.data.environments import body_of, make_env
 from qss_offline.data.load import LoadedDataset, load_transitions
 from qss_offline.data.minari_store import BehaviourReturns, returns_of
@@ -111,8 +110,6 @@ def run_recorded(
     begin = time.monotonic() if begun is None else begun
     dataset = load_transitions(settings.dataset_id)
     _check_environment(settings.env_id, settings.dataset_id, dataset)
-    for seed in settings.seeds:
-        member_seeds(seed, settings.inverse.inverse_models)
     folder.check(resume)
     digest = dataset.info.digest
     earlier = read_json(folder.config) if folder.started else None

@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qss_offline.acting import Policy, load_policy
 from qss_offline.algorithms.ensemble import mean_network
-from qss_offline.algorithms.folding import gives_states, sees_states
 from qss_offline.algorithms.networks import Network
 from qss_offline.algorithms.observational_d3g import ObservationalD3G, ObservationalD3GConfig
 from qss_offline.data.load import observation_statistics
 from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.errors import UserError
 from qss_offline.finished_run import FinishedRun, InverseModel, check_complete, read_run_files
-from qss_offline.offline_training import step_scale
+from qss_offline.inverse_config import InverseFitConfig
 from qss_offline.plain import from_plain
 from qss_offline.planning import Planner
-from qss_offline.runs import RunFolder, read_json
+from qss_offline.presets import Preset
 
 METHOD = "offline D3G"
 
@@ -46,27 +43,32 @@ class TrainedRun(FinishedRun):
     @property
     def updates(self) -> int:
         """Updates of offline D3G, of each of an ensemble."""
-        return int(self.config["preset"]["updates"])
+        return self.preset.updates
 
     @property
-    def inverse_settings(self) -> Mapping[str, Any]:
-        """Settings of the inverse fit, as `config.json` keeps them."""
-        return cast(Mapping[str, Any], self.config["preset"]["inverse"])
+    def inverse_settings(self) -> InverseFitConfig:
+        """Settings of the inverse fit."""
+        return self.preset.inverse
+
+    @property
+    def algorithm(self) -> ObservationalD3GConfig:
+        """Settings of offline D3G."""
+        return self.preset.algorithm
 
     @cached_property
-    def algorithm(self) -> ObservationalD3GConfig:
-        """Settings of offline D3G.
+    def preset(self) -> Preset:
+        """Settings of the whole run.
 
         Raises:
             UserError: they are of another version of this package.
         """
-        given = self.config["preset"]["algorithm"]
-        return from_plain(ObservationalD3GConfig, given, f"{self.folder.config}: preset.algorithm")
+        where = f"{self.folder.config}: preset"
+        return from_plain(Preset, self.config["preset"], where)
 
     @property
     def ensemble(self) -> int:
         """How many trainings a seed has."""
-        return int(self.config["preset"].get("ensemble", 1))
+        return self.preset.ensemble
 
     def policy(self, seed: int) -> Policy:
         """Return a seed's policy.
@@ -104,13 +106,11 @@ class TrainedRun(FinishedRun):
         proposals = [
             network(number, "proposal", "proposal_average") for number in range(self.ensemble)
         ]
-        spread = step_scale(self.algorithm, [scale])
         return Planner(
-            gives_states(mean_network(proposals), spread),
-            sees_states(network(0, "critic", "critic"), spread),
-            gives_states(network(0, "q_forward_model", "q_forward_model"), spread),
+            mean_network(proposals),
+            network(0, "critic", "critic"),
+            network(0, "q_forward_model", "q_forward_model"),
             scale,
-            network(0, "state_value", "state_value") if "state_value" in shapes else None,
         )
 
     def metrics(self, seed: int) -> dict[str, NDArray[np.float64]]:
@@ -149,26 +149,3 @@ def load_run(path: Path) -> TrainedRun:
     run = TrainedRun(*read_run_files(path))
     check_complete(run, METHOD)
     return run
-
-
-def load_cell(path: Path) -> TrainedRun:
-    """Read the evaluated seeds of a comparison's cell, or of a run that needn't be finished.
-
-    Its `results` know the seeds and nothing else.
-
-    Raises:
-        UserError: it holds no run, or none of its seeds is evaluated.
-    """
-    folder = RunFolder(path)
-    if not folder.started:
-        raise UserError(f"{path} holds no run (no config.json)")
-    seeds = sorted(
-        int(found.parent.name)
-        for found in path.glob("seeds/*/result.json")
-        if found.parent.name.isdigit()
-    )
-    if not seeds:
-        raise UserError(f"{path} has no evaluated seed yet")
-    return TrainedRun(
-        folder, read_json(path / "config.json"), {"seeds": [{"seed": seed} for seed in seeds]}
-    )

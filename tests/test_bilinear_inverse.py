@@ -177,7 +177,7 @@ def test_what_it_cannot_do_is_told() -> None:
 
 
 def test_the_network_of_one_layer_is_an_affine_map() -> None:
-    network = solve_bilinear(torch.randn(9, 2), torch.randn(9, 2), torch.randn(9, 3), 1.0)
+    network = solve_bilinear(torch.randn(9, 2), torch.randn(9, 2), torch.randn(9, 3))
     assert isinstance(network, Network)
     inputs = torch.randn(1, 5, 8)
     expected = inputs[0] @ network.weights[0][0] + network.biases[0][0, 0]

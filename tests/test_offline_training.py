@@ -34,7 +34,6 @@ CONFIG = ObservationalD3GConfig(
     normalize_observations=True,
     clamp_targets=True,
     learning_rate_decay=0.5,
-    step_units=True,
     gap_units=True,
 )
 

@@ -43,7 +43,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     default = PRESETS["default"]
     small = replace(
         default,
-        algorithm=replace(default.algorithm, hidden_dims=(16, 16), batch_size=32, step_units=True),
+        algorithm=replace(default.algorithm, hidden_dims=(16, 16), batch_size=32),
         inverse=replace(
             default.inverse,
             rounds=2,

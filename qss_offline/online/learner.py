@@ -60,7 +60,7 @@ class Learner:
         self._std = torch.stack([scale.std for scale in scales]).unsqueeze(1).to(device)
         self._scaled = bool((self._mean != 0).any() or (self._std != 1).any())
         step_scale: Tensor | None = None
-        if self._config.algorithm.step_inputs or self._config.algorithm.step_units:
+        if self._config.algorithm.step_inputs:
             spreads = [s.step_std for s in scales if s.step_std is not None]
             step_scale = torch.stack(spreads).unsqueeze(1).to(device)
         self._algorithm, self._dynamics = (
@@ -134,10 +134,9 @@ class Learner:
 
     def policy(self, index: int) -> Policy:
         """Return the policy of the seed at `index`, on a copy of its networks as they are now."""
-        acting_proposal = self._algorithm.acting_proposal(self._parameters)
         proposal, inverse = (
             Network(network.shape, network.flat[index : index + 1].cpu().clone())
-            for network in (acting_proposal, self._parameters.inverse_average)
+            for network in (self._parameters.proposal_average, self._parameters.inverse_average)
         )
         actions, scale = self.loops[index].actions, _scale(self.loops[index])
         step_inputs = self._config.algorithm.step_inputs

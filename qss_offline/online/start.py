@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
@@ -15,6 +14,8 @@ from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.engine.state import TrainState
 from qss_offline.errors import UserError
 from qss_offline.online.settings import OnlineConfig
+from qss_offline.plain import from_plain
+from qss_offline.presets import Preset
 from qss_offline.runs import RunFolder, read_json
 
 _FROM_TRAINING = (
@@ -56,9 +57,8 @@ def load_start(run: Path, seed: int) -> Start:
     """Read what a seed of an offline run can bring into the online mode.
 
     Of an ensemble it is the first of its trainings that goes on, not their mean, which would take
-    all of them; of several inverse models the first. Its critic and proposal come with their
-    targets, averages and Adam's moments, its inverse dynamics model likewise. The forward model
-    f(s, q) stays behind: online f takes actions.
+    all of them. Its critic and proposal come with their targets, averages and Adam's moments, its
+    inverse dynamics model likewise. The forward model f(s, q) stays behind: online f takes actions.
 
     Raises:
         UserError: the run doesn't exist, isn't finished, or lacks the seed.
@@ -73,9 +73,6 @@ def load_start(run: Path, seed: int) -> Start:
     for path, names in ((folder.training, _FROM_TRAINING), (folder.online, _FROM_INVERSE_FIT)):
         saved = load_checkpoint(path).tensors
         tensors |= {key: tensor for key, tensor in saved.items() if key.partition(".")[2] in names}
-        if "stopped" in saved:
-            # What the offline policy acts on (`early_stopping.py`).
-            tensors["network.inverse_average"] = saved["stopped"][0]
     policy, _ = load_policy(folder.policy)
     if not isinstance(policy, Policy):
         raise UserError(f"{run} was not trained by D3G: there is no proposal to carry over")
@@ -99,63 +96,50 @@ def steps_before(run: Path | str) -> int:
     Raises:
         UserError: the folder holds no offline run.
     """
-    inverse = _offline_settings(Path(run))["inverse"]
-    return int(inverse["rounds"]) * int(inverse["steps_per_round"])
+    return _offline_preset(Path(run)).inverse.online_steps
 
 
 def start_config(config: OnlineConfig, run: Path) -> OnlineConfig:
     """Return the settings with those of the offline run where carried networks depend on them.
 
-    Sizes, γ, β, the pessimism of targets, what observations go through, what networks see, whether
-    critics' layers are normalised, and in which units errors and values are weighed must be those
-    that the networks were trained with; everything else stays.
+    Sizes, γ, β, the pessimism of targets, what observations go through, what the inverse model
+    sees, and in which unit values are weighed must be those that the networks were trained with;
+    everything else stays.
 
     Raises:
-        UserError: the folder holds no offline run, or its models don't fit each other.
+        UserError: the folder holds no offline run, one of another version of this package, or its
+            models don't fit each other.
     """
-    offline = _offline_settings(run)
-    try:
-        algorithm, model = offline["algorithm"], offline["inverse"]["model"]
-        if model.get("form") == "bilinear":
-            raise UserError(
-                f"{run} has an inverse model in bilinear form, but online D3G trains a network; "
-                "fit one, with --set form=network or form=either"
-            )
-        hidden, inverse_hidden = tuple(algorithm["hidden_dims"]), tuple(model["hidden_dims"])
-        if hidden != inverse_hidden:
-            raise UserError(
-                f"{run} has networks of {hidden}, but an inverse model of {inverse_hidden}; online "
-                "all are of one size"
-            )
-        return replace(
-            config,
-            normalize_observations=bool(algorithm["normalize_observations"]),
-            algorithm=replace(
-                config.algorithm,
-                hidden_dims=hidden,
-                gamma=float(algorithm["gamma"]),
-                step_inputs=bool(model["step_inputs"]),
-                step_units=bool(algorithm.get("step_units", False)),
-                gap_units=bool(algorithm.get("gap_units", False)),
-                critic_layer_norm=bool(algorithm.get("critic_layer_norm", False)),
-                twin_pessimism=float(algorithm.get("twin_pessimism", 1.0)),
-                cycle_coef=float(algorithm["cycle_coef"]),
-            ),
+    offline = _offline_preset(run)
+    algorithm, model = offline.algorithm, offline.inverse.model
+    if model.form == "bilinear":
+        raise UserError(
+            f"{run} has an inverse model in bilinear form, but online D3G trains a network; "
+            "fit one, with --set form=network or form=either"
         )
-    except (KeyError, TypeError) as error:
-        raise UserError(_no_run(run, error)) from error
+    if algorithm.hidden_dims != model.hidden_dims:
+        raise UserError(
+            f"{run} has networks of {algorithm.hidden_dims}, but an inverse model of "
+            f"{model.hidden_dims}; online all are of one size"
+        )
+    return replace(
+        config,
+        normalize_observations=algorithm.normalize_observations,
+        algorithm=replace(
+            config.algorithm,
+            hidden_dims=algorithm.hidden_dims,
+            gamma=algorithm.gamma,
+            step_inputs=model.step_inputs,
+            gap_units=algorithm.gap_units,
+            twin_pessimism=algorithm.twin_pessimism,
+            cycle_coef=algorithm.cycle_coef,
+        ),
+    )
 
 
-def _offline_settings(run: Path) -> dict[str, Any]:
-    """Read the preset that an offline run was started with."""
+def _offline_preset(run: Path) -> Preset:
+    """Read the settings that an offline run was started with."""
     config = read_json(run / "config.json")
-    try:
-        preset: dict[str, Any] = config["preset"]
-        preset["inverse"]["rounds"], preset["inverse"]["steps_per_round"], preset["algorithm"]
-    except (KeyError, TypeError) as error:
-        raise UserError(_no_run(run, error)) from error
-    return preset
-
-
-def _no_run(run: Path, error: Exception) -> str:
-    return f"{run} holds no offline run: {error} is missing from config.json"
+    if not isinstance(config.get("preset"), dict):
+        raise UserError(f"{run} holds no offline run: its config.json names no preset")
+    return from_plain(Preset, config["preset"], str(run))

@@ -243,7 +243,7 @@ def _curves(book: _Book, runs: Mapping[str, FinishedRun]) -> list[str]:
 def _curve(run: FinishedRun) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return online steps `(evaluations,)` and returns `(evaluations, seeds)`."""
     returns = np.array([seed["evaluations"] for seed in run.results["seeds"]]).T
-    steps = run.inverse_settings["steps_per_round"]
+    steps = run.inverse_settings.steps_per_round
     return steps * np.arange(1, len(returns) + 1), returns
 
 

@@ -14,12 +14,17 @@ from qss_offline.data.specs import DatasetSpec
 from qss_offline.errors import UserError
 from qss_offline.finished_run import FinishedRun
 from qss_offline.presets import PRESETS, Preset
+from qss_offline.trained_run import TrainedRun
 
 
 def command(run: FinishedRun) -> tuple[str, str | None]:
     """Return the command line that repeats a run, and a remark where it alone isn't enough."""
     config = run.config
-    recipe, settings, remark = _cloned(run) if isinstance(run, ClonedRun) else _trained(run)
+    if isinstance(run, ClonedRun):
+        recipe, settings, remark = _cloned(run)
+    else:
+        assert isinstance(run, TrainedRun)
+        recipe, settings, remark = _trained(run)
     arguments = ["python", "-m", recipe, "--env", run.env_id]
     recording = _recording(run)
     arguments += recording or ["--dataset", run.dataset_id]
@@ -39,22 +44,21 @@ def command(run: FinishedRun) -> tuple[str, str | None]:
     return shlex.join(arguments), remark
 
 
-def _trained(run: FinishedRun) -> tuple[str, list[str], str | None]:
+def _trained(run: TrainedRun) -> tuple[str, list[str], str | None]:
     """Return the recipe of offline D3G, its settings, and a remark."""
-    preset = run.config["preset"]
     # Results name changed settings after the preset.
-    name = run.config["preset_name"].partition(" with ")[0]
+    name = run.preset_name.partition(" with ")[0]
     arguments = ["--preset", name]
     named = PRESETS.get(name)
     if named is None:
         remark = f"The preset {name} is unknown here; config.json has all settings."
         return "recipes.random_obs", arguments, remark
-    spent = named.spend(preset["updates"], *_online_budget(run))
+    spent = named.spend(run.updates, *_online_budget(run))
     if spent.updates != named.updates:
         arguments += ["--updates", str(spent.updates)]
     if spent.inverse != named.inverse:
         arguments += _spent_online(run)
-    for change in differences(_as_measured(spent, run), preset):
+    for change in differences(_as_measured(spent, run), run.preset):
         arguments += ["--set", change]
     return "recipes.random_obs", arguments, None
 
@@ -87,8 +91,7 @@ def _cloned(run: ClonedRun) -> tuple[str, list[str], str | None]:
 
 def _online_budget(run: FinishedRun) -> tuple[int, int]:
     """Return online steps in all, and rounds."""
-    rounds = int(run.inverse_settings["rounds"])
-    return rounds * int(run.inverse_settings["steps_per_round"]), rounds
+    return run.inverse_settings.online_steps, run.inverse_settings.rounds
 
 
 def _spent_online(run: FinishedRun) -> list[str]:

@@ -234,7 +234,6 @@ def test_bco_can_learn_so_too() -> None:
     ("make", "words"),
     [
         (lambda: replace(MODEL, recorded_coef=-1.0), "recorded_coef must be at least 0"),
-        (lambda: replace(MODEL, code_noise=-1.0), "code_noise must be at least 0"),
         (lambda: replace(MODEL, form="bilinear"), "recorded_coef is for a network"),
         (lambda: replace(MODEL, step_inputs=False), "step_inputs must be True"),
         (lambda: InverseModels((0,), [SCALE], PointMass, CONFIG), "needs the recording"),

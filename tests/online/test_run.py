@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from qss_offline.algorithms.qss import QSSConfig
 from qss_offline.data.build import build_dataset
 from qss_offline.data.load import load_transitions
 from qss_offline.data.specs import DatasetSpec
-from qss_offline.engine.checkpoint import load_checkpoint, save_checkpoint
+from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.errors import UserError
 from qss_offline.inverse_config import InverseFitConfig
 from qss_offline.offline_run import RunSettings, run
@@ -143,9 +142,7 @@ def offline(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("MINARI_DATASETS_PATH", str(root / "minari"))
         dataset = build_dataset(DatasetSpec("InvertedPendulum", transitions=500), workers=1).obs_id
         preset = Preset(
-            ObservationalD3GConfig(
-                (16, 16), 32, gamma=0.9, normalize_observations=True, step_units=True
-            ),
+            ObservationalD3GConfig((16, 16), 32, gamma=0.9, normalize_observations=True),
             InverseFitConfig(
                 1, 100, 50, model=InverseDynamicsConfig((16, 16), 32, step_inputs=True)
             ),
@@ -183,19 +180,6 @@ def test_an_online_run_starts_where_the_offline_run_ended(offline: Path, tmp_pat
     assert not torch.equal(moved.tensors["network.critic"], training.tensors["network.critic"])
 
 
-def test_an_inverse_model_that_stopped_early_is_the_one_that_is_brought(
-    offline: Path, tmp_path: Path
-) -> None:
-    shutil.copytree(offline, tmp_path / "run")
-    path = tmp_path / "run" / "seeds" / "1" / "online.safetensors"
-    saved = load_checkpoint(path)
-    stopped = torch.full_like(saved.tensors["network.inverse_average"], 0.5).unsqueeze(0)
-    save_checkpoint(path, replace(saved, tensors={**saved.tensors, "stopped": stopped}))
-    brought = load_start(tmp_path / "run", 1).tensors
-    assert torch.equal(brought["network.inverse_average"], stopped[0])
-    assert "stopped" not in brought
-
-
 def test_a_start_needs_no_results_and_keeps_its_own_settings(
     offline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,7 +204,7 @@ def test_networks_are_carried_with_all_that_they_depend_on(offline: Path, tmp_pa
     }  # fmt: skip
     other: dict[str, Any] = {
         "hidden_dims": [8, 24], "gamma": 0.5, "cycle_coef": 7.0, "twin_pessimism": 0.25,
-        "step_units": True, "gap_units": True, "critic_layer_norm": True,
+        "gap_units": True,
     }  # fmt: skip
     assert free | other.keys() == {field.name for field in fields(QSSConfig)}
     config = json.loads((offline / "config.json").read_text())
@@ -263,6 +247,10 @@ def test_what_an_offline_run_lacks_is_told(offline: Path, tmp_path: Path) -> Non
     config["preset"]["inverse"]["model"]["form"] = "bilinear"
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match="in bilinear form"):
+        start_config(CONFIG, tmp_path)
+    config["preset"]["algorithm"]["of_tomorrow"] = False
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"of_tomorrow.*another version of this package"):
         start_config(CONFIG, tmp_path)
 
 

@@ -25,9 +25,7 @@ from qss_offline.runs import RunFolder
 from qss_offline.trained_run import TrainedRun, load_run
 
 PRESET = Preset(
-    ObservationalD3GConfig(
-        (16, 16), 32, normalize_observations=True, clamp_targets=True, step_units=True
-    ),
+    ObservationalD3GConfig((16, 16), 32, normalize_observations=True, clamp_targets=True),
     InverseFitConfig(2, 100, 100, model=InverseDynamicsConfig((16, 16), 32, step_inputs=True)),
     updates=1000,
 )

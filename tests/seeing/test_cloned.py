@@ -156,12 +156,30 @@ def test_what_is_no_run_of_these_is_refused(cloned: ClonedRun, tmp_path: Path) -
     with pytest.raises(UserError, match="does not exist; give a run folder"):
         load_any_run(tmp_path / "none")
     config = json.loads((path / "config.json").read_text())
-    del config["inverse"]["rounds"]
-    (path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(UserError, match="holds no run of BCO: 'rounds' is missing"):
-        load_any_run(path)
-    config["inverse"]["rounds"], config["inverse"]["of_tomorrow"] = 2, True
-    (path / "config.json").write_text(json.dumps(config))
-    later = load_any_run(path)
-    with pytest.raises(UserError, match=r"of_tomorrow.*another version"):
-        later.inverse_model(0)
+    for missing, words in (
+        ("env_id", "holds no run of BCO: 'env_id' is missing"),
+        ("inverse", "inverse is missing.*another version of this package"),
+    ):
+        rest = {name: value for name, value in config.items() if name != missing}
+        (path / "config.json").write_text(json.dumps(rest))
+        with pytest.raises(UserError, match=words):
+            load_any_run(path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "part"),
+    [("cloned", "inverse"), ("cloned", "cloning"), ("trained", "preset.algorithm"),
+     ("trained", "preset.inverse.model"), ("trained", "preset")],
+)  # fmt: skip
+def test_a_run_with_a_setting_that_is_unknown_here_is_refused(
+    kind: str, part: str, request: pytest.FixtureRequest
+) -> None:
+    file = request.getfixturevalue(kind).folder.config
+    config = json.loads(file.read_text())
+    inner = config
+    for name in part.split("."):
+        inner = inner[name]
+    inner["of_tomorrow"] = False
+    file.write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"of_tomorrow.*another version of this package"):
+        load_any_run(file.parent)

@@ -99,21 +99,20 @@ def test_plans_of_a_run_are_measured_against_its_policy(trained: TrainedRun) -> 
     obs = np.asarray(trained.dataset.transitions.observations[:7])
     planner = trained.planner(1)
     np.testing.assert_allclose(planner.propose(obs), trained.policy(1).propose(obs), atol=1e-6)
-    # What was trained saw and gave steps in units of their spread.
+    # Values and the cycle are those of the networks that were trained.
     scale = trained.policy(1).scale
-    assert scale.step_std is not None
     tensors = load_checkpoint(trained.seed_folder(1).training).tensors
     shapes = ObservationalD3G(trained.algorithm, 4).shapes
     critic, forward = (
         Network(shapes[name], tensors[f"network.{name}"].unsqueeze(0))
         for name in ("critic", "q_forward_model")
     )
-    states, unit = scale.batch(obs), scale.step_std.reshape(1, 1, -1)
+    states = scale.batch(obs)
     proposed = scale.batch(planner.propose(obs))
-    values = transition_value(critic, states, proposed, unit).amin(1)[0]
+    values = transition_value(critic, states, proposed).amin(1)[0]
     found = planner.value(obs, planner.propose(obs))
     np.testing.assert_allclose(found, values.numpy(), rtol=1e-3, atol=1e-3)
-    reached = cycle(critic.members[0], forward, states, proposed, unit)
+    reached = cycle(critic.members[0], forward, states, proposed)
     np.testing.assert_allclose(
         planner.reach(obs), scale.invert(reached)[0].numpy(), rtol=1e-3, atol=1e-3
     )
