@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
 from qss_offline.errors import UserError, printable
+
+Register = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--env",
+        help="module:Env-v0 of your own environment: the module is imported; those that files "
+        "name never are; repeatable",
+    ),
+]
+"""An option of commands that read runs, whose environments may be the user's own."""
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""

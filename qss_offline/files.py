@@ -7,6 +7,7 @@ say that it holds terabytes: `open_regular_file` looks before anything is read.
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import stat
@@ -16,8 +17,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from qss_offline.errors import UserError
+from qss_offline.errors import UserError, printable
 
+_MOST_DIGITS = 20
 _UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
 
 
@@ -68,6 +70,36 @@ def read_regular_file(path: Path, limit: int) -> bytes:
             return file.read(limit)
         except OSError as error:
             raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def parse_json(content: bytes | str, source: object, nan: bool = False) -> Any:
+    """Read untrusted JSON, whose numbers are finite and no longer than an int64.
+
+    Args:
+        content: the text.
+        source: where it comes from, for the message.
+        nan: let NaN and Infinity pass, which JSON doesn't have but Python writes.
+
+    Raises:
+        UserError: it isn't such JSON, or is nested too deeply.
+    """
+
+    def integer(text: str) -> int:
+        if len(text) > _MOST_DIGITS or not -(2**63) <= int(text) < 2**63:
+            raise ValueError(f"{text[:_MOST_DIGITS]}… is too great a number")
+        return int(text)
+
+    def real(text: str) -> float:
+        if not (nan or math.isfinite(float(text))):
+            raise ValueError(f"{text[:_MOST_DIGITS]} is no finite number")
+        return float(text)
+
+    try:
+        return json.loads(content, parse_int=integer, parse_float=real, parse_constant=real)
+    except RecursionError as error:
+        raise UserError(f"{source} is not valid JSON: it is nested too deeply") from error
+    except ValueError as error:
+        raise UserError(f"{source} is not valid JSON: {printable(error)}") from error
 
 
 def fsync_directory(path: Path) -> None:
