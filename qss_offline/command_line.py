@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from qss_offline.errors import UserError
+from qss_offline.errors import UserError, printable
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
@@ -31,7 +31,7 @@ def main(command: Callable[..., Any], after_interrupt: str = "") -> None:
         # Typer answers Ctrl-C, and `typer.Exit`, by returning the exit code.
         code = app(standalone_mode=False)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(error)}", file=sys.stderr)
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
         print(interrupted, file=sys.stderr)
