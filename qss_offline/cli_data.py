@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Column, Table
 from typer import Argument, Option
 
@@ -21,7 +21,7 @@ from qss_offline.data.minari_store import StoredDatasets
 from qss_offline.data.specs import read_family
 from qss_offline.data.tables import ColumnNames, export_dataset
 from qss_offline.data.verify import verify_dataset
-from qss_offline.errors import UserError
+from qss_offline.errors import UserError, printable
 from qss_offline.progress import progress
 
 app = typer.Typer(
@@ -40,6 +40,8 @@ Token = Annotated[
 ]
 
 _NAMES = ColumnNames()
+# Characters of a stranger's text in a table.
+_SHOWN = 60
 
 
 def _made(stored: StoredDatasets) -> None:
@@ -47,6 +49,11 @@ def _made(stored: StoredDatasets) -> None:
         typer.echo(
             f"made {dataset_id}: {stored.transitions:,} transitions, {stored.episodes:,} episodes"
         )
+
+
+def _json(values: dict[str, Any]) -> None:
+    for line in json.dumps(values, indent=2, allow_nan=False).splitlines():
+        typer.echo(printable(line))
 
 
 @app.command("build")
@@ -158,27 +165,28 @@ def import_(
 @app.command("list")
 def list_() -> None:
     """List the local datasets, with and without actions."""
-    table = Table(Column("dataset", overflow="fold"))
-    for column in ("environment", "actions", "transitions", "episodes"):
-        table.add_column(column)
+    header = ("dataset", "environment", "actions", "transitions", "episodes")
+    rows: list[tuple[str, ...]] = [header]
     for one in tools.list_datasets():
         if one.problem is not None:
-            table.add_row(escape(one.dataset_id), escape(f"can't be used: {one.problem}"))
+            rows.append((one.dataset_id, f"can't be used: {one.problem}"))
             continue
-        table.add_row(
-            escape(one.dataset_id),
-            escape(one.env_id or "unknown"),
-            "no" if one.observation_only else "yes",
-            f"{one.total_steps:,}",
-            f"{one.total_episodes:,}",
-        )
-    Console().print(table)
+        env_id = printable(one.env_id or "unknown")[:_SHOWN]
+        actions = "no" if one.observation_only else "yes"
+        numbers = f"{one.total_steps:,}", f"{one.total_episodes:,}"
+        rows.append((one.dataset_id, env_id, actions, *numbers))
+    usable = [row for row in rows if len(row) == len(header)]
+    # Rich takes two seconds to lay two thousand rows out.
+    widths = [max(map(len, column)) for column in zip(*usable, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=False))
+        typer.echo(printable("  ".join(cells).rstrip()))
 
 
 @app.command("show")
 def show(dataset_id: DatasetId) -> None:
     """Describe one dataset, as JSON."""
-    typer.echo(json.dumps(tools.describe(dataset_id), indent=2))
+    _json(tools.describe(dataset_id))
 
 
 @app.command("verify")
@@ -187,7 +195,7 @@ def verify(dataset_id: DatasetId) -> None:
     verification = verify_dataset(dataset_id, progress=progress)
     marks = {True: "ok", False: "FAULT", None: "-"}
     for check in verification.checks:
-        typer.echo(f"{marks[check.ok]:5}  {check.name}: {check.detail}")
+        typer.echo(f"{marks[check.ok]:5}  {check.name}: {printable(check.detail)}")
     if not verification.ok:
         faults, total = len(verification.faults), len(verification.checks)
         raise UserError(f"dataset {dataset_id!r}: {faults} of {total} checks failed")
@@ -205,7 +213,7 @@ def stats(
     """Print returns, lengths and state coverage, and draw them."""
     numbers = tools.dataset_statistics(dataset_id, picture, overwrite=overwrite)
     values = {key: value for key, value in asdict(numbers).items() if key != "picture"}
-    typer.echo(json.dumps(values, indent=2))
+    _json(values)
     if numbers.picture is not None:
         typer.echo(f"made {numbers.picture}", err=True)
 
@@ -309,9 +317,19 @@ def pull(
     source: Annotated[str, Option("--from", help="hf://USER, gcp://BUCKET or a folder")],
     token: Token = None,
     overwrite: Overwrite = False,
+    max_gb: Annotated[
+        float, Option("--max-gb", min=0, help="gigabytes that a dataset may hold")
+    ] = sharing.MAX_PULLED_BYTES / 1e9,
 ) -> None:
     """Download a dataset; it becomes visible when its digests are checked."""
+    if not math.isfinite(max_gb):
+        raise UserError(f"--max-gb: expected a number, not {max_gb}")
     digest = sharing.pull_dataset(
-        dataset_id, source, token=token, overwrite=overwrite, progress=progress
+        dataset_id,
+        source,
+        token=token,
+        overwrite=overwrite,
+        max_bytes=int(max_gb * 1e9),
+        progress=progress,
     )
-    typer.echo(f"pulled {dataset_id}, digest {digest or 'none'}")
+    typer.echo(f"pulled {dataset_id}, digest {printable(digest or 'none')}")

@@ -5,12 +5,22 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
-from qss_offline.errors import UserError
+from qss_offline.errors import UserError, printable
+
+Register = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--env",
+        help="module:Env-v0 of your own environment: the module is imported; those that files "
+        "name never are; repeatable",
+    ),
+]
+"""An option of commands that read runs, whose environments may be the user's own."""
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
@@ -54,7 +64,7 @@ def main(command: Callable[..., Any], after_interrupt: str = "") -> None:
         # Typer answers Ctrl-C, and `typer.Exit`, by returning the exit code.
         code = app(standalone_mode=False)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(error)}", file=sys.stderr)
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
         print(interrupted, file=sys.stderr)

@@ -1,4 +1,4 @@
-"""The one exception that a user is meant to read."""
+"""The one exception that a user is meant to read, and text made fit to be read."""
 
 from __future__ import annotations
 
@@ -23,3 +23,27 @@ def nearest(name: str, candidates: Iterable[str], count: int = 3) -> str:
     names = [by_lower[match] for match in matches]
     listed = names[0] if len(names) == 1 else ", ".join(names[:-1]) + " or " + names[-1]
     return f"; did you mean {listed}?"
+
+
+def printable(text: object) -> str:
+    """Return text as one line that a terminal shows and doesn't obey.
+
+    What a file brings along may hold escape sequences, line breaks, or marks that turn the
+    direction of writing around; each such character is written as its code, such as `\\x1b`.
+    """
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode() for one in str(text)
+    )
+
+
+_SHOWN = 60
+
+
+def shown(value: object) -> str:
+    """Return a value from a file as a message can hold it: as Python writes it, and short."""
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):
+        # Nested too deeply, or a number of thousands of digits.
+        text = f"a {type(value).__name__}"
+    return printable(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")

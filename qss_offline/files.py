@@ -1,17 +1,105 @@
-"""Writing files so that a reader sees the old content or the new, never a half."""
+"""Files written so that a reader sees the old content or the new, and untrusted files read.
+
+A file that came from somebody else may be a named pipe, a link to a device that never ends, or
+say that it holds terabytes: `open_regular_file` looks before anything is read.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from qss_offline.errors import UserError
+from qss_offline.errors import UserError, printable
+
+_MOST_DIGITS = 20
+_UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
+
+
+def size_text(size: float) -> str:
+    """Return a number of bytes in the unit that fits it: `"812 bytes"`, `"64.0 MB"`."""
+    unit = 0
+    while size >= 1000 and unit < len(_UNITS) - 1:
+        size, unit = size / 1000, unit + 1
+    return f"{size:.1f} {_UNITS[unit]}" if unit else f"{size:.0f} bytes"
+
+
+@contextmanager
+def open_regular_file(path: Path, limit: int) -> Iterator[BinaryIO]:
+    """Open an untrusted file to read: a regular file, or a link to one, of at most `limit` bytes.
+
+    Raises:
+        UserError: it is missing or can't be read, is a folder, a named pipe, a socket or a device,
+            or holds more.
+    """
+    try:
+        # Without O_NONBLOCK a named pipe would wait here for somebody to write to it.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist") from error
+    except (OSError, ValueError) as error:
+        # A ValueError is a NUL byte in the path.
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot read {path}: {reason}") from error
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise UserError(f"{path} is no regular file, nor a link to one")
+        if found.st_size > limit:
+            raise UserError(
+                f"{path} holds {size_text(found.st_size)}, more than the {size_text(limit)} that "
+                "are read of such a file"
+            )
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            yield file
+    finally:
+        os.close(descriptor)
+
+
+def read_regular_file(path: Path, limit: int) -> bytes:
+    """Return the bytes of an untrusted file, see `open_regular_file`."""
+    with open_regular_file(path, limit) as file:
+        try:
+            return file.read(limit)
+        except OSError as error:
+            raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def parse_json(content: bytes | str, source: object, nan: bool = False) -> Any:
+    """Read untrusted JSON, whose numbers are finite and no longer than an int64.
+
+    Args:
+        content: the text.
+        source: where it comes from, for the message.
+        nan: let NaN and Infinity pass, which JSON doesn't have but Python writes.
+
+    Raises:
+        UserError: it isn't such JSON, or is nested too deeply.
+    """
+
+    def integer(text: str) -> int:
+        if len(text) > _MOST_DIGITS or not -(2**63) <= int(text) < 2**63:
+            raise ValueError(f"{text[:_MOST_DIGITS]}… is too great a number")
+        return int(text)
+
+    def real(text: str) -> float:
+        if not (nan or math.isfinite(float(text))):
+            raise ValueError(f"{text[:_MOST_DIGITS]} is no finite number")
+        return float(text)
+
+    try:
+        return json.loads(content, parse_int=integer, parse_float=real, parse_constant=real)
+    except RecursionError as error:
+        raise UserError(f"{source} is not valid JSON: it is nested too deeply") from error
+    except ValueError as error:
+        raise UserError(f"{source} is not valid JSON: {printable(error)}") from error
 
 
 def fsync_directory(path: Path) -> None:

@@ -19,7 +19,7 @@ from qss_offline.action_steps import known_steps
 from qss_offline.algorithms.ensemble import mean_network
 from qss_offline.algorithms.networks import Network
 from qss_offline.algorithms.observational_d3g import ObservationalD3G, ObservationalD3GConfig
-from qss_offline.data.environments import make_env
+from qss_offline.data.environments import env_id_of_file, make_env
 from qss_offline.data.load import load_transitions
 from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.errors import UserError
@@ -90,7 +90,8 @@ def load_proposals(path: Path) -> TrainedProposals:
     config = read_json(path / "config.json")
     try:
         preset = from_plain(Preset, config["preset"], str(path))
-        env_id, dataset_id = str(config["env_id"]), str(config["dataset_id"])
+        env_id = env_id_of_file(config["env_id"], folder.config)
+        dataset_id = str(config["dataset_id"])
     except KeyError as error:
         raise UserError(f"{path} holds no run of offline D3G: {error} is missing") from error
     found = sorted(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol, TypeAlias
 
+from qss_offline.errors import printable
 from qss_offline.progress import Reporter, silent
 
 Notice: TypeAlias = Callable[[str], None]
@@ -54,4 +55,4 @@ def forward_only(report: Reporter) -> Reporter:
 
 def print_notice(message: str) -> None:
     """Print one line on standard error."""
-    print(message, file=sys.stderr, flush=True)
+    print(printable(message), file=sys.stderr, flush=True)

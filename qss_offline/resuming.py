@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from qss_offline.command_line import given_options
-from qss_offline.data.environments import resolve_env_id
+from qss_offline.data.environments import env_id_of_file, resolve_env_id
 from qss_offline.errors import UserError
 from qss_offline.plain import settings_of
 from qss_offline.runs import RunFolder, parse_seeds, read_json
@@ -58,6 +58,8 @@ def run_to_resume(
     parameters = inspect.signature(command).parameters
     defaults = {name: parameters[name].default for name in options}
     _check_options(folder, config, options, defaults)
+    # After what the user named: a module is imported only where `--env` names it.
+    config["env_id"] = env_id_of_file(config.get("env_id"), folder.config)
     return folder, settings_of(settings_type, config, str(folder.config))
 
 
@@ -101,7 +103,7 @@ def _check_options(
                 "resume it"
             )
         if name == "env":
-            same = resolve_env_id(value) == config.get("env_id")
+            same = resolve_env_id(value) == env_id_of_file(config.get("env_id"), folder.config)
         elif name == "seeds":
             same = list(parse_seeds(value)) == config.get("seeds")
         else:

@@ -37,7 +37,7 @@ def minari_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Read bodies and files in this process: for tests of anything but the child itself, which
-    takes half a second to start. `data/test_hostile.py` reads all in children."""
+    takes half a second to start. `hostile/test_datasets.py` reads all in children."""
 
     def call(task: Any, request: Any, expected_bytes: int, report: Reporter = silent) -> Any:
         try:

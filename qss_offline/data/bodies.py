@@ -9,7 +9,6 @@ memory is taken for it.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from h5py import h5d, h5g, h5l, h5s
 
 from qss_offline.data import columns, isolated, minari_store
 from qss_offline.data.column_files import ColumnTypes, ColumnWriter, column_types, map_columns
+from qss_offline.data.scratch import scratch_folder
 from qss_offline.data.transitions import Transitions
 from qss_offline.errors import UserError
 from qss_offline.jobs import Tick
@@ -123,10 +123,10 @@ def read_body(
     # no more than one episode.
     episode_bytes = steps * (12 * (2 * obs_dim + act_dim) + 64)
     with (
-        tempfile.TemporaryDirectory(prefix="qss-offline-") as folder,
+        scratch_folder() as folder,
         progress("reading episodes", steps, "transitions") as report,
     ):
-        target = Path(folder) / columns.FILE_NAME
+        target = folder / columns.FILE_NAME
         # The columns lie there twice for a moment: one file each, and together in the sidecar.
         types = column_types(obs_dim, act_dim or None)
         row_bytes = 2 * sum(column.row_bytes for column in types.values())

@@ -65,6 +65,7 @@ def build_datasets(
     """
     ids = [spec.base_id for spec in specs]
     for base_id in ids:
+        minari_store.check_base_id(base_id)
         if ids.count(base_id) > 1:
             raise UserError(f"dataset {base_id!r}: two specs have this id; give one a name")
     pairs: dict[str, DatasetPair] = {}

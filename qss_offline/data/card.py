@@ -9,8 +9,8 @@ from typing import Any
 from qss_offline.data import minari_store
 from qss_offline.data.minari_store import METADATA_FILE
 from qss_offline.data.tools import Statistics, dataset_statistics
-from qss_offline.errors import UserError
-from qss_offline.files import write_bytes
+from qss_offline.errors import UserError, printable
+from qss_offline.files import write_bytes, write_json
 from qss_offline.reporting import Notice, print_notice
 
 CARD_FILE = "README.md"
@@ -91,7 +91,7 @@ def write_card(
     data = minari_store.data_folder(dataset_id)
     if license is not None:
         metadata = minari_store.read_metadata(dataset_id) | {"license": license}
-        write_bytes(data / METADATA_FILE, (json.dumps(metadata, indent=2) + "\n").encode())
+        write_json(data / METADATA_FILE, metadata)
     path = data.parent / CARD_FILE
     write_bytes(path, text.encode())
     return str(path)
@@ -112,7 +112,7 @@ def _size_category(rows: int) -> str:
 
 def _plain(value: object) -> str:
     """Return a stranger's text as one line that can't end a table or the front matter."""
-    return " ".join(str(value).split()).replace("|", "\\|").replace("<", "&lt;")
+    return printable(" ".join(str(value).split())).replace("|", "\\|").replace("<", "&lt;")
 
 
 def _front_matter(
@@ -156,7 +156,7 @@ def _what(dataset_id: str, metadata: dict[str, Any], statistics: Statistics) -> 
 def _how(metadata: dict[str, Any]) -> str:
     lines = [f"- who acted: {_plain(metadata.get('algorithm_name') or 'unknown')}"]
     probability = metadata.get("random_action_prob")
-    if isinstance(probability, int | float):
+    if probability is not None:
         lines.append(
             f"- randomness: at each step, with probability {probability:g}, a uniformly random "
             "action"

@@ -11,7 +11,6 @@ at, and nothing says which steps are chance's: only whether there are any.
 from __future__ import annotations
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from qss_offline.data.transitions import Float64Array, Transitions
 
@@ -42,6 +41,8 @@ def chance_share(transitions: Transitions, seed: int = 0) -> float | None:
         The share, or None where a recording is too small to tell (fewer than four rows for each
         coefficient of the regression), or nothing moves in it.
     """
+    from scipy.spatial import cKDTree  # 0.3 s that listing datasets shouldn't take
+
     rng = np.random.default_rng(seed)
     total = len(transitions)
     some = total > _ROWS

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,9 +29,11 @@ from qss_offline.data.behaviour import (
 )
 from qss_offline.data.column_files import ColumnTypes, ColumnWriter, column_types, map_columns
 from qss_offline.data.environments import Env, env_spec, importable, make_env
+from qss_offline.data.scratch import scratch_folder
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.data.transitions import BoolArray, Float64Array, Transitions, row_chunks
 from qss_offline.errors import UserError
+from qss_offline.files import size_text
 from qss_offline.jobs import Tick, available_cores, run_jobs
 from qss_offline.progress import Reporter, silent
 
@@ -117,11 +118,11 @@ def collect_all(
     if not all(importable(one) for one in registered):
         workers = 1
     try:
-        with tempfile.TemporaryDirectory(prefix="qss-offline-", dir=folder) as name:
-            _check_room(specs, types, Path(name))
+        with scratch_folder(folder) as scratch:
+            _check_room(specs, types, scratch)
             jobs = []
             for index, spec in enumerate(specs):
-                columns = Path(name, str(index))
+                columns = scratch / str(index)
                 columns.mkdir()
                 first_rows = itertools.accumulate(spec.shard_sizes, initial=0)
                 for shard, (row, steps) in enumerate(
@@ -131,7 +132,7 @@ def collect_all(
             for _ in run_jobs(_collect_shard, jobs, workers or default_workers(total), report):
                 pass
             return [
-                _whole(Path(name, str(index)), types[index], spec.transitions)
+                _whole(scratch / str(index), types[index], spec.transitions)
                 for index, spec in enumerate(specs)
             ]
     except OSError as error:
@@ -158,8 +159,8 @@ def _check_room(specs: Sequence[DatasetSpec], types: list[ColumnTypes], folder: 
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise UserError(
-            f"transitions: no space left for them, they take {needed / 1e9:,.3f} GB "
-            f"and {free / 1e9:,.3f} GB are free"
+            f"transitions: no space left for them, they take {size_text(needed)} "
+            f"and {size_text(free)} are free"
         )
 
 

@@ -25,6 +25,7 @@ from typing import Any, TypeAlias
 
 import qss_offline
 from qss_offline.errors import UserError
+from qss_offline.files import size_text
 from qss_offline.jobs import Tick
 from qss_offline.progress import Reporter, silent
 
@@ -33,9 +34,12 @@ Task: TypeAlias = Callable[[dict[str, Any], Tick], Reply]
 
 # A task says how far it is every second or so. Longer silence is a loop in a damaged file.
 _STALL_S = 300.0
+_END_S = 10.0
 # What libraries take besides the columns themselves: chunk caches, row groups, thread pools.
 _SPARE_BYTES = 1 << 30
 _MAX_LINE_BYTES = 64 << 20
+_DAMAGED = "the file is damaged"
+_CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL)
 
 
 def available_memory() -> int:
@@ -58,11 +62,11 @@ def check_memory(needed: int, what: str) -> None:
     free = available_memory()
     if needed > free:
         raise UserError(
-            f"{what} would take {needed / 1e9:,.1f} GB of memory; {free / 1e9:,.1f} GB are free"
+            f"{what} would take {size_text(needed)} of memory; {size_text(free)} are free"
         )
 
 
-def check_disk(needed: int, folder: Path, what: str) -> None:
+def check_disk(needed: float, folder: Path, what: str) -> None:
     """Refuse what doesn't fit onto the disk before any of it is written.
 
     Raises:
@@ -71,8 +75,8 @@ def check_disk(needed: int, folder: Path, what: str) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise UserError(
-            f"{what} would take {needed / 1e9:,.1f} GB of disk in {folder.parent}; "
-            f"{free / 1e9:,.1f} GB are free"
+            f"{what} would take {size_text(needed)} of disk in {folder.parent}; "
+            f"{size_text(free)} are free"
         )
 
 
@@ -131,12 +135,14 @@ def _listen(child: subprocess.Popen[bytes], report: Reporter) -> Reply:
         selector.register(child.stdout, selectors.EVENT_READ)
         while True:
             if not selector.select(_STALL_S - (time.monotonic() - heard)):
-                raise UserError(f"no progress in {_STALL_S:.0f} s; the file is damaged")
+                raise UserError(f"no progress in {_STALL_S:.0f} s; {_DAMAGED}")
             chunk = os.read(child.stdout.fileno(), 1 << 16)
             heard = time.monotonic()
             pending += chunk
-            if not chunk or len(pending) > _MAX_LINE_BYTES:
-                raise UserError(f"the reader {_ending(child)}; the file is damaged")
+            if len(pending) > _MAX_LINE_BYTES:
+                raise UserError(f"the reader's answer is too long; {_DAMAGED}")
+            if not chunk:
+                raise UserError(f"the reader {_ending(child)}")
             *lines, pending = pending.split(b"\n")
             for line in lines:
                 message = json.loads(line)
@@ -149,12 +155,17 @@ def _listen(child: subprocess.Popen[bytes], report: Reporter) -> Reply:
 
 
 def _ending(child: subprocess.Popen[bytes]) -> str:
-    child.kill()
-    code = child.wait()
-    if code < 0:
-        with suppress(ValueError):
-            return f"was ended by {signal.Signals(-code).name}"
-    return f"ended with code {code}"
+    try:
+        code = child.wait(_END_S)
+    except subprocess.TimeoutExpired:
+        return f"fell silent; {_DAMAGED}"
+    if code >= 0:
+        return f"ended with code {code}; {_DAMAGED}"
+    number = -code
+    name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+    # What a damaged file makes C do to itself; any other signal comes from outside.
+    reason = _DAMAGED if number in _CRASHES else "somebody or a lack of memory ended it; try again"
+    return f"was ended by {name}; {reason}"
 
 
 def serve() -> None:
@@ -185,7 +196,7 @@ def serve() -> None:
     except UserError as error:
         send({"error": str(error)})
     except MemoryError:
-        send({"error": f"it takes more than {order['bytes'] / 1e9:,.1f} GB of memory to read"})
+        send({"error": f"it takes more than {size_text(order['bytes'])} of memory to read"})
     except Exception as error:
         # A damaged file makes h5py, pyarrow and Minari raise almost anything.
         reason = " ".join(str(error).split())[:300] or type(error).__name__

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 from gymnasium import spaces
 
 from qss_offline.data import bodies, columns, minari_store
+from qss_offline.data.metadata import env_id_of
 from qss_offline.data.transitions import Float32Array, Transitions, row_chunks
 from qss_offline.errors import UserError
 from qss_offline.reporting import Notice, ProgressFactory, no_progress, print_notice
@@ -111,9 +111,9 @@ def load_transitions(
     probability = metadata.get("random_action_prob")
     info = DatasetInfo(
         dataset_id=dataset_id,
-        env_id=_env_id(metadata),
+        env_id=env_id_of(metadata),
         observation_only=action_space is None,
-        random_action_prob=float(probability) if isinstance(probability, int | float) else None,
+        random_action_prob=None if probability is None else float(probability),
         behaviour_return=minari_store.recorded_returns(metadata),
         digest=sidecar.info.digest,
         total_steps=len(sidecar.transitions),
@@ -145,15 +145,6 @@ def _usable_actions(metadata: dict[str, Any], notice: Notice) -> spaces.Box | No
         f"{metadata['dataset_id']}: its actions are {_kind(space)}, not vectors; they are left out"
     )
     return None
-
-
-def _env_id(metadata: dict[str, Any]) -> str | None:
-    """Return the environment's id without making anything of the dataset's own description."""
-    try:
-        env_id = json.loads(metadata["env_spec"])["id"]
-    except (KeyError, TypeError, ValueError, RecursionError):
-        env_id = metadata.get("env_id")
-    return env_id if isinstance(env_id, str) else None
 
 
 def sidecar_path(dataset_id: str) -> Path:

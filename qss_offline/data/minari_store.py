@@ -31,10 +31,9 @@ import os
 import platform
 import re
 import shutil
-import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -53,10 +52,11 @@ from qss_offline.data import columns
 from qss_offline.data.collect import complete_returns
 from qss_offline.data.environments import env_spec, make_env
 from qss_offline.data.exchange import exchange
+from qss_offline.data.metadata import MAX_BYTES, parse_metadata
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.data.transitions import Transitions, row_chunks
 from qss_offline.errors import UserError, nearest
-from qss_offline.files import fsync_directory, write_json
+from qss_offline.files import fsync_directory, read_regular_file, write_json
 from qss_offline.jobs import Tick, available_cores, run_jobs
 from qss_offline.reporting import Notice, ProgressFactory, no_progress, print_notice
 
@@ -65,7 +65,6 @@ BODY_FILE = "main_data.hdf5"
 NAMESPACE_FILE = "namespace_metadata.json"
 _WORKPLACE = ".qss-offline"
 _READY_FILE = "ready.json"
-_MAX_METADATA_BYTES = 16 << 20
 # Numbers in an observation or action that a dataset may declare.
 _MAX_SPACE_NUMBERS = 1 << 22
 # HDF5 keeps an array inside its object header up to 64 KiB, headers' own bytes included.
@@ -76,6 +75,9 @@ _MAX_SHARED = 4096
 _EPISODES_PER_TICK = 500
 # Starting a second process takes about as long as writing this many episodes.
 _WORTH_A_WORKER = 8_000
+_VERSIONED = re.compile(r"-v\d+$")
+# Folders in one another: `data`, an episode, and room for formats to come.
+_MAX_DEPTH = 8
 
 
 @dataclass(frozen=True)
@@ -211,16 +213,35 @@ def check_base_id(base_id: str) -> None:
         UserError: it is malformed, lacks a namespace, or has a version.
     """
     expected = "expected namespace/.../name, of letters, digits, _ and -, without a version"
-    if not isinstance(base_id, str) or re.search(r"-v\d+$", base_id):
+    if not isinstance(base_id, str) or _VERSIONED.search(base_id):
         raise UserError(
             f"dataset id {base_id!r}: {expected}; -obs-v0 and -act-v0 are put behind it"
         )
-    if not re.fullmatch(r"[A-Za-z0-9_-]{2,}(/[A-Za-z0-9_-]+)*/[A-Za-z0-9][A-Za-z0-9_-]*", base_id):
-        raise UserError(f"dataset id {base_id!r}: {expected}")
-    try:
-        parse_dataset_id(pair_id(base_id, "obs"))
-    except (ValueError, TypeError) as error:
-        raise UserError(f"dataset id {base_id!r}: {expected}") from error
+    if not re.fullmatch(r"\w[A-Za-z0-9_-]+(/\w[A-Za-z0-9_-]*)+", base_id, re.ASCII):
+        raise UserError(f"dataset id {base_id!r}: {expected}; a part begins with no -")
+    check_place(pair_id(base_id, "obs"))
+
+
+def check_place(dataset_id: str) -> None:
+    """Check that a dataset of this id would hide no other, and be hidden by none.
+
+    For Minari whatever holds a folder `data` is a dataset, and it doesn't look below.
+
+    Raises:
+        UserError: the id is malformed, has a part `data`, or lies inside another dataset.
+    """
+    check_id(dataset_id)
+    parts = dataset_id.split("/")
+    if "data" in parts:
+        raise UserError(
+            f"dataset id {dataset_id!r}: a part named data would hide every dataset beside it; "
+            "choose another name"
+        )
+    root = minari_root()
+    for depth in range(1, len(parts)):
+        if root.joinpath(*parts[:depth], "data", METADATA_FILE).exists():
+            outer = "/".join(parts[:depth])
+            raise UserError(f"dataset id {dataset_id!r}: {outer} is a dataset; choose another name")
 
 
 def minari_root() -> Path:
@@ -240,14 +261,32 @@ def minari_root() -> Path:
 
 def local_dataset_ids() -> list[str]:
     """Return the ids of all folders in the Minari root that look like datasets."""
-    root = minari_root()
-    found = []
-    for folder, subfolders, _ in os.walk(root):
-        if "data" in subfolders:
-            found.append(Path(folder).relative_to(root).as_posix())
-            subfolders.clear()
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-    return sorted(found)
+    return sorted(dataset_ids(minari_root()))
+
+
+def dataset_ids(root: Path, below: str = "") -> Iterator[str]:
+    """Yield the ids of all folders that look like datasets, those half-built included.
+
+    Args:
+        root: the folder of all datasets.
+        below: a folder in it, beside or under which datasets are looked for.
+    """
+    waiting = [below]
+    while waiting:
+        name = waiting.pop()
+        try:
+            with os.scandir(root / name) as entries:
+                inside = [one.name for one in entries if one.is_dir(follow_symlinks=False)]
+        except OSError:
+            continue  # gone meanwhile, or not to be entered
+        # A namespace may be named data, too.
+        is_dataset = "data" in inside and (
+            (root / name / "data" / METADATA_FILE).exists() or _VERSIONED.search(name)
+        )
+        if is_dataset and name:
+            yield name
+        else:
+            waiting += [f"{name}/{one}".lstrip("/") for one in inside if not one.startswith(".")]
 
 
 def data_folder(dataset_id: str, root: Path | None = None) -> Path:
@@ -284,16 +323,34 @@ def check_folder(folder: Path, what: str) -> None:
     Raises:
         UserError: it holds a symbolic link or something that is no file; `what` names it.
     """
+    for _ in plain_files(folder, what):
+        pass
+
+
+def plain_files(folder: Path, what: str) -> Iterator[Path]:
+    """Yield all files in a folder, once it is sure of each that it is one.
+
+    Raises:
+        UserError: the folder holds a symbolic link, something that is no file, or folders nested
+            too deeply; `what` names it.
+    """
     # Links are refused even where they stay inside: nobody writes them, and a target that is
     # inside now need not be when it is opened.
-    for parent, folders, files in os.walk(folder):
-        for name in (*folders, *files):
-            path = Path(parent, name)
-            mode = path.lstat().st_mode
-            if stat.S_ISLNK(mode):
-                raise UserError(f"{what}: {path} is a link to elsewhere: refused")
-            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-                raise UserError(f"{what}: {path} is neither a file nor a folder: refused")
+    waiting = [(folder, 0)]
+    while waiting:
+        parent, depth = waiting.pop()
+        if depth > _MAX_DEPTH:
+            raise UserError(f"{what}: {parent} is nested too deeply: refused")
+        with os.scandir(parent) as entries:
+            for entry in entries:
+                if entry.is_symlink():
+                    raise UserError(f"{what}: {entry.path} is a link to elsewhere: refused")
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append((Path(entry.path), depth + 1))
+                elif entry.is_file(follow_symlinks=False):
+                    yield Path(entry.path)
+                else:
+                    raise UserError(f"{what}: {entry.path} is neither a file nor a folder: refused")
 
 
 def read_metadata(dataset_id: str, root: Path | None = None) -> dict[str, Any]:
@@ -307,27 +364,13 @@ def read_metadata(dataset_id: str, root: Path | None = None) -> dict[str, Any]:
         UserError: the dataset is unknown, half-built, or its metadata are damaged.
     """
     path = data_folder(dataset_id, root) / METADATA_FILE
-    mend = f"delete {path.parent.parent} and build or download it again"
     try:
-        with path.open("rb") as file:
-            content = file.read(_MAX_METADATA_BYTES + 1)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    try:
-        if len(content) > _MAX_METADATA_BYTES:
-            raise ValueError("it is too large")
-        metadata = json.loads(content)
-        if not isinstance(metadata, dict):
-            raise ValueError("it is not an object")
-        for key in ("total_steps", "total_episodes"):
-            value = metadata.get(key)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-                raise ValueError(f"{key} is {value!r}")
-        for key in ("dataset_id", "data_format", "observation_space", "action_space"):
-            if not isinstance(metadata.get(key), str):
-                raise ValueError(f"{key} is missing")
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"dataset {dataset_id!r}: {path} is damaged ({error}); {mend}") from error
+        metadata = parse_metadata(read_regular_file(path, MAX_BYTES))
+    except ValueError as error:
+        raise UserError(
+            f"dataset {dataset_id!r}: {path} is damaged ({error}); "
+            f"delete {path.parent.parent} and build or download it again"
+        ) from error
     if metadata["dataset_id"] != dataset_id:
         raise UserError(
             f"dataset {dataset_id!r}: its metadata name it {metadata['dataset_id']!r}; "
@@ -362,6 +405,8 @@ def _check_size(description: Any) -> int:
         subspaces = description.get("subspaces", [])
         inner = subspaces.values() if isinstance(subspaces, dict) else subspaces
         numbers += sum(_check_size(part) for part in inner)
+        if np.dtype(description.get("dtype", "float32")).kind not in "biuf":
+            raise ValueError(f"its dtype is {description['dtype']!r}")
         shape = description.get("shape", [])
         declared = [math.prod(int(size) for size in shape)] if shape else []
         for key in ("n", "nvec"):
@@ -499,7 +544,6 @@ def publish(stage: Stage, datasets: dict[str, str]) -> None:
                 os.fsync(file.fileno())
     root = minari_root()
     for dataset_id in datasets.values():
-        parse_dataset_id(dataset_id)
         parts = dataset_id.split("/")[:-1]
         for depth in range(1, len(parts) + 1):
             namespace = root.joinpath(*parts[:depth])
@@ -678,10 +722,10 @@ def write_drafts(
 
 
 def _check_draft(draft: Draft, overwrite: bool) -> None:
-    if not overwrite:
-        for dataset_id in draft.ids.values():
-            if (minari_root() / dataset_id).exists():
-                raise UserError(f"dataset {dataset_id!r} exists; overwrite it or choose a name")
+    for dataset_id in draft.ids.values():
+        check_place(dataset_id)
+        if not overwrite and (minari_root() / dataset_id).exists():
+            raise UserError(f"dataset {dataset_id!r} exists; overwrite it or choose a name")
     if "act" in draft.ids and draft.transitions.actions is None:
         raise UserError("actions: a pair of datasets is written from a recording with actions")
     _check_alignment(draft.transitions)
@@ -958,10 +1002,7 @@ class _BodyWriter:
 def recorded_returns(metadata: dict[str, Any]) -> BehaviourReturns | None:
     """Return the behaviour's returns from a dataset's metadata, None where there are none."""
     recorded = metadata.get("behaviour_return")
-    try:
-        if not isinstance(recorded, dict):
-            return None
-        values = {key: float(recorded[key]) for key in ("mean", "std", "min", "max")}
-        return BehaviourReturns(n=int(recorded["n"]), **values)
-    except (KeyError, TypeError, ValueError):
+    if recorded is None:
         return None
+    names = [field.name for field in fields(BehaviourReturns)]
+    return BehaviourReturns(**{name: recorded[name] for name in names})

@@ -4,33 +4,43 @@ A remote is `hf://USER_OR_ORGANISATION`, `gcp://BUCKET`, or a folder. For folder
 registers one more scheme with Minari, `file://`, so that they take the same way as the others.
 
 What is pulled is downloaded into a hidden folder, checked there in full, digests first of all,
-and renamed into place: a damaged download is never visible, and replaces nothing.
+and renamed into place: a damaged download is never visible, and replaces nothing. A folder is
+looked at before anything of it is read: regular files only, no more bytes than are allowed, and of
+these no more than there turn out to be.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import uuid
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from minari.namespace import namespace_hierarchy
 from minari.storage import remotes
 from minari.storage.remotes.cloud_storage import CloudStorage
 
-from qss_offline.data import minari_store, verify
+from qss_offline.data import isolated, minari_store, verify
 from qss_offline.data.card import CARD_FILE, write_card
 from qss_offline.data.load import expected_digest
-from qss_offline.data.minari_store import METADATA_FILE, NAMESPACE_FILE
+from qss_offline.data.metadata import MAX_BYTES, check_metadata
+from qss_offline.data.minari_store import NAMESPACE_FILE
 from qss_offline.errors import UserError
-from qss_offline.files import fsync_directory
+from qss_offline.files import (
+    atomic_directory,
+    open_regular_file,
+    read_regular_file,
+    size_text,
+    write_bytes,
+)
 from qss_offline.reporting import Notice, ProgressFactory, no_progress, print_notice
 
 FOLDER_SCHEME = "file"
+MAX_PULLED_BYTES = 20 * 10**9
+_CHUNK_BYTES = 1 << 20
 
 
 class FolderStorage(CloudStorage):  # type: ignore[misc]  # Minari has no types
@@ -43,39 +53,31 @@ class FolderStorage(CloudStorage):  # type: ignore[misc]  # Minari has no types
 
     def __init__(self, name: str, token: str | None = None) -> None:
         self._root = Path(name)
+        self.limit = MAX_PULLED_BYTES
 
     def upload_dataset(self, dataset_id: str) -> None:
         """Copy a local dataset here; it becomes visible when it is whole."""
         source = minari_store.minari_root() / dataset_id
-        target = self._root / dataset_id
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
-        try:
-            shutil.copytree(source, temporary)
-            temporary.rename(target)
-            fsync_directory(target.parent)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+        with atomic_directory(self._root / dataset_id) as temporary:
+            _copy_files(source, temporary, f"dataset {dataset_id!r}", sys.maxsize)
 
     def list_datasets(self, prefix: str | None = None) -> Iterable[str]:
         """Yield the ids of the datasets here that begin with `prefix`."""
-        for path in sorted(self._root.rglob(f"data/{METADATA_FILE}")):
-            dataset_id = path.parent.parent.relative_to(self._root).as_posix()
-            hidden = any(part.startswith(".") for part in PurePosixPath(dataset_id).parts)
-            if not hidden and dataset_id.startswith(prefix or ""):
+        below = (prefix or "").rpartition("/")[0]
+        for dataset_id in sorted(minari_store.dataset_ids(self._root, below)):
+            if dataset_id.startswith(prefix or ""):
                 yield dataset_id
 
     def get_dataset_metadata(self, dataset_id: str) -> dict[str, Any]:
         """Return a dataset's metadata."""
-        content = (self._root / dataset_id / "data" / METADATA_FILE).read_text()
-        metadata: dict[str, Any] = json.loads(content)
-        return metadata
+        return minari_store.read_metadata(dataset_id, self._root)
 
     def download_dataset(self, dataset_id: str, path: Path) -> None:
         """Copy a dataset from here into `path`."""
         source = self._root / dataset_id
-        minari_store.check_folder(source, f"dataset {dataset_id!r}")
-        shutil.copytree(source, path / dataset_id, dirs_exist_ok=True)
+        if not source.resolve().is_relative_to(self._root.resolve()):
+            raise UserError(f"dataset {dataset_id!r} is a link to elsewhere: refused")
+        _copy_files(source, path / dataset_id, f"dataset {dataset_id!r}", self.limit)
 
     def list_namespaces(self) -> Iterable[str]:
         """Yield the namespaces here."""
@@ -84,14 +86,51 @@ class FolderStorage(CloudStorage):  # type: ignore[misc]  # Minari has no types
 
     def download_namespace_metadata(self, namespace: str, path: Path) -> None:
         """Copy a namespace's metadata from here into `path`."""
-        shutil.copyfile(self._root / namespace / NAMESPACE_FILE, path / namespace / NAMESPACE_FILE)
+        self._copy_namespace(self._root / namespace, path / namespace)
 
     def upload_namespace(self, namespace: str) -> None:
         """Copy a local namespace's metadata here."""
-        target = self._root / namespace
-        target.mkdir(parents=True, exist_ok=True)
-        source = minari_store.minari_root() / namespace / NAMESPACE_FILE
-        shutil.copyfile(source, target / NAMESPACE_FILE)
+        self._copy_namespace(minari_store.minari_root() / namespace, self._root / namespace)
+
+    @staticmethod
+    def _copy_namespace(source: Path, target: Path) -> None:
+        content = read_regular_file(source / NAMESPACE_FILE, MAX_BYTES)
+        write_bytes(target / NAMESPACE_FILE, content)
+
+
+def _copy_files(source: Path, target: Path, what: str, limit: int) -> None:
+    """Copy a folder of plain files of `limit` bytes at most, and only what there is room for.
+
+    Raises:
+        UserError: something in it is no plain file, it holds more, or a file can't be copied.
+    """
+    files = list(minari_store.plain_files(source, what))
+    declared = sum(file.lstat().st_size for file in files)
+    _check_size(declared, limit, what)
+    target.mkdir(parents=True, exist_ok=True)
+    isolated.check_disk(declared, target, what)
+    left = declared
+    for file in files:
+        copy = target / file.relative_to(source)
+        try:
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            with open_regular_file(file, left) as opened, copy.open("xb") as written:
+                # A file may go on beyond the size that it declares.
+                while chunk := opened.read(_CHUNK_BYTES):
+                    left -= len(chunk)
+                    if left < 0:
+                        raise UserError(f"{what}: {file} grows while it is read: refused")
+                    written.write(chunk)
+        except OSError as error:
+            raise UserError(f"{what}: cannot copy {file}: {error.strerror or error}") from error
+
+
+def _check_size(size: float, limit: int, what: str) -> None:
+    if size > limit:
+        raise UserError(
+            f"{what} holds {size_text(size)}, more than the {size_text(limit)} that are allowed; "
+            "if you trust it, allow more: --max-gb, or max_bytes"
+        )
 
 
 def remote_address(remote: str) -> str:
@@ -125,6 +164,8 @@ def _one_line(error: BaseException) -> str:
 
 
 def _failed(remote: str, error: Exception) -> UserError:
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return UserError(f"remote {remote!r}: {error.filename}: {error.strerror}")
     return UserError(f"remote {remote!r}: {type(error).__name__}: {_one_line(error)}")
 
 
@@ -221,6 +262,7 @@ def pull_dataset(
     *,
     token: str | None = None,
     overwrite: bool = False,
+    max_bytes: int = MAX_PULLED_BYTES,
     notice: Notice = print_notice,
     progress: ProgressFactory = no_progress,
 ) -> str | None:
@@ -231,6 +273,8 @@ def pull_dataset(
         source: `hf://USER`, `gcp://BUCKET` or a folder.
         token: as for `push_dataset`.
         overwrite: replace a local dataset of that id.
+        max_bytes: refuse more. A folder is measured; other remotes are believed at first, and
+            what came of them is measured.
         notice: told if there was no digest to check, and then of every fault.
         progress: makes reporters of verifying.
 
@@ -241,11 +285,14 @@ def pull_dataset(
         UserError: the remote has no such dataset or fails, what came doesn't agree with its
             digests or with itself, it is there already, or it can't be written.
     """
-    minari_store.check_id(dataset_id)
+    minari_store.check_place(dataset_id)
     root = minari_store.minari_root()
     if (root / dataset_id).exists() and not overwrite:
         raise UserError(f"dataset {dataset_id!r} is here already; overwrite it or keep it")
     storage = _open(source, token)
+    if isinstance(storage, FolderStorage):
+        storage.limit = max_bytes
+    what = f"dataset {dataset_id!r}"
     with minari_store.stage(f"pull/{dataset_id}", notice) as stage:
         downloads = stage.folder / "downloads"
         downloads.mkdir()
@@ -253,13 +300,16 @@ def pull_dataset(
             there = set(storage.list_datasets(prefix=dataset_id))
             if dataset_id not in there:
                 raise UserError(f"dataset {dataset_id!r} is not in {source}")
-            _check_room(storage.get_dataset_metadata(dataset_id), downloads, dataset_id)
+            declared = _declared_bytes(storage, dataset_id)
+            _check_size(declared, max_bytes, what)
+            isolated.check_disk(declared, downloads, what)
             storage.download_dataset(dataset_id, downloads)
         folder = downloads / dataset_id
         if not folder.is_dir():
             raise UserError(f"remote {source!r}: {dataset_id!r} did not come")
         # Before anything is opened: a link inside would lead out of the folder.
-        minari_store.check_folder(downloads, f"dataset {dataset_id!r}")
+        came = sum(file.lstat().st_size for file in minari_store.plain_files(downloads, what))
+        _check_size(came, max_bytes, what)
         metadata = minari_store.read_metadata(dataset_id, downloads)
         digest = expected_digest(metadata)
         if digest is not None:
@@ -275,10 +325,12 @@ def pull_dataset(
     return digest
 
 
-def _check_room(metadata: dict[str, Any], folder: Path, dataset_id: str) -> None:
-    size = metadata.get("dataset_size")
-    free = shutil.disk_usage(folder).free
-    if isinstance(size, int | float) and size * 1e6 > free:
-        raise UserError(
-            f"dataset {dataset_id!r} takes {size / 1e3:,.1f} GB; {free / 1e9:,.1f} GB are free"
-        )
+def _declared_bytes(storage: CloudStorage, dataset_id: str) -> float:
+    """Return what a remote's metadata say of a dataset's size, 0 where they say nothing."""
+    try:
+        metadata = check_metadata(storage.get_dataset_metadata(dataset_id))
+    except (ValueError, RecursionError) as error:
+        # Minari reads them without a look; Python's own words for digits and depth are internals.
+        reason = _one_line(error) if type(error) is ValueError else "they are no plain JSON"
+        raise UserError(f"dataset {dataset_id!r}: its metadata are damaged ({reason})") from error
+    return 1e6 * float(metadata.get("dataset_size") or 0)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import fnmatch
-import tempfile
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -25,6 +24,7 @@ from qss_offline.data import importing, isolated
 from qss_offline.data.importing import NOTHING_KNOWN, About
 from qss_offline.data.load import load_transitions
 from qss_offline.data.minari_store import StoredDatasets
+from qss_offline.data.scratch import scratch_folder
 from qss_offline.data.transitions import Transitions
 from qss_offline.errors import UserError, nearest
 from qss_offline.files import atomic_path
@@ -154,16 +154,16 @@ def read_columns(path: Path, names: ColumnNames) -> dict[str, Array]:
     # A text file holds a number in two bytes or more, a compressed one in less: each reader
     # looks at the sizes that the file declares before it takes memory.
     expected = isolated.available_memory()
-    with tempfile.TemporaryDirectory(prefix="qss-offline-") as folder:
+    with scratch_folder() as folder:
         request = {
             "path": str(path.absolute()),
             "names": vars(names),
-            "target": folder,
+            "target": str(folder),
         }
         try:
             reply = isolated.call(_read, request, expected)
             return {
-                str(name): np.load(Path(folder, f"{name}.npy"), mmap_mode="r", allow_pickle=False)
+                str(name): np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
                 for name in reply["fields"]
             }
         except (UserError, ValueError, OSError) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -16,6 +15,7 @@ from qss_offline.data import importing, minari_store
 from qss_offline.data.chance import chance_share
 from qss_offline.data.importing import About
 from qss_offline.data.load import load_transitions
+from qss_offline.data.metadata import env_id_of
 from qss_offline.data.minari_store import StoredDatasets
 from qss_offline.data.transitions import BoolArray, Float64Array, Int64Array, Transitions
 from qss_offline.errors import UserError
@@ -55,32 +55,30 @@ def list_datasets() -> list[Summary]:
     Raises:
         UserError: the Minari root can't be used.
     """
+    root = minari_store.minari_root()
+    # Many datasets share a few spaces, and to make one takes longer than all the rest.
+    without_actions: dict[str, bool] = {}
     summaries = []
     for dataset_id in minari_store.local_dataset_ids():
         try:
-            metadata = minari_store.read_metadata(dataset_id)
-            action_space = minari_store.read_space(metadata, "action_space")
+            metadata = minari_store.read_metadata(dataset_id, root)
+            described = metadata["action_space"]
+            if described not in without_actions:
+                space = minari_store.read_space(metadata, "action_space")
+                without_actions[described] = minari_store.is_placeholder(space)
         except UserError as error:
             summaries.append(Summary(dataset_id, None, None, 0, 0, str(error)))
             continue
         summaries.append(
             Summary(
                 dataset_id,
-                _env_id(metadata),
-                minari_store.is_placeholder(action_space),
+                env_id_of(metadata),
+                without_actions[described],
                 metadata["total_steps"],
                 metadata["total_episodes"],
             )
         )
     return summaries
-
-
-def _env_id(metadata: dict[str, Any]) -> str | None:
-    try:
-        env_id = metadata.get("env_id") or json.loads(metadata["env_spec"])["id"]
-    except (KeyError, TypeError, ValueError, RecursionError):
-        return None
-    return env_id if isinstance(env_id, str) else None
 
 
 def describe(dataset_id: str) -> dict[str, Any]:
@@ -248,7 +246,7 @@ def merge_datasets(
     for what, values in (
         ("observation spaces", [source["observation_space"] for _, source in loaded]),
         ("action spaces", [source["action_space"] for _, source in loaded]),
-        ("environments", [_env_id(source) for _, source in loaded]),
+        ("environments", [env_id_of(source) for _, source in loaded]),
     ):
         for name, value in zip(dataset_ids, values, strict=True):
             if value != values[0]:

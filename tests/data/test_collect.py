@@ -94,7 +94,7 @@ def test_the_columns_lie_in_the_given_folder_without_a_name(tmp_path: Path) -> N
 
 
 def test_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match=r"they take 102,000\.000 GB"):
+    with pytest.raises(UserError, match=r"they take 102\.0 TB"):
         collect(DatasetSpec("Reacher", transitions=10**12), 1)
 
 
