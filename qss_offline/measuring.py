@@ -164,7 +164,7 @@ def coverage(planner: Planner, transitions: Transitions, seed: int = 0) -> Cover
 
 @dataclass(frozen=True)
 class Gain:
-    """What there is to gain by a step, beside the values themselves (docs/beyond.md).
+    """What there is to gain by a step, beside the values themselves (docs/method.md).
 
     Attributes:
         value: mean of |min_i Q_i(s, s')| at recorded steps.

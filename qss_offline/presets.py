@@ -120,8 +120,7 @@ PRESETS = {
     ),
     # What two cores do in minutes. Each departure is named in the two configurations.
     "default": _DEFAULT,
-    # What the default was before docs/beyond.md: γ is short beside the paper's 0.99. Table 1 is
-    # measured with it.
+    # One training with γ short beside the paper's 0.99. Table 1 is measured with it.
     "short-horizon": replace(
         _DEFAULT,
         algorithm=replace(
