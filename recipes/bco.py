@@ -19,20 +19,20 @@ from typing import Annotated
 from rich.console import Console
 from typer import Option
 
-from qss_offline.action_steps import known_steps
 from qss_offline.algorithms.bco import CloningConfig
-from qss_offline.any_run import load_any_run
-from qss_offline.bco_run import BCOSettings, run_bco
-from qss_offline.cloned_run import ClonedRun
-from qss_offline.command_line import main
+from qss_offline.analysis.any_run import load_any_run
+from qss_offline.analysis.cloned_run import ClonedRun
+from qss_offline.analysis.diagnostics import hints
+from qss_offline.analysis.video import render_run, require_drawing
+from qss_offline.cli.command import main
+from qss_offline.cli.resume import plain_options, run_to_resume
 from qss_offline.data.environments import make_env, resolve_env_id
-from qss_offline.diagnosis import hints
 from qss_offline.errors import UserError
+from qss_offline.parallel.progress import progress
 from qss_offline.presets import preset as find_preset
-from qss_offline.progress import progress
-from qss_offline.rendering import render_run, require_drawing
-from qss_offline.resuming import plain_options, run_to_resume
-from qss_offline.runs import RunFolder, free_folder, parse_seeds
+from qss_offline.runs.folder import RunFolder, free_folder, parse_seeds
+from qss_offline.training.bco_run import BCOSettings, run_bco
+from qss_offline.training.interaction import known_steps
 from recipes.random_obs import chance_line, recorded, returns_table
 
 

@@ -14,7 +14,7 @@ from typing import Annotated
 
 from typer import Option
 
-from qss_offline.command_line import main
+from qss_offline.cli.command import main
 from recipes.table1 import table1
 
 

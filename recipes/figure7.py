@@ -15,16 +15,16 @@ from typing import Annotated, Any
 
 from typer import Option
 
-from qss_offline.command_line import main
+from qss_offline.analysis.plots.learning_curves import load_curves, png, score_lines
+from qss_offline.cli.command import main
+from qss_offline.comparison.online_runs import online_run
 from qss_offline.data.environments import make_env, resolve_env_id
 from qss_offline.errors import UserError
 from qss_offline.files import write_bytes, write_json
-from qss_offline.online.learning_curves import load_curves, png, score_lines
+from qss_offline.online.config import EvaluationPlan, OnlineSettings
 from qss_offline.online.presets import ALGORITHMS, online_preset
-from qss_offline.online.run import online_run
-from qss_offline.online.settings import EvaluationPlan, OnlineSettings
-from qss_offline.progress import progress
-from qss_offline.runs import RunFolder, parse_seeds, read_json
+from qss_offline.parallel.progress import progress
+from qss_offline.runs.folder import RunFolder, parse_seeds, read_json
 
 ENVIRONMENTS = (
     "InvertedPendulum",

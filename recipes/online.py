@@ -18,21 +18,21 @@ from rich.console import Console
 from rich.table import Table
 from typer import Option
 
-import qss_offline.online.gridworld_env  # noqa: F401  registers the gridworld
-from qss_offline.changes import changed, differences, with_changes
-from qss_offline.command_line import main
+import qss_offline.online.gridworld  # noqa: F401  registers the gridworld
+from qss_offline.cli.command import main
+from qss_offline.cli.resume import plain_options, run_to_resume
+from qss_offline.comparison.online_runs import LAST_EVALUATIONS, online_run
 from qss_offline.data.environments import make_env, resolve_env_id
 from qss_offline.errors import UserError
 from qss_offline.files import write_json
-from qss_offline.offline_run import choose_device
+from qss_offline.online.config import EvaluationPlan, OnlineConfig, OnlineSettings
 from qss_offline.online.export import export_replay
 from qss_offline.online.presets import online_preset
-from qss_offline.online.run import LAST_EVALUATIONS, online_run
-from qss_offline.online.settings import EvaluationPlan, OnlineConfig, OnlineSettings
-from qss_offline.online.start import start_config
-from qss_offline.progress import progress
-from qss_offline.resuming import plain_options, run_to_resume
-from qss_offline.runs import RunFolder, free_folder, parse_seeds
+from qss_offline.online.warm_start import start_config
+from qss_offline.overrides import changed, differences, with_changes
+from qss_offline.parallel.progress import progress
+from qss_offline.runs.folder import RunFolder, free_folder, parse_seeds
+from qss_offline.training.offline_run import choose_device
 
 
 def online(

@@ -17,23 +17,23 @@ from rich.console import Console
 from rich.table import Table
 from typer import Option
 
-from qss_offline.action_steps import known_steps
-from qss_offline.changes import changed, with_changes
-from qss_offline.command_line import main
-from qss_offline.data.behaviour import expert_path
+from qss_offline.analysis.diagnostics import hints
+from qss_offline.analysis.tracking import tensorboard_progress
+from qss_offline.analysis.trained_run import load_run
+from qss_offline.analysis.video import render_run, require_drawing
+from qss_offline.cli.command import main
+from qss_offline.cli.resume import plain_options, run_to_resume
 from qss_offline.data.build import build_dataset
 from qss_offline.data.environments import make_env, resolve_env_id
+from qss_offline.data.policies import expert_path
 from qss_offline.data.specs import DatasetSpec
-from qss_offline.diagnosis import hints
-from qss_offline.offline_run import RunSettings, choose_device, run
+from qss_offline.overrides import changed, with_changes
+from qss_offline.parallel.progress import progress
 from qss_offline.presets import preset as find_preset
-from qss_offline.progress import progress
-from qss_offline.recording_facts import MEAN_POWER, MODE_POWER, RecordingFacts
-from qss_offline.rendering import render_run, require_drawing
-from qss_offline.resuming import plain_options, run_to_resume
-from qss_offline.runs import RunFolder, free_folder, parse_seeds
-from qss_offline.tracking import tensorboard_progress
-from qss_offline.trained_run import load_run
+from qss_offline.runs.folder import RunFolder, free_folder, parse_seeds
+from qss_offline.training.interaction import known_steps
+from qss_offline.training.offline_run import RunSettings, choose_device, run
+from qss_offline.training.recording_facts import MEAN_POWER, MODE_POWER, RecordingFacts
 
 
 def random_obs(

@@ -21,10 +21,10 @@ from rich.console import Console
 from rich.markdown import Markdown
 from typer import Option
 
+from qss_offline.analysis.plots.comparison import png
 from qss_offline.baselines import require_d3rlpy
-from qss_offline.command_line import main
-from qss_offline.comparison.plots import png
-from qss_offline.comparison.run import known_recordings, make_cells, recordings, run_cells
+from qss_offline.cli.command import main
+from qss_offline.comparison.grid import known_recordings, make_cells, recordings, run_cells
 from qss_offline.comparison.settings import (
     COMPARISONS,
     ComparisonSettings,
@@ -34,13 +34,13 @@ from qss_offline.comparison.settings import (
 from qss_offline.comparison.table import Row, markdown, read_csv, rows, with_earlier, write_csv
 from qss_offline.data.collect import complete_returns
 from qss_offline.data.load import load_transitions
-from qss_offline.data.minari_store import local_dataset_ids
+from qss_offline.data.minari_format import local_dataset_ids
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.errors import UserError, nearest
 from qss_offline.files import write_bytes, write_json
-from qss_offline.machine import machine
-from qss_offline.progress import progress
-from qss_offline.runs import read_json
+from qss_offline.parallel.progress import progress
+from qss_offline.runs.folder import read_json
+from qss_offline.runs.provenance import machine
 from qss_offline.statistics import Interval, bootstrap_interval, mean
 
 

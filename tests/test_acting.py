@@ -10,7 +10,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from qss_offline.acting import (
+from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig
+from qss_offline.algorithms.networks import MLPShape, Network
+from qss_offline.engine.checkpoint import load_checkpoint, save_checkpoint
+from qss_offline.errors import UserError
+from qss_offline.evaluation.episodes import LONGEST_EPISODE, evaluate
+from qss_offline.evaluation.policies import (
     ActionBox,
     ClonedPolicy,
     ObservationScale,
@@ -18,14 +23,9 @@ from qss_offline.acting import (
     load_policy,
     save_policy,
 )
-from qss_offline.action_steps import take_steps
-from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig
-from qss_offline.algorithms.networks import MLPShape, Network
-from qss_offline.engine.checkpoint import load_checkpoint, save_checkpoint
-from qss_offline.errors import UserError
-from qss_offline.evaluation import LONGEST_EPISODE, evaluate
-from qss_offline.inverse_config import InverseFitConfig
-from qss_offline.inverse_fitting import InverseFitter
+from qss_offline.runs.inverse_config import InverseFitConfig
+from qss_offline.training.interaction import take_steps
+from qss_offline.training.inverse.fitting import InverseFitter
 
 BOX = ActionBox(np.array([-3.0, 0.0], np.float32), np.array([3.0, 10.0], np.float32))
 

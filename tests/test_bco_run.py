@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from qss_offline.acting import load_policy
 from qss_offline.algorithms.bco import CloningConfig
 from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig
-from qss_offline.bco_run import BCOSettings, run_bco
+from qss_offline.analysis.trained_run import load_run
 from qss_offline.data.build import build_dataset
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.errors import UserError
-from qss_offline.inverse_config import InverseFitConfig
-from qss_offline.progress import Reporter
-from qss_offline.runs import RunFolder, read_json
-from qss_offline.trained_run import load_run
+from qss_offline.evaluation.policies import load_policy
+from qss_offline.parallel.progress import Reporter
+from qss_offline.runs.folder import RunFolder, read_json
+from qss_offline.runs.inverse_config import InverseFitConfig
+from qss_offline.training.bco_run import BCOSettings, run_bco
 from recipes.bco import bco
 
 INVERSE = InverseFitConfig(3, 40, 60, model=InverseDynamicsConfig((8, 8), 32, step_inputs=True))

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from qss_offline.acting import ObservationScale, load_policy, save_policy
 from qss_offline.algorithms.bilinear_inverse import bilinear_inputs, is_bilinear, solve_bilinear
 from qss_offline.algorithms.inverse_dynamics import (
     InverseDynamicsConfig,
@@ -19,10 +18,11 @@ from qss_offline.algorithms.inverse_dynamics import (
     inverse_action,
 )
 from qss_offline.algorithms.networks import MLPShape, Network, mlp
-from qss_offline.bco_training import BCOTrainer
 from qss_offline.errors import UserError
-from qss_offline.inverse_config import InverseFitConfig
-from qss_offline.inverse_fitting import InverseFitter
+from qss_offline.evaluation.policies import ObservationScale, load_policy, save_policy
+from qss_offline.runs.inverse_config import InverseFitConfig
+from qss_offline.training.bco import BCOTrainer
+from qss_offline.training.inverse.fitting import InverseFitter
 from tests.test_acting import SCALE, PointMass, fits_alike, to_origin_proposal
 from tests.test_bco import CLONING, expert_recording
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from qss_offline.changes import changed, differences, with_changes
 from qss_offline.errors import UserError
 from qss_offline.online.presets import online_preset
-from qss_offline.plain import from_plain, to_plain
+from qss_offline.overrides import changed, differences, with_changes
 from qss_offline.presets import PRESETS, Preset, preset
+from qss_offline.settings_json import from_plain, to_plain
 
 DEFAULT = preset("default")
 

@@ -9,30 +9,30 @@ import numpy as np
 import pytest
 import torch
 
-from qss_offline.action_steps import (
-    ActionSteps,
-    known_steps,
-    recorded_steps,
-    steps_of_run,
-    take_steps,
-)
 from qss_offline.algorithms.inverse_dynamics import (
     ActionBatch,
     InverseDynamicsConfig,
     InverseForm,
 )
-from qss_offline.bco_training import BCOTrainer
 from qss_offline.data.build import build_dataset
 from qss_offline.data.load import load_transitions
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.engine.sampler import UniformSampler
 from qss_offline.errors import UserError
-from qss_offline.inverse_config import InverseFitConfig
-from qss_offline.inverse_fitting import InverseFitter
-from qss_offline.inverse_models import InverseModels
-from qss_offline.offline_run import run
-from qss_offline.runs import RunFolder, SeedFolder, read_json
+from qss_offline.runs.folder import RunFolder, SeedFolder, read_json
+from qss_offline.runs.inverse_config import InverseFitConfig
+from qss_offline.training.bco import BCOTrainer
+from qss_offline.training.interaction import (
+    ActionSteps,
+    known_steps,
+    recorded_steps,
+    steps_of_run,
+    take_steps,
+)
+from qss_offline.training.inverse.fitting import InverseFitter
+from qss_offline.training.inverse.models import InverseModels
+from qss_offline.training.offline_run import run
 from tests.small_run import settings
 from tests.test_acting import SCALE, PointMass, fits_alike, to_origin_proposal
 from tests.test_bco import CLONING, expert_recording

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-from qss_offline import offline_training
 from qss_offline.algorithms.observational_d3g import ObservationalD3GConfig
 from qss_offline.data.build import build_dataset
 from qss_offline.data.importing import About, from_arrays
@@ -20,11 +19,12 @@ from qss_offline.data.specs import DatasetSpec
 from qss_offline.data.transitions import Transitions
 from qss_offline.engine.update import CHUNK
 from qss_offline.errors import UserError
-from qss_offline.jobs import available_cores
-from qss_offline.offline_run import choose_device, run
-from qss_offline.offline_training import OfflineTrainer, SeedTask
-from qss_offline.recording_facts import observation_scale, recording_facts
-from qss_offline.runs import RunFolder, SeedFolder, read_json
+from qss_offline.parallel.processes import available_cores
+from qss_offline.runs.folder import RunFolder, SeedFolder, read_json
+from qss_offline.training import offline as offline_training
+from qss_offline.training.offline import OfflineTrainer, SeedTask
+from qss_offline.training.offline_run import choose_device, run
+from qss_offline.training.recording_facts import observation_scale, recording_facts
 from tests.patience import PATIENCE_S
 from tests.small_run import settings
 

@@ -13,11 +13,11 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from qss_offline.command_line import main
+from qss_offline.cli.command import main
 from qss_offline.data.build import build_dataset
 from qss_offline.data.specs import DatasetSpec
-from qss_offline.offline_run import run
-from qss_offline.runs import RunFolder, read_json
+from qss_offline.runs.folder import RunFolder, read_json
+from qss_offline.training.offline_run import run
 from recipes.random_obs import random_obs
 from tests.patience import PATIENCE_S
 from tests.small_run import settings

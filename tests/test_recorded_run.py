@@ -8,20 +8,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qss_offline.action_steps import ActionSteps
 from qss_offline.data.build import build_dataset
 from qss_offline.data.importing import About, from_arrays
 from qss_offline.data.load import load_transitions
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.errors import UserError
 from qss_offline.files import write_json
-from qss_offline.inverse_config import InverseFitConfig
-from qss_offline.offline_training import SeedTask
-from qss_offline.progress import Reporter
-from qss_offline.recorded_run import recorded_behaviour, run_recorded
-from qss_offline.recording_facts import RecordingFacts
-from qss_offline.reporting import no_progress
-from qss_offline.runs import RunFolder
+from qss_offline.parallel.progress import Reporter
+from qss_offline.parallel.reporting import no_progress
+from qss_offline.runs.folder import RunFolder
+from qss_offline.runs.inverse_config import InverseFitConfig
+from qss_offline.training.interaction import ActionSteps
+from qss_offline.training.offline import SeedTask
+from qss_offline.training.recording_facts import RecordingFacts
+from qss_offline.training.runner import recorded_behaviour, run_recorded
 
 
 @dataclass(frozen=True)

@@ -12,31 +12,31 @@ import numpy as np
 import pytest
 import torch
 
-from qss_offline import recording_facts as recording_facts_module
 from qss_offline.algorithms.bco import BehaviouralCloning, CloningConfig
 from qss_offline.algorithms.observational_d3g import (
     ObservationalD3G,
     ObservationalD3GConfig,
     ObservationBatch,
 )
-from qss_offline.bco_run import BCOSettings, run_bco
 from qss_offline.data.build import build_dataset
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.data.transitions import Transitions
 from qss_offline.engine.state import initial_state
 from qss_offline.errors import UserError
-from qss_offline.inverse_config import InverseFitConfig
-from qss_offline.offline_run import run
-from qss_offline.plain import to_plain
+from qss_offline.parallel.progress import Reporter
 from qss_offline.presets import PRESETS
-from qss_offline.progress import Reporter
-from qss_offline.recording_facts import (
+from qss_offline.runs.folder import RunFolder, read_json
+from qss_offline.runs.inverse_config import InverseFitConfig
+from qss_offline.settings_json import to_plain
+from qss_offline.training import recording_facts as recording_facts_module
+from qss_offline.training.bco_run import BCOSettings, run_bco
+from qss_offline.training.offline_run import run
+from qss_offline.training.recording_facts import (
     facts_of_config,
     observation_scale,
     power_of,
     recording_facts,
 )
-from qss_offline.runs import RunFolder, read_json
 from recipes.random_obs import chance_line
 from tests.small_run import settings
 from tests.test_bco import CLONING, MODEL, expert_recording

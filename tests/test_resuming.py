@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from qss_offline.command_line import main
+from qss_offline.cli.command import main
 from qss_offline.errors import UserError
 from qss_offline.presets import PRESETS
-from qss_offline.runs import RunFolder, parse_seeds, read_json, seeds_in_words
+from qss_offline.runs.folder import RunFolder, parse_seeds, read_json, seeds_in_words
 from recipes import bco as bco_recipe
 from recipes import online as online_recipe
 from recipes import random_obs as random_obs_recipe
@@ -167,7 +167,7 @@ def test_many_seeds_are_named_with_the_time_they_take_before_they_begin(
     def begin(*_: object) -> None:
         raise Began
 
-    monkeypatch.setattr("qss_offline.offline_run.train_in_workers", begin)
+    monkeypatch.setattr("qss_offline.training.offline_run.train_in_workers", begin)
     with pytest.raises(Began):
         terminal("random_obs", "--env Reacher --transitions 500 --seeds 100-199")
     said = capsys.readouterr().out.splitlines()[-1]

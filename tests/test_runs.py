@@ -9,7 +9,7 @@ import pytest
 from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig
 from qss_offline.errors import UserError
 from qss_offline.presets import PRESETS, preset
-from qss_offline.runs import RunFolder, SeedFolder, free_folder
+from qss_offline.runs.folder import RunFolder, SeedFolder, free_folder
 
 
 def test_a_started_folder_is_resumed_with_the_same_settings_only(tmp_path: Path) -> None:

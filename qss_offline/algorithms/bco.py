@@ -21,7 +21,7 @@ from torch import Tensor
 from qss_offline.algorithms.behaviour import error_power
 from qss_offline.algorithms.networks import MLPShape, Network, mlp
 from qss_offline.algorithms.protocol import UpdateRule
-from qss_offline.checks import check_batch_size, check_positive
+from qss_offline.algorithms.validation import check_batch_size, check_positive
 from qss_offline.errors import UserError
 
 

@@ -49,7 +49,7 @@ from qss_offline.algorithms.qss import (
     td_target,
     transition_value,
 )
-from qss_offline.checks import check_step_size
+from qss_offline.algorithms.validation import check_step_size
 from qss_offline.errors import UserError
 
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from qss_offline.algorithms.bilinear_inverse import bilinear_inputs, bilinear_shape, is_bilinear
 from qss_offline.algorithms.networks import MLPShape, Network, mlp
 from qss_offline.algorithms.protocol import TrackRule, UpdateRule
-from qss_offline.checks import check_batch_size, check_positive, check_step_size
+from qss_offline.algorithms.validation import check_batch_size, check_positive, check_step_size
 from qss_offline.errors import UserError
 
 InverseForm = Literal["network", "bilinear", "either"]

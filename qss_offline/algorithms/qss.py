@@ -15,7 +15,7 @@ from torch.nn.functional import mse_loss
 
 from qss_offline.algorithms.networks import MLPShape, Network, mlp
 from qss_offline.algorithms.protocol import TrackRule
-from qss_offline.checks import check_batch_size, check_positive, check_step_size
+from qss_offline.algorithms.validation import check_batch_size, check_positive, check_step_size
 from qss_offline.errors import UserError
 
 QSS_COPIES = {

@@ -1,6 +1,6 @@
 """One cell of a comparison: a method on a recording, for some seeds, in one process of one thread.
 
-A cell's folder is a run folder (`qss_offline.runs`); a seed is done when its `result.json` is
+A cell's folder is a run folder (`runs/folder.py`); a seed is done when its `result.json` is
 there. What is run again does only what is missing.
 """
 
@@ -15,17 +15,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from qss_offline.bco_run import BCOSettings, bco_trainer, train_bco
 from qss_offline.comparison.settings import ComparisonSettings
 from qss_offline.data.load import load_transitions
-from qss_offline.elapsed import ELAPSED_INTERVAL_S
 from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.errors import UserError
 from qss_offline.files import write_json
-from qss_offline.offline_run import RunSettings, train_seeds
-from qss_offline.offline_training import SeedTask
-from qss_offline.recording_facts import RecordingFacts, facts_of_config, recording_facts
-from qss_offline.runs import RunFolder, SeedFolder, read_json, versions
+from qss_offline.runs.clock import ELAPSED_INTERVAL_S
+from qss_offline.runs.folder import RunFolder, SeedFolder, read_json, versions
+from qss_offline.training.bco_run import BCOSettings, bco_trainer, train_bco
+from qss_offline.training.offline import SeedTask
+from qss_offline.training.offline_run import RunSettings, train_seeds
+from qss_offline.training.recording_facts import RecordingFacts, facts_of_config, recording_facts
 
 Tick = Callable[[int], None]
 

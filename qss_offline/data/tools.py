@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from qss_offline.data import importing, minari_store
-from qss_offline.data.chance import chance_share
+from qss_offline.data import importing, minari_format
 from qss_offline.data.importing import About
 from qss_offline.data.load import load_transitions
 from qss_offline.data.metadata import env_id_of
-from qss_offline.data.minari_store import StoredDatasets
+from qss_offline.data.minari_format import StoredDatasets
+from qss_offline.data.stochasticity import chance_share
 from qss_offline.data.transitions import BoolArray, Float64Array, Int64Array, Transitions
 from qss_offline.errors import UserError
 from qss_offline.files import atomic_path
-from qss_offline.reporting import Notice, ProgressFactory, no_progress, print_notice
+from qss_offline.parallel.reporting import Notice, ProgressFactory, no_progress, print_notice
 from qss_offline.statistics import mean_interval
 
 _PLOTTED_POINTS = 20_000
@@ -55,17 +55,17 @@ def list_datasets() -> list[Summary]:
     Raises:
         UserError: the Minari root can't be used.
     """
-    root = minari_store.minari_root()
+    root = minari_format.minari_root()
     # Many datasets share a few spaces, and to make one takes longer than all the rest.
     without_actions: dict[str, bool] = {}
     summaries = []
-    for dataset_id in minari_store.local_dataset_ids():
+    for dataset_id in minari_format.local_dataset_ids():
         try:
-            metadata = minari_store.read_metadata(dataset_id, root)
+            metadata = minari_format.read_metadata(dataset_id, root)
             described = metadata["action_space"]
             if described not in without_actions:
-                space = minari_store.read_space(metadata, "action_space")
-                without_actions[described] = minari_store.is_placeholder(space)
+                space = minari_format.read_space(metadata, "action_space")
+                without_actions[described] = minari_format.is_placeholder(space)
         except UserError as error:
             summaries.append(Summary(dataset_id, None, None, 0, 0, str(error)))
             continue
@@ -91,7 +91,7 @@ def describe(dataset_id: str) -> dict[str, Any]:
     for name in ("action_low", "action_high"):
         if info[name] is not None:
             info[name] = [bound if math.isfinite(bound) else None for bound in info[name].tolist()]
-    metadata = minari_store.read_metadata(dataset_id)
+    metadata = minari_format.read_metadata(dataset_id)
     more = {key: value for key, value in metadata.items() if key not in info.keys() | set(_BULKY)}
     return info | {"metadata": more}
 
@@ -101,7 +101,7 @@ def describe(dataset_id: str) -> dict[str, Any]:
 
 def _load(dataset_id: str, notice: Notice) -> tuple[Transitions, dict[str, Any]]:
     loaded = load_transitions(dataset_id, notice=notice)
-    return loaded.transitions, minari_store.read_metadata(dataset_id)
+    return loaded.transitions, minari_format.read_metadata(dataset_id)
 
 
 def _derive(
@@ -128,8 +128,8 @@ def _derive(
     ):
         if key in first and all(source.get(key) == first[key] for source in sources):
             kept[key] = first[key]
-    observation_space = minari_store.read_space(first, "observation_space")
-    action_space = minari_store.read_space(first, "action_space")
+    observation_space = minari_format.read_space(first, "observation_space")
+    action_space = minari_format.read_space(first, "action_space")
     assert isinstance(observation_space, spaces.Box)
     about = About(
         text=f"{made['kind'].capitalize()} of {', '.join(s['dataset_id'] for s in sources)}",
@@ -190,7 +190,7 @@ def split_dataset(
             f"parts: expected shares above 0 that add up to 1 at most, got {dict(parts)}"
         )
     for name in parts:
-        minari_store.check_base_id(name)
+        minari_format.check_base_id(name)
     transitions, metadata = _load(dataset_id, notice)
     total = len(transitions.episode_starts())
     bounds = np.round(np.cumsum([0.0, *parts.values()]) * total).astype(int)
@@ -232,7 +232,7 @@ def merge_datasets(
         raise UserError("merge: expected two datasets or more")
     if len(set(dataset_ids)) < len(dataset_ids):
         raise UserError("merge: a dataset occurs twice; its episodes would count twice")
-    minari_store.check_base_id(into)
+    minari_format.check_base_id(into)
     loaded = [_load(dataset_id, notice) for dataset_id in dataset_ids]
     without = [
         name for name, (part, _) in zip(dataset_ids, loaded, strict=True) if part.actions is None
@@ -293,7 +293,7 @@ def sample_dataset(
         raise UserError("sample: give a number of episodes or of transitions")
     wanted, what = (episodes, "episodes") if episodes is not None else (transitions, "transitions")
     assert wanted is not None
-    minari_store.check_base_id(into)
+    minari_format.check_base_id(into)
     source, metadata = _load(dataset_id, notice)
     lengths = source.episode_lengths()
     there = len(lengths) if what == "episodes" else len(source)

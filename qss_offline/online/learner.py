@@ -9,18 +9,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from qss_offline.acting import DiscretePolicy, ObservationScale, Policy
 from qss_offline.algorithms.d3g import D3G, D3GBatch, D3GParameters
 from qss_offline.algorithms.networks import Network
-from qss_offline.checks import ROWS_TOGETHER
+from qss_offline.algorithms.validation import ROWS_TOGETHER
 from qss_offline.engine.compiled import compiled_gradients, eager_gradient
 from qss_offline.engine.denormals import denormals_as_zero
 from qss_offline.engine.replay import ReplaySampler
 from qss_offline.engine.state import TrainState
 from qss_offline.engine.update import GradientFunction, MetricSums, apply_update
-from qss_offline.online.actions import BoxActions, OneHotActions
-from qss_offline.online.loop import SeedLoop
-from qss_offline.online.settings import OnlineConfig
+from qss_offline.evaluation.policies import DiscretePolicy, ObservationScale, Policy
+from qss_offline.online.config import OnlineConfig
+from qss_offline.online.env_loop import SeedLoop
+from qss_offline.online.exploration import BoxActions, OneHotActions
 
 
 class Learner:

@@ -10,8 +10,6 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from qss_offline.acting import ActionBox, ObservationScale
-from qss_offline.action_steps import take_steps
 from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig, inverse_action
 from qss_offline.algorithms.networks import Network
 from qss_offline.algorithms.semi_supervised_inverse import (
@@ -19,15 +17,17 @@ from qss_offline.algorithms.semi_supervised_inverse import (
     SemiSupervisedInverseDynamics,
     affine_step,
 )
-from qss_offline.bco_training import BCOTrainer
 from qss_offline.data.transitions import Transitions
 from qss_offline.engine.fit import Mode, fit
 from qss_offline.engine.sampler import UniformSampler
 from qss_offline.engine.state import TrainState, initial_state
 from qss_offline.errors import UserError
-from qss_offline.inverse_config import InverseFitConfig
-from qss_offline.inverse_fitting import InverseFitter
-from qss_offline.inverse_models import InverseModels
+from qss_offline.evaluation.policies import ActionBox, ObservationScale
+from qss_offline.runs.inverse_config import InverseFitConfig
+from qss_offline.training.bco import BCOTrainer
+from qss_offline.training.interaction import take_steps
+from qss_offline.training.inverse.fitting import InverseFitter
+from qss_offline.training.inverse.models import InverseModels
 from tests.test_acting import SCALE, PointMass, fits_alike, to_origin_proposal
 from tests.test_bco import CLONING, expert_recording
 

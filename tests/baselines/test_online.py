@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from qss_offline.algorithms.d3g import D3GConfig
+from qss_offline.comparison.online_runs import online_run
 from qss_offline.errors import UserError
-from qss_offline.online.loop import OnlineTask
-from qss_offline.online.run import online_run
-from qss_offline.online.settings import EvaluationPlan, OnlineConfig, OnlineSettings
-from qss_offline.online.training import OnlineTrainer
-from qss_offline.runs import RunFolder, SeedFolder, read_json
+from qss_offline.online.config import EvaluationPlan, OnlineConfig, OnlineSettings
+from qss_offline.online.env_loop import OnlineTask
+from qss_offline.online.trainer import OnlineTrainer
+from qss_offline.runs.folder import RunFolder, SeedFolder, read_json
 
 pytest.importorskip("d3rlpy")
 

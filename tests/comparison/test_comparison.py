@@ -10,10 +10,10 @@ import pytest
 from matplotlib.image import imread
 
 from qss_offline.algorithms.bco import CloningConfig
+from qss_offline.analysis.plots.comparison import png
 from qss_offline.comparison.cells import Cell, Job, run_job
-from qss_offline.comparison.paper import reported
-from qss_offline.comparison.plots import png
-from qss_offline.comparison.run import known_recordings, make_cells, recordings, run_cells
+from qss_offline.comparison.grid import known_recordings, make_cells, recordings, run_cells
+from qss_offline.comparison.paper_results import reported
 from qss_offline.comparison.settings import (
     COMPARISONS,
     METHODS,
@@ -38,7 +38,7 @@ from qss_offline.data.specs import DatasetSpec
 from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.errors import UserError
 from qss_offline.files import write_json
-from qss_offline.runs import read_json
+from qss_offline.runs.folder import read_json
 from qss_offline.statistics import Interval
 from recipes import table1 as recipe
 from recipes.table1 import table1

@@ -31,16 +31,17 @@ from qss_offline.data import (
 from qss_offline.data.collect import complete_episodes
 from qss_offline.data.exchange import exchange
 from qss_offline.errors import UserError
-from qss_offline.progress import Reporter
+from qss_offline.parallel.progress import Reporter
 from tests.patience import PATIENCE_S
 
 from .conftest import same
 from .test_collect import make_expert
-from .test_minari_store import cli
+from .test_minari_format import cli
 
 BUILD = """
 import sys
-from qss_offline.data import DatasetSpec, build_dataset
+from qss_offline.data import DatasetSpec
+from qss_offline.data import build_dataset
 from qss_offline.errors import UserError
 if __name__ == "__main__":
     transitions, workers = int(sys.argv[1]), int(sys.argv[2])
@@ -388,7 +389,7 @@ def test_the_command_builds_a_family(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from qss_offline import cli
+    from qss_offline.cli import program as cli
 
     monkeypatch.setenv("COLUMNS", "200")
     for _ in range(2):
@@ -427,7 +428,7 @@ def test_exchange(tmp_path: Path) -> None:
 def test_without_exchange_datasets_are_replaced_too(
     pair: DatasetPair, minari_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("qss_offline.data.minari_store.exchange", lambda a, b: False)
+    monkeypatch.setattr("qss_offline.data.minari_format.exchange", lambda a, b: False)
     spec = DatasetSpec("InvertedPendulum", transitions=60, name="mine")
     old = build(spec)
     new = build(DatasetSpec("InvertedPendulum", transitions=70, name="mine"), overwrite=True)
@@ -438,11 +439,14 @@ def test_without_exchange_datasets_are_replaced_too(
 REPLACE = """
 import os, signal, sys
 from pathlib import Path
-from qss_offline.data import DatasetSpec, build_dataset, exchange, minari_store
+from qss_offline.data import DatasetSpec
+from qss_offline.data import build_dataset
+from qss_offline.data import exchange
+from qss_offline.data import minari_format
 
 dies_after = int(sys.argv[1])
 swaps = 0
-real = minari_store.exchange
+real = minari_format.exchange
 
 def dying(first, second):
     global swaps
@@ -452,7 +456,7 @@ def dying(first, second):
         os.kill(os.getpid(), signal.SIGKILL)
     return done
 
-minari_store.exchange = dying
+minari_format.exchange = dying
 build_dataset(DatasetSpec("InvertedPendulum", transitions=70, name="mine"), 1, overwrite=True)
 """
 

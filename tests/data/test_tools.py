@@ -28,7 +28,7 @@ from qss_offline.data import (
     verify_dataset,
     write_card,
 )
-from qss_offline.data.columns import SidecarInfo, digest, write_sidecar
+from qss_offline.data.sidecar import SidecarInfo, digest, write_sidecar
 from qss_offline.errors import UserError
 
 from .conftest import make_transitions, same

@@ -31,7 +31,7 @@ from qss_offline.algorithms.semi_supervised_inverse import (
     SemiSupervisedBatch,
     SemiSupervisedInverseDynamics,
 )
-from qss_offline.checks import ROWS_TOGETHER
+from qss_offline.algorithms.validation import ROWS_TOGETHER
 from qss_offline.engine.checkpoint import seed_checkpoint
 from qss_offline.engine.fit import Mode, fit
 from qss_offline.engine.sampler import Columns, UniformSampler

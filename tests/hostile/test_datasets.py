@@ -18,7 +18,8 @@ import minari
 import numpy as np
 import pytest
 
-from qss_offline.data import from_arrays, isolated, load_transitions, verify_dataset
+from qss_offline.data import from_arrays, load_transitions, verify_dataset
+from qss_offline.data import sandbox as isolated
 from qss_offline.errors import UserError
 from tests.patience import PATIENCE_S
 
@@ -233,7 +234,7 @@ def test_the_child(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_child_ends_with_its_parent(tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
     code = (
-        "from qss_offline.data.isolated import call\n"
+        "from qss_offline.data.sandbox import call\n"
         "from tests.hostile.test_datasets import loop\n"
         f"call(loop, {{'pid': {str(pid_file)!r}}}, 0)"
     )

@@ -18,23 +18,23 @@ from safetensors import safe_open
 from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig
 from qss_offline.algorithms.observational_d3g import ObservationalD3GConfig
 from qss_offline.algorithms.qss import QSSConfig
+from qss_offline.comparison.online_runs import online_run
 from qss_offline.data.build import build_dataset
 from qss_offline.data.load import load_transitions
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.errors import UserError
-from qss_offline.inverse_config import InverseFitConfig
-from qss_offline.offline_run import RunSettings, run
+from qss_offline.online.config import EvaluationPlan, OnlineSettings
+from qss_offline.online.env_loop import OnlineTask
 from qss_offline.online.export import export_replay
 from qss_offline.online.files import replay_files
-from qss_offline.online.loop import OnlineTask
 from qss_offline.online.presets import online_preset
-from qss_offline.online.run import online_run
-from qss_offline.online.settings import EvaluationPlan, OnlineSettings
-from qss_offline.online.start import load_start, start_config, steps_before
-from qss_offline.online.training import OnlineTrainer
+from qss_offline.online.trainer import OnlineTrainer
+from qss_offline.online.warm_start import load_start, start_config, steps_before
 from qss_offline.presets import Preset
-from qss_offline.runs import RunFolder, SeedFolder, read_json
+from qss_offline.runs.folder import RunFolder, SeedFolder, read_json
+from qss_offline.runs.inverse_config import InverseFitConfig
+from qss_offline.training.offline_run import RunSettings, run
 from recipes.online import online
 from tests.online.small_run import CONFIG, settings
 from tests.patience import PATIENCE_S

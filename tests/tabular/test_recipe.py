@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from qss_offline.command_line import main
+from qss_offline.cli.command import main
 from recipes.tabular import tabular
 from tests.patience import PATIENCE_S
 

@@ -1,0 +1,159 @@
+"""Work spread over processes: the same results, in order, whatever the number of workers."""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any, TypeVar
+
+from qss_offline.errors import UserError
+from qss_offline.parallel.progress import Reporter, silent
+
+A = TypeVar("A")
+R = TypeVar("R")
+
+Tick = Callable[[int], None]
+
+
+class _Stopped(Exception):
+    """A job was asked to stop; nobody reads its result."""
+
+
+def available_cores() -> int:
+    """Return the number of cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def run_jobs(
+    function: Callable[[A, Tick], R],
+    arguments: Sequence[A],
+    workers: int,
+    report: Reporter = silent,
+) -> Iterator[tuple[int, R]]:
+    """Run `function(argument, tick)` for each argument and yield `(index, result)` as they end.
+
+    With one worker everything runs in this process, in order. With more, fresh interpreters are
+    started ("spawn"), one thread each. They import `function`'s module and nothing of the
+    running script. When the caller stops (Ctrl-C included) the workers end at their next tick;
+    when it is killed they end at once.
+
+    Args:
+        function: importable; calls `tick(units done so far in this job)` now and then.
+        arguments: one for each job.
+        workers: processes, at least 1.
+        report: told the units done in all jobs together.
+
+    Raises:
+        UserError: a worker died. Exceptions of `function` pass through.
+    """
+    if workers == 1 or len(arguments) == 1:
+        done = [0] * len(arguments)
+        for index, argument in enumerate(arguments):
+
+            def tick(units: int, index: int = index) -> None:
+                done[index] = units
+                report(sum(done))
+
+            yield index, function(argument, tick)
+        return
+    context = multiprocessing.get_context("spawn")
+    units_done = context.RawArray(ctypes.c_int64, len(arguments))
+    stop = context.RawValue(ctypes.c_bool, False)
+    pool = ProcessPoolExecutor(
+        min(workers, len(arguments)), context, _start_worker, (units_done, stop)
+    )
+    try:
+        with _one_thread_each(), _without_main():
+            waiting: dict[Future[R], int] = {
+                pool.submit(_run_one, function, index, argument): index
+                for index, argument in enumerate(arguments)
+            }
+        while waiting:
+            ended, _ = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
+            report(sum(units_done))
+            for future in ended:
+                index = waiting.pop(future)
+                yield index, future.result()
+    except BrokenProcessPool as error:
+        raise UserError(
+            "a worker process died, for want of memory perhaps; with workers=1 none is needed"
+        ) from error
+    finally:
+        stop.value = True
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Let processes started inside use one thread each for their linear algebra.
+
+    Two threads a process on busy cores spin against each other and run many times slower.
+    """
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Keep processes started inside from importing the running script again.
+
+    The jobs don't need it. It would import torch in every worker, and a script without
+    `if __name__ == "__main__":`, or typed into a prompt, would not work at all.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+# Set once in each worker by `_start_worker`.
+_units_done: Any = None
+_stop: Any = None
+
+
+def _start_worker(units_done: Any, stop: Any) -> None:
+    global _units_done, _stop
+    _units_done, _stop = units_done, stop
+    # Ctrl-C reaches the whole process group: the parent alone decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this worker when its parent is gone, however it went (`kill -9` included)."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+
+def _run_one(function: Callable[[A, Tick], R], index: int, argument: A) -> R:
+    def tick(units: int) -> None:
+        _units_done[index] = units
+        if _stop.value:
+            raise _Stopped
+
+    return function(argument, tick)
