@@ -30,9 +30,10 @@ from qss_offline.evaluation.episodes import Evaluation
 from qss_offline.evaluation.policies import Policy, load_policy
 from qss_offline.files import write_json
 from qss_offline.presets import PRESETS
+from qss_offline.runs.config import RunConfig
 from qss_offline.runs.folder import RunFolder, read_json
 from qss_offline.training.inverse.fitting import InverseFitter
-from qss_offline.training.offline_run import RunSettings, run
+from qss_offline.training.runner import run
 from recipes.online_budget import online_budget
 
 
@@ -57,7 +58,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("MINARI_DATASETS_PATH", str(root / "minari"))
         (root / "minari").mkdir()
         dataset = build_dataset(DatasetSpec("InvertedPendulum", transitions=500), workers=1).obs_id
-        settings = RunSettings("InvertedPendulum-v5", dataset, (0, 1), "small", small, 1)
+        settings = RunConfig(
+            "d3g", "InvertedPendulum-v5", dataset, (0, 1), "small", small, evaluation_episodes=1
+        )
         run(settings, RunFolder(root / "run"), workers=1)
     return root / "run"
 

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from qss_offline.algorithms.inverse_dynamics import inverse_action
+from qss_offline.analysis.models import InverseModel
 from qss_offline.analysis.planning import Planner
 from qss_offline.analysis.rollouts import roll_out
 from qss_offline.data.load import observation_statistics
 from qss_offline.data.transitions import Transitions
 from qss_offline.errors import UserError
 from qss_offline.evaluation.policies import Policy
-from qss_offline.runs.finished_run import InverseModel
 from qss_offline.runs.folder import SeedFolder
 from qss_offline.training.interaction import online_steps_of
 

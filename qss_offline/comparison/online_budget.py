@@ -19,18 +19,19 @@ from qss_offline.algorithms.ensemble import mean_network
 from qss_offline.algorithms.networks import Network
 from qss_offline.algorithms.observational_d3g import ObservationalD3G, ObservationalD3GConfig
 from qss_offline.data.environments import env_id_of_file, make_env
+from qss_offline.data.facts import RecordingFacts, facts_of_config
 from qss_offline.data.load import load_transitions
 from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.errors import UserError
 from qss_offline.evaluation.episodes import evaluate
+from qss_offline.evaluation.policies import ObservationScale
 from qss_offline.files import write_bytes
-from qss_offline.presets import Preset
+from qss_offline.runs.config import Preset
 from qss_offline.runs.folder import RunFolder, read_json
 from qss_offline.runs.inverse_config import InverseFitConfig
 from qss_offline.settings_json import from_plain
 from qss_offline.training.interaction import known_steps
 from qss_offline.training.inverse.fitting import InverseFitter
-from qss_offline.training.recording_facts import RecordingFacts, facts_of_config
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,7 @@ def fit_budget(
         UserError: these can't be used.
     """
     transitions = load_transitions(trained.dataset_id).transitions
-    scale = trained.recording.scale
+    scale = ObservationScale.of_recording(trained.recording)
     fitter = InverseFitter(
         trained.seeds,
         trained.proposals,

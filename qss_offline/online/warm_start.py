@@ -14,7 +14,7 @@ from qss_offline.engine.state import TrainState
 from qss_offline.errors import UserError
 from qss_offline.evaluation.policies import ObservationScale, Policy, load_policy
 from qss_offline.online.config import OnlineConfig
-from qss_offline.presets import Preset
+from qss_offline.runs.config import Preset
 from qss_offline.runs.folder import RunFolder, read_json
 from qss_offline.settings_json import from_plain
 
