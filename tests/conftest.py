@@ -12,6 +12,15 @@ from qss_offline.errors import UserError
 from qss_offline.progress import Reporter, silent
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--cases",
+        type=int,
+        default=24,
+        help="random cases of each fuzzer in tests/hostile; the first ones are always the same",
+    )
+
+
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> None:
     """Two threads on busy cores spin against each other."""
