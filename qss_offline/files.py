@@ -1,14 +1,20 @@
 """Files written so that a reader sees the old content or the new, and untrusted files read.
 
+What is being written has a temporary name, and its writer keeps it locked. The system releases the
+lock when a process ends, however it ends: what bears such a name and can be locked is a dead
+process's, and the next that writes beside it removes it.
+
 A file that came from somebody else may be a named pipe, a link to a device that never ends, or
 say that it holds terabytes: `open_regular_file` looks before anything is read.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
 import os
+import re
 import shutil
 import stat
 import uuid
@@ -101,57 +107,6 @@ def parse_json(content: bytes | str, source: object, nan: bool = False) -> Any:
     except ValueError as error:
         raise UserError(f"{source} is not valid JSON: {printable(error)}") from error
 
-_UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
-
-
-def size_text(size: float) -> str:
-    """Return a number of bytes in the unit that fits it: `"812 bytes"`, `"64.0 MB"`."""
-    unit = 0
-    while size >= 1000 and unit < len(_UNITS) - 1:
-        size, unit = size / 1000, unit + 1
-    return f"{size:.1f} {_UNITS[unit]}" if unit else f"{size:.0f} bytes"
-
-
-@contextmanager
-def open_regular_file(path: Path, limit: int) -> Iterator[BinaryIO]:
-    """Open an untrusted file to read: a regular file, or a link to one, of at most `limit` bytes.
-
-    Raises:
-        UserError: it is missing or can't be read, is a folder, a named pipe, a socket or a device,
-            or holds more.
-    """
-    try:
-        # Without O_NONBLOCK a named pipe would wait here for somebody to write to it.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist") from error
-    except (OSError, ValueError) as error:
-        # A ValueError is a NUL byte in the path.
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"cannot read {path}: {reason}") from error
-    try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise UserError(f"{path} is no regular file, nor a link to one")
-        if found.st_size > limit:
-            raise UserError(
-                f"{path} holds {size_text(found.st_size)}, more than the {size_text(limit)} that "
-                "are read of such a file"
-            )
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
-            yield file
-    finally:
-        os.close(descriptor)
-
-
-def read_regular_file(path: Path, limit: int) -> bytes:
-    """Return the bytes of an untrusted file, see `open_regular_file`."""
-    with open_regular_file(path, limit) as file:
-        try:
-            return file.read(limit)
-        except OSError as error:
-            raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-
 
 def fsync_directory(path: Path) -> None:
     """Flush a directory's entries to disk, so that a rename inside it survives a power cut."""
@@ -169,13 +124,19 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises:
         UserError: the folder can't be written to or the disk is full.
     """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    temporary = _temporary(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        _remove_abandoned(path.parent)
+        unnamed = temporary.with_suffix(".new")
+        with unnamed.open("xb") as file:
+            _hold(file.fileno())
+            # It has its name once it is locked: nobody takes it for abandoned.
+            unnamed.rename(temporary)
+            yield temporary
+            with temporary.open("rb+") as written:
+                os.fsync(written.fileno())
+            temporary.replace(path)
         fsync_directory(path.parent)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
@@ -183,6 +144,41 @@ def atomic_path(path: Path) -> Iterator[Path]:
         # Where the folder is a file, or can't be entered, there is nothing to unlink either.
         with suppress(OSError):
             temporary.unlink()
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+
+
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp", re.DOTALL)
+
+
+def _hold(descriptor: int) -> None:
+    """Lock what is being written; where the file system has no locks, nothing is ever removed."""
+    with suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove temporary files and folders whose writers have died."""
+    with suppress(OSError):
+        for path in list(folder.iterdir()):
+            if _TEMPORARY.fullmatch(path.name):
+                # What is still being written, may not be removed, or is being removed.
+                with suppress(OSError):
+                    _remove_if_free(path)
+
+
+def _remove_if_free(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    finally:
+        os.close(descriptor)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -205,17 +201,26 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     Raises:
         UserError: the folder can't be written to, the disk is full, or `path` exists.
     """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    temporary = _temporary(path)
     try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                with file.open("rb+") as opened:
-                    os.fsync(opened.fileno())
-        if path.exists():
-            raise UserError(f"{path} already exists")
-        temporary.rename(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(path.parent)
+        unnamed = temporary.with_suffix(".new")
+        unnamed.mkdir()
+        descriptor = os.open(unnamed, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            _hold(descriptor)
+            unnamed.rename(temporary)
+            yield temporary
+            for file in temporary.rglob("*"):
+                if file.is_file():
+                    with file.open("rb+") as opened:
+                        os.fsync(opened.fileno())
+            if path.exists():
+                raise UserError(f"{path} already exists")
+            temporary.rename(path)
+        finally:
+            os.close(descriptor)
         fsync_directory(path.parent)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
