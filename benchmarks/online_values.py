@@ -21,6 +21,7 @@ import torch
 from qss_offline.acting import Policy, load_policy
 from qss_offline.algorithms.networks import MLPShape, Network
 from qss_offline.algorithms.qss import transition_value
+from qss_offline.data.environments import env_id_of_file
 from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.errors import UserError
 from qss_offline.files import write_json
@@ -71,13 +72,14 @@ def main() -> None:
     for path in arguments.runs:
         folder = RunFolder(path)
         config = read_json(path / "config.json")
+        env_id = env_id_of_file(config["env_id"], folder.config)
         results = {seed["seed"]: seed for seed in read_json(folder.results)["seeds"]}
         for seed in config["seeds"]:
-            found = measure(folder.seed(seed), config["env_id"], config["config"]["algorithm"])
-            row = {"env_id": config["env_id"], "seed": seed, "last_3": results[seed]["last_3"]}
+            found = measure(folder.seed(seed), env_id, config["config"]["algorithm"])
+            row = {"env_id": env_id, "seed": seed, "last_3": results[seed]["last_3"]}
             rows.append({**row, **found})
             print(
-                f"{config['env_id']} seed {seed}, return {row['last_3']:.1f}: Q "
+                f"{env_id} seed {seed}, return {row['last_3']:.1f}: Q "
                 f"{found['value']:.1f}, true {found['discounted_return']:.1f}, critics "
                 f"{found['twin_gap']:.2f} apart",
                 flush=True,

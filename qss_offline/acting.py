@@ -15,10 +15,11 @@ from torch import Tensor
 
 from qss_offline.algorithms.bco import cloned_action
 from qss_offline.algorithms.inverse_dynamics import inverse_action, inverse_logits
-from qss_offline.algorithms.networks import MLPShape, Network
+from qss_offline.algorithms.networks import Network
 from qss_offline.algorithms.qss import propose_next_obs
 from qss_offline.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from qss_offline.errors import UserError
+from qss_offline.policy_schema import policy_file
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,7 @@ class DiscretePolicy(Policy):
         count = inverse_dynamics.shape.dims[-1]
         one_hot_box = ActionBox(np.zeros(count, np.float32), np.ones(count, np.float32))
         super().__init__(proposal, inverse_dynamics, scale, step_inputs, one_hot_box)
-        self.first_action = first_action
+        self.first_action, self.count = first_action, count
 
     @torch.no_grad()
     def __call__(self, obs: NDArray[Any]) -> NDArray[Any]:
@@ -223,31 +224,53 @@ def save_policy(path: Path, policy: SavedPolicy, env_id: str) -> None:
 
 
 def load_policy(path: Path) -> tuple[SavedPolicy, str]:
-    """Read a policy and the id of the environment it acts in.
+    """Read a policy from a file that anybody may have made, and the environment it acts in.
+
+    The id comes without a module, so that nothing is imported for what a file says; see
+    `env_id_of_file`.
 
     Raises:
-        UserError: the file is missing, truncated or holds no policy.
+        UserError: the file is missing or damaged, or holds no policy that can act.
     """
-    checkpoint = load_checkpoint(path)
-    tensors, metadata = checkpoint.tensors, checkpoint.metadata
-    try:
-        networks = {}
-        for name, dims in metadata["dims"].items():
-            shape = MLPShape(tuple(int(dim) for dim in dims))
-            if tensors[name].shape != (1, sum(shape.sizes)):
-                raise KeyError(name)
-            if not tensors[name].isfinite().all():
-                raise UserError(f"{path} holds a policy that diverged: its {name} is not finite")
-            networks[name] = Network(shape, tensors[name])
-        scale = ObservationScale.from_named(tensors)
-        box = ActionBox(tensors["action.low"].numpy(), tensors["action.high"].numpy())
-        env_id = str(metadata["env_id"])
-        if "policy" in networks:
-            return ClonedPolicy(networks["policy"], scale, box), env_id
-        parts = networks["proposal"], networks["inverse_dynamics"], scale
-        step_inputs, first = bool(metadata["step_inputs"]), metadata.get("first_action")
-        if first is not None:
-            return DiscretePolicy(*parts, step_inputs, int(first)), env_id
-        return Policy(*parts, step_inputs, box), env_id
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{path} holds no policy: {error} is missing or wrong") from error
+    held = policy_file(path, load_checkpoint(path))
+    env_id = held.env_id.rpartition(":")[2]
+    scale = ObservationScale(held.mean, held.std, held.step_std)
+    box = ActionBox(held.action_low.numpy(), held.action_high.numpy())
+    if "policy" in held.networks:
+        return ClonedPolicy(held.networks["policy"], scale, box), env_id
+    parts = held.networks["proposal"], held.networks["inverse_dynamics"], scale, held.step_inputs
+    if held.first_action is not None:
+        return DiscretePolicy(*parts, held.first_action), env_id
+    return Policy(*parts, box), env_id
+
+
+def check_fits(policy: SavedPolicy, env: gym.Env[Any, Any]) -> None:
+    """Refuse a policy whose observations or actions aren't an environment's.
+
+    Raises:
+        UserError: they aren't.
+    """
+    seen, space = env.observation_space.shape, env.action_space
+    if seen != tuple(policy.scale.mean.shape):
+        raise UserError(
+            f"the policy sees {len(policy.scale.mean)} numbers, but the environment's observations "
+            f"are {seen}"
+        )
+    if isinstance(policy, DiscretePolicy):
+        own = f"actions {policy.first_action} to {policy.first_action + policy.count - 1}"
+        fits = (
+            isinstance(space, gym.spaces.Discrete)
+            and int(space.start) == policy.first_action
+            and int(space.n) == policy.count
+        )
+    else:
+        box = policy.action_box
+        own = f"actions from {box.low} to {box.high}"
+        fits = (
+            isinstance(space, gym.spaces.Box)
+            and space.shape == box.low.shape
+            and np.array_equal(ActionBox.of(space).low, box.low)
+            and np.array_equal(ActionBox.of(space).high, box.high)
+        )
+    if not fits:
+        raise UserError(f"the policy takes {own}, but the environment's are {space}")

@@ -11,6 +11,8 @@ from rich.markup import escape
 from rich.table import Column, Table
 from typer import Argument, Option
 
+from qss_offline.command_line import Register
+from qss_offline.data.environments import register_environments
 from qss_offline.doctor import examine
 from qss_offline.errors import UserError
 from qss_offline.progress import progress
@@ -22,11 +24,13 @@ def render(
     seed: Annotated[int | None, Option(help="seed that is shown (the first)")] = None,
     steps: Annotated[int, Option(help="steps of each trajectory")] = 50,
     episodes: Annotated[int, Option(help="first states of each seed, for the distances")] = 20,
+    env: Register = None,
 ) -> None:
     """Draw recorded behaviour | imagined plan | the policy acting, as MP4, GIF and PNG."""
     from qss_offline.any_run import load_any_run
     from qss_offline.rendering import render_run
 
+    register_environments(env or ())
     made = render_run(
         load_any_run(run), out, seed=seed, steps=steps, episodes=episodes, progress=progress
     )
@@ -40,10 +44,12 @@ def report(
     ],
     out: Annotated[Path | None, Option(help="folder of the report (RUN/report, or report)")] = None,
     video: Annotated[bool, Option(help="draw videos that aren't there yet")] = True,
+    env: Register = None,
 ) -> None:
     """Write curves and tables of runs: PNG, SVG, and one page of HTML that needs nothing else."""
     from qss_offline.report.making import make_report
 
+    register_environments(env or ())
     typer.echo(f"made {make_report(sources, out, video=video, progress=progress)}")
 
 

@@ -34,3 +34,16 @@ def printable(text: object) -> str:
     return "".join(
         one if one.isprintable() else one.encode("unicode_escape").decode() for one in str(text)
     )
+
+
+_SHOWN = 60
+
+
+def shown(value: object) -> str:
+    """Return a value from a file as a message can hold it: as Python writes it, and short."""
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):
+        # Nested too deeply, or a number of thousands of digits.
+        text = f"a {type(value).__name__}"
+    return printable(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from qss_offline.acting import ObservationScale, SavedPolicy
 from qss_offline.algorithms.networks import Network
+from qss_offline.data.environments import env_id_of_file
 from qss_offline.data.load import LoadedDataset, load_transitions
 from qss_offline.errors import UserError
 from qss_offline.runs import RunFolder, SeedFolder, read_json
@@ -54,8 +55,12 @@ class FinishedRun(ABC):
 
     @property
     def env_id(self) -> str:
-        """Where the policies act."""
-        return str(self.config["env_id"])
+        """Where the policies act.
+
+        Raises:
+            UserError: that isn't registered here.
+        """
+        return env_id_of_file(self.config["env_id"], self.folder.config)
 
     @property
     def dataset_id(self) -> str:

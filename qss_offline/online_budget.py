@@ -20,7 +20,7 @@ from qss_offline.algorithms.ensemble import mean_network
 from qss_offline.algorithms.folding import gives_states
 from qss_offline.algorithms.networks import Network
 from qss_offline.algorithms.observational_d3g import ObservationalD3G, ObservationalD3GConfig
-from qss_offline.data.environments import make_env
+from qss_offline.data.environments import env_id_of_file, make_env
 from qss_offline.data.load import load_transitions
 from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.errors import UserError
@@ -93,7 +93,8 @@ def load_proposals(path: Path) -> TrainedProposals:
             }
         )
         inverse = inverse_config_of(config["preset"]["inverse"])
-        env_id, dataset_id = str(config["env_id"]), str(config["dataset_id"])
+        env_id = env_id_of_file(config["env_id"], folder.config)
+        dataset_id = str(config["dataset_id"])
     except KeyError as error:
         raise UserError(f"{path} holds no run of offline D3G: {error} is missing") from error
     except TypeError as error:

@@ -56,7 +56,10 @@ def paint(env_id: str, qpos: FloatArray, report: Reporter = silent) -> Frames:
     Raises:
         DrawingError: drawing without a screen needs something that isn't here.
     """
-    environment = {**os.environ}
+    # The child finds what this process finds, and nothing more: not what lies in the current
+    # folder, which may be somebody else's.
+    path = [str(Path(part).absolute()) for part in sys.path]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
     if sys.platform == "linux":
         environment["MUJOCO_GL"] = _backend()
     with tempfile.TemporaryDirectory() as folder:
@@ -65,7 +68,7 @@ def paint(env_id: str, qpos: FloatArray, report: Reporter = silent) -> Frames:
         arguments = json.dumps({"env_id": env_id, "qpos": str(job), "frames": str(made)})
         with (Path(folder) / "stderr").open("w+") as errors:
             child = subprocess.Popen(
-                [sys.executable, "-m", __spec__.name, arguments],
+                [sys.executable, "-P", "-m", __spec__.name, arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,

@@ -22,7 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from qss_offline.errors import UserError
-from qss_offline.files import write_bytes, write_json
+from qss_offline.files import parse_json, read_regular_file, write_bytes, write_json
+
+_MAX_JSON_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -192,17 +194,12 @@ def _default(field: Field[Any]) -> Any:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
+    """Read an untrusted JSON object; its numbers are finite.
 
     Raises:
-        UserError: the file is missing or not a JSON object.
+        UserError: the file is missing or no regular one, or not a JSON object.
     """
-    try:
-        content = json.loads(path.read_text())
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise UserError(f"{path} is not valid JSON: {error}") from error
+    content = parse_json(read_regular_file(path, _MAX_JSON_BYTES), path)
     if not isinstance(content, dict):
         raise UserError(f"{path} holds no JSON object")
     return content

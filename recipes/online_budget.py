@@ -19,7 +19,8 @@ from rich.table import Table
 from typer import Argument, Option
 
 from qss_offline.changes import changed
-from qss_offline.command_line import main
+from qss_offline.command_line import Register, main
+from qss_offline.data.environments import register_environments
 from qss_offline.errors import UserError
 from qss_offline.files import write_bytes, write_json
 from qss_offline.machine import machine
@@ -60,8 +61,10 @@ def online_budget(
     results: Annotated[Path, Option(help="where results and figure go")] = Path(
         "results/online_budget"
     ),
+    env: Register = None,
 ) -> None:
     """Fit, evaluate, and draw."""
+    register_environments(env or ())
     if actions_from is not None and variant == "default":
         raise UserError("--actions-from makes other points: name them with --variant, too")
     torch.set_num_threads(1)

@@ -184,7 +184,7 @@ def test_a_policy_that_diverged_is_neither_written_nor_read(tmp_path: Path) -> N
     checkpoint = load_checkpoint(path)
     checkpoint.tensors["policy"][0, 3] = float("nan")
     save_checkpoint(tmp_path / "nan.safetensors", checkpoint)
-    with pytest.raises(UserError, match="holds a policy that diverged: its policy is not finite"):
+    with pytest.raises(UserError, match="its policy is not finite: it diverged"):
         load_policy(tmp_path / "nan.safetensors")
     network.flat[0, 0] = float("inf")
     with pytest.raises(UserError, match="diverged: its policy is not finite; take a smaller"):

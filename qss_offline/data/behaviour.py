@@ -14,7 +14,6 @@ An expert is a small network that NumPy runs, stored as two files side by side:
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -31,8 +30,8 @@ from safetensors.numpy import save as save_safetensors
 
 from qss_offline.data.environments import body_of
 from qss_offline.data.transitions import BoolArray, Float32Array
-from qss_offline.errors import UserError
-from qss_offline.files import write_bytes, write_json
+from qss_offline.errors import UserError, printable, shown
+from qss_offline.files import parse_json, read_regular_file, write_bytes, write_json
 
 # An expert is a network of a few layers of some hundred units. What is larger isn't one.
 _MAX_EXPERT_BYTES = 64 << 20
@@ -217,13 +216,9 @@ def expert_path(env_id: str, folder: Path = Path("datasets/experts")) -> Path:
 
 def _read(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
-            content = file.read(_MAX_EXPERT_BYTES + 1)
-    except OSError as error:
-        raise UserError(f"expert: cannot read {path}: {error.strerror or error}") from error
-    if len(content) > _MAX_EXPERT_BYTES:
-        raise UserError(f"expert: {path} is larger than {_MAX_EXPERT_BYTES >> 20} MiB")
-    return content
+        return read_regular_file(path, _MAX_EXPERT_BYTES)
+    except UserError as error:
+        raise UserError(f"expert: {error}") from error
 
 
 def expert_fingerprint(path: Path) -> str:
@@ -244,21 +239,24 @@ def load_expert(path: Path) -> MLPExpert:
         UserError: a file is missing, damaged, or isn't an expert in the format above.
     """
     try:
-        metadata = json.loads(_read(path.with_suffix(".json")))
+        described = path.with_suffix(".json")
+        metadata = parse_json(_read(described), f"expert: {described} is damaged: it")
         tensors = load_safetensors(_read(path))
-    except (ValueError, RecursionError, SafetensorError) as error:
-        raise UserError(f"expert: {path} is damaged: {error}") from error
+    except (ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise UserError(f"expert: {path} is damaged: {printable(error)}") from error
     depth = len(tensors) // 2
     names = [f"layers.{index}.{kind}" for index in range(depth) for kind in ("weight", "bias")]
     if sorted(names) != sorted(tensors):
         raise UserError(
             f"expert: {path} must hold layers.0.weight, layers.0.bias, layers.1.weight, ..., "
-            f"but holds {', '.join(sorted(tensors)[:4])}"
+            f"but holds {', '.join(map(shown, sorted(tensors)[:4]))}"
         )
     try:
         env_id, obs_dim = metadata["env_id"], metadata["obs_dim"]
-        bounds = [np.array(metadata[k], dtype=np.float32) for k in ("action_low", "action_high")]
-    except (KeyError, TypeError, ValueError) as error:
+        # What is too great for a float32 becomes infinite, and is refused below.
+        with np.errstate(over="ignore"):
+            low, high = (np.array(metadata[f"action_{k}"], np.float32) for k in ("low", "high"))
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UserError(
             f"expert: {path.with_suffix('.json')} needs env_id, obs_dim, action_low, action_high"
         ) from error
@@ -266,12 +264,12 @@ def load_expert(path: Path) -> MLPExpert:
         env_id=str(env_id),
         weights=tuple(tensors[f"layers.{index}.weight"] for index in range(depth)),
         biases=tuple(tensors[f"layers.{index}.bias"] for index in range(depth)),
-        action_low=bounds[0],
-        action_high=bounds[1],
+        action_low=low,
+        action_high=high,
     )
     if expert.obs_dim != obs_dim:
         raise UserError(
-            f"expert: {path} takes {expert.obs_dim} numbers, its metadata says {obs_dim!r}"
+            f"expert: {path} takes {expert.obs_dim} numbers, its metadata says {shown(obs_dim)}"
         )
     return expert
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
@@ -13,9 +13,13 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec, registry
 
-from qss_offline.errors import UserError, nearest
+from qss_offline.errors import UserError, nearest, printable, shown
 
 Env: TypeAlias = "gymnasium.Env[Any, Any]"
+
+# Ids that the user gave with a module, by what they are without it. Other processes that are to
+# make the environment import the module again.
+_named: dict[str, str] = {}
 
 
 @contextmanager
@@ -54,7 +58,7 @@ def quiet_mujoco(env_id: str) -> Iterator[None]:
 
 def body_of(env_id: str) -> str:
     """Return an id without its version and the module that registers it: what it is, in any."""
-    name = env_id.rpartition(":")[2]
+    name = _without_module(env_id)
     return name.rpartition("-v")[0] or name
 
 
@@ -77,6 +81,7 @@ def resolve_env_id(name: str) -> str:
     name = name.strip()
     if ":" in name:
         _spec(name)  # imports the module
+        _named[_without_module(name)] = name
         return name
     if name in registry:
         return name
@@ -98,6 +103,52 @@ def resolve_env_id(name: str) -> str:
     )
 
 
+def register_environments(names: Iterable[str]) -> None:
+    """Import the modules of environments that the user names, so that files may name these, too.
+
+    Raises:
+        UserError: one can't be imported, or doesn't register the environment.
+    """
+    for name in names:
+        resolve_env_id(name)
+
+
+def env_id_of_file(told: object, source: object) -> str:
+    """Return the id of an environment that a file names, which may come from anybody.
+
+    It is looked up in what is registered, and no module is imported for it: what stands before a
+    colon is left out, unless the user named that module too (`resolve_env_id`).
+
+    Args:
+        told: what the file says.
+        source: the file, for the message.
+
+    Raises:
+        UserError: it isn't registered here, or is no text.
+    """
+    if not isinstance(told, str):
+        raise UserError(f"{source}: expected a Gymnasium id, got {shown(told)}")
+    bare = _without_module(told)
+    if bare in _named:
+        return _named[bare]
+    if bare in registry:
+        return bare
+    try:
+        if bare == told:
+            return resolve_env_id(bare)
+        reason = f"environment {shown(bare)} is not registered with Gymnasium"
+    except UserError as error:
+        reason = str(error)
+    raise UserError(
+        f"{source}: {reason}; a module is imported only where you name it, if you trust it: "
+        f"--env {printable(told) if bare != told else f'MODULE:{printable(bare)}'}"
+    )
+
+
+def _without_module(env_id: str) -> str:
+    return env_id.rpartition(":")[2]
+
+
 def _spec(env_id: str) -> EnvSpec:
     module, _, name = env_id.rpartition(":")
     with _quiet():
@@ -106,7 +157,8 @@ def _spec(env_id: str) -> EnvSpec:
                 # `gymnasium.make` does it, `gymnasium.spec` doesn't.
                 importlib.import_module(module)
             return gymnasium.spec(name)
-        except (gymnasium.error.Error, ImportError) as error:
+        except Exception as error:
+            # A module that is imported may raise anything, and so may a name that is none.
             raise UserError(f"environment {env_id!r}: {_one_line(error)}") from error
 
 

@@ -367,9 +367,10 @@ def read_metadata(dataset_id: str, root: Path | None = None) -> dict[str, Any]:
         UserError: the dataset is unknown, half-built, or its metadata are damaged.
     """
     path = data_folder(dataset_id, root) / METADATA_FILE
+    content = read_regular_file(path, MAX_BYTES)
     try:
-        metadata = parse_metadata(read_regular_file(path, MAX_BYTES))
-    except ValueError as error:
+        metadata = parse_metadata(content)
+    except UserError as error:
         raise UserError(
             f"dataset {dataset_id!r}: {path} is damaged ({error}); "
             f"delete {path.parent.parent} and build or download it again"

@@ -335,6 +335,6 @@ def _declared_bytes(storage: CloudStorage, dataset_id: str) -> float:
         raise UserError(f"{damaged} (they are no plain JSON)") from error
     try:
         metadata = check_metadata(metadata)
-    except ValueError as error:
+    except UserError as error:
         raise UserError(f"{damaged} ({error})") from error
     return 1e6 * float(metadata.get("dataset_size") or 0)

@@ -13,7 +13,7 @@ from typing import Any
 from gymnasium.envs.registration import parse_env_id
 
 from qss_offline.data.behaviour import expert_fingerprint
-from qss_offline.data.environments import resolve_env_id
+from qss_offline.data.environments import env_id_of_file, resolve_env_id
 from qss_offline.errors import UserError, nearest
 
 NAMESPACE = "qss"
@@ -234,6 +234,7 @@ def _specs(table: dict[str, Any], folder: Path) -> tuple[DatasetSpec, ...]:
             raise UserError(f"unknown key {key!r}{nearest(key, sorted(_FAMILY_KEYS))}")
     if "env_id" not in table:
         raise UserError('env_id is missing, such as env_id = "InvertedPendulum-v5"')
+    table = {**table, "env_id": env_id_of_file(table["env_id"], "env_id")}
     if "random_action_probs" in table and "random_action_prob" in table:
         raise UserError("give random_action_probs or random_action_prob, not both")
     settings = {key: value for key, value in table.items() if key != "paper_returns"}

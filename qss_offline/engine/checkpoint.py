@@ -22,8 +22,8 @@ from qss_offline.algorithms.networks import Network
 from qss_offline.algorithms.protocol import Algorithm
 from qss_offline.engine.optimiser import AdamState
 from qss_offline.engine.state import TrainState
-from qss_offline.errors import UserError
-from qss_offline.files import write_bytes
+from qss_offline.errors import UserError, printable
+from qss_offline.files import open_regular_file, parse_json, write_bytes
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class Checkpoint:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
+_MAX_BYTES = 16 << 30
 _OF_A_SEED = ("training.safetensors", "online.safetensors")
 
 
@@ -64,17 +65,21 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise UserError(
             f"{path} is a folder; give a file, such as {path}/seeds/0/policy.safetensors"
         )
+    # Only what a run itself wrote, and would write again, is to be deleted.
+    own = path.parent.parent.name == "seeds" and path.name in _OF_A_SEED
+    anew = "; delete it to start that seed anew" if own else ""
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = json.loads((file.metadata() or {})["json"])
-            return Checkpoint({name: file.get_tensor(name) for name in file.keys()}, metadata)  # noqa: SIM118
-    except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist") from error
+        with open_regular_file(path, _MAX_BYTES), safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {})["json"]
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, KeyError, ValueError) as error:
-        # Only what a run itself wrote, and would write again, is to be deleted.
-        own = path.parent.parent.name == "seeds" and path.name in _OF_A_SEED
-        anew = "; delete it to start that seed anew" if own else ""
-        raise UserError(f"{path} is no readable checkpoint or policy ({error}){anew}") from error
+        reason = printable(error)
+        raise UserError(f"{path} is no readable checkpoint or policy ({reason}){anew}") from error
+    # Returns of a policy that diverged may be NaN.
+    metadata = parse_json(text, f"{path}{anew}: its metadata", nan=True)
+    if not isinstance(metadata, dict):
+        raise UserError(f"{path} is no readable checkpoint or policy (no metadata){anew}")
+    return Checkpoint(tensors, metadata)
 
 
 def seed_checkpoint(state: TrainState, index: int) -> Checkpoint:

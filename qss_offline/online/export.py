@@ -6,7 +6,7 @@ import numpy as np
 from gymnasium import spaces
 
 import qss_offline.online.gridworld_env  # noqa: F401  registers the gridworld
-from qss_offline.data.environments import make_env
+from qss_offline.data.environments import env_id_of_file, make_env
 from qss_offline.data.importing import About, from_arrays
 from qss_offline.data.minari_store import StoredDatasets
 from qss_offline.engine.checkpoint import load_checkpoint
@@ -47,7 +47,7 @@ def export_replay(
     files = replay_files(folder.seed(seed))
     if not files or "env_id" not in config or "config" not in config:
         raise UserError(f"{folder.path} holds no replay of seed {seed} yet")
-    env_id = str(config["env_id"])
+    env_id = env_id_of_file(config["env_id"], folder.config)
     env = make_env(env_id, discrete_actions=True)
     actions, observation_space = actions_of(env.action_space, 0.0, 0.0), env.observation_space
     env.close()

@@ -9,6 +9,7 @@ from qss_offline.changes import differences
 from qss_offline.cloned_run import ClonedRun
 from qss_offline.data import minari_store
 from qss_offline.data.behaviour import expert_path
+from qss_offline.data.environments import env_id_of_file
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.errors import UserError
 from qss_offline.finished_run import FinishedRun
@@ -107,6 +108,7 @@ def recording_arguments(spec: dict[str, Any], dataset_id: str) -> list[str] | No
     names = ("env_id", "random_action_prob", "transitions", "seed")
     try:
         given = {name: spec[name] for name in names}
+        given["env_id"] = env_id_of_file(given["env_id"], dataset_id)
         # Of experts the recipe finds the environment's own. Another, or a name, shows in the id.
         expert = expert_path(given["env_id"]) if given["random_action_prob"] < 1 else None
         if DatasetSpec(**given, expert=expert).obs_id != dataset_id:
