@@ -1,14 +1,20 @@
 """Files written so that a reader sees the old content or the new, and untrusted files read.
 
+What is being written has a temporary name, and its writer keeps it locked. The system releases the
+lock when a process ends, however it ends: what bears such a name and can be locked is a dead
+process's, and the next that writes beside it removes it.
+
 A file that came from somebody else may be a named pipe, a link to a device that never ends, or
 say that it holds terabytes: `open_regular_file` looks before anything is read.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
 import os
+import re
 import shutil
 import stat
 import uuid
@@ -118,13 +124,19 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises:
         UserError: the folder can't be written to or the disk is full.
     """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    temporary = _temporary(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        _remove_abandoned(path.parent)
+        unnamed = temporary.with_suffix(".new")
+        with unnamed.open("xb") as file:
+            _hold(file.fileno())
+            # It has its name once it is locked: nobody takes it for abandoned.
+            unnamed.rename(temporary)
+            yield temporary
+            with temporary.open("rb+") as written:
+                os.fsync(written.fileno())
+            temporary.replace(path)
         fsync_directory(path.parent)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
@@ -132,6 +144,41 @@ def atomic_path(path: Path) -> Iterator[Path]:
         # Where the folder is a file, or can't be entered, there is nothing to unlink either.
         with suppress(OSError):
             temporary.unlink()
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+
+
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp", re.DOTALL)
+
+
+def _hold(descriptor: int) -> None:
+    """Lock what is being written; where the file system has no locks, nothing is ever removed."""
+    with suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove temporary files and folders whose writers have died."""
+    with suppress(OSError):
+        for path in list(folder.iterdir()):
+            if _TEMPORARY.fullmatch(path.name):
+                # What is still being written, may not be removed, or is being removed.
+                with suppress(OSError):
+                    _remove_if_free(path)
+
+
+def _remove_if_free(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    finally:
+        os.close(descriptor)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -154,17 +201,26 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     Raises:
         UserError: the folder can't be written to, the disk is full, or `path` exists.
     """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    temporary = _temporary(path)
     try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                with file.open("rb+") as opened:
-                    os.fsync(opened.fileno())
-        if path.exists():
-            raise UserError(f"{path} already exists")
-        temporary.rename(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(path.parent)
+        unnamed = temporary.with_suffix(".new")
+        unnamed.mkdir()
+        descriptor = os.open(unnamed, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            _hold(descriptor)
+            unnamed.rename(temporary)
+            yield temporary
+            for file in temporary.rglob("*"):
+                if file.is_file():
+                    with file.open("rb+") as opened:
+                        os.fsync(opened.fileno())
+            if path.exists():
+                raise UserError(f"{path} already exists")
+            temporary.rename(path)
+        finally:
+            os.close(descriptor)
         fsync_directory(path.parent)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error

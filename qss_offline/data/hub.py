@@ -328,10 +328,14 @@ def pull_dataset(
 
 def _declared_bytes(storage: CloudStorage, dataset_id: str) -> float:
     """Return what a remote's metadata say of a dataset's size, 0 where they say nothing."""
+    damaged = f"dataset {dataset_id!r}: its metadata are damaged"
     try:
-        metadata = check_metadata(storage.get_dataset_metadata(dataset_id))
+        metadata = storage.get_dataset_metadata(dataset_id)
     except (ValueError, RecursionError) as error:
-        # Minari reads them without a look; Python's own words for digits and depth are internals.
-        reason = _one_line(error) if type(error) is ValueError else "they are no plain JSON"
-        raise UserError(f"dataset {dataset_id!r}: its metadata are damaged ({reason})") from error
+        # Minari reads them without a look, and Python speaks of its own limits here.
+        raise UserError(f"{damaged} (they are no plain JSON)") from error
+    try:
+        metadata = check_metadata(metadata)
+    except UserError as error:
+        raise UserError(f"{damaged} ({error})") from error
     return 1e6 * float(metadata.get("dataset_size") or 0)

@@ -9,10 +9,12 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -23,6 +25,9 @@ A = TypeVar("A")
 R = TypeVar("R")
 
 Tick = Callable[[int], None]
+
+GRACE_S = 3.0
+"""How long workers that were asked to stop may take to their next tick."""
 
 
 class _Stopped(Exception):
@@ -46,8 +51,8 @@ def run_jobs(
 
     With one worker everything runs in this process, in order. With more, fresh interpreters are
     started ("spawn"), one thread each. They import `function`'s module and nothing of the
-    running script. When the caller stops (Ctrl-C included) the workers end at their next tick;
-    when it is killed they end at once.
+    running script. When the caller stops (Ctrl-C included) the workers end at their next tick, or
+    are killed where that takes longer than a few seconds; when it is killed they end at once.
 
     Args:
         function: importable; calls `tick(units done so far in this job)` now and then.
@@ -74,6 +79,7 @@ def run_jobs(
     pool = ProcessPoolExecutor(
         min(workers, len(arguments)), context, _start_worker, (units_done, stop)
     )
+    others = set(multiprocessing.active_children())
     try:
         with _one_thread_each(), _without_main():
             waiting: dict[Future[R], int] = {
@@ -92,7 +98,27 @@ def run_jobs(
         ) from error
     finally:
         stop.value = True
-        pool.shutdown(wait=True, cancel_futures=True)
+        pool.shutdown(wait=False, cancel_futures=True)
+        end_workers(set(multiprocessing.active_children()) - others)
+
+
+def end_workers(workers: Iterable[BaseProcess], grace_s: float = GRACE_S) -> None:
+    """Wait for worker processes to end, and kill those that take longer; what they wrote is whole.
+
+    Args:
+        workers: that were asked to stop, or whose work is done.
+        grace_s: how long to wait for them all.
+    """
+    left = list(workers)
+    until = time.monotonic() + grace_s
+    try:
+        while left and (remaining := until - time.monotonic()) > 0:
+            multiprocessing.connection.wait([worker.sentinel for worker in left], remaining)
+            left = [worker for worker in left if worker.is_alive()]
+    finally:
+        # Nor does an interrupt while waiting leave any.
+        for worker in left:
+            worker.kill()
 
 
 @contextmanager

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import os
-import socket
+import signal
+import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from qss_offline.errors import UserError
-from qss_offline.files import open_regular_file, read_regular_file, size_text
+from qss_offline.files import (
+    atomic_directory,
+    atomic_path,
+    open_regular_file,
+    read_regular_file,
+    size_text,
+    write_bytes,
+)
 
 LIMIT = 1 << 20
 
@@ -27,8 +37,7 @@ def endless(path: Path) -> None:
 
 def listener(path: Path) -> None:
     """A socket in the file system."""
-    with socket.socket(socket.AF_UNIX) as opened:
-        opened.bind(str(path))
+    os.mknod(path, stat.S_IFSOCK | 0o600)
 
 
 def sparse(path: Path) -> None:
@@ -83,3 +92,44 @@ def test_a_link_to_a_regular_file_is_read_up_to_the_limit(tmp_path: Path) -> Non
 )  # fmt: skip
 def test_sizes_are_told_in_the_unit_that_fits(size: float, text: str) -> None:
     assert size_text(size) == text
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from qss_offline.files import atomic_directory
+from qss_offline.files import atomic_path
+path = Path(sys.argv[1])
+with atomic_path(path / "file") as file, atomic_directory(path / "folder") as folder:
+    file.write_bytes(b"half")
+    (folder / "inside").write_bytes(b"half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_writer_left_is_removed_and_what_a_living_one_writes_is_not(
+    tmp_path: Path,
+) -> None:
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    left = set(tmp_path.iterdir())
+    assert len(left) == 2
+    with (
+        atomic_path(tmp_path / "another") as file,
+        atomic_directory(tmp_path / "more") as folder,
+    ):
+        assert not left & set(tmp_path.iterdir())
+        file.write_bytes(b"whole")
+        (folder / "inside").write_bytes(b"whole")
+        write_bytes(tmp_path / "file", b"whole")
+        assert file.exists() and folder.exists()
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"another", "more", "file"}
+
+
+def test_other_hidden_files_are_left_alone(tmp_path: Path) -> None:
+    others = {".tmp", ".notes.tmp", "x.tmp", f".x.{'g' * 32}.tmp", f"x.{'0' * 32}.tmp"}
+    for name in others:
+        (tmp_path / name).touch()
+    write_bytes(tmp_path / "file", b"")
+    assert {path.name for path in tmp_path.iterdir()} == {*others, "file"}
