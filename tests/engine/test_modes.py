@@ -70,10 +70,13 @@ def assert_close(left: TrainState, right: TrainState, tolerance: float) -> None:
 
 @pytest.mark.parametrize("config", [PLAIN, SWITCHED])
 @pytest.mark.parametrize("seeds", [1, 3])
-def test_compiled_gives_the_bits_of_eager(seeds: int, config: ObservationalD3GConfig) -> None:
+def test_compiled_gives_the_bits_of_eager(
+    seeds: int, config: ObservationalD3GConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
     compiled, eager = (train(mode, "cpu", 70, seeds, config) for mode in ("compiled", "eager"))
     for name, network in eager.networks.items():
         assert torch.equal(network.flat, compiled.networks[name].flat), name
+    assert capsys.readouterr().err == "", "a loss was not recorded"
 
 
 def test_captured_needs_a_cuda_device() -> None:
