@@ -27,7 +27,7 @@ from qss_offline.data.environments import make_env, resolve_env_id
 from qss_offline.data.facts import recording_facts
 from qss_offline.data.load import load_transitions
 from qss_offline.data.specs import DatasetSpec
-from qss_offline.engine.fit import fit
+from qss_offline.engine.loop import fit
 from qss_offline.evaluation.episodes import evaluate
 from qss_offline.files import write_json
 from qss_offline.parallel.progress import progress

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from qss_offline.algorithms.networks import Network
 from qss_offline.algorithms.protocol import Algorithm, UpdateRule
-from qss_offline.engine.optimiser import adam_step
+from qss_offline.engine.adam import adam_step
 from qss_offline.engine.state import TrainState
 
 CHUNK = 50

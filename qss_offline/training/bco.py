@@ -17,7 +17,7 @@ from qss_offline.data.environments import make_env
 from qss_offline.data.load import load_transitions
 from qss_offline.data.transitions import Transitions
 from qss_offline.engine.checkpoint import Checkpoint, seed_checkpoint, stack_checkpoints
-from qss_offline.engine.fit import fit
+from qss_offline.engine.loop import fit
 from qss_offline.engine.sampler import Columns, UniformSampler
 from qss_offline.engine.state import TrainState, initial_state
 from qss_offline.engine.timing import seconds_per_update

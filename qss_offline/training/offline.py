@@ -23,7 +23,7 @@ from qss_offline.engine.checkpoint import (
     seed_checkpoint,
     stack_checkpoints,
 )
-from qss_offline.engine.fit import fit
+from qss_offline.engine.loop import fit
 from qss_offline.engine.sampler import Columns, UniformSampler, without_copy
 from qss_offline.engine.schedule import Schedule, linear_decay
 from qss_offline.engine.state import TrainState, initial_state

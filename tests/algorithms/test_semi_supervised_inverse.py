@@ -18,7 +18,7 @@ from qss_offline.algorithms.semi_supervised_inverse import (
     affine_step,
 )
 from qss_offline.data.transitions import Transitions
-from qss_offline.engine.fit import Mode, fit
+from qss_offline.engine.loop import Mode, fit
 from qss_offline.engine.sampler import UniformSampler
 from qss_offline.engine.state import TrainState, initial_state
 from qss_offline.errors import UserError

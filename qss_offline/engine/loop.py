@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Literal
 
 from qss_offline.algorithms.protocol import Algorithm
-from qss_offline.engine.captured import CapturedChunk
 from qss_offline.engine.cpu_graph import recorded_gradients
+from qss_offline.engine.cuda_graph import CapturedChunk
 from qss_offline.engine.denormals import denormals_as_zero
 from qss_offline.engine.sampler import Sampler
 from qss_offline.engine.schedule import Schedule, constant
@@ -16,7 +16,7 @@ from qss_offline.engine.update import CHUNK, MetricSums, apply_update, eager_gra
 
 Mode = Literal["eager", "compiled", "captured"]
 """How the same functions are run: as they are, recorded once and run without Python
-(`engine/cpu_graph`), or in a CUDA graph (`engine/captured.py`)."""
+(`engine/cpu_graph`), or in a CUDA graph (`engine/cuda_graph.py`)."""
 
 ReadMetrics = Callable[[], dict[str, list[float]]]
 
