@@ -33,7 +33,7 @@ from qss_offline.runs.folder import RunFolder, free_folder, parse_seeds
 from qss_offline.runs.reader import load_run
 from qss_offline.training.interaction import known_steps
 from qss_offline.training.runner import run
-from recipes.random_obs import chance_line, recorded, returns_table
+from recipes.random_obs import recorded, returns_table, stochasticity_line
 
 
 def bco(
@@ -116,7 +116,7 @@ def bco(
     results = run(settings, folder, resume, progress, begun=begun, options=options)
     Console().print(returns_table(results, settings.evaluation_episodes))
     done = load_run(folder.path)
-    print(chance_line(done.facts, done.config.error_power, "the policy"))
+    print(stochasticity_line(done.facts, done.config.error_power, "the policy"))
     policy = folder.seed(settings.seeds[0]).policy
     print(
         f"{results['wall_seconds']:.0f} s in all. Made: {folder.results} (all returns), {policy} "

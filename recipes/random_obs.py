@@ -125,7 +125,7 @@ def random_obs(
     )
     done = load_run(folder.path)
     if done.config.preset.algorithm.behaviour_coef > 0:
-        print(chance_line(done.facts, done.config.error_power, "proposals"))
+        print(stochasticity_line(done.facts, done.config.error_power, "proposals"))
     if settings.actions_from is not None:
         known = f"{results['known_steps']:,} steps of {settings.actions_from}"
         print(f"I learned first from the actions of {known}: online steps above don't count them.")
@@ -157,7 +157,7 @@ def recorded(
     return build_dataset(spec, progress=progress).obs_id
 
 
-def chance_line(facts: RecordingFacts, power: float, repeats: str) -> str:
+def stochasticity_line(facts: RecordingFacts, power: float, repeats: str) -> str:
     """Return what a recording was found to hold, and what is made of it, for a line.
 
     Args:
@@ -165,7 +165,7 @@ def chance_line(facts: RecordingFacts, power: float, repeats: str) -> str:
         power: of errors against what it holds.
         repeats: who is held to recorded steps.
     """
-    share = facts.chance_share
+    share = facts.behaviour_stochasticity
     told = "can't be measured" if share is None else f"{share:.1%} of the variance of its steps"
     which = {MEAN_POWER: "the mean", MODE_POWER: "the mode"}.get(power, f"the power {power:g}")
     return f"chance in the recording: {told}; {repeats} held to {which} of what was done"

@@ -69,7 +69,7 @@ def diagnose(run: FinishedRun, seed: int) -> tuple[Finding, ...]:
     if run.method == "d3g":
         return _of_proposals(run, seed)
     shared = _inverse(run, seed), _steadiness(run, seed)
-    return _something_to_repeat(run), _chance_left_out(run, seed), *shared
+    return _something_to_repeat(run), _random_actions_left_out(run, seed), *shared
 
 
 def _of_proposals(run: FinishedRun, seed: int) -> tuple[Finding, ...]:
@@ -154,8 +154,8 @@ def _gain(run: FinishedRun, seed: int) -> Finding:
     found = gain(planner_of(run, seed), run.dataset.transitions)
     seen = f"|Q| is {found.value:.3g}, and proposals change it by {found.gap:.2g}"
     name = "values beside what a step gains"
-    only_chance = run.results.get("random_action_prob") == 1.0
-    if run.config.preset.algorithm.gap_units or only_chance or not found.ratio > _DWARFED:
+    only_random = run.results.get("random_action_prob") == 1.0
+    if run.config.preset.algorithm.gap_units or only_random or not found.ratio > _DWARFED:
         return Finding(name, seen)
     if seed not in failed_seeds(run):
         # Common, and no harm where proposals hold to the recording all the same.
@@ -201,8 +201,8 @@ def _something_to_repeat(run: FinishedRun) -> Finding:
     )
 
 
-def _chance_left_out(run: FinishedRun, seed: int) -> Finding:
-    share, power = run.facts.chance_share, run.config.error_power
+def _random_actions_left_out(run: FinishedRun, seed: int) -> Finding:
+    share, power = run.facts.behaviour_stochasticity, run.config.error_power
     name = "chance left out"
     told = "an unknown share" if share is None else f"{share:.1%}"
     seen = (

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qss_offline.data.load import observation_statistics
-from qss_offline.data.stochasticity import CHANCE_FROM, chance_share
+from qss_offline.data.stochasticity import STOCHASTIC_FROM, behaviour_stochasticity
 from qss_offline.data.transitions import Transitions
 from qss_offline.errors import UserError
 from qss_offline.settings_json import from_plain
@@ -37,7 +37,7 @@ class RecordingFacts:
         step_std: `(obs_dim,)`, spread of s' − s in scaled units; 1 where a dimension never moves.
         reward_low: the least reward.
         reward_high: the greatest reward.
-        chance_share: see `data/chance.py`; None where a recording is too small to tell.
+        behaviour_stochasticity: see `data/chance.py`; None where a recording is too small to tell.
         error_power: the power of errors against recorded behaviour that the recording asks for, see
             `power_of`.
     """
@@ -47,7 +47,7 @@ class RecordingFacts:
     step_std: tuple[float, ...]
     reward_low: float
     reward_high: float
-    chance_share: float | None
+    behaviour_stochasticity: float | None
     error_power: float
 
     def __post_init__(self) -> None:
@@ -76,7 +76,7 @@ def power_of(share: float | None) -> float:
     there is nothing to leave out, and a low power cares least for the states that it fits worst,
     which are those that a body falls in. Where it can't be told, chance isn't ruled out.
     """
-    return MEAN_POWER if share is not None and share < CHANCE_FROM else MODE_POWER
+    return MEAN_POWER if share is not None and share < STOCHASTIC_FROM else MODE_POWER
 
 
 def recording_facts(transitions: Transitions, normalize: bool) -> RecordingFacts:
@@ -86,7 +86,7 @@ def recording_facts(transitions: Transitions, normalize: bool) -> RecordingFacts
         transitions: the recording.
         normalize: whether networks see observations in units of their spread.
     """
-    share = chance_share(transitions)
+    share = behaviour_stochasticity(transitions)
     mean, std, step_std = observation_spread(transitions, normalize)
     return RecordingFacts(
         tuple(mean.tolist()),

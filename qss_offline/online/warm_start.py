@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from qss_offline.data.environments import body_of
+from qss_offline.data.environments import env_name_of
 from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.engine.state import TrainState
 from qss_offline.errors import UserError
@@ -79,14 +79,14 @@ def load_start(run: Path, seed: int) -> Start:
     return Start(tensors, policy.scale)
 
 
-def check_body(run: Path, env_id: str) -> None:
+def check_environment_of(run: Path, env_id: str) -> None:
     """Refuse networks of another body.
 
     Raises:
         UserError: the offline run was of another.
     """
     then = str(read_json(run / "config.json").get("env_id", env_id))
-    if body_of(then) != body_of(env_id):
+    if env_name_of(then) != env_name_of(env_id):
         raise UserError(f"{run} is of another body: {then}, not {env_id}")
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from qss_offline.data.environments import body_of, make_env
+from qss_offline.data.environments import env_name_of, make_env
 from qss_offline.data.facts import facts_of_config, recording_facts
 from qss_offline.data.load import LoadedDataset, load_transitions
 from qss_offline.data.minari_format import BehaviourReturns, returns_of
@@ -116,7 +116,7 @@ def run(
         "known_steps": known_count,
         "behaviour_return": behaviour.mean,
         "behaviour_return_std": behaviour.std,
-        "chance_share": config.facts.chance_share,
+        "behaviour_stochasticity": config.facts.behaviour_stochasticity,
         "wall_seconds": round(clock.seconds, 1),
         "seeds": [
             seed_results(task.seed, evaluations_of(read_json(task.folder.result))) for task in tasks
@@ -162,7 +162,7 @@ def _check_environment(env_id: str, dataset_id: str, dataset: LoadedDataset) -> 
         UserError: it is.
     """
     recorded = dataset.info.env_id
-    if recorded is not None and body_of(recorded) != body_of(env_id):
+    if recorded is not None and env_name_of(recorded) != env_name_of(env_id):
         raise UserError(
             f"dataset {dataset_id!r} is of another body: {recorded}, not {env_id}; choose a "
             "dataset of that environment"

@@ -90,7 +90,7 @@ def test_a_mean_over_chance_is_named_where_the_seed_failed(cloned: FinishedRun) 
     name = "chance left out"
     assert cloned.config.error_power == 2
     assert "leave out --error-power" in (hint(cloned, name) or "")
-    without = replace(cloned.facts, chance_share=0.001, error_power=2.0)
+    without = replace(cloned.facts, behaviour_stochasticity=0.001, error_power=2.0)
     config = replace(cloned.config, recording=without)
     assert hint(replace(cloned, config=config), name) is None
     learned = [{**seed, "last": {"mean": 1000.0}} for seed in cloned.results["seeds"]]

@@ -114,7 +114,7 @@ def test_values_that_dwarf_what_a_step_gains_are_named(
         monkeypatch.setattr(Planner, "value", value)
         # A hundredth to the left of where recorded steps lead.
         where = transitions.next_observations - np.float32(0.01)
-        monkeypatch.setattr(Planner, "reach", lambda self, obs: where)
+        monkeypatch.setattr(Planner, "cycle", lambda self, obs: where)
 
     worth(1000.0)
     assert gain(planner_of(trained, 0), transitions).gap == pytest.approx(10, rel=1e-3)

@@ -115,5 +115,5 @@ def test_plans_of_a_run_are_measured_against_its_policy(trained: FinishedRun) ->
     np.testing.assert_allclose(found, values.numpy(), rtol=1e-3, atol=1e-3)
     reached = cycle(critic.members[0], forward, states, proposed)
     np.testing.assert_allclose(
-        planner.reach(obs), scale.invert(reached)[0].numpy(), rtol=1e-3, atol=1e-3
+        planner.cycle(obs), scale.invert(reached)[0].numpy(), rtol=1e-3, atol=1e-3
     )
