@@ -276,7 +276,7 @@ def pull_dataset(
         overwrite: replace a local dataset of that id.
         max_bytes: refuse more. A folder is measured; other remotes are believed at first, and
             what came of them is measured.
-        notice: told if there was no digest to check, and then of every fault.
+        notice: told if there was no digest to check.
         progress: makes reporters of verifying.
 
     Returns:
@@ -313,13 +313,9 @@ def pull_dataset(
         _check_size(came, max_bytes, what)
         metadata = minari_format.read_metadata(dataset_id, downloads)
         digest = expected_digest(metadata)
-        if digest is not None:
-            verify.require(dataset_id, root=downloads, progress=progress)
-        else:
+        if digest is None:
             notice(f"{dataset_id} carries no digest: only its own consistency was checked")
-            verification = verify.verify_dataset(dataset_id, root=downloads, progress=progress)
-            for fault in verification.faults:
-                notice(f"{dataset_id}: {fault.name}: {fault.detail}")
+        verify.require(dataset_id, root=downloads, progress=progress)
         folder.rename(stage.folder / "dataset")
         shutil.rmtree(downloads)
         minari_format.publish(stage, {"dataset": dataset_id})

@@ -391,7 +391,8 @@ def read_space(metadata: dict[str, Any], key: str) -> spaces.Space[Any]:
     """
     try:
         _check_size(json.loads(metadata[key]))
-        space = deserialize_space(metadata[key])
+        with np.errstate(over="ignore"):  # a bound beyond the dtype is infinite
+            space = deserialize_space(metadata[key])
     except Exception as error:
         # Whatever a stranger's description of a space makes Minari and Gymnasium raise.
         raise UserError(

@@ -144,6 +144,15 @@ def test_metadata_that_are_none(
     )
 
 
+@pytest.mark.parametrize("steps", [1, 54, 56])
+def test_steps_that_put_the_digest_out_of_force(remote: Path, steps: int, in_process: None) -> None:
+    """As after episodes were added, which Minari does without a new digest."""
+    path = remote / OURS / "data" / "metadata.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"total_steps": steps}))
+    message = pull(remote)
+    assert message and "checks failed" in message
+
+
 def test_damage_at_random(remote: Path, cases: int, rng: random.Random, in_process: None) -> None:
     data = remote / OURS / "data"
     good = {path: path.read_bytes() for path in data.iterdir()}
