@@ -27,17 +27,17 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from qss_offline.changes import changed, differences
+from qss_offline.analysis.plots.report import BLUE, ORANGE, png, styled
 from qss_offline.data.build import build_dataset
 from qss_offline.data.specs import load_family
 from qss_offline.errors import UserError
 from qss_offline.files import write_bytes, write_json
-from qss_offline.machine import machine
-from qss_offline.offline_run import RunSettings, run
+from qss_offline.overrides import changed, differences
+from qss_offline.parallel.progress import progress
 from qss_offline.presets import PRESETS, Preset
-from qss_offline.progress import progress
-from qss_offline.report.figures import BLUE, ORANGE, png, styled
-from qss_offline.runs import RunFolder, parse_seeds
+from qss_offline.runs.folder import RunFolder, parse_seeds
+from qss_offline.runs.provenance import machine
+from qss_offline.training.offline_run import RunSettings, run
 
 SWITCHES = (
     "algorithm.cycle_coef",

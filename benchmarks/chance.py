@@ -17,11 +17,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from qss_offline.data.chance import chance_share
 from qss_offline.data.collect import collect
 from qss_offline.data.specs import read_family
+from qss_offline.data.stochasticity import chance_share
 from qss_offline.files import write_json
-from qss_offline.machine import machine
+from qss_offline.runs.provenance import machine
 
 LEVELS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0)
 

@@ -42,11 +42,11 @@ from qss_offline.data import (
     Transitions,
     build_dataset,
     load_transitions,
-    minari_store,
+    minari_format,
     verify_dataset,
 )
 from qss_offline.files import write_json
-from qss_offline.machine import machine
+from qss_offline.runs.provenance import machine
 
 SIZES = {"InvertedPendulum": (100_000, 1_000_000), "Reacher": (100_000, 1_000_000, 10_000_000)}
 QUICK_SIZES = (2_000, 20_000)
@@ -66,13 +66,13 @@ def build(env_id: str, transitions: int) -> Row:
     """Record and write both datasets."""
     spec = DatasetSpec(env_id, transitions=transitions)
     pair = build_dataset(spec, notice=lambda message: None)
-    root = minari_store.minari_root()
+    root = minari_format.minari_root()
     sizes = {
         path.name: path.stat().st_size / 2**20 for path in (root / pair.obs_id / "data").iterdir()
     }
     return {
         "episodes": pair.episodes,
-        "body_mib": sizes[minari_store.BODY_FILE],
+        "body_mib": sizes[minari_format.BODY_FILE],
         "sidecar_mib": sizes["columns.arrow"],
     }
 
@@ -95,8 +95,9 @@ def train(dataset_id: str, updates: int, limit_mib: int) -> Row:
 
     from benchmarks.mapped_training import memory_mib
     from qss_offline.algorithms.observational_d3g import ObservationalD3GConfig
-    from qss_offline.offline_training import OfflineTrainer, SeedTask
-    from qss_offline.runs import RunFolder
+    from qss_offline.runs.folder import RunFolder
+    from qss_offline.training.offline import OfflineTrainer, SeedTask
+    from qss_offline.training.recording_facts import recording_facts
 
     torch.set_num_threads(1)
     before = memory_mib()
@@ -106,7 +107,12 @@ def train(dataset_id: str, updates: int, limit_mib: int) -> Row:
     config = ObservationalD3GConfig((64, 64), 256, normalize_observations=True)
     with tempfile.TemporaryDirectory() as folder:
         task = SeedTask(0, dataset_id, RunFolder(Path(folder)).seed(0))
-        trainer = OfflineTrainer([task], {dataset_id: transitions}, config)
+        trainer = OfflineTrainer(
+            [task],
+            {dataset_id: transitions},
+            config,
+            {dataset_id: recording_facts(transitions, config.normalize_observations)},
+        )
         begin = time.perf_counter()
         state = trainer.run(updates, lambda units: None)
         seconds = time.perf_counter() - begin

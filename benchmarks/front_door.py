@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from qss_offline.files import write_json
-from qss_offline.machine import machine
+from qss_offline.runs.provenance import machine
 
 ENVIRONMENTS = ("InvertedPendulum", "Reacher")
 RESULTS = Path("benchmarks/results/front_door.json")

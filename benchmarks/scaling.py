@@ -30,7 +30,7 @@ from qss_offline.engine.sampler import UniformSampler
 from qss_offline.engine.state import initial_state
 from qss_offline.engine.update import CHUNK
 from qss_offline.files import write_json
-from qss_offline.machine import machine
+from qss_offline.runs.provenance import machine
 
 AXES: dict[str, tuple[int, ...]] = {
     "seeds": (1, 2, 4, 8, 16),

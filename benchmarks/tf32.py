@@ -21,21 +21,22 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from qss_offline import offline_training
 from qss_offline.algorithms.networks import Network
 from qss_offline.data.build import build_dataset
 from qss_offline.data.environments import make_env, resolve_env_id
 from qss_offline.data.load import load_transitions
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.engine.fit import fit
-from qss_offline.evaluation import evaluate
+from qss_offline.evaluation.episodes import evaluate
 from qss_offline.files import write_json
-from qss_offline.inverse_fitting import InverseFitter
-from qss_offline.machine import machine
-from qss_offline.offline_training import OfflineTrainer, SeedTask
+from qss_offline.parallel.progress import progress
 from qss_offline.presets import preset
-from qss_offline.progress import progress
-from qss_offline.runs import RunFolder, parse_seeds
+from qss_offline.runs.folder import RunFolder, parse_seeds
+from qss_offline.runs.provenance import machine
+from qss_offline.training import offline as offline_training
+from qss_offline.training.inverse.fitting import InverseFitter
+from qss_offline.training.offline import OfflineTrainer, SeedTask
+from qss_offline.training.recording_facts import recording_facts
 
 EPISODES = 10
 _DROPPED_BITS = 13
@@ -86,11 +87,14 @@ def main() -> None:
     settings = preset("default").spend(arguments.updates, None, None)
     dataset = build_dataset(DatasetSpec(env_id), progress=progress).obs_id
     transitions = load_transitions(dataset).transitions
+    facts = recording_facts(transitions, settings.algorithm.normalize_observations)
     rows: list[dict[str, Any]] = []
     for arithmetic in ("float32", "tf32"):
         folder = RunFolder(arguments.runs / f"{env_id}-{arithmetic}")
         tasks = [SeedTask(seed, dataset, folder.seed(seed)) for seed in seeds]
-        trainer = OfflineTrainer(tasks, {dataset: transitions}, settings.algorithm)
+        trainer = OfflineTrainer(
+            tasks, {dataset: transitions}, settings.algorithm, {dataset: facts}
+        )
         title = f"{arithmetic}, {len(seeds)} seeds"
         with progress(title, settings.updates * len(seeds), "updates") as report:
             if arithmetic == "tf32":

@@ -36,7 +36,7 @@ from qss_offline.engine.sampler import Columns, UniformSampler
 from qss_offline.engine.state import initial_state
 from qss_offline.engine.update import CHUNK
 from qss_offline.files import write_json
-from qss_offline.machine import machine
+from qss_offline.runs.provenance import machine
 
 OBS_DIM, ROWS = 4, 100_000
 CONFIG = ObservationalD3GConfig()

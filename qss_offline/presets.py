@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig
 from qss_offline.algorithms.observational_d3g import ObservationalD3GConfig
-from qss_offline.checks import check_positive
+from qss_offline.algorithms.validation import check_positive
 from qss_offline.errors import UserError, nearest
-from qss_offline.inverse_config import InverseFitConfig
+from qss_offline.runs.inverse_config import InverseFitConfig
 
 
 @dataclass(frozen=True)
@@ -120,8 +120,7 @@ PRESETS = {
     ),
     # What two cores do in minutes. Each departure is named in the two configurations.
     "default": _DEFAULT,
-    # What the default was before docs/beyond.md: γ is short beside the paper's 0.99. Table 1 is
-    # measured with it.
+    # One training with γ short beside the paper's 0.99. Table 1 is measured with it.
     "short-horizon": replace(
         _DEFAULT,
         algorithm=replace(

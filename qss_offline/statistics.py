@@ -5,6 +5,9 @@ After Agarwal et al., *Deep Reinforcement Learning at the Edge of the Statistica
 of shape `(runs, tasks)`, or `(runs,)` for one task. Intervals are percentile intervals of the
 stratified bootstrap: runs are drawn again within each task, independently of the other tasks.
 
+Bounds are moved outwards to the estimate where rounding, or a skewed statistic, would leave it
+outside its own interval: `low <= estimate <= high`.
+
 One run says nothing about the spread of runs, so the bounds of its interval are NaN. With few
 runs intervals are too narrow: three runs have only ten different resamples.
 """
@@ -36,8 +39,8 @@ class Interval:
 
     Attributes:
         estimate: the statistic of all scores.
-        low: lower bound, NaN where there is only one run.
-        high: upper bound, likewise.
+        low: lower bound, at most the estimate; NaN where there is only one run.
+        high: upper bound, at least the estimate, likewise.
     """
 
     estimate: float
@@ -105,6 +108,28 @@ def bootstrap_interval(
         return statistic(np.concatenate(resampled, axis=-1))
 
     return _interval(tasks, of_all, sum(map(len, tasks)), rng, confidence, resamples)
+
+
+_MANY = 10_000
+
+
+def mean_interval(values: ArrayLike, rng: Generator, *, resamples: int = 1_000) -> Interval:
+    """Return the mean of many values, such as the returns of a recording, with its 95% interval.
+
+    Args:
+        values: `(n,)`. Of more than 10,000 the interval is the normal approximation, which is the
+            same there, at once.
+        rng: draws the resamples.
+        resamples: how many.
+
+    Raises:
+        UserError: as in `bootstrap_interval`.
+    """
+    (numbers,) = _tasks("values", np.ravel(values))
+    if len(numbers) <= _MANY:
+        return bootstrap_interval(numbers, rng, mean, resamples=resamples)
+    estimate, half = float(numbers.mean()), 1.96 * float(numbers.std()) / len(numbers) ** 0.5
+    return Interval(estimate, estimate - half, estimate + half)
 
 
 def probability_of_improvement(
@@ -176,9 +201,8 @@ def performance_profile(
     numbers = len(marks) * sum(map(len, tasks))
     low, high = _bounds(above, share, numbers, rng, confidence, resamples)
     fractions = share(*above)
-    return Profile(
-        marks, fractions, np.broadcast_to(low, marks.shape), np.broadcast_to(high, marks.shape)
-    )
+    # NaN, where one run has no bounds, stays.
+    return Profile(marks, fractions, np.minimum(low, fractions), np.maximum(high, fractions))
 
 
 def _sign(x: FloatArray, y: FloatArray) -> FloatArray:
@@ -210,7 +234,8 @@ def _interval(
     resamples: int,
 ) -> Interval:
     low, high = _bounds(samples, statistic, numbers, rng, confidence, resamples)
-    return Interval(float(statistic(*samples)), float(low), float(high))
+    estimate = float(statistic(*samples))
+    return Interval(estimate, float(np.minimum(low, estimate)), float(np.maximum(high, estimate)))
 
 
 def _bounds(

@@ -19,18 +19,20 @@ from typing import Annotated
 from rich.console import Console
 from typer import Option
 
-from qss_offline.action_steps import known_steps
 from qss_offline.algorithms.bco import CloningConfig
-from qss_offline.any_run import load_any_run
-from qss_offline.bco_run import BCOSettings, run_bco
-from qss_offline.command_line import main
+from qss_offline.analysis.any_run import load_any_run
+from qss_offline.analysis.cloned_run import ClonedRun
+from qss_offline.analysis.diagnostics import hints
+from qss_offline.analysis.video import render_run, require_drawing
+from qss_offline.cli.command import main
+from qss_offline.cli.resume import plain_options, run_to_resume
 from qss_offline.data.environments import make_env, resolve_env_id
-from qss_offline.diagnosis import hints
 from qss_offline.errors import UserError
+from qss_offline.parallel.progress import progress
 from qss_offline.presets import preset as find_preset
-from qss_offline.progress import progress
-from qss_offline.rendering import render_run, require_drawing
-from qss_offline.runs import RunFolder, free_folder, newest_folder, parse_seeds
+from qss_offline.runs.folder import RunFolder, free_folder, parse_seeds
+from qss_offline.training.bco_run import BCOSettings, run_bco
+from qss_offline.training.interaction import known_steps
 from recipes.random_obs import chance_line, recorded, returns_table
 
 
@@ -68,58 +70,60 @@ def bco(
     video: Annotated[bool, Option("--video", help="then draw what it does")] = False,
 ) -> None:
     """Repeat what a recording without actions shows."""
+    options = plain_options(locals(), "out", "resume", "video")
     begun = time.monotonic()
-    settings = find_preset(preset).spend(None, online_steps, online_rounds)
-    rounds = settings.inverse.rounds
-    if updates <= 0 or updates % rounds:
-        raise UserError(
-            f"{updates} updates can't be spread evenly over {rounds} rounds; choose a multiple "
-            "above 0, or other --online-rounds"
-        )
-    # The sizes of D3G's networks, so that the two can be compared.
-    sizes = settings.algorithm
-    cloning = CloningConfig(sizes.hidden_dims, sizes.batch_size, sizes.learning_rate, error_power)
-    seed_list = parse_seeds(seeds)
     if video:
         require_drawing()
-    env_id = resolve_env_id(env)
-    make_env(env_id).close()
-    # Told before anything is recorded.
-    known_steps(actions_from, env_id)
-    base = Path("runs") / f"{env_id}-random-{100 * randomness:g}-bco".replace("/", "-")
-    folder = RunFolder(out or (newest_folder(base) if resume else free_folder(base)))
-    folder.check(resume)
-    if dataset is None:
-        dataset = recorded(env_id, randomness, expert, transitions, dataset_seed)
-    print(f"learning from {dataset} (no actions) with BCO; run folder {folder.path}")
-    results = run_bco(
-        BCOSettings(
+    if resume:
+        folder, settings = run_to_resume(BCOSettings, "bco", out, options, bco)
+        print(f"resuming {folder.path}: {settings.dataset_id} with BCO")
+    else:
+        spent = find_preset(preset).spend(None, online_steps, online_rounds)
+        rounds = spent.inverse.rounds
+        if updates <= 0 or updates % rounds:
+            raise UserError(
+                f"{updates} updates can't be spread evenly over {rounds} rounds; choose a "
+                "multiple above 0, or other --online-rounds"
+            )
+        # The sizes of D3G's networks, so that the two can be compared.
+        sizes = spent.algorithm
+        cloning = CloningConfig(
+            sizes.hidden_dims, sizes.batch_size, sizes.learning_rate, error_power
+        )
+        seed_list = parse_seeds(seeds)
+        env_id = resolve_env_id(env)
+        make_env(env_id).close()
+        # Told before anything is recorded.
+        known_steps(actions_from, env_id)
+        base = Path("runs") / f"{env_id}-random-{100 * randomness:g}-bco".replace("/", "-")
+        folder = RunFolder(out or free_folder(base))
+        folder.check(resume)
+        if dataset is None:
+            dataset = recorded(env_id, randomness, expert, transitions, dataset_seed)
+        print(f"learning from {dataset} (no actions) with BCO; run folder {folder.path}")
+        settings = BCOSettings(
             env_id,
             dataset,
             seed_list,
-            settings.inverse,
+            spent.inverse,
             cloning,
             updates // rounds,
-            settings.algorithm.normalize_observations,
+            spent.algorithm.normalize_observations,
             episodes,
             actions_from,
-        ),
-        folder,
-        resume,
-        progress,
-        begun=begun,
-    )
-    Console().print(returns_table(results, episodes))
-    if error_power is None:
-        print(chance_line(results, "the policy"))
-    policy = folder.seed(seed_list[0]).policy
+        )
+    results = run_bco(settings, folder, resume, progress, begun=begun, options=options)
+    Console().print(returns_table(results, settings.evaluation_episodes))
+    done = load_any_run(folder.path)
+    assert isinstance(done, ClonedRun)
+    print(chance_line(done.facts, done.error_power, "the policy"))
+    policy = folder.seed(settings.seeds[0]).policy
     print(
         f"{results['wall_seconds']:.0f} s in all. Made: {folder.results} (all returns), {policy} "
         f"(the policy).\nNext: look at it with qss-offline report {folder.path}, or see what D3G "
-        f"makes of the recording: python -m recipes.random_obs --env {env_id} --dataset {dataset} "
-        f"--preset {preset}; qss-offline report with both folders puts them side by side."
+        f"makes of the recording: python -m recipes.random_obs --env {settings.env_id} --dataset "
+        f"{settings.dataset_id}; qss-offline report with both folders puts them side by side."
     )
-    done = load_any_run(folder.path)
     for hint in hints(done):
         print(hint)
     for made in render_run(done, progress=progress).files if video else ():

@@ -4,7 +4,7 @@
 
 is `recipes.table1` with the comparison `beyond`: seven levels from expert to random, five seeds and
 recordings that no setting was chosen with (see `docs/beyond.md`), D3G, BCO and TD3+BC on BCO's
-labels. It writes every return, a table with intervals and a figure to results/beyond/.
+labels. It writes every return, a table with intervals and a figure to runs/beyond/.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Annotated
 
 from typer import Option
 
-from qss_offline.command_line import main
+from qss_offline.cli.command import main
 from recipes.table1 import table1
 
 
@@ -24,7 +24,7 @@ def beyond(
     families: Annotated[str | None, Option(help="only these, such as reacher")] = None,
     seeds: Annotated[int | None, Option(help="seeds of each cell")] = None,
     runs: Annotated[Path, Option(help="folder of the runs")] = Path("runs/beyond"),
-    out: Annotated[Path, Option(help="folder of the table")] = Path("results/beyond"),
+    out: Annotated[Path | None, Option(help="folder of the table (that of the runs)")] = None,
     workers: Annotated[int | None, Option(min=1, help="processes (one a core)")] = None,
     show_only: Annotated[bool, Option("--show", help="run nothing; show what is done")] = False,
 ) -> None:

@@ -15,16 +15,16 @@ from typing import Annotated, Any
 
 from typer import Option
 
-from qss_offline.command_line import main
+from qss_offline.analysis.plots.learning_curves import load_curves, png, score_lines
+from qss_offline.cli.command import main
+from qss_offline.comparison.online_runs import online_run
 from qss_offline.data.environments import make_env, resolve_env_id
 from qss_offline.errors import UserError
 from qss_offline.files import write_bytes, write_json
-from qss_offline.online.learning_curves import load_curves, png, score_lines
+from qss_offline.online.config import EvaluationPlan, OnlineSettings
 from qss_offline.online.presets import ALGORITHMS, online_preset
-from qss_offline.online.run import online_run
-from qss_offline.online.settings import EvaluationPlan, OnlineSettings
-from qss_offline.progress import progress
-from qss_offline.runs import RunFolder, parse_seeds, read_json
+from qss_offline.parallel.progress import progress
+from qss_offline.runs.folder import RunFolder, parse_seeds, read_json
 
 ENVIRONMENTS = (
     "InvertedPendulum",
@@ -46,7 +46,9 @@ def figure7(
     preset: Annotated[str, Option(help="default, short-horizon or paper")] = "default",
     workers: Annotated[int | None, Option(min=1, help="processes (one a core)")] = None,
     runs: Annotated[Path, Option(help="where the runs go")] = Path("runs/figure7"),
-    results: Annotated[Path, Option(help="where results and figure go")] = Path("results/online"),
+    results: Annotated[Path, Option(help="where results and figure go")] = Path(
+        "runs/figure7/results"
+    ),
     draw: Annotated[bool, Option("--draw", help="only draw the results that are there")] = False,
 ) -> None:
     """Run what is missing, and draw."""

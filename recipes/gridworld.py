@@ -17,15 +17,15 @@ from rich.console import Console
 from rich.table import Table
 from typer import Option
 
-from qss_offline.command_line import main
+from qss_offline.analysis.plots.gridworld import measure_seed, png
+from qss_offline.cli.command import main
+from qss_offline.comparison.online_runs import online_run
 from qss_offline.files import write_bytes, write_json
-from qss_offline.online.gridworld_env import ENV_ID
-from qss_offline.online.gridworld_figure import measure_seed, png
+from qss_offline.online.config import EvaluationPlan, OnlineConfig, OnlineSettings
+from qss_offline.online.gridworld import ENV_ID
 from qss_offline.online.presets import online_preset
-from qss_offline.online.run import online_run
-from qss_offline.online.settings import EvaluationPlan, OnlineConfig, OnlineSettings
-from qss_offline.progress import progress
-from qss_offline.runs import RunFolder, parse_seeds, versions
+from qss_offline.parallel.progress import progress
+from qss_offline.runs.folder import RunFolder, parse_seeds, versions
 
 PRESET = "paper, smaller"
 

@@ -16,21 +16,21 @@ from typing import Annotated
 
 from typer import Option
 
-from qss_offline.command_line import main
+from qss_offline.analysis.plots.learning_curves import png, return_lines
+from qss_offline.cli.command import main
+from qss_offline.comparison.online_runs import online_run
 from qss_offline.data.build import build_dataset
 from qss_offline.data.environments import make_env, resolve_env_id
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.files import write_bytes, write_json
-from qss_offline.machine import machine
-from qss_offline.offline_run import RunSettings, run
-from qss_offline.online.learning_curves import png, return_lines
+from qss_offline.online.config import EvaluationPlan, OnlineSettings
 from qss_offline.online.presets import online_preset
-from qss_offline.online.run import online_run
-from qss_offline.online.settings import EvaluationPlan, OnlineSettings
-from qss_offline.online.start import start_config
+from qss_offline.online.warm_start import start_config
+from qss_offline.parallel.progress import progress
 from qss_offline.presets import preset as find_preset
-from qss_offline.progress import progress
-from qss_offline.runs import RunFolder, parse_seeds
+from qss_offline.runs.folder import RunFolder, parse_seeds
+from qss_offline.runs.provenance import machine
+from qss_offline.training.offline_run import RunSettings, run
 
 
 def offline_to_online(
@@ -46,7 +46,7 @@ def offline_to_online(
     workers: Annotated[int | None, Option(min=1, help="processes (one a core)")] = None,
     runs: Annotated[Path, Option(help="where the runs go")] = Path("runs/offline_to_online"),
     results: Annotated[Path, Option(help="where results and figure go")] = Path(
-        "results/offline_to_online"
+        "runs/offline_to_online/results"
     ),
 ) -> None:
     """Run what is missing, and draw."""

@@ -9,6 +9,7 @@ with vectors for observations; actions may be discrete.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -17,20 +18,21 @@ from rich.console import Console
 from rich.table import Table
 from typer import Option
 
-import qss_offline.online.gridworld_env  # noqa: F401  registers the gridworld
-from qss_offline.changes import changed, differences, with_changes
-from qss_offline.command_line import main
+import qss_offline.online.gridworld  # noqa: F401  registers the gridworld
+from qss_offline.cli.command import main
+from qss_offline.cli.resume import plain_options, run_to_resume
+from qss_offline.comparison.online_runs import LAST_EVALUATIONS, online_run
 from qss_offline.data.environments import make_env, resolve_env_id
 from qss_offline.errors import UserError
 from qss_offline.files import write_json
-from qss_offline.offline_run import choose_device
+from qss_offline.online.config import EvaluationPlan, OnlineConfig, OnlineSettings
 from qss_offline.online.export import export_replay
 from qss_offline.online.presets import online_preset
-from qss_offline.online.run import LAST_EVALUATIONS, online_run
-from qss_offline.online.settings import EvaluationPlan, OnlineSettings
-from qss_offline.online.start import start_config
-from qss_offline.progress import progress
-from qss_offline.runs import RunFolder, free_folder, newest_folder, parse_seeds
+from qss_offline.online.warm_start import start_config
+from qss_offline.overrides import changed, differences, with_changes
+from qss_offline.parallel.progress import progress
+from qss_offline.runs.folder import RunFolder, free_folder, parse_seeds
+from qss_offline.training.offline_run import choose_device
 
 
 def online(
@@ -55,39 +57,28 @@ def online(
     export: Annotated[str | None, Option(help="store the replays as Minari datasets")] = None,
 ) -> None:
     """Learn online."""
-    named = online_preset(preset, algo)
-    config = changed(named, change or ())
-    if config.algorithm.cycle != named.algorithm.cycle:
-        raise UserError("--set cycle: whether there is a cycle is --algo's, d3g or d3g-no-cycle")
-    preset = with_changes(preset, change or ())
-    config = replace(
-        config,
-        steps=config.steps if steps is None else steps,
-        warm_up=config.warm_up if warm_up is None else warm_up,
-        updates_per_step=config.updates_per_step if updates_per_step is None else updates_per_step,
-    )
-    if start is not None:
-        config = start_config(config, start)
-        lost = differences(config, changed(config, change or ()))
-        if lost:
-            raise UserError(f"--start brings its own settings; leave out --set {', '.join(lost)}")
+    options = plain_options(locals(), "workers", "out", "resume", "results", "export")
     if workers is not None and workers <= 0:
         raise UserError(f"--workers must be above 0, not {workers}")
-    settings = OnlineSettings(
-        resolve_env_id(env),
-        algo,
-        parse_seeds(seeds),
-        preset,
-        config,
-        EvaluationPlan(evaluate_every, episodes),
-        None if start is None else str(start),
-        choose_device(device),
-    )
-    make_env(settings.env_id, discrete_actions=True).close()
-    base = Path("runs") / f"online-{settings.env_id}-{algo}".replace("/", "-")
-    folder = RunFolder(out or (newest_folder(base) if resume else free_folder(base)))
+    if resume:
+        folder, settings = run_to_resume(OnlineSettings, "online", out, options, online)
+    else:
+        settings = OnlineSettings(
+            resolve_env_id(env),
+            algo,
+            parse_seeds(seeds),
+            with_changes(preset, change or ()),
+            _config(preset, algo, change or (), steps, warm_up, updates_per_step, start),
+            EvaluationPlan(evaluate_every, episodes),
+            None if start is None else str(start),
+            choose_device(device),
+        )
+        make_env(settings.env_id, discrete_actions=True).close()
+        base = Path("runs") / f"online-{settings.env_id}-{algo}".replace("/", "-")
+        folder = RunFolder(out or free_folder(base))
+    algo, preset = settings.algorithm, settings.preset_name
     print(f"{algo} on {settings.env_id} with preset {preset}; run folder {folder.path}")
-    found = online_run(settings, folder, resume, progress, workers)
+    found = online_run(settings, folder, resume, progress, workers, options)
     last = f"mean of last {LAST_EVALUATIONS} evaluations"
     table = Table("seed", last, "last", "best", title=f"{algo}, {settings.env_id}")
     for seed in found["seeds"]:
@@ -105,6 +96,34 @@ def online(
         f"{found['wall_seconds']:.0f} s in all. Made: {results or folder.results} (all returns).\n"
         "Next: the ablation with --algo d3g-no-cycle, or the curves with python -m recipes.figure7."
     )
+
+
+def _config(
+    preset: str,
+    algo: str,
+    change: Sequence[str],
+    steps: int | None,
+    warm_up: int | None,
+    updates_per_step: int | None,
+    start: Path | None,
+) -> OnlineConfig:
+    """Return a preset's settings with what the options change."""
+    named = online_preset(preset, algo)
+    config = changed(named, change)
+    if config.algorithm.cycle != named.algorithm.cycle:
+        raise UserError("--set cycle: whether there is a cycle is --algo's, d3g or d3g-no-cycle")
+    config = replace(
+        config,
+        steps=config.steps if steps is None else steps,
+        warm_up=config.warm_up if warm_up is None else warm_up,
+        updates_per_step=config.updates_per_step if updates_per_step is None else updates_per_step,
+    )
+    if start is not None:
+        config = start_config(config, start)
+        lost = differences(config, changed(config, change))
+        if lost:
+            raise UserError(f"--start brings its own settings; leave out --set {', '.join(lost)}")
+    return config
 
 
 if __name__ == "__main__":

@@ -18,13 +18,10 @@ from rich.console import Console
 from rich.table import Table
 from typer import Argument, Option
 
-from qss_offline.changes import changed
-from qss_offline.command_line import Register, main
-from qss_offline.data.environments import register_environments
-from qss_offline.errors import UserError
-from qss_offline.files import write_bytes, write_json
-from qss_offline.machine import machine
-from qss_offline.online_budget import (
+from qss_offline.analysis.plots.online_budget import budget_figure
+from qss_offline.analysis.plots.report import png
+from qss_offline.cli.command import Register, main
+from qss_offline.comparison.online_budget import (
     BudgetRow,
     averaged,
     fit_budget,
@@ -33,10 +30,13 @@ from qss_offline.online_budget import (
     spread,
     write_rows,
 )
-from qss_offline.progress import progress
-from qss_offline.report.budgets import budget_figure
-from qss_offline.report.figures import png
-from qss_offline.reporting import counted_on
+from qss_offline.data.environments import register_environments
+from qss_offline.errors import UserError
+from qss_offline.files import write_bytes, write_json
+from qss_offline.overrides import changed
+from qss_offline.parallel.progress import progress
+from qss_offline.parallel.reporting import counted_on
+from qss_offline.runs.provenance import machine
 
 
 def online_budget(
@@ -59,7 +59,7 @@ def online_budget(
     ] = None,
     variant: Annotated[str, Option(help="name of these settings in the results")] = "default",
     results: Annotated[Path, Option(help="where results and figure go")] = Path(
-        "results/online_budget"
+        "runs/online_budget"
     ),
     env: Register = None,
 ) -> None:

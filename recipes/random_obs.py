@@ -17,22 +17,23 @@ from rich.console import Console
 from rich.table import Table
 from typer import Option
 
-from qss_offline.action_steps import known_steps
-from qss_offline.changes import changed, with_changes
-from qss_offline.command_line import main
-from qss_offline.data.behaviour import expert_path
+from qss_offline.analysis.diagnostics import hints
+from qss_offline.analysis.tracking import tensorboard_progress
+from qss_offline.analysis.trained_run import load_run
+from qss_offline.analysis.video import render_run, require_drawing
+from qss_offline.cli.command import main
+from qss_offline.cli.resume import plain_options, run_to_resume
 from qss_offline.data.build import build_dataset
 from qss_offline.data.environments import make_env, resolve_env_id
+from qss_offline.data.policies import expert_path
 from qss_offline.data.specs import DatasetSpec
-from qss_offline.diagnosis import hints
-from qss_offline.error_power import MEAN_POWER, power_of
-from qss_offline.offline_run import RunSettings, choose_device, run
+from qss_offline.overrides import changed, with_changes
+from qss_offline.parallel.progress import progress
 from qss_offline.presets import preset as find_preset
-from qss_offline.progress import progress
-from qss_offline.rendering import render_run, require_drawing
-from qss_offline.runs import RunFolder, free_folder, newest_folder, parse_seeds
-from qss_offline.tracking import tensorboard_progress
-from qss_offline.trained_run import load_run
+from qss_offline.runs.folder import RunFolder, free_folder, parse_seeds
+from qss_offline.training.interaction import known_steps
+from qss_offline.training.offline_run import RunSettings, choose_device, run
+from qss_offline.training.recording_facts import MEAN_POWER, MODE_POWER, RecordingFacts
 
 
 def random_obs(
@@ -72,48 +73,51 @@ def random_obs(
     ] = False,
 ) -> None:
     """Learn a policy from a recording without actions."""
+    options = plain_options(locals(), "out", "resume", "video", "tensorboard")
     begun = time.monotonic()
-    settings = changed(find_preset(preset), change or ())
-    settings = settings.spend(updates, online_steps, online_rounds)
-    preset = with_changes(preset, change or ())
-    seed_list, chosen = parse_seeds(seeds), choose_device(device)
     if video:
         require_drawing()
-    env_id = resolve_env_id(env)
-    make_env(env_id).close()
-    # Told before anything is recorded.
-    known_steps(actions_from, env_id)
-    base = Path("runs") / f"{env_id}-random-{100 * randomness:g}".replace("/", "-")
-    folder = RunFolder(out or (newest_folder(base) if resume else free_folder(base)))
-    folder.check(resume)
-    if dataset is None:
-        dataset = recorded(env_id, randomness, expert, transitions, dataset_seed)
-    print(f"learning from {dataset} (no actions) with preset {preset}; run folder {folder.path}")
-    if actions_from is not None:
-        print(f"actions of I(s, s') come from {actions_from}, and from the online steps")
-    show = tensorboard_progress(progress, folder, seed_list) if tensorboard else progress
-    results = run(
-        RunSettings(
-            env_id, dataset, seed_list, preset, settings, episodes, chosen, tf32, actions_from
-        ),
-        folder,
-        resume,
-        show,
-        begun=begun,
-    )
-    Console().print(returns_table(results, episodes))
+    if resume:
+        folder, settings = run_to_resume(RunSettings, "d3g", out, options, random_obs)
+        print(f"resuming {folder.path}: {settings.dataset_id} with preset {settings.preset_name}")
+    else:
+        asked = changed(find_preset(preset), change or ())
+        asked = asked.spend(updates, online_steps, online_rounds)
+        seed_list, chosen = parse_seeds(seeds), choose_device(device)
+        env_id = resolve_env_id(env)
+        make_env(env_id).close()
+        # Told before anything is recorded.
+        known_steps(actions_from, env_id)
+        base = Path("runs") / f"{env_id}-random-{100 * randomness:g}".replace("/", "-")
+        folder = RunFolder(out or free_folder(base))
+        folder.check(resume)
+        if dataset is None:
+            dataset = recorded(env_id, randomness, expert, transitions, dataset_seed)
+        preset = with_changes(preset, change or ())
+        print(
+            f"learning from {dataset} (no actions) with preset {preset}; run folder {folder.path}"
+        )
+        settings = RunSettings(
+            env_id, dataset, seed_list, preset, asked, episodes, chosen, tf32, actions_from
+        )
+    if settings.actions_from is not None:
+        source = settings.actions_from
+        print(f"actions of I(s, s') come from {source}, and from the online steps")
+    show = tensorboard_progress(progress, folder, settings.seeds) if tensorboard else progress
+    results = run(settings, folder, resume, show, begun=begun, options=options)
+    Console().print(returns_table(results, settings.evaluation_episodes))
     print(
         f"{results['wall_seconds']:.0f} s in all. Made: {folder.results} (all returns), "
-        f"{folder.seed(seed_list[0]).policy} (the policy).\n"
+        f"{folder.seed(settings.seeds[0]).policy} (the policy).\n"
         f"Next: look at it with qss-offline report {folder.path}, or more seeds with --seeds 5, "
         f"or another environment with --env Reacher."
     )
-    if settings.algorithm.behaviour_coef > 0 and settings.algorithm.behaviour_power is None:
-        print(chance_line(results, "proposals"))
-    if actions_from is not None:
-        known = f"{results['known_steps']:,} steps of {actions_from}"
-        print(f"I learned first from the actions of {known}: online steps above don't count them.")
     done = load_run(folder.path)
+    if done.algorithm.behaviour_coef > 0 and done.algorithm.behaviour_power is not None:
+        print(chance_line(done.facts, done.algorithm.behaviour_power, "proposals"))
+    if settings.actions_from is not None:
+        known = f"{results['known_steps']:,} steps of {settings.actions_from}"
+        print(f"I learned first from the actions of {known}: online steps above don't count them.")
     for hint in hints(done):
         print(hint)
     for made in render_run(done, progress=progress).files if video else ():
@@ -142,20 +146,18 @@ def recorded(
     return build_dataset(spec, progress=progress).obs_id
 
 
-def chance_line(results: Mapping[str, Any], repeats: str) -> str:
-    """Return what a recording was found to hold, and what was made of it, for a line.
+def chance_line(facts: RecordingFacts, power: float, repeats: str) -> str:
+    """Return what a recording was found to hold, and what is made of it, for a line.
 
     Args:
-        results: what `results.json` holds.
+        facts: what was measured of it.
+        power: of errors against what it holds.
         repeats: who is held to recorded steps.
     """
-    share = results["chance_share"]
+    share = facts.chance_share
     told = "can't be measured" if share is None else f"{share:.1%} of the variance of its steps"
-    mean = power_of(share) == MEAN_POWER
-    return (
-        f"chance in the recording: {told}; {repeats} held to the {'mean' if mean else 'mode'} of "
-        "what was done"
-    )
+    which = {MEAN_POWER: "the mean", MODE_POWER: "the mode"}.get(power, f"the power {power:g}")
+    return f"chance in the recording: {told}; {repeats} held to {which} of what was done"
 
 
 def returns_table(results: Mapping[str, Any], episodes: int) -> Table:

@@ -3,8 +3,9 @@
     python -m recipes.table1
 
 builds the recordings, runs what is missing cell by cell (stop it and start it again as often as
-you like), and writes every return, a table with intervals and a figure to results/table1/. Runs
-whose returns are in results/table1/returns.csv already are not made again.
+you like), and writes every return, a table with intervals and a figure beside the runs, to
+runs/table1-quick/. Runs whose returns are in its returns.csv already are not made again. `--show`
+runs and writes nothing: it shows what is there, or what was published where nothing is.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from rich.console import Console
 from rich.markdown import Markdown
 from typer import Option
 
+from qss_offline.analysis.plots.comparison import png
 from qss_offline.baselines import require_d3rlpy
-from qss_offline.command_line import main
-from qss_offline.comparison.plots import png
-from qss_offline.comparison.run import known_recordings, make_cells, recordings, run_cells
+from qss_offline.cli.command import main
+from qss_offline.comparison.grid import known_recordings, make_cells, recordings, run_cells
 from qss_offline.comparison.settings import (
     COMPARISONS,
     ComparisonSettings,
@@ -33,13 +34,13 @@ from qss_offline.comparison.settings import (
 from qss_offline.comparison.table import Row, markdown, read_csv, rows, with_earlier, write_csv
 from qss_offline.data.collect import complete_returns
 from qss_offline.data.load import load_transitions
-from qss_offline.data.minari_store import local_dataset_ids
+from qss_offline.data.minari_format import local_dataset_ids
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.errors import UserError, nearest
 from qss_offline.files import write_bytes, write_json
-from qss_offline.machine import machine
-from qss_offline.progress import progress
-from qss_offline.runs import read_json
+from qss_offline.parallel.progress import progress
+from qss_offline.runs.folder import read_json
+from qss_offline.runs.provenance import machine
 from qss_offline.statistics import Interval, bootstrap_interval, mean
 
 
@@ -67,11 +68,11 @@ def table1(
     ] = None,
     datasets: Annotated[Path, Option(help="folder of the families")] = Path("datasets"),
     runs: Annotated[Path | None, Option(help="folder of the runs (runs/table1-…)")] = None,
-    out: Annotated[
-        Path | None, Option(help="folder of the table (results/table1, or results/PRESET)")
-    ] = None,
+    out: Annotated[Path | None, Option(help="folder of the table (that of the runs)")] = None,
     workers: Annotated[int | None, Option(min=1, help="processes (one a core)")] = None,
-    show_only: Annotated[bool, Option("--show", help="run nothing; show what is done")] = False,
+    show_only: Annotated[
+        bool, Option("--show", help="run and write nothing; show what is done, or was published")
+    ] = False,
 ) -> None:
     """Run a comparison and write its table."""
     begun = time.monotonic()
@@ -112,8 +113,13 @@ def table1(
         )
     specs = recordings(settings, datasets, transitions)
     known = known_recordings(settings, datasets, transitions)
-    cells = make_cells(settings, specs, runs or Path("runs") / f"table1-{settings.name}", known)
-    out = out or Path("results") / ("table1" if settings.name == "quick" else settings.name)
+    runs = runs or Path("runs") / f"table1-{settings.name}"
+    cells = make_cells(settings, specs, runs, known)
+    if out is None:
+        published = Path("results") / ("table1" if settings.name == "quick" else settings.name)
+        env_ids = {spec.env_id for spec in specs}
+        nothing_here = not any((runs / name).exists() for name in ("returns.csv", *env_ids))
+        out = published if show_only and nothing_here else runs
     returns = out / "returns.csv"
     kept = read_csv(returns) if returns.exists() else []
     _check_same_comparison(settings, kept, out)
@@ -127,7 +133,6 @@ def table1(
     provenance = out / "provenance.json"
     behaviour = _recorded_returns(specs, provenance)
     table = with_earlier(rows(cells), kept)
-    write_csv(returns, table)
     done = {row.run for row in table}
     missing = [
         f"{cell.env_id} {100 * cell.random_action_prob:g}% {cell.method} seed {seed}"
@@ -140,6 +145,11 @@ def table1(
     ran = bool(done & asked - {row.run for row in kept})
     shown = [row for row in table if row.run in asked]
     text = markdown(cells, shown, behaviour)
+    Console().print(Markdown(text))
+    if show_only:
+        print(f"{len(missing)} runs missing; returns of {returns}. Nothing was run or written.")
+        return
+    write_csv(returns, table)
     write_bytes(out / "table.md", text.encode())
     write_bytes(out / "table.png", png(cells, shown, behaviour))
     write_json(
@@ -154,8 +164,7 @@ def table1(
             "seconds": round(sum(row.seconds for row in shown if row.metric == "last"), 1),
         },
     )
-    Console().print(Markdown(text))
-    if not ran and not show_only and not missing:
+    if not ran and not missing:
         print(f"Nothing was run: {returns} holds all of these returns already.")
     print(
         f"{time.monotonic() - begun:.0f} s. {len(missing)} runs missing, {len(failures)} cells "

@@ -16,9 +16,9 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from qss_offline.command_line import main
+from qss_offline.cli.command import main
 from qss_offline.errors import UserError, nearest
-from qss_offline.progress import progress
+from qss_offline.parallel.progress import progress
 from qss_offline.tabular.experiments import EXPERIMENTS, Plan
 from qss_offline.tabular.saving import make_writable, save
 

@@ -19,11 +19,11 @@ import numpy as np
 from typer import Option
 
 from qss_offline.baselines import require_d3rlpy
-from qss_offline.command_line import main
-from qss_offline.data.behaviour import MLPExpert, expert_path, save_expert
+from qss_offline.cli.command import main
 from qss_offline.data.environments import make_env, resolve_env_id
+from qss_offline.data.policies import MLPExpert, expert_path, save_expert
 from qss_offline.errors import UserError
-from qss_offline.progress import progress
+from qss_offline.parallel.progress import progress
 
 FINAL_EPISODES = 100
 

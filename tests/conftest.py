@@ -1,15 +1,22 @@
 """What several tests share."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import settings
 
-from qss_offline.data import isolated
+from qss_offline.data import sandbox as isolated
 from qss_offline.errors import UserError
-from qss_offline.progress import Reporter, silent
+from qss_offline.parallel.progress import Reporter, silent
+
+# The same examples in every run; HYPOTHESIS_PROFILE=explore draws anew.
+settings.register_profile("repeat", derandomize=True, deadline=None)
+settings.register_profile("explore", deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))
 
 
 @pytest.fixture(autouse=True, scope="session")

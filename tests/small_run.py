@@ -5,14 +5,14 @@ from pathlib import Path
 
 from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig
 from qss_offline.algorithms.observational_d3g import ObservationalD3GConfig
-from qss_offline.inverse_config import InverseFitConfig
-from qss_offline.offline_run import RunSettings, run
 from qss_offline.presets import Preset
-from qss_offline.runs import RunFolder
+from qss_offline.runs.folder import RunFolder
+from qss_offline.runs.inverse_config import InverseFitConfig
+from qss_offline.training.offline_run import RunSettings, run
 
 PRESET = Preset(
-    ObservationalD3GConfig((16, 16), 16, normalize_observations=True, clamp_targets=True),
-    InverseFitConfig(2, 100, 200, model=InverseDynamicsConfig((16, 16), 16, step_inputs=True)),
+    ObservationalD3GConfig((16, 16), 32, normalize_observations=True, clamp_targets=True),
+    InverseFitConfig(2, 100, 200, model=InverseDynamicsConfig((16, 16), 32, step_inputs=True)),
     updates=6000,
 )
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from benchmarks.ablation import SWITCHES, figure, variants
-from qss_offline.changes import differences
+from qss_offline.analysis.plots.report import png
+from qss_offline.overrides import differences
 from qss_offline.presets import PRESETS
-from qss_offline.report.figures import png
 
 
 @pytest.mark.parametrize("ensemble", [None, 1])

@@ -10,7 +10,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from qss_offline.acting import (
+from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig
+from qss_offline.algorithms.networks import MLPShape, Network
+from qss_offline.engine.checkpoint import load_checkpoint, save_checkpoint
+from qss_offline.errors import UserError
+from qss_offline.evaluation.episodes import LONGEST_EPISODE, evaluate
+from qss_offline.evaluation.policies import (
     ActionBox,
     ClonedPolicy,
     ObservationScale,
@@ -18,14 +23,9 @@ from qss_offline.acting import (
     load_policy,
     save_policy,
 )
-from qss_offline.action_steps import take_steps
-from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig
-from qss_offline.algorithms.networks import MLPShape, Network
-from qss_offline.engine.checkpoint import load_checkpoint, save_checkpoint
-from qss_offline.errors import UserError
-from qss_offline.evaluation import evaluate
-from qss_offline.inverse_config import InverseFitConfig
-from qss_offline.inverse_fitting import InverseFitter
+from qss_offline.runs.inverse_config import InverseFitConfig
+from qss_offline.training.interaction import take_steps
+from qss_offline.training.inverse.fitting import InverseFitter
 
 BOX = ActionBox(np.array([-3.0, 0.0], np.float32), np.array([3.0, 10.0], np.float32))
 
@@ -166,6 +166,30 @@ def test_evaluation_keeps_every_return_and_each_episode_has_its_own_stream() -> 
     assert ten.mean == pytest.approx(np.mean(ten.returns))
     assert len(set(ten.returns)) > 5
     assert evaluate(to_origin, "PointMass-v0", 3, seed=1, make=make).returns == ten.returns[:3]
+
+
+def test_an_environment_without_an_end_is_evaluated_for_a_stated_number_of_steps(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Endless(PointMass):
+        def step(self, action: NDArray[np.float32]) -> Any:
+            obs, reward, *_ = super().step(action)
+            return obs, reward, False, False, {}
+
+    def limited(_: str) -> gym.Env[Any, Any]:
+        env = gym.wrappers.TimeLimit(Endless(), LONGEST_EPISODE + 5)
+        env.unwrapped.spec = gym.envs.registration.EnvSpec("Limited-v0", max_episode_steps=1)
+        return env
+
+    def still(obs: NDArray[Any]) -> NDArray[Any]:
+        return np.zeros((len(obs), 1), np.float32)
+
+    for _ in range(2):
+        assert evaluate(still, "Endless-v0", 2, make=lambda _: Endless()).lengths == (10_000,) * 2
+    told = capsys.readouterr().err
+    assert told.count("Endless-v0 has no time limit") == 1 and "10,000 steps" in told
+    assert evaluate(still, "Limited-v0", 1, make=limited).lengths == (LONGEST_EPISODE + 5,)
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("setting", ["rounds", "steps_per_round", "updates_per_round"])

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from qss_offline.acting import ClonedPolicy, ObservationScale, load_policy, save_policy
 from qss_offline.algorithms.bco import (
     BehaviouralCloning,
     CloningConfig,
@@ -15,13 +14,14 @@ from qss_offline.algorithms.bco import (
 )
 from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig
 from qss_offline.algorithms.networks import Network
-from qss_offline.bco_training import BCOTrainer
 from qss_offline.data.transitions import Transitions
 from qss_offline.engine.checkpoint import Checkpoint
 from qss_offline.engine.state import initial_state
 from qss_offline.errors import UserError
-from qss_offline.evaluation import evaluate
-from qss_offline.inverse_config import InverseFitConfig
+from qss_offline.evaluation.episodes import evaluate
+from qss_offline.evaluation.policies import ClonedPolicy, ObservationScale, load_policy, save_policy
+from qss_offline.runs.inverse_config import InverseFitConfig
+from qss_offline.training.bco import BCOTrainer
 from tests.test_acting import PointMass
 
 SCALE = ObservationScale(torch.tensor([0.05]), torch.tensor([0.2]), torch.tensor([0.4]))
@@ -174,7 +174,7 @@ def test_its_policy_is_saved_and_loaded(tmp_path: Path) -> None:
 def test_bad_settings_are_refused() -> None:
     with pytest.raises(UserError, match="batch_size must be above 0"):
         CloningConfig(batch_size=0)
-    with pytest.raises(UserError, match=r"multiple of 4, .*, not 250; the next is 252"):
+    with pytest.raises(UserError, match=r"multiple of 32, .*, not 250; the next is 256"):
         CloningConfig(batch_size=250)
 
 
@@ -202,8 +202,8 @@ def test_it_learns_to_balance_from_an_expert(minari_root: Path) -> None:
     from qss_offline.data.environments import make_env
     from qss_offline.data.load import load_transitions
     from qss_offline.data.specs import DatasetSpec
-    from qss_offline.offline_training import observation_scale
     from qss_offline.presets import PRESETS
+    from qss_offline.training.recording_facts import observation_scale
 
     expert = Path(__file__).parent.parent / "datasets/experts/inverted_pendulum.safetensors"
     spec = DatasetSpec("InvertedPendulum", 0.0, 20_000, expert=expert)

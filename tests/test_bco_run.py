@@ -7,20 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from qss_offline.acting import load_policy
 from qss_offline.algorithms.bco import CloningConfig
 from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig
-from qss_offline.bco_run import BCOSettings, run_bco
+from qss_offline.analysis.trained_run import load_run
 from qss_offline.data.build import build_dataset
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.errors import UserError
-from qss_offline.inverse_config import InverseFitConfig
-from qss_offline.progress import Reporter
-from qss_offline.runs import RunFolder, read_json
-from qss_offline.trained_run import load_run
+from qss_offline.evaluation.policies import load_policy
+from qss_offline.parallel.progress import Reporter
+from qss_offline.runs.folder import RunFolder, read_json
+from qss_offline.runs.inverse_config import InverseFitConfig
+from qss_offline.training.bco_run import BCOSettings, run_bco
 from recipes.bco import bco
 
-INVERSE = InverseFitConfig(3, 40, 60, model=InverseDynamicsConfig((8, 8), 16, step_inputs=True))
+INVERSE = InverseFitConfig(3, 40, 60, model=InverseDynamicsConfig((8, 8), 32, step_inputs=True))
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def settings(minari_root: Path) -> BCOSettings:
         dataset,
         (0, 1),
         INVERSE,
-        CloningConfig((8, 8), 16, 1e-3, 0.5),
+        CloningConfig((8, 8), 32, 1e-3, 0.5),
         cloning_updates=30,
         evaluation_episodes=2,
     )
@@ -92,7 +92,7 @@ def test_the_recipe_makes_a_policy_and_says_where(
     policy = out / "seeds" / "0" / "policy.safetensors"
     assert f"{policy} (the policy)" in printed and f"qss-offline report {out}" in printed
     assert load_policy(policy)[1] == "InvertedPendulum-v5"
-    assert read_json(out / "config.json")["cloning"]["error_power"] is None
+    assert read_json(out / "config.json")["cloning"]["error_power"] == 0.5
     assert "% of the variance of its steps; the policy held to the mode of what was done" in printed
     assert "seed 0 did not learn (return " in printed
     assert "all that was recorded is chance, which is all that BCO can repeat" in printed

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from qss_offline.acting import ObservationScale, load_policy, save_policy
 from qss_offline.algorithms.bilinear_inverse import bilinear_inputs, is_bilinear, solve_bilinear
 from qss_offline.algorithms.inverse_dynamics import (
     InverseDynamicsConfig,
@@ -19,10 +18,11 @@ from qss_offline.algorithms.inverse_dynamics import (
     inverse_action,
 )
 from qss_offline.algorithms.networks import MLPShape, Network, mlp
-from qss_offline.bco_training import BCOTrainer
 from qss_offline.errors import UserError
-from qss_offline.inverse_config import InverseFitConfig
-from qss_offline.inverse_fitting import InverseFitter
+from qss_offline.evaluation.policies import ObservationScale, load_policy, save_policy
+from qss_offline.runs.inverse_config import InverseFitConfig
+from qss_offline.training.bco import BCOTrainer
+from qss_offline.training.inverse.fitting import InverseFitter
 from tests.test_acting import SCALE, PointMass, fits_alike, to_origin_proposal
 from tests.test_bco import CLONING, expert_recording
 
@@ -35,7 +35,7 @@ def fitter(seeds: tuple[int, ...], rounds: int = 2, steps_per_round: int = 10) -
     return InverseFitter(seeds, proposals, [SCALE] * len(seeds), PointMass, config)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     obs_dim=st.integers(1, 4),
     action_dim=st.integers(1, 3),
@@ -177,7 +177,7 @@ def test_what_it_cannot_do_is_told() -> None:
 
 
 def test_the_network_of_one_layer_is_an_affine_map() -> None:
-    network = solve_bilinear(torch.randn(9, 2), torch.randn(9, 2), torch.randn(9, 3), 1.0)
+    network = solve_bilinear(torch.randn(9, 2), torch.randn(9, 2), torch.randn(9, 3))
     assert isinstance(network, Network)
     inputs = torch.randn(1, 5, 8)
     expected = inputs[0] @ network.weights[0][0] + network.biases[0][0, 0]

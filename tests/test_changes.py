@@ -2,13 +2,15 @@
 
 import json
 from dataclasses import asdict, replace
+from typing import Any
 
 import pytest
 
-from qss_offline.changes import changed, differences, with_changes
 from qss_offline.errors import UserError
 from qss_offline.online.presets import online_preset
-from qss_offline.presets import preset
+from qss_offline.overrides import changed, differences, with_changes
+from qss_offline.presets import PRESETS, Preset, preset
+from qss_offline.settings_json import from_plain, to_plain
 
 DEFAULT = preset("default")
 
@@ -29,10 +31,10 @@ def test_yes_no_and_nothing_may_be_written_as_in_json() -> None:
 
 
 def test_a_dot_tells_apart_what_several_parts_have() -> None:
-    new = changed(DEFAULT, ["inverse.model.hidden_dims=(8,)", "algorithm.batch_size=4"])
+    new = changed(DEFAULT, ["inverse.model.hidden_dims=(8,)", "algorithm.batch_size=32"])
     assert new.inverse.model.hidden_dims == (8,)
     assert new.algorithm.hidden_dims == DEFAULT.algorithm.hidden_dims
-    assert new.algorithm.batch_size == 4
+    assert new.algorithm.batch_size == 32
     # What the settings themselves have needs no dot.
     assert changed(DEFAULT, ["updates=7"]).updates == 7
 
@@ -42,7 +44,7 @@ def test_a_dot_tells_apart_what_several_parts_have() -> None:
     [
         ("gamma", "takes name=value"),
         ("gama=0.9", "no setting 'gama'.*gamma"),
-        ("batch_size=4", r"algorithm.batch_size or inverse.model.batch_size"),
+        ("batch_size=32", r"algorithm.batch_size or inverse.model.batch_size"),
         ("gamma=high", "must be a number, not 'high'"),
         ("rounds=2.5", "must be a whole number, not '2.5'"),
         ("rounds=True", "must be a whole number, not 'True'"),
@@ -75,14 +77,38 @@ def test_differences_make_one_of_two_settings_into_the_other() -> None:
         "ensemble=1",
     ]
     assert changed(before, found) == after and differences(before, before) == []
-    # What was written before a setting existed was run without it.
-    written = json.loads(json.dumps(asdict(after)))
     paper = preset("paper")
     assert changed(before, differences(before, paper)) == paper
     assert changed(paper, differences(paper, before)) == before
-    del written["algorithm"]["learning_rate_decay"], written["inverse"]["model"]["form"]
-    del written["ensemble"]
-    assert differences(before, written) == found
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_settings_are_read_back_from_json(name: str) -> None:
+    written = json.loads(json.dumps(asdict(preset(name))))
+    assert from_plain(Preset, written, "run") == preset(name)
+
+
+def test_what_was_written_before_a_setting_existed_was_run_without_it() -> None:
+    written = json.loads(json.dumps(asdict(preset("default"))))
+    del written["algorithm"]["learning_rate_decay"], written["ensemble"]
+    read = from_plain(Preset, written, "run")
+    assert (read.algorithm.learning_rate_decay, read.ensemble) == (0.0, 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"of_tomorrow": 1}, "no setting .*of_tomorrow.*another version"),
+        ({"inverse": None}, "inverse: expected settings"),
+    ],
+)
+def test_settings_of_another_version_are_refused(changes: dict[str, Any], words: str) -> None:
+    plain = to_plain(preset("default"))
+    written = {**plain, **changes}
+    with pytest.raises(UserError, match=f"^run.*{words}"):
+        from_plain(Preset, written, "run")
+    with pytest.raises(UserError, match=r"inverse is missing.*another version"):
+        from_plain(Preset, {"algorithm": plain["algorithm"]}, "run")
 
 
 def test_results_name_the_changes() -> None:

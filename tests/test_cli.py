@@ -10,7 +10,8 @@ import minari
 import numpy as np
 import pytest
 
-from qss_offline import cli
+from qss_offline.cli import program as cli
+from tests.patience import PATIENCE_S
 
 FAMILY = """
 env_id = "Reacher-v5"
@@ -23,10 +24,10 @@ random_action_probs = [1.0]
 
 def qss_offline(*arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [sys.executable, "-c", "from qss_offline.cli import main; main()", *arguments],
+        [sys.executable, "-c", "from qss_offline.cli.program import main; main()", *arguments],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE_S,
         check=False,
         env={**os.environ, "COLUMNS": "200"},
     )
@@ -122,7 +123,7 @@ def test_bad_input_ends_the_process_in_one_line() -> None:
 
 def test_what_needs_no_torch_does_not_wait_for_it() -> None:
     program = (
-        "import sys\nfrom qss_offline.cli import main\n"
+        "import sys\nfrom qss_offline.cli.program import main\n"
         "try:\n    main()\nfinally:\n    assert 'torch' not in sys.modules"
     )
     done = subprocess.run(

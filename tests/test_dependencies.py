@@ -1,6 +1,7 @@
 """Who may import whom; read from the source, so that no import hides behind a function."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -89,3 +90,15 @@ def test_nothing_unpickles() -> None:
             text = path.read_text()
             assert "torch.load(" not in text, path
             assert "allow_pickle=True" not in text, path
+
+
+def test_no_test_depends_on_how_fast_a_machine_is() -> None:
+    """Limits of time are one, for what hangs; `pytest.mark.timeout` lengthens it for long ones."""
+    limit = re.compile(r"(timeout=|monotonic\(\) \+ |\.wait\()[0-9]")
+    found = [
+        f"{path.relative_to(ROOT)}: {line.strip()}"
+        for path in modules("tests")
+        for line in path.read_text().splitlines()
+        if limit.search(line)
+    ]
+    assert found == []

@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 import torch
 
-from qss_offline.acting import Policy, load_policy
 from qss_offline.algorithms.ensemble import mean_network
 from qss_offline.algorithms.networks import MLPShape, Network, mlp
+from qss_offline.analysis.trained_run import load_run
+from qss_offline.comparison.online_budget import load_proposals
 from qss_offline.data.build import build_dataset
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.errors import UserError
-from qss_offline.offline_run import RunSettings, run
-from qss_offline.offline_training import SeedTask, member_tasks
-from qss_offline.online_budget import load_proposals
+from qss_offline.evaluation.policies import Policy, load_policy
 from qss_offline.presets import Preset
-from qss_offline.runs import RunFolder, SeedFolder, read_json
-from qss_offline.trained_run import load_run
+from qss_offline.runs.folder import RunFolder, SeedFolder, read_json
+from qss_offline.training.offline import SeedTask, member_tasks
+from qss_offline.training.offline_run import RunSettings, run
 from tests.small_run import PRESET
 
 ALONE = replace(PRESET, updates=200, inverse=replace(PRESET.inverse, rounds=1))

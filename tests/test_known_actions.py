@@ -1,4 +1,4 @@
-"""I(s, s') that learns from another recording's actions first, and from blurred next states."""
+"""I(s, s') that learns from another recording's actions first."""
 
 import shutil
 from dataclasses import replace
@@ -9,32 +9,30 @@ import numpy as np
 import pytest
 import torch
 
-from qss_offline.acting import ObservationScale
-from qss_offline.action_steps import (
-    ActionSteps,
-    known_steps,
-    recorded_steps,
-    steps_of_run,
-    take_steps,
-)
 from qss_offline.algorithms.inverse_dynamics import (
     ActionBatch,
     InverseDynamicsConfig,
     InverseForm,
-    inverse_action,
 )
-from qss_offline.bco_training import BCOTrainer
 from qss_offline.data.build import build_dataset
 from qss_offline.data.load import load_transitions
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.engine.sampler import UniformSampler
 from qss_offline.errors import UserError
-from qss_offline.inverse_config import InverseFitConfig
-from qss_offline.inverse_fitting import InverseFitter
-from qss_offline.inverse_models import InverseModels
-from qss_offline.offline_run import run
-from qss_offline.runs import RunFolder, SeedFolder, read_json
+from qss_offline.runs.folder import RunFolder, SeedFolder, read_json
+from qss_offline.runs.inverse_config import InverseFitConfig
+from qss_offline.training.bco import BCOTrainer
+from qss_offline.training.interaction import (
+    ActionSteps,
+    known_steps,
+    recorded_steps,
+    steps_of_run,
+    take_steps,
+)
+from qss_offline.training.inverse.fitting import InverseFitter
+from qss_offline.training.inverse.models import InverseModels
+from qss_offline.training.offline_run import run
 from tests.small_run import settings
 from tests.test_acting import SCALE, PointMass, fits_alike, to_origin_proposal
 from tests.test_bco import CLONING, expert_recording
@@ -94,8 +92,7 @@ def test_with_known_steps_the_first_round_acts_on_the_proposal() -> None:
 def test_known_steps_fit_alike_alone_in_company_and_after_an_interruption(
     form: InverseForm,
 ) -> None:
-    noise = 0.3 if form == "network" else 0.0
-    config = replace(CONFIG, model=replace(MODEL, form=form, step_noise=noise))
+    config = replace(CONFIG, model=replace(MODEL, form=form))
     fits_alike(lambda seeds: fitter(seeds, config))
 
 
@@ -124,29 +121,6 @@ def test_without_noise_draws_are_what_they_were() -> None:
     assert torch.equal(plain.next_obs[..., 0], noisy.next_obs[..., 0])
     assert (noisy.next_obs - plain.next_obs)[..., 1].std() == pytest.approx(2.0, rel=0.4)
     assert torch.equal(noisy.next_obs, again.next_obs)
-
-
-def test_noise_makes_i_say_the_mean_of_the_actions_that_lead_near() -> None:
-    """a = 5 Δ; Δ seen with noise as large as itself: the best guess is half as much."""
-    std = 0.2 / 3**0.5
-    scale = ObservationScale(torch.zeros(1), torch.ones(1), torch.tensor([std]))
-    model = replace(MODEL, form="network", step_noise=1.0, batch_size=256)
-    config = InverseFitConfig(1, 30, 50, known_updates=1_500, model=model)
-    steps = known(4_000)
-    models = InverseModels((0,), [scale], PointMass, config, steps)
-    models.fit_round(lambda index: lambda obs: np.zeros(1, np.float32))
-    step = torch.tensor([[[-0.1], [0.05], [0.1]]])
-    said = inverse_action(models.average(0), torch.zeros(1, 3, 1), step, torch.tensor([[[std]]]))
-    # Uniform Δ in ±0.2, normal noise of the same spread: the mean given what is seen.
-    grid = torch.linspace(-0.2, 0.2, 4_001)
-    likely = torch.exp(-0.5 * ((step - grid) / std) ** 2)
-    expected = (likely * grid * 5).sum(-1, keepdim=True) / likely.sum(-1, keepdim=True)
-    torch.testing.assert_close(said, expected, atol=0.07, rtol=0)
-
-
-def test_noise_on_a_form_that_has_none_is_refused() -> None:
-    with pytest.raises(UserError, match="form=network"):
-        replace(MODEL, form="bilinear", step_noise=0.3)
 
 
 def test_a_run_says_where_actions_came_from_and_resumes(minari_root: Path, tmp_path: Path) -> None:

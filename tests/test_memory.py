@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.patience import PATIENCE_S
+
 
 def test_a_recording_larger_than_the_memory_allowed_is_trained_from() -> None:
     limit_mib = 150
@@ -25,7 +27,7 @@ def test_a_recording_larger_than_the_memory_allowed_is_trained_from() -> None:
         cwd=Path(__file__).parent.parent,
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-from qss_offline import offline_training
 from qss_offline.algorithms.observational_d3g import ObservationalD3GConfig
 from qss_offline.data.build import build_dataset
 from qss_offline.data.importing import About, from_arrays
@@ -20,23 +19,21 @@ from qss_offline.data.specs import DatasetSpec
 from qss_offline.data.transitions import Transitions
 from qss_offline.engine.update import CHUNK
 from qss_offline.errors import UserError
-from qss_offline.jobs import available_cores
-from qss_offline.offline_run import choose_device, run
-from qss_offline.offline_training import (
-    OfflineTrainer,
-    SeedTask,
-    observation_scale,
-)
-from qss_offline.runs import RunFolder, SeedFolder, read_json
+from qss_offline.parallel.processes import available_cores
+from qss_offline.runs.folder import RunFolder, SeedFolder, read_json
+from qss_offline.training import offline as offline_training
+from qss_offline.training.offline import OfflineTrainer, SeedTask
+from qss_offline.training.offline_run import choose_device, run
+from qss_offline.training.recording_facts import observation_scale, recording_facts
+from tests.patience import PATIENCE_S
 from tests.small_run import settings
 
 CONFIG = ObservationalD3GConfig(
     (8, 8),
-    8,
+    32,
     normalize_observations=True,
     clamp_targets=True,
     learning_rate_decay=0.5,
-    step_units=True,
     gap_units=True,
 )
 
@@ -55,13 +52,18 @@ def recording(stream: int, rows: int = 300, shift: float = 0.0) -> Transitions:
     )
 
 
+def trainer(tasks: list[SeedTask], datasets: dict[str, Transitions]) -> OfflineTrainer:
+    facts = {name: recording_facts(one, True) for name, one in datasets.items()}
+    return OfflineTrainer(tasks, datasets, CONFIG, facts)
+
+
 def train(
     tasks: list[SeedTask],
     updates: int,
     datasets: dict[str, Transitions],
     stop_at: int | None = None,
 ) -> None:
-    OfflineTrainer(tasks, datasets, CONFIG).run(updates, lambda units: None, stop_at)
+    trainer(tasks, datasets).run(updates, lambda units: None, stop_at)
 
 
 def test_levels_of_one_table_train_in_one_stack(tmp_path: Path) -> None:
@@ -94,7 +96,7 @@ def test_seeds_that_stand_apart_catch_up_to_the_same_bits(
     train(apart[:1], end, datasets, stop_at=2 * CHUNK)
     train(apart[1:2], end, datasets)
     seen: list[int] = []
-    OfflineTrainer(apart, datasets, CONFIG).run(end, seen.append)
+    trainer(apart, datasets).run(end, seen.append)
     assert seen == sorted(seen), "progress must not go backwards"
     assert seen[-1] == 3 * end
     for left, right in zip(tasks("whole"), apart, strict=True):
@@ -146,7 +148,7 @@ def test_a_worker_that_dies_ends_the_run_in_one_line_and_it_resumes(
     workers = workers_of(process.pid)
     assert len(workers) == 2, "one process a seed, and no more than there are cores"
     os.kill(workers[0], signal.SIGKILL)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode != 0
     assert "a worker process died" in err.strip().splitlines()[-1]
     results = run(settings(dataset), RunFolder(out), resume=True, workers=1)

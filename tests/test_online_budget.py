@@ -11,17 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from qss_offline.acting import Policy, load_policy
 from qss_offline.algorithms.networks import Network, mlp
-from qss_offline.data.build import build_dataset
-from qss_offline.data.specs import DatasetSpec
-from qss_offline.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from qss_offline.errors import UserError
-from qss_offline.evaluation import Evaluation
-from qss_offline.files import write_json
-from qss_offline.inverse_fitting import InverseFitter
-from qss_offline.offline_run import RunSettings, run
-from qss_offline.online_budget import (
+from qss_offline.analysis.plots.online_budget import budget_figure
+from qss_offline.comparison.online_budget import (
     BudgetRow,
     averaged,
     fit_budget,
@@ -30,9 +22,17 @@ from qss_offline.online_budget import (
     spread,
     write_rows,
 )
+from qss_offline.data.build import build_dataset
+from qss_offline.data.specs import DatasetSpec
+from qss_offline.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from qss_offline.errors import UserError
+from qss_offline.evaluation.episodes import Evaluation
+from qss_offline.evaluation.policies import Policy, load_policy
+from qss_offline.files import write_json
 from qss_offline.presets import PRESETS
-from qss_offline.report.budgets import budget_figure
-from qss_offline.runs import RunFolder, read_json
+from qss_offline.runs.folder import RunFolder, read_json
+from qss_offline.training.inverse.fitting import InverseFitter
+from qss_offline.training.offline_run import RunSettings, run
 from recipes.online_budget import online_budget
 
 
@@ -43,13 +43,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     default = PRESETS["default"]
     small = replace(
         default,
-        algorithm=replace(default.algorithm, hidden_dims=(16, 16), batch_size=16, step_units=True),
+        algorithm=replace(default.algorithm, hidden_dims=(16, 16), batch_size=32),
         inverse=replace(
             default.inverse,
             rounds=2,
             steps_per_round=20,
             updates_per_round=10,
-            model=replace(default.inverse.model, hidden_dims=(16, 16), batch_size=16),
+            model=replace(default.inverse.model, hidden_dims=(16, 16), batch_size=32),
         ),
         updates=50,
     )
@@ -77,7 +77,7 @@ def test_the_proposals_are_those_of_the_run(trained: Path, monkeypatch: pytest.M
             super().__init__(*arguments)
             fitted.append(self)
 
-    monkeypatch.setattr("qss_offline.online_budget.InverseFitter", Seen)
+    monkeypatch.setattr("qss_offline.comparison.online_budget.InverseFitter", Seen)
     proposals = load_proposals(trained)
     fit_budget(proposals, spread(proposals.inverse, 40), "default", episodes=1)
     obs = np.full((3, 4), 0.1, np.float32)
@@ -144,7 +144,7 @@ def test_every_budget_is_evaluated_on_the_same_episodes(
         starts.append(start)
         return Evaluation((0.0,), (1,))
 
-    monkeypatch.setattr("qss_offline.online_budget.evaluate", noted)
+    monkeypatch.setattr("qss_offline.comparison.online_budget.evaluate", noted)
     proposals = load_proposals(trained)
     for steps, variant in ((20, "default"), (40, "other")):
         fit_budget(proposals, spread(proposals.inverse, steps), variant, episodes=1)
@@ -184,7 +184,7 @@ def test_a_run_of_another_version_is_told_apart(trained: Path, tmp_path: Path) -
     config = read_json(trained / "config.json")
     config["preset"]["inverse"]["of_tomorrow"] = 1
     write_json(tmp_path / "config.json", config)
-    with pytest.raises(UserError, match=r"another version.*of_tomorrow"):
+    with pytest.raises(UserError, match=r"of_tomorrow.*another version"):
         load_proposals(tmp_path)
 
 

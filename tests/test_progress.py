@@ -2,8 +2,8 @@
 
 import io
 
-from qss_offline.progress import progress
-from qss_offline.reporting import forward_only
+from qss_offline.parallel.progress import progress
+from qss_offline.parallel.reporting import forward_only
 
 
 def lines(*reports: int, interval_s: float = 10.0) -> list[str]:

@@ -13,9 +13,11 @@ from scipy import stats
 from qss_offline.errors import UserError
 from qss_offline.statistics import (
     Interval,
+    Statistic,
     bootstrap_interval,
     iqm,
     mean,
+    mean_interval,
     performance_profile,
     probability_of_improvement,
 )
@@ -95,7 +97,37 @@ def test_coverage_of_the_mean() -> None:
     assert 0.85 <= hits / 200 <= 0.99
 
 
-@settings(deadline=None, max_examples=30)
+@pytest.mark.parametrize("statistic", [mean, iqm, lambda scores: scores.max(axis=-1)])
+@settings(max_examples=60)
+@given(
+    st.tuples(st.integers(2, 6), st.integers(1, 3)).flatmap(
+        lambda shape: st.one_of(
+            arrays(np.float64, shape, elements=NUMBERS),
+            # Equal scores: means of the same numbers differ in their last bits.
+            NUMBERS.map(lambda number: np.full(shape, number)),
+        )
+    )
+)
+def test_an_estimate_lies_in_its_interval(statistic: Statistic, scores: np.ndarray) -> None:
+    interval = bootstrap_interval(scores, rng(), statistic, resamples=19)
+    assert interval.low <= interval.estimate <= interval.high
+    others = scores[::-1] + 1
+    beats = probability_of_improvement(scores, others, rng(), resamples=19)
+    assert beats.low <= beats.estimate <= beats.high
+    profile = performance_profile(scores, np.unique(scores), rng(), resamples=19)
+    assert (profile.low <= profile.fractions).all() and (profile.fractions <= profile.high).all()
+    lines = mean_interval(scores[:, 0], rng(), resamples=19)
+    assert lines.low <= lines.estimate <= lines.high
+
+
+def test_means_of_many_values_have_the_interval_of_the_bootstrap() -> None:
+    values = rng(3).normal(size=40_000)
+    at_once = mean_interval(values, rng())
+    drawn = bootstrap_interval(values[:10_000], rng(), mean, resamples=500)
+    assert at_once.high - at_once.low == pytest.approx((drawn.high - drawn.low) / 2, rel=0.15)
+
+
+@settings(max_examples=30)
 @given(SCORES, st.floats(-10, 10), st.floats(0.1, 10))
 def test_intervals_hold_the_scores_and_move_with_them(
     scores: np.ndarray, shift: float, factor: float
@@ -143,7 +175,7 @@ def test_probability_of_improvement_by_hand() -> None:
     assert certain == Interval(1.0, 1.0, 1.0)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(SCORES, st.integers(0, 1000))
 def test_probability_of_improvement_is_mann_whitneys(scores: np.ndarray, seed: int) -> None:
     others = np.round(rng(seed).uniform(-1e3, 1e3, (5, scores.shape[1])))
@@ -164,7 +196,7 @@ def test_performance_profile_by_hand() -> None:
     assert profile.high.tolist() == [1, 1, 0.5, 0.5, 0]
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(SCORES)
 def test_profiles_fall_within_their_bands(scores: np.ndarray) -> None:
     thresholds = np.sort(np.append(np.linspace(-1e3, 1e3, 9), scores[0]))

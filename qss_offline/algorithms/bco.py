@@ -21,7 +21,7 @@ from torch import Tensor
 from qss_offline.algorithms.behaviour import error_power
 from qss_offline.algorithms.networks import MLPShape, Network, mlp
 from qss_offline.algorithms.protocol import UpdateRule
-from qss_offline.checks import check_batch_size, check_positive
+from qss_offline.algorithms.validation import check_batch_size, check_positive
 from qss_offline.errors import UserError
 
 
@@ -49,7 +49,7 @@ class CloningConfig:
 
     Attributes:
         hidden_dims: sizes of the hidden layers.
-        batch_size: transitions per update and seed, B; a multiple of 4.
+        batch_size: transitions per update and seed, B; a multiple of 32.
         learning_rate: Adam's step size.
         error_power: a departure where it isn't 2: the loss is the distance to this power, see
             `behaviour.py`; None measures whether the recording holds chance, see `error_power.py`.
@@ -83,6 +83,8 @@ class BehaviouralCloning:
         obs_dim: size of an observation.
         action_dim: size of an action.
     """
+
+    name = "bco"
 
     def __init__(self, config: CloningConfig, obs_dim: int, action_dim: int) -> None:
         if config.error_power is None:

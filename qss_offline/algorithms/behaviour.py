@@ -5,9 +5,8 @@ to τ what the behaviour cloning term of TD3+BC (Fujimoto & Gu, 2021,
 https://arxiv.org/abs/2106.06860) is to a policy, with next states in the place of actions, so that
 it needs no actions either. The weights of its transitions are those of critic-regularised
 regression (Wang et al., 2020, https://arxiv.org/abs/2006.15134): with behaviours of mixed quality
-in one recording, only the good ones should be followed. What a step's value is held against is that
-of the step proposed, or, with the weights "in_sample", V(s) of `in_sample.py`, as in implicit
-Q-learning (Kostrikov et al., 2021, https://arxiv.org/abs/2110.06169).
+in one recording, only the good ones should be followed. A step's value is held against that of the
+step proposed.
 
 Where behaviour is a controller's at most steps and chance's at the others, the next states of a
 state are a cluster and a wide scatter around it. Their mean, which the squared error asks for, lies
@@ -24,40 +23,29 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from qss_offline.algorithms.in_sample import state_value
 from qss_offline.algorithms.networks import Network
-from qss_offline.algorithms.qss import LEAST_GAP, Transition, steps, transition_value
+from qss_offline.algorithms.qss import LEAST_GAP, Transition, transition_value
 
-BehaviourWeights = Literal["plain", "filtered", "advantage", "in_sample"]
+BehaviourWeights = Literal["plain", "advantage"]
 BEHAVIOUR_WEIGHTS: tuple[BehaviourWeights, ...] = get_args(BehaviourWeights)
 
 
-LEAST_TEMPERATURE = 0.05
-"""Below it a batch's other weights vanish beside the greatest, exp(1 / T), in a sum of float32."""
-
-
-def behaviour_weights(
-    advantage: Tensor, kind: BehaviourWeights, temperature: float = 1.0
-) -> Tensor:
+def behaviour_weights(advantage: Tensor, kind: BehaviourWeights) -> Tensor:
     """How much each recorded step counts, from its advantage. `(S, B)`.
 
     Args:
-        advantage: A = Q_1(s, s') − Q_1(s, s'_f), or Q_1(s, s') − V(s), `(S, B)`.
-        kind: "plain" is 1 for all; "filtered" 1 where A > 0, else 0; the others
-            exp(A / T / mean |A|), at most exp(1 / T).
-        temperature: T; the lower, the more the best steps count.
+        advantage: A = Q_1(s, s') − Q_1(s, s'_f), `(S, B)`.
+        kind: "plain" is 1 for all; "advantage" is exp(A / mean |A|), at most e.
     """
     if kind == "plain":
         return torch.ones_like(advantage)
-    if kind == "filtered":
-        return (advantage > 0).to(advantage.dtype)
     spread = advantage.abs().mean(dim=-1, keepdim=True).clamp_min(LEAST_GAP)
-    return ((advantage / spread).clamp(max=1.0) / temperature).exp()
+    return (advantage / spread).clamp(max=1.0).exp()
 
 
 _ROUNDED = 1e-4
 """Added to squared errors under a power below 2: within a hundredth of the unit that networks see,
-a standard deviation of observations or of steps, all are alike."""
+all are alike."""
 
 
 def error_power(errors: Tensor, power: float) -> Tensor:
@@ -71,12 +59,9 @@ def behaviour_loss(
     proposed: Tensor,
     reached: Tensor,
     kind: BehaviourWeights,
-    step_scale: Tensor | None = None,
-    value: Network | None = None,
-    temperature: float = 1.0,
     power: float = 2.0,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Mean of w ‖s'_τ − s'‖^p over the batch, in the unit that networks see. `(S,)`.
+    """Mean of w ‖s'_τ − s'‖^p over the batch. `(S,)`.
 
     ‖·‖² is a mean over dimensions.
 
@@ -86,20 +71,13 @@ def behaviour_loss(
         proposed: s'_τ, `(S, B, obs_dim)`.
         reached: s'_f, `(S, B, obs_dim)`.
         kind: see `behaviour_weights`.
-        step_scale: σ where networks see steps, see `qss.py`.
-        value: V; the weights "in_sample" need it.
-        temperature: see `behaviour_weights`.
         power: p, see `error_power`.
     """
     with torch.no_grad():
-        seen = transition_value(critic, batch.obs, batch.next_obs, step_scale)
-        if kind == "in_sample":
-            assert value is not None
-            usual = state_value(value, batch.obs)
-        else:
-            usual = transition_value(critic, batch.obs, reached, step_scale)
-        weights = behaviour_weights(seen - usual, kind, temperature)
-    errors = steps(proposed - batch.next_obs, step_scale).square().mean(dim=-1)
+        seen = transition_value(critic, batch.obs, batch.next_obs)
+        usual = transition_value(critic, batch.obs, reached)
+        weights = behaviour_weights(seen - usual, kind)
+    errors = (proposed - batch.next_obs).square().mean(dim=-1)
     loss = (weights * error_power(errors, power)).mean(dim=-1)
     squared = (weights * errors).mean(dim=-1)
     return loss, {"behaviour_error": squared, "behaviour_weight": weights.mean(dim=-1)}

@@ -18,6 +18,8 @@ from torch import Tensor
 
 from qss_offline.algorithms.networks import MLPShape, Network
 
+RIDGE = 1.0
+"""How many transitions the pull of the weights towards 0 is worth."""
 _STATE_SHARE = 0.3
 """States are shrunk by this, so that the ridge holds what depends on them to less."""
 MOST_INPUTS = 2_000
@@ -53,7 +55,7 @@ def bilinear_inputs(obs: Tensor, step: Tensor) -> Tensor:
     return torch.cat((obs, step, products), dim=-1)
 
 
-def solve_bilinear(obs: Tensor, step: Tensor, actions: Tensor, ridge: float) -> Network:
+def solve_bilinear(obs: Tensor, step: Tensor, actions: Tensor, ridge: float = RIDGE) -> Network:
     """Fit one seed's model: min ‖I(s, s') − a‖² + ridge ‖W‖², without a penalty on the bias.
 
     Args:

@@ -34,7 +34,6 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from qss_offline.algorithms.folding import gives_states
 from qss_offline.algorithms.inverse_dynamics import inverse_action, inverse_logits
 from qss_offline.algorithms.networks import MLPShape, Network, mlp
 from qss_offline.algorithms.protocol import TrackRule, UpdateRule
@@ -46,12 +45,11 @@ from qss_offline.algorithms.qss import (
     propose_next_obs,
     qss_shapes,
     qss_tracks,
-    states,
-    step_error,
+    state_error,
     td_target,
     transition_value,
 )
-from qss_offline.checks import check_step_size
+from qss_offline.algorithms.validation import check_step_size
 from qss_offline.errors import UserError
 
 
@@ -95,8 +93,8 @@ class D3GConfig(QSSConfig):
     """Settings of D3G; the defaults are the authors'.
 
     Departures are `clamp_targets`, `proposal_average_step_size`, `step_inputs`,
-    `inverse_average_step_size`, `step_units`, `gap_units`, `twin_pessimism`, and `discrete_loss`
-    where it is the cross-entropy; see `QSSConfig` for what isn't explained here.
+    `inverse_average_step_size`, `gap_units`, `twin_pessimism`, and `discrete_loss` where it is the
+    cross-entropy; see `QSSConfig` for what isn't explained here.
 
     Attributes:
         cycle: off is D3G⁻.
@@ -121,11 +119,9 @@ class D3GConfig(QSSConfig):
             )
 
 
-def forward_step(
-    forward_model: Network, obs: Tensor, action: Tensor, step_scale: Tensor | None = None
-) -> Tensor:
+def forward_step(forward_model: Network, obs: Tensor, action: Tensor) -> Tensor:
     """Δ = f(s, a), the step that an action makes. `(S, B, obs_dim)`."""
-    return states(mlp(forward_model, torch.cat((obs, action), dim=-1)), step_scale)
+    return mlp(forward_model, torch.cat((obs, action), dim=-1))
 
 
 class D3G:
@@ -136,9 +132,11 @@ class D3G:
         obs_dim: size of an observation.
         action_dim: size of an action; of discrete ones, how many there are.
         discrete: whether actions are one-hot.
-        step_scale: `(S, 1, obs_dim)` spread of s' − s; needed by `step_inputs` and `step_units`.
+        step_scale: `(S, 1, obs_dim)` spread of s' − s; needed by `step_inputs`.
         only_dynamics: apply the updates of I and f alone.
     """
+
+    name = "d3g"
 
     def __init__(
         self,
@@ -151,7 +149,6 @@ class D3G:
     ) -> None:
         self.config, self.discrete = config, discrete
         self._inverse_scale = step_scale if config.step_inputs else None
-        self._step_scale = step_scale if config.step_units else None
         hidden = config.hidden_dims
         self.shapes = {
             **qss_shapes(config, obs_dim),
@@ -187,13 +184,9 @@ class D3G:
 
     def policy_action(self, parameters: D3GParameters, obs: Tensor) -> Tensor:
         """π(s) = I(s, s + τ(s)): Eq. 9, on the averaged networks. `(S, B, action_dim)`."""
-        proposed = propose_next_obs(parameters.proposal_average, obs, self._step_scale)
+        proposed = propose_next_obs(parameters.proposal_average, obs)
         acting = parameters._replace(inverse_dynamics=parameters.inverse_average)
         return self.inverse(acting, obs, proposed)
-
-    def acting_proposal(self, parameters: D3GParameters) -> Network:
-        """Return the averaged τ of all seeds as a network that gives s' − s itself."""
-        return gives_states(parameters.proposal_average, self._step_scale)
 
     def reach(self, parameters: D3GParameters, obs: Tensor, proposed: Tensor) -> Tensor:
         """C(s, s'_τ) = s + f(s, I(s, s'_τ)): Algorithm 2; D3G⁻ takes s'_τ itself.
@@ -209,16 +202,16 @@ class D3G:
         if parameters.forward_model is None:
             return proposed
         action = self.inverse(parameters, obs, proposed)
-        return obs + forward_step(parameters.forward_model, obs, action, self._step_scale)
+        return obs + forward_step(parameters.forward_model, obs, action)
 
     def td_target(self, parameters: D3GParameters, batch: D3GBatch) -> Tensor:
         """Y = r + γ (1 − terminated) min_i Q'_i(s', C(s', s' + τ'(s'))): Eq. 13. `(S, B)`."""
-        next_obs, scale = batch.next_obs, self._step_scale
-        proposed = propose_next_obs(parameters.proposal_target, next_obs, scale)
+        next_obs = batch.next_obs
+        proposed = propose_next_obs(parameters.proposal_target, next_obs)
         reached = self.reach(parameters, next_obs, proposed)
         limits = (batch.target_low, batch.target_high) if self.config.clamp_targets else None
         config, critic = self.config, parameters.critic_target
-        return td_target(critic, batch, reached, config.gamma, limits, scale, config.twin_pessimism)
+        return td_target(critic, batch, reached, config.gamma, limits, config.twin_pessimism)
 
     def critic_loss(
         self, parameters: D3GParameters, batch: D3GBatch
@@ -226,7 +219,7 @@ class D3G:
         """L_θ = Σ_i ‖y − Q_i(s, s')‖²: Eq. 6. No gradient through y. `(S,)`."""
         with torch.no_grad():
             target = self.td_target(parameters, batch)
-        return critic_loss(parameters.critic, batch, target, self._step_scale)
+        return critic_loss(parameters.critic, batch, target)
 
     def inverse_loss(
         self, parameters: D3GParameters, batch: D3GBatch
@@ -247,9 +240,8 @@ class D3G:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """L_φ = ‖f(s, a) − (s' − s)‖²: Eq. 11. `(S,)`."""
         assert parameters.forward_model is not None
-        scale = self._step_scale
-        step = forward_step(parameters.forward_model, batch.obs, batch.action, scale)
-        loss = step_error(step, batch.next_obs - batch.obs, scale)
+        step = forward_step(parameters.forward_model, batch.obs, batch.action)
+        loss = state_error(step, batch.next_obs - batch.obs)
         return loss, {"forward_loss": loss}
 
     def proposal_loss(
@@ -260,12 +252,12 @@ class D3G:
         Gradients reach ψ through I, through f, and through both sides of the cycle term; θ, ω and φ
         are not moved by this loss. For D3G⁻ the second term is zero.
         """
-        critic, scale = parameters.critic.members[0], self._step_scale
-        proposed = propose_next_obs(parameters.proposal, batch.obs, scale)
+        critic = parameters.critic.members[0]
+        proposed = propose_next_obs(parameters.proposal, batch.obs)
         if not self.config.cycle:
-            value = transition_value(critic, batch.obs, proposed, scale).mean(dim=-1)
+            value = transition_value(critic, batch.obs, proposed).mean(dim=-1)
             return -value, {"proposal_value": value}
         reached = self.reach(parameters, batch.obs, proposed)
         seen = batch.next_obs if self.config.gap_units else None
         coefficient = self.config.cycle_coef
-        return proposal_loss(critic, batch.obs, proposed, reached, coefficient, scale, seen)
+        return proposal_loss(critic, batch.obs, proposed, reached, coefficient, seen)

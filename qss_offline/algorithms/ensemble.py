@@ -1,4 +1,4 @@
-"""Several networks as one: the mean of what proposals, or inverse models, say.
+"""Several networks as one: the mean of what proposals say.
 
 A departure. Networks that are trained apart err in directions of their own, and what is good in
 them is common; so their mean errs less than they do, as models of an ensemble do (Hansen & Salamon,
@@ -37,7 +37,7 @@ def mean_network(networks: Sequence[Network]) -> Network:
     takes this one.
 
     Args:
-        networks: of one shape, without members or normalised layers, each for the same S seeds,
+        networks: of one shape, without members, each for the same S seeds,
             `(S, P)`; one alone is returned itself.
 
     Returns:

@@ -6,8 +6,8 @@ Departures from the authors' code, both off in the `paper` preset: observations 
 where the proposal was trained on normalised ones, and `step_inputs` gives the model the step
 s' − s, each dimension scaled by its spread in the dataset, where the authors give it s' itself:
 in a smooth system s' hides the step in the noise of its last digits. The form "bilinear" takes the
-place of the network (`bilinear_inverse.py`), `step_noise` blurs s' while it learns, and with
-`recorded_coef` it learns from recorded steps, too (`semi_supervised_inverse.py`).
+place of the network (`bilinear_inverse.py`), and with `recorded_coef` the network learns from
+recorded steps, too (`semi_supervised_inverse.py`).
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ from torch import Tensor
 from qss_offline.algorithms.bilinear_inverse import bilinear_inputs, bilinear_shape, is_bilinear
 from qss_offline.algorithms.networks import MLPShape, Network, mlp
 from qss_offline.algorithms.protocol import TrackRule, UpdateRule
-from qss_offline.algorithms.qss import steps
-from qss_offline.checks import check_batch_size, check_positive, check_step_size
+from qss_offline.algorithms.validation import check_batch_size, check_positive, check_step_size
 from qss_offline.errors import UserError
 
 InverseForm = Literal["network", "bilinear", "either"]
@@ -74,7 +73,7 @@ class InverseDynamicsConfig:
 
     Attributes:
         hidden_dims: sizes of the hidden layers.
-        batch_size: transitions per update and seed, B; a multiple of 4.
+        batch_size: transitions per update and seed, B; a multiple of 32.
         learning_rate: Adam's step size.
         step_inputs: the model sees (s, (s' − s) / spread) instead of (s, s').
         average_step_size: the policy acts on an exponential average of the model with this step
@@ -86,15 +85,9 @@ class InverseDynamicsConfig:
             always after a single round, but for models that had known steps). Where observations
             are so many that the bilinear form would have more than 2,000 inputs it is the network
             alone.
-        ridge: how many transitions the bilinear form's pull towards 0 is worth.
-        step_noise: a departure: Gaussian noise on s' while the network learns, in units of the
-            spread of steps. Asked for an s' that no action leads to, it then says the mean of
-            the actions that lead near it, where without noise it says anything. The bilinear
-            form has none; "either" compares the two on steps as they were, where noise only costs.
         recorded_coef: a departure: λ, what the network learns from recorded steps, whose actions
             aren't known, weighs beside what it learns from its own; see
             `semi_supervised_inverse.py`. At 0 it sees none.
-        code_noise: standard deviation of ε there, in units of the action box.
     """
 
     hidden_dims: tuple[int, ...] = (256, 256)
@@ -103,22 +96,19 @@ class InverseDynamicsConfig:
     step_inputs: bool = False
     average_step_size: float | None = None
     form: InverseForm = "network"
-    ridge: float = 1.0
-    step_noise: float = 0.0
     recorded_coef: float = 0.0
-    code_noise: float = 0.5
 
     def __post_init__(self) -> None:
         """Refuse settings that can't be trained with."""
-        check_positive(self, "learning_rate", "hidden_dims", "ridge")
+        check_positive(self, "learning_rate", "hidden_dims")
         check_batch_size(self)
         check_step_size(self, "average_step_size")
-        for name in ("step_noise", "recorded_coef", "code_noise"):
-            value = getattr(self, name)
-            if value < 0:
-                raise UserError(f"{name} must be at least 0, not {value}")
-            if value and name != "code_noise" and self.form == "bilinear":
-                raise UserError(f"{name} is for a network: choose form=network, or {name}=0")
+        if self.recorded_coef < 0:
+            raise UserError(f"recorded_coef must be at least 0, not {self.recorded_coef}")
+        if self.recorded_coef and self.form == "bilinear":
+            raise UserError(
+                "recorded_coef is for a network: choose form=network, or recorded_coef=0"
+            )
         if self.recorded_coef and not self.step_inputs:
             raise UserError("recorded_coef measures steps: step_inputs must be True")
         if self.form not in get_args(InverseForm):
@@ -133,7 +123,7 @@ def inverse_logits(
     inverse_dynamics: Network, obs: Tensor, next_obs: Tensor, step_scale: Tensor | None
 ) -> Tensor:
     """What I(s, s') says before it is squashed: `(S, B, action_dim)`. Arguments as below."""
-    second = next_obs if step_scale is None else steps(next_obs - obs, step_scale)
+    second = next_obs if step_scale is None else (next_obs - obs) / step_scale
     if is_bilinear(inverse_dynamics.shape):
         return mlp(inverse_dynamics, bilinear_inputs(obs, second))
     return mlp(inverse_dynamics, torch.cat((obs, second), dim=-1))
@@ -166,6 +156,8 @@ class InverseDynamics:
         action_dim: size of an action.
         step_scale: `(S, 1, obs_dim)` spread of s' − s, or None with `step_inputs` off.
     """
+
+    name = "inverse_dynamics"
 
     def __init__(
         self,

@@ -23,14 +23,10 @@ class MLPShape:
         dims: input, hidden and output sizes.
         members: how many such networks one seed has side by side (2 for twin critics);
             None for a single network without that axis.
-        layer_norm: whether what a hidden layer gives is brought to mean 0 and spread 1 over its
-            units, in front of the ReLU (Ba et al., 2016, https://arxiv.org/abs/1607.06450; without
-            a gain and an offset of its own, for the next layer has them).
     """
 
     dims: tuple[int, ...]
     members: int | None = None
-    layer_norm: bool = False
 
     @cached_property
     def layers(self) -> tuple[tuple[int, int], ...]:
@@ -101,35 +97,12 @@ class Network:
         return tuple(Network(single, flat) for flat in self.flat.detach().unbind(1))
 
 
-_NORM_EPS = 1e-5
-
-
-def _normalize(hidden: Tensor) -> tuple[Tensor, Tensor]:
-    """Return `(N, B, units)` with mean 0 and spread 1 over its units, and 1 / spread before.
-
-    In plain operations, for the engine's compiler takes none with several results.
-    """
-    centred = hidden - hidden.mean(-1, keepdim=True)
-    inverse_spread = centred.square().mean(-1, keepdim=True).add_(_NORM_EPS).rsqrt_()
-    return centred.mul_(inverse_spread), inverse_spread
-
-
-def _normalize_backward(gradient: Tensor, normed: Tensor, inverse_spread: Tensor) -> Tensor:
-    """Return the derivative by the input of `_normalize`, given that by its output."""
-    along = (gradient * normed).mean(-1, keepdim=True)
-    across = gradient - gradient.mean(-1, keepdim=True)
-    return across.sub_(normed * along).mul_(inverse_spread)
-
-
 def _forward(
     network: Network,
     inputs: Tensor,
     activations: list[Tensor] | None,
-    norms: list[Tensor] | None = None,
 ) -> Tensor:
     """`(N, B, in)` to `(N, B, out)`; the inputs of each layer are added to `activations`.
-
-    Where layers are normalised, `norms` gets what each one's ReLU sees, and 1 / spread.
 
     A layer with one output is a sum of products: a batched product of one matrix by one column
     takes another path than that of several, and a seed's bits would depend on its company. The
@@ -139,13 +112,7 @@ def _forward(
     hidden = inputs
     for index, weight in enumerate(network.weights):
         if index > 0:
-            if network.shape.layer_norm:
-                hidden, inverse_spread = _normalize(hidden)
-                if norms is not None:
-                    norms += (hidden, inverse_spread)
-                hidden = hidden.relu()
-            else:
-                hidden = hidden.relu_()
+            hidden = hidden.relu_()
         if activations is not None:
             activations.append(hidden)
         if weight.shape[-1] == 1:
@@ -166,17 +133,16 @@ class _MLP(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, flat: Tensor, network: Network) -> Tensor:
         activations: list[Tensor] = []
-        norms: list[Tensor] = []
-        outputs = _forward(network, inputs, activations, norms)
+        outputs = _forward(network, inputs, activations)
         ctx.network = network
-        ctx.save_for_backward(*activations, *norms)
+        ctx.save_for_backward(*activations)
         return outputs
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         network: Network = ctx.network
         depth = len(network.weights)
-        activations, norms = ctx.saved_tensors[:depth], ctx.saved_tensors[depth:]
+        activations = ctx.saved_tensors
         inputs_grad = flat_grad = None
         if ctx.needs_input_grad[1]:
             flat_grad = torch.empty_like(network.flat)
@@ -211,9 +177,6 @@ class _MLP(torch.autograd.Function):
                 torch.ops.aten.threshold_backward.grad_input(
                     gradient, inputs, 0, grad_input=gradient
                 )
-                if norms:
-                    normed, inverse_spread = norms[2 * index - 2 : 2 * index]
-                    gradient = _normalize_backward(gradient, normed, inverse_spread)
             else:
                 inputs_grad = gradient
         return inputs_grad, flat_grad, None

@@ -34,11 +34,9 @@ from torch import Tensor
 
 from qss_offline.algorithms.behaviour import (
     BEHAVIOUR_WEIGHTS,
-    LEAST_TEMPERATURE,
     BehaviourWeights,
     behaviour_loss,
 )
-from qss_offline.algorithms.in_sample import expectile_loss, state_value
 from qss_offline.algorithms.networks import MLPShape, Network, mlp
 from qss_offline.algorithms.protocol import UpdateRule
 from qss_offline.algorithms.qss import (
@@ -49,8 +47,7 @@ from qss_offline.algorithms.qss import (
     propose_next_obs,
     qss_shapes,
     qss_tracks,
-    states,
-    step_error,
+    state_error,
     td_target,
     transition_value,
 )
@@ -82,7 +79,6 @@ class ObservationalD3GParameters(NamedTuple):
     proposal_target: Network
     q_forward_model: Network
     proposal_average: Network
-    state_value: Network | None = None
 
 
 @dataclass(frozen=True)
@@ -90,8 +86,8 @@ class ObservationalD3GConfig(QSSConfig):
     """Settings of offline D3G; the defaults are the authors'.
 
     Departures are `normalize_observations`, `clamp_targets`, `proposal_average_step_size`,
-    `learning_rate_decay`, `behaviour_coef`, `value_expectile`, `step_units`, `gap_units`,
-    `twin_pessimism` and `critic_layer_norm`; see `QSSConfig` for what isn't explained here.
+    `learning_rate_decay`, `behaviour_coef`, `gap_units` and `twin_pessimism`; see `QSSConfig` for
+    what isn't explained here.
 
     Attributes:
         normalize_observations: a departure: observations are shifted and scaled by the dataset's
@@ -100,24 +96,17 @@ class ObservationalD3GConfig(QSSConfig):
             rate falls in a straight line towards 0.
         behaviour_coef: a departure: weight of the behaviour term that is added to Eq. 12, see
             `behaviour.py`.
-        behaviour_weights: which recorded steps it counts, likewise; "in_sample" needs a
-            `value_expectile`.
-        behaviour_temperature: how evenly it counts them where weights are "advantage" or
-            "in_sample", likewise.
+        behaviour_weights: which recorded steps it counts, likewise.
         behaviour_power: a departure: what the behaviour term holds proposals to where recorded
             steps differ: at 2 their mean, at 1 their median, below 1 more and more their mode,
             likewise; None measures whether the recording holds chance, see `error_power.py`.
-        value_expectile: a departure: the value that f is given within the cycle is at most this
-            expectile of the values recorded at s, see `in_sample.py`; None bounds nothing.
     """
 
     normalize_observations: bool = False
     learning_rate_decay: float = 0.0
     behaviour_coef: float = 0.0
     behaviour_weights: BehaviourWeights = "advantage"
-    behaviour_temperature: float = 1.0
     behaviour_power: float | None = 2.0
-    value_expectile: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse settings that can't be trained with."""
@@ -133,29 +122,15 @@ class ObservationalD3GConfig(QSSConfig):
                 f"behaviour_weights must be one of {', '.join(BEHAVIOUR_WEIGHTS)}, "
                 f"not {self.behaviour_weights!r}"
             )
-        if self.behaviour_temperature < LEAST_TEMPERATURE:
-            raise UserError(
-                f"behaviour_temperature must be at least {LEAST_TEMPERATURE}, not "
-                f"{self.behaviour_temperature}"
-            )
         if self.behaviour_power is not None and not 0 < self.behaviour_power <= 2:
             raise UserError(
                 f"behaviour_power must be above 0 and at most 2, not {self.behaviour_power}"
             )
-        if self.behaviour_weights == "in_sample" and self.value_expectile is None:
-            raise UserError(
-                "behaviour_weights=in_sample are measured from V(s): set value_expectile, too, "
-                "such as value_expectile=0.7"
-            )
-        if self.value_expectile is not None and not 0 < self.value_expectile < 1:
-            raise UserError(f"value_expectile must be between 0 and 1, not {self.value_expectile}")
 
 
-def forward_step(
-    q_forward_model: Network, obs: Tensor, q: Tensor, step_scale: Tensor | None = None
-) -> Tensor:
+def forward_step(q_forward_model: Network, obs: Tensor, q: Tensor) -> Tensor:
     """Δ = f(s, q), the step of a transition of value q. `(S, B, obs_dim)`."""
-    return states(mlp(q_forward_model, torch.cat((obs, q.unsqueeze(-1)), dim=-1)), step_scale)
+    return mlp(q_forward_model, torch.cat((obs, q.unsqueeze(-1)), dim=-1))
 
 
 def cycle(
@@ -163,8 +138,6 @@ def cycle(
     q_forward_model: Network,
     obs: Tensor,
     proposed: Tensor,
-    step_scale: Tensor | None = None,
-    bound: Network | None = None,
 ) -> Tensor:
     """C(s, s'_τ) = s + f(s, Q_1(s, s'_τ)): Algorithm 2 with `imitation`.
 
@@ -173,16 +146,11 @@ def cycle(
         q_forward_model: f.
         obs: s, `(S, B, obs_dim)`.
         proposed: s'_τ, `(S, B, obs_dim)`.
-        step_scale: σ where networks see steps, see `qss.py`.
-        bound: V, above which no value goes into f, see `in_sample.py`; None bounds nothing.
 
     Returns:
         s'_f, `(S, B, obs_dim)`.
     """
-    value = transition_value(critic, obs, proposed, step_scale)
-    if bound is not None:
-        value = torch.minimum(value, state_value(bound, obs))
-    return obs + forward_step(q_forward_model, obs, value, step_scale)
+    return obs + forward_step(q_forward_model, obs, transition_value(critic, obs, proposed))
 
 
 class ObservationalD3G:
@@ -193,8 +161,9 @@ class ObservationalD3G:
         obs_dim: size of an observation.
         target_low: `(S, 1)` least value a target may take, or None where targets aren't clamped.
         target_high: `(S, 1)` greatest value, likewise.
-        step_scale: `(S, 1, obs_dim)` spread of s' − s, or None with `step_units` off.
     """
+
+    name = "observational_d3g"
 
     def __init__(
         self,
@@ -202,10 +171,8 @@ class ObservationalD3G:
         obs_dim: int,
         target_low: Tensor | None = None,
         target_high: Tensor | None = None,
-        step_scale: Tensor | None = None,
     ) -> None:
-        self.config, self._step_scale = config, step_scale
-        self._limits = None
+        self.config, self._limits = config, None
         if target_low is not None and target_high is not None:
             self._limits = target_low, target_high
         self.shapes = {
@@ -219,21 +186,16 @@ class ObservationalD3G:
             UpdateRule("q_forward_model", self.forward_loss),
             UpdateRule("proposal", self.proposal_loss, interval=delay),
         )
-        if config.value_expectile is not None:
-            self.shapes["state_value"] = MLPShape((obs_dim, *config.hidden_dims, 1))
-            self.updates += (UpdateRule("state_value", self.state_value_loss),)
         self.tracks = qss_tracks(config.polyak_step_size, config.proposal_average_step_size, delay)
         self.parameters_type = ObservationalD3GParameters
 
     def td_target(self, parameters: ObservationalD3GParameters, batch: ObservationBatch) -> Tensor:
         """Y = r + γ (1 − terminated) min_i Q'_i(s', C(s', s' + τ'(s'))): Eq. 13. `(S, B)`."""
-        next_obs = batch.next_obs
-        critic, scale = parameters.critic_target, self._step_scale
-        proposed = propose_next_obs(parameters.proposal_target, next_obs, scale)
-        bound, forward = parameters.state_value, parameters.q_forward_model
-        reached = cycle(critic.members[0], forward, next_obs, proposed, scale, bound)
+        next_obs, critic = batch.next_obs, parameters.critic_target
+        proposed = propose_next_obs(parameters.proposal_target, next_obs)
+        reached = cycle(critic.members[0], parameters.q_forward_model, next_obs, proposed)
         gamma, pessimism = self.config.gamma, self.config.twin_pessimism
-        return td_target(critic, batch, reached, gamma, self._limits, scale, pessimism)
+        return td_target(critic, batch, reached, gamma, self._limits, pessimism)
 
     def critic_loss(
         self, parameters: ObservationalD3GParameters, batch: ObservationBatch
@@ -241,17 +203,17 @@ class ObservationalD3G:
         """L_θ = Σ_i ‖y − Q_i(s, s')‖²: Eq. 6. No gradient through y. `(S,)`."""
         with torch.no_grad():
             target = self.td_target(parameters, batch)
-        return critic_loss(parameters.critic, batch, target, self._step_scale)
+        return critic_loss(parameters.critic, batch, target)
 
     def forward_loss(
         self, parameters: ObservationalD3GParameters, batch: ObservationBatch
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """L_φ = ‖f(s, Q'_1(s, s')) − (s' − s)‖²: Eq. 14. No gradient into Q'. `(S,)`."""
-        critic, scale = parameters.critic_target.members[0], self._step_scale
+        critic = parameters.critic_target.members[0]
         with torch.no_grad():
-            q = transition_value(critic, batch.obs, batch.next_obs, scale)
-        step = forward_step(parameters.q_forward_model, batch.obs, q, scale)
-        loss = step_error(step, batch.next_obs - batch.obs, scale)
+            q = transition_value(critic, batch.obs, batch.next_obs)
+        step = forward_step(parameters.q_forward_model, batch.obs, q)
+        loss = state_error(step, batch.next_obs - batch.obs)
         return loss, {"forward_loss": loss}
 
     def proposal_loss(
@@ -262,15 +224,12 @@ class ObservationalD3G:
         Gradients reach ψ through the value that conditions f, through f, and through both sides
         of the cycle term; θ and φ are not moved by this loss.
         """
-        critic, scale = parameters.critic.members[0], self._step_scale
-        proposed = propose_next_obs(parameters.proposal, batch.obs, scale)
-        bound, forward = parameters.state_value, parameters.q_forward_model
-        reached = cycle(critic, forward, batch.obs, proposed, scale, bound)
+        critic = parameters.critic.members[0]
+        proposed = propose_next_obs(parameters.proposal, batch.obs)
+        reached = cycle(critic, parameters.q_forward_model, batch.obs, proposed)
         config = self.config
         seen = batch.next_obs if config.gap_units else None
-        loss, metrics = proposal_loss(
-            critic, batch.obs, proposed, reached, config.cycle_coef, scale, seen
-        )
+        loss, metrics = proposal_loss(critic, batch.obs, proposed, reached, config.cycle_coef, seen)
         if config.behaviour_coef == 0:
             return loss, metrics
         if config.behaviour_power is None:
@@ -281,22 +240,6 @@ class ObservationalD3G:
             proposed,
             reached,
             config.behaviour_weights,
-            scale,
-            parameters.state_value,
-            config.behaviour_temperature,
             config.behaviour_power,
         )
         return loss + config.behaviour_coef * near, {**metrics, **more}
-
-    def state_value_loss(
-        self, parameters: ObservationalD3GParameters, batch: ObservationBatch
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """L_χ of V(s), see `in_sample.py`. No gradient into Q'. `(S,)`."""
-        network, expectile = parameters.state_value, self.config.value_expectile
-        assert network is not None
-        assert expectile is not None
-        critic, scale = parameters.critic_target.members[0], self._step_scale
-        with torch.no_grad():
-            values = transition_value(critic, batch.obs, batch.next_obs, scale)
-        loss = expectile_loss(network, batch.obs, values, expectile)
-        return loss, {"state_value_loss": loss}

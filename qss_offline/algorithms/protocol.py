@@ -37,6 +37,7 @@ class Algorithm(Protocol):
     """Everything that the engine needs to know to train an algorithm.
 
     Attributes:
+        name: tells its random streams from those of other models of the same seed.
         shapes: networks that are drawn at random and trained.
         copies: networks that start as a copy of another, by name.
         updates: gradient steps of one update, in order.
@@ -44,6 +45,8 @@ class Algorithm(Protocol):
         parameters_type: called with all networks by name; what the losses get.
     """
 
+    @property
+    def name(self) -> str: ...  # noqa: D102
     @property
     def shapes(self) -> Mapping[str, MLPShape]: ...  # noqa: D102
     @property

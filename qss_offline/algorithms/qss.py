@@ -2,12 +2,6 @@
 
 The two differ in the cycle, which says where a proposal leads (`reached` below); the losses of the
 critics and of the proposal, their networks and their averages are the same.
-
-The unit of a step. In the paper Q sees s', and τ and the forward models give s' − s, all in the
-units of observations. With a `step_scale` σ, `(S, 1, obs_dim)`, the spread of s' − s in the data,
-the networks see and give steps in units of it: Q sees (s' − s) / σ in the place of s', τ and the
-forward models give (s' − s) / σ, and the cycle term is measured in it. `folding.py` turns trained
-networks into such as see states.
 """
 
 from __future__ import annotations
@@ -21,7 +15,7 @@ from torch.nn.functional import mse_loss
 
 from qss_offline.algorithms.networks import MLPShape, Network, mlp
 from qss_offline.algorithms.protocol import TrackRule
-from qss_offline.checks import check_batch_size, check_positive, check_step_size
+from qss_offline.algorithms.validation import check_batch_size, check_positive, check_step_size
 from qss_offline.errors import UserError
 
 QSS_COPIES = {
@@ -38,7 +32,7 @@ class QSSConfig:
 
     Attributes:
         hidden_dims: sizes of the hidden layers of every network.
-        batch_size: transitions per update and seed, B; a multiple of 4.
+        batch_size: transitions per update and seed, B; a multiple of 32.
         learning_rate: Adam's step size, for every network.
         gamma: discount γ.
         polyak_step_size: η in θ' ← ηθ + (1 − η)θ'.
@@ -48,17 +42,11 @@ class QSSConfig:
             allow, [min(r, 0), max(r, 0)] / (1 − γ).
         proposal_average_step_size: a departure: the policy acts on an exponential average of ψ
             with this step size; None acts on ψ itself.
-        step_units: a departure: networks see and give steps in units of their spread (above), and
-            β weighs errors in that unit: what an action changes is about 1 in every dimension,
-            however little of a state it is.
         gap_units: a departure: −Q in Eq. 12 is divided by what there is to gain, the mean of
             |Q_1(s, s'_f) − Q_1(s, s')| over a batch, so that β needs no unit of rewards.
         twin_pessimism: how far y lies from the mean of the twins Q'_i, at 0, towards the lesser, at
             1. Less than 1 is a departure: the lesser is too low by half of what they disagree, over
             and over along the horizon.
-        critic_layer_norm: a departure: the hidden layers of the critics are normalised, so that Q
-            is bounded away from the data (as in Ball et al., 2023,
-            https://arxiv.org/abs/2302.02948).
     """
 
     hidden_dims: tuple[int, ...] = (256, 256)
@@ -70,10 +58,8 @@ class QSSConfig:
     cycle_coef: float = 1.0
     clamp_targets: bool = False
     proposal_average_step_size: float | None = None
-    step_units: bool = False
     gap_units: bool = False
     twin_pessimism: float = 1.0
-    critic_layer_norm: bool = False
 
     def __post_init__(self) -> None:
         """Refuse settings that can't be trained with."""
@@ -104,28 +90,16 @@ class Transition(Protocol):
     def terminated(self) -> Tensor: ...  # noqa: D102
 
 
-def steps(difference: Tensor, step_scale: Tensor | None) -> Tensor:
-    """Write differences of states in the unit that networks see: `(S, B, obs_dim)`."""
-    return difference if step_scale is None else difference / step_scale
-
-
-def states(step: Tensor, step_scale: Tensor | None) -> Tensor:
-    """Undo `steps`: what a network says, as a difference of states. `(S, B, obs_dim)`."""
-    return step if step_scale is None else step * step_scale
-
-
-def step_error(left: Tensor, right: Tensor, step_scale: Tensor | None) -> Tensor:
-    """‖s'_1 − s'_2‖² in the unit that networks see, a mean over batch and dimensions. `(S,)`."""
-    if step_scale is None:
-        return mse_loss(left, right, reduction="none").mean(dim=(1, 2))
-    return steps(left - right, step_scale).square().mean(dim=(1, 2))
+def state_error(left: Tensor, right: Tensor) -> Tensor:
+    """‖s'_1 − s'_2‖², a mean over batch and dimensions. `(S,)`."""
+    return mse_loss(left, right, reduction="none").mean(dim=(1, 2))
 
 
 def qss_shapes(config: QSSConfig, obs_dim: int) -> dict[str, MLPShape]:
     """Return the shapes of the twin critics and of the proposal."""
     hidden_dims = config.hidden_dims
     return {
-        "critic": MLPShape((2 * obs_dim, *hidden_dims, 1), 2, config.critic_layer_norm),
+        "critic": MLPShape((2 * obs_dim, *hidden_dims, 1), 2),
         "proposal": MLPShape((obs_dim, *hidden_dims, obs_dim)),
     }
 
@@ -142,17 +116,14 @@ def qss_tracks(
     )
 
 
-def propose_next_obs(proposal: Network, obs: Tensor, step_scale: Tensor | None = None) -> Tensor:
+def propose_next_obs(proposal: Network, obs: Tensor) -> Tensor:
     """s'_τ = s + τ(s) (Section 4.3.2). `(S, B, obs_dim)` to `(S, B, obs_dim)`."""
-    return obs + states(mlp(proposal, obs), step_scale)
+    return obs + mlp(proposal, obs)
 
 
-def transition_value(
-    critic: Network, obs: Tensor, next_obs: Tensor, step_scale: Tensor | None = None
-) -> Tensor:
+def transition_value(critic: Network, obs: Tensor, next_obs: Tensor) -> Tensor:
     """Q(s, s'): `(S, 2, B)` from twin critics, `(S, B)` from a single one."""
-    second = next_obs if step_scale is None else steps(next_obs - obs, step_scale)
-    return mlp(critic, torch.cat((obs, second), dim=-1)).squeeze(-1)
+    return mlp(critic, torch.cat((obs, next_obs), dim=-1)).squeeze(-1)
 
 
 def td_target(
@@ -161,7 +132,6 @@ def td_target(
     reached: Tensor,
     gamma: float,
     limits: tuple[Tensor, Tensor] | None,
-    step_scale: Tensor | None = None,
     twin_pessimism: float = 1.0,
 ) -> Tensor:
     """Y = r + γ (1 − terminated) min_i Q'_i(s', s''): Eq. 13; see `twin_pessimism`.
@@ -172,13 +142,12 @@ def td_target(
         reached: s'', where the cycle leads from s', `(S, B, obs_dim)`.
         gamma: discount γ.
         limits: least and greatest value that a target may take, `(S, 1)` each.
-        step_scale: see above.
         twin_pessimism: below 1, this much of the least and the rest of the mean over i.
 
     Returns:
         `(S, B)`.
     """
-    values = transition_value(critic_target, batch.next_obs, reached, step_scale)
+    values = transition_value(critic_target, batch.next_obs, reached)
     value = values.amin(dim=1)
     if twin_pessimism < 1:
         value = twin_pessimism * value + (1 - twin_pessimism) * values.mean(dim=1)
@@ -190,7 +159,7 @@ def td_target(
 
 
 def critic_loss(
-    critic: Network, batch: Transition, target: Tensor, step_scale: Tensor | None = None
+    critic: Network, batch: Transition, target: Tensor
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """L_θ = Σ_i ‖y − Q_i(s, s')‖²: Eq. 6. `(S,)`.
 
@@ -198,9 +167,8 @@ def critic_loss(
         critic: Q, twins.
         batch: transitions.
         target: y, `(S, B)`, without a gradient.
-        step_scale: see above.
     """
-    q = transition_value(critic, batch.obs, batch.next_obs, step_scale)
+    q = transition_value(critic, batch.obs, batch.next_obs)
     errors = mse_loss(q, target.unsqueeze(1).expand_as(q), reduction="none")
     loss = errors.mean(dim=-1).sum(dim=-1)
     return loss, {"critic_loss": loss, "q": q.mean(dim=(1, 2)), "td_target": target.mean(-1)}
@@ -212,7 +180,6 @@ def proposal_loss(
     proposed: Tensor,
     reached: Tensor,
     cycle_coef: float,
-    step_scale: Tensor | None = None,
     seen: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """L_ψ = −Q_1(s, s'_f) + β ‖s'_τ − s'_f‖²: Eq. 12. `(S,)`.
@@ -223,16 +190,15 @@ def proposal_loss(
         proposed: s'_τ, `(S, B, obs_dim)`.
         reached: s'_f = C(s, s'_τ), `(S, B, obs_dim)`.
         cycle_coef: β.
-        step_scale: see above.
         seen: s' of the data, `(S, B, obs_dim)`, with `gap_units`; else None.
     """
-    values = transition_value(critic, obs, reached, step_scale)
+    values = transition_value(critic, obs, reached)
     value = values.mean(dim=-1)
-    cycle_error = step_error(proposed, reached, step_scale)
+    cycle_error = state_error(proposed, reached)
     metrics = {"proposal_value": value, "cycle_error": cycle_error}
     if seen is None:
         return cycle_coef * cycle_error - value, metrics
     with torch.no_grad():
-        gaps = values - transition_value(critic, obs, seen, step_scale)
+        gaps = values - transition_value(critic, obs, seen)
         gap = gaps.abs().mean(dim=-1).clamp_min(LEAST_GAP)
     return cycle_coef * cycle_error - value / gap, {**metrics, "gap": gap}

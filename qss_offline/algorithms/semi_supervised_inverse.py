@@ -11,7 +11,7 @@ Where s' depends on s and the action alone, and no two actions lead to the same 
 lets F get everywhere holds what the action holds, and the online steps say which code is which
 action. F is affine in the code, as bodies are in forces (`bilinear_inverse.py`), so that within a
 state codes and actions differ by an affine map at most; from state to state nothing but the
-smoothness of both networks carries the meaning on. ε, `code_noise`, has codes use the whole box, as
+smoothness of both networks carries the meaning on. ε, normal noise, has codes use the whole box, as
 actions do.
 
 A departure: in the paper I sees online steps alone (Eq. 10). Codes in the place of actions, told
@@ -32,7 +32,9 @@ from qss_offline.algorithms.inverse_dynamics import (
 )
 from qss_offline.algorithms.networks import MLPShape, Network, mlp
 from qss_offline.algorithms.protocol import UpdateRule
-from qss_offline.algorithms.qss import steps
+
+CODE_NOISE = 0.5
+"""Standard deviation of ε, in units of the action box."""
 
 
 class SemiSupervisedBatch(NamedTuple):
@@ -44,7 +46,7 @@ class SemiSupervisedBatch(NamedTuple):
         action: a, `(S, B, action_dim)`, in units of the action box.
         recorded_obs: s of recorded steps, `(S, B, obs_dim)`.
         recorded_next_obs: s', `(S, B, obs_dim)`.
-        code_noise: ε, `(S, B, action_dim)`.
+        code_noise: ε, of the spread `CODE_NOISE`, `(S, B, action_dim)`.
     """
 
     obs: Tensor
@@ -133,4 +135,4 @@ class SemiSupervisedInverseDynamics(InverseDynamics):
         self, forward_dynamics: Network, obs: Tensor, action: Tensor, next_obs: Tensor
     ) -> Tensor:
         predicted = affine_step(forward_dynamics, obs, action)
-        return (predicted - steps(next_obs - obs, self._spread)).square().mean(dim=(1, 2))
+        return (predicted - (next_obs - obs) / self._spread).square().mean(dim=(1, 2))

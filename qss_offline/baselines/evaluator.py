@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qss_offline.errors import UserError
-from qss_offline.evaluation import BatchPolicy
+from qss_offline.evaluation.episodes import BatchPolicy
 
 
 class Predicts(Protocol):
@@ -53,7 +53,7 @@ class PolicyAlgo:
 
 
 def batch_policy(algo: Predicts) -> BatchPolicy:
-    """Return a d3rlpy algorithm as a policy for `qss_offline.evaluation.evaluate`."""
+    """Return a d3rlpy algorithm as a policy for `qss_offline.evaluation.episodes.evaluate`."""
 
     def act(obs: NDArray[Any]) -> NDArray[Any]:
         return algo.predict(np.asarray(obs, np.float32))

@@ -23,11 +23,11 @@ from d3rlpy.preprocessing import MinMaxActionScaler
 from numpy.typing import NDArray
 
 from qss_offline.baselines.replay import ColumnReplayBuffer
-from qss_offline.data.behaviour import MLPExpert
 from qss_offline.data.environments import make_env
+from qss_offline.data.policies import MLPExpert
 from qss_offline.errors import UserError, nearest
-from qss_offline.evaluation import Evaluation, evaluate
-from qss_offline.progress import Reporter, silent
+from qss_offline.evaluation.episodes import Evaluation, evaluate
+from qss_offline.parallel.progress import Reporter, silent
 
 ALGORITHMS = ("td3", "sac")
 EXPLORATION_NOISE = 0.1

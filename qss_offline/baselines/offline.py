@@ -33,7 +33,7 @@ from qss_offline.data.load import observation_statistics
 from qss_offline.data.transitions import Transitions
 from qss_offline.engine.denormals import denormals_as_zero
 from qss_offline.errors import UserError, nearest
-from qss_offline.evaluation import BatchPolicy, evaluate
+from qss_offline.evaluation.episodes import BatchPolicy, evaluate
 
 METHODS = ("bc", "td3+bc", "iql", "cql")
 _UPDATES_PER_TICK = 100
@@ -109,7 +109,7 @@ class TrainedBaseline:
 
     @property
     def policy(self) -> BatchPolicy:
-        """The greedy policy, for `qss_offline.evaluation.evaluate`."""
+        """The greedy policy, for `qss_offline.evaluation.episodes.evaluate`."""
         return batch_policy(self.algo)
 
 

@@ -23,10 +23,10 @@ from qss_offline.baselines.evaluator import batch_policy
 from qss_offline.data.environments import make_env
 from qss_offline.engine.state import seeded_generator
 from qss_offline.errors import UserError
-from qss_offline.evaluation import evaluate
-from qss_offline.online.actions import BoxActions
-from qss_offline.online.loop import OnlineTask, SeedLoop
-from qss_offline.online.settings import EvaluationPlan, OnlineConfig
+from qss_offline.evaluation.episodes import evaluate
+from qss_offline.online.config import EvaluationPlan, OnlineConfig
+from qss_offline.online.env_loop import OnlineTask, SeedLoop
+from qss_offline.online.exploration import BoxActions
 
 _STEPS_PER_TICK = 100
 
@@ -83,7 +83,7 @@ def _train(
     algo = _create(method, config)
     algo.create_impl((loop.columns.obs_dim,), actions.dim)
     act = batch_policy(algo)
-    generator = seeded_generator(loop.task.seed, "batches", "cpu")
+    generator = seeded_generator(loop.task.seed, f"{method}.batches", "cpu")
 
     def assess() -> None:
         step = loop.table.added

@@ -1,6 +1,6 @@
 """One cell of a comparison: a method on a recording, for some seeds, in one process of one thread.
 
-A cell's folder is a run folder (`qss_offline.runs`); a seed is done when its `result.json` is
+A cell's folder is a run folder (`runs/folder.py`); a seed is done when its `result.json` is
 there. What is run again does only what is missing.
 """
 
@@ -15,16 +15,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from qss_offline.bco_run import BCOSettings, bco_trainer, train_bco
 from qss_offline.comparison.settings import ComparisonSettings
 from qss_offline.data.load import load_transitions
-from qss_offline.elapsed import ELAPSED_INTERVAL_S
 from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.errors import UserError
 from qss_offline.files import write_json
-from qss_offline.offline_run import RunSettings, train_seeds
-from qss_offline.offline_training import SeedTask
-from qss_offline.runs import RunFolder, SeedFolder, read_json, versions
+from qss_offline.runs.clock import ELAPSED_INTERVAL_S
+from qss_offline.runs.folder import RunFolder, SeedFolder, read_json, versions
+from qss_offline.training.bco_run import BCOSettings, bco_trainer, train_bco
+from qss_offline.training.offline import SeedTask
+from qss_offline.training.offline_run import RunSettings, train_seeds
+from qss_offline.training.recording_facts import RecordingFacts, facts_of_config, recording_facts
 
 Tick = Callable[[int], None]
 
@@ -113,8 +114,48 @@ class Cell:
             updates += self.settings.d3g.inverse.updates(self.actions_from is not None)
         return updates
 
-    def config(self) -> dict[str, Any]:
-        """Return what settles the results of a seed; the number of seeds doesn't."""
+    def measured(self) -> RecordingFacts | None:
+        """Return what was measured of the recording, or measure it; None for d3rlpy's methods."""
+        if self.method not in ("d3g", "bco"):
+            return None
+        if self.folder.started:
+            return facts_of_config(read_json(self.folder.config), str(self.folder.config))
+        recorded = load_transitions(self.obs_id).transitions
+        return recording_facts(recorded, self.settings.d3g.algorithm.normalize_observations)
+
+    def d3g(self, seeds: tuple[int, ...], facts: RecordingFacts) -> RunSettings:
+        """Return what D3G is asked to do for some seeds."""
+        return RunSettings(
+            self.env_id,
+            self.obs_id,
+            seeds,
+            self.settings.name,
+            self.settings.d3g,
+            self.settings.episodes,
+            actions_from=self.actions_from,
+        ).with_recording(facts)
+
+    def bco(self, seeds: tuple[int, ...], facts: RecordingFacts) -> BCOSettings:
+        """Return what BCO is asked to do for some seeds."""
+        settings = self.settings
+        return BCOSettings(
+            self.env_id,
+            self.obs_id,
+            seeds,
+            settings.d3g.inverse,
+            settings.cloning,
+            settings.cloning_updates,
+            settings.d3g.algorithm.normalize_observations,
+            settings.episodes,
+            self.actions_from,
+        ).with_recording(facts)
+
+    def config(self, facts: RecordingFacts | None = None) -> dict[str, Any]:
+        """Return what settles the results of a seed; the number of seeds doesn't.
+
+        Args:
+            facts: what was measured of the recording, for D3G and BCO.
+        """
         settings = self.settings
         config: dict[str, Any] = {
             "method": self.method,
@@ -125,11 +166,17 @@ class Cell:
             "preset_name": settings.name,
             "updates": settings.updates(self.method),
         }
+        if facts is not None:
+            config["recording"] = facts
         if settings.online_steps(self.method):
-            config |= {"preset": settings.d3g, "actions_from": self.actions_from}
+            preset = settings.d3g
+            if self.method == "d3g" and facts is not None:
+                preset = self.d3g((), facts).preset
+            config |= {"preset": preset, "actions_from": self.actions_from}
         if self.method == "bco" or self.method.startswith("pseudo-"):
+            cloning = settings.cloning if facts is None else self.bco((), facts).cloning
             config |= {
-                "cloning": settings.cloning,
+                "cloning": cloning,
                 "cloning_updates": settings.cloning_updates,
             }
         if self.method not in ("d3g", "bco"):
@@ -159,10 +206,11 @@ def run_job(job: Job, tick: Tick) -> str | None:
     folder = job.cell.folder
     failed = folder.path / "failed.txt"
     try:
-        config = {**job.cell.config(), "versions": versions()}
-        folder.start(config, resume=folder.started)
         torch.set_num_threads(1)
-        _run_timed(job, tick)
+        facts = job.cell.measured()
+        config = {**job.cell.config(facts), "versions": versions()}
+        folder.start(config, resume=folder.started)
+        _run_timed(job, facts, tick)
     except UserError as error:
         reason = str(error)
     except (ArithmeticError, AssertionError, LookupError, OSError, RuntimeError, ValueError) as e:
@@ -175,7 +223,7 @@ def run_job(job: Job, tick: Tick) -> str | None:
     return reason
 
 
-def _run_timed(job: Job, tick: Tick) -> None:
+def _run_timed(job: Job, facts: RecordingFacts | None, tick: Tick) -> None:
     """Run the job and note in every seed's result its share of the seconds spent."""
     cell = job.cell
     folders = [cell.folder.seed(seed) for seed in job.seeds]
@@ -193,23 +241,10 @@ def _run_timed(job: Job, tick: Tick) -> None:
     tasks = [
         SeedTask(seed, cell.obs_id, folder) for seed, folder in zip(job.seeds, folders, strict=True)
     ]
-    if cell.method == "d3g":
-        settings = cell.settings
-        train_seeds(
-            RunSettings(
-                cell.env_id,
-                cell.obs_id,
-                job.seeds,
-                settings.name,
-                settings.d3g,
-                settings.episodes,
-                actions_from=cell.actions_from,
-            ),
-            tasks,
-            timed,
-        )
-    elif cell.method == "bco":
-        _run_bco(cell, tasks, timed)
+    if cell.method == "d3g" and facts is not None:
+        train_seeds(cell.d3g(job.seeds, facts), tasks, timed)
+    elif cell.method == "bco" and facts is not None:
+        train_bco(cell.bco(job.seeds, facts), tasks, timed)
     else:
         for index, task in enumerate(tasks):
 
@@ -223,32 +258,15 @@ def _run_timed(job: Job, tick: Tick) -> None:
         write_json(task.folder.result, {**result, "seconds": round(seconds, 1)})
 
 
-def _bco(cell: Cell, seeds: tuple[int, ...]) -> BCOSettings:
-    settings = cell.settings
-    return BCOSettings(
-        cell.env_id,
-        cell.obs_id,
-        seeds,
-        settings.d3g.inverse,
-        settings.cloning,
-        settings.cloning_updates,
-        settings.d3g.algorithm.normalize_observations,
-        settings.episodes,
-        cell.actions_from,
-    )
-
-
-def _run_bco(cell: Cell, tasks: list[SeedTask], tick: Tick) -> None:
-    train_bco(_bco(cell, tuple(task.seed for task in tasks)), tasks, tick)
-
-
 def _labels(cell: Cell, seed: int) -> np.ndarray[Any, np.dtype[np.float32]]:
     """Return the labels of BCO's inverse model of the same seed, in the environment's units."""
     assert cell.labeller is not None
     task = SeedTask(seed, cell.obs_id, cell.labeller.folder.seed(seed))
     if not task.folder.result.exists():
         raise UserError(f"{cell.method} needs BCO's inverse model of seed {seed}: run bco first")
-    trainer = bco_trainer(_bco(cell, (seed,)), (seed,))
+    facts = cell.labeller.measured()
+    assert facts is not None
+    trainer = bco_trainer(cell.bco((seed,), facts), (seed,))
     trainer.restore([load_checkpoint(task.folder.online)])
     return trainer.action_box.from_unit(trainer.labels(0))
 

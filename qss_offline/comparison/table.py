@@ -13,10 +13,10 @@ from typing import Any, get_type_hints
 import numpy as np
 
 from qss_offline.comparison.cells import Cell, Run
-from qss_offline.comparison.paper import reported
+from qss_offline.comparison.paper_results import reported
 from qss_offline.errors import UserError
 from qss_offline.files import write_bytes
-from qss_offline.runs import read_json
+from qss_offline.runs.folder import read_json
 from qss_offline.statistics import Interval, bootstrap_interval, iqm, mean
 
 METRICS = ("last", "best")

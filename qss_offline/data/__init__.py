@@ -1,10 +1,10 @@
 """Datasets without actions: collecting, importing, storing, loading, sharing. No torch here."""
 
-from qss_offline.data.behaviour import MLPExpert, load_expert, save_expert
 from qss_offline.data.build import FamilyMember, build_dataset, build_datasets, build_family
 from qss_offline.data.card import dataset_card, write_card
 from qss_offline.data.collect import collect
 from qss_offline.data.environments import make_env, resolve_env_id
+from qss_offline.data.hub import pull_dataset, push_dataset
 from qss_offline.data.importing import (
     About,
     collect_with_policy,
@@ -18,15 +18,15 @@ from qss_offline.data.load import (
     load_transitions,
     observation_statistics,
 )
-from qss_offline.data.minari_store import (
+from qss_offline.data.minari_format import (
     BehaviourReturns,
     DatasetPair,
     StoredDatasets,
     write_pair,
 )
-from qss_offline.data.sharing import pull_dataset, push_dataset
+from qss_offline.data.policies import MLPExpert, load_expert, save_expert
+from qss_offline.data.readers import ColumnNames, export_dataset, from_file
 from qss_offline.data.specs import DatasetSpec, Family, load_family, read_family
-from qss_offline.data.tables import ColumnNames, export_dataset, from_file
 from qss_offline.data.tools import (
     Statistics,
     Summary,

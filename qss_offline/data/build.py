@@ -7,16 +7,17 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from qss_offline.data import columns, minari_store, verify
+from qss_offline.data import minari_format, verify
+from qss_offline.data import sidecar as columns
 from qss_offline.data.collect import collect_all, complete_returns, default_workers
 from qss_offline.data.load import load_transitions
-from qss_offline.data.minari_store import DatasetPair, Stage
+from qss_offline.data.minari_format import DatasetPair, Stage
 from qss_offline.data.specs import DatasetSpec
-from qss_offline.data.tools import bootstrap_interval
+from qss_offline.data.tools import interval_of_mean
 from qss_offline.errors import UserError
-from qss_offline.jobs import Tick, available_cores, run_jobs
-from qss_offline.progress import Reporter
-from qss_offline.reporting import Notice, ProgressFactory, no_progress, print_notice
+from qss_offline.parallel.processes import Tick, available_cores, run_jobs
+from qss_offline.parallel.progress import Reporter
+from qss_offline.parallel.reporting import Notice, ProgressFactory, no_progress, print_notice
 
 
 def build_dataset(
@@ -65,7 +66,7 @@ def build_datasets(
     """
     ids = [spec.base_id for spec in specs]
     for base_id in ids:
-        minari_store.check_base_id(base_id)
+        minari_format.check_base_id(base_id)
         if ids.count(base_id) > 1:
             raise UserError(f"dataset {base_id!r}: two specs have this id; give one a name")
     pairs: dict[str, DatasetPair] = {}
@@ -75,7 +76,7 @@ def build_datasets(
         with ExitStack() as stack:
             # Held in one order by everyone, so that no two builders wait for each other.
             stages = {
-                spec.base_id: stack.enter_context(minari_store.stage(spec.base_id, notice))
+                spec.base_id: stack.enter_context(minari_format.stage(spec.base_id, notice))
                 for spec in sorted(some, key=lambda spec: spec.base_id)
             }
             missing = []
@@ -107,7 +108,7 @@ def _build(
         (transitions, spec, stage)
         for transitions, (spec, stage) in zip(recorded, missing, strict=True)
     ]
-    return minari_store.write_pairs(
+    return minari_format.write_pairs(
         recordings, overwrite=overwrite, workers=workers, progress=progress
     )
 
@@ -119,14 +120,13 @@ class FamilyMember:
     Attributes:
         spec: what was recorded.
         pair: what is there.
-        return_low: lower end of the 95% interval of the behaviour's mean return.
-        return_high: its upper end.
+        return_interval: the 95% interval of the behaviour's mean return; None where there is only
+            one episode.
     """
 
     spec: DatasetSpec
     pair: DatasetPair
-    return_low: float
-    return_high: float
+    return_interval: tuple[float, float] | None
 
 
 def build_family(
@@ -168,8 +168,8 @@ def _verify(dataset_id: str, tick: Tick) -> None:
 
 def _member(spec: DatasetSpec, pair: DatasetPair) -> FamilyMember:
     transitions = load_transitions(pair.obs_id).transitions
-    low, high = bootstrap_interval(complete_returns(transitions, spec))
-    return FamilyMember(spec, pair, low, high)
+    interval = interval_of_mean(complete_returns(transitions, spec))
+    return FamilyMember(spec, pair, interval)
 
 
 def _existing(spec: DatasetSpec, identity: dict[str, Any]) -> DatasetPair | None:
@@ -178,14 +178,14 @@ def _existing(spec: DatasetSpec, identity: dict[str, Any]) -> DatasetPair | None
     Raises:
         UserError: it is another one, incomplete or damaged.
     """
-    root = minari_store.minari_root()
+    root = minari_format.minari_root()
     there = [name for name in (spec.obs_id, spec.act_id) if (root / name).exists()]
     if not there:
         return None
     mend = "delete it or build with overwrite"
     digests = {}
     for dataset_id in there:
-        metadata = minari_store.read_metadata(dataset_id)
+        metadata = minari_format.read_metadata(dataset_id)
         recorded = metadata.get("spec")
         if recorded != identity:
             difference = _difference(recorded, identity)
@@ -193,7 +193,7 @@ def _existing(spec: DatasetSpec, identity: dict[str, Any]) -> DatasetPair | None
                 f"dataset {dataset_id!r} exists and is another one ({difference}); {mend}, "
                 "or give yours a name"
             )
-        path = minari_store.data_folder(dataset_id) / columns.FILE_NAME
+        path = minari_format.data_folder(dataset_id) / columns.FILE_NAME
         sidecar = None
         try:
             if path.exists():
@@ -210,7 +210,7 @@ def _existing(spec: DatasetSpec, identity: dict[str, Any]) -> DatasetPair | None
     if len(there) == 1:
         missing = spec.act_id if there == [spec.obs_id] else spec.obs_id
         raise UserError(f"dataset {there[0]!r} exists without its twin {missing!r}; {mend}")
-    returns = minari_store.recorded_returns(metadata)
+    returns = minari_format.recorded_returns(metadata)
     if returns is None:
         raise UserError(
             f"dataset {there[-1]!r} exists without the returns of its behaviour; {mend}"

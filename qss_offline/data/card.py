@@ -6,12 +6,12 @@ import json
 import re
 from typing import Any
 
-from qss_offline.data import minari_store
-from qss_offline.data.minari_store import METADATA_FILE
+from qss_offline.data import minari_format
+from qss_offline.data.minari_format import METADATA_FILE
 from qss_offline.data.tools import Statistics, dataset_statistics
 from qss_offline.errors import UserError, printable
 from qss_offline.files import write_bytes, write_json
-from qss_offline.reporting import Notice, print_notice
+from qss_offline.parallel.reporting import Notice, print_notice
 
 CARD_FILE = "README.md"
 DEFAULT_LICENSE = "unknown"
@@ -49,7 +49,7 @@ def dataset_card(
     Raises:
         UserError: the dataset can't be loaded, or the licence isn't an identifier.
     """
-    metadata = minari_store.read_metadata(dataset_id)
+    metadata = minari_format.read_metadata(dataset_id)
     if license is None:
         recorded = metadata.get("license")
         license = recorded if isinstance(recorded, str) else DEFAULT_LICENSE
@@ -88,9 +88,9 @@ def write_card(
         UserError: the dataset can't be loaded, or its folder can't be written to.
     """
     text = dataset_card(dataset_id, license=license, citation=citation, notice=notice)
-    data = minari_store.data_folder(dataset_id)
+    data = minari_format.data_folder(dataset_id)
     if license is not None:
-        metadata = minari_store.read_metadata(dataset_id) | {"license": license}
+        metadata = minari_format.read_metadata(dataset_id) | {"license": license}
         write_json(data / METADATA_FILE, metadata)
     path = data.parent / CARD_FILE
     write_bytes(path, text.encode())
@@ -175,18 +175,22 @@ def _how(metadata: dict[str, Any]) -> str:
     return "## How it was made\n\n" + "\n".join(lines) + "\n"
 
 
+def _between(interval: tuple[float, float] | None) -> str:
+    return "" if interval is None else f"{interval[0]:.2f} to {interval[1]:.2f}"
+
+
 def _numbers(statistics: Statistics) -> str:
     rows = (
         (
             "undiscounted return",
             f"{statistics.return_mean:.2f}",
-            f"{statistics.return_low:.2f} to {statistics.return_high:.2f}",
+            _between(statistics.return_interval),
             f"{statistics.return_min:.2f} to {statistics.return_max:.2f}",
         ),
         (
             "steps of an episode",
             f"{statistics.length_mean:.2f}",
-            f"{statistics.length_low:.2f} to {statistics.length_high:.2f}",
+            _between(statistics.length_interval),
             "",
         ),
     )

@@ -20,22 +20,22 @@ from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec, registry
 from numpy.random import SeedSequence
 
-from qss_offline.data.behaviour import (
+from qss_offline.data.column_files import ColumnTypes, ColumnWriter, column_types, map_columns
+from qss_offline.data.environments import Env, env_spec, importable, make_env
+from qss_offline.data.policies import (
     Behaviour,
     MixtureBehaviour,
     Plan,
     RandomBehaviour,
     load_expert,
 )
-from qss_offline.data.column_files import ColumnTypes, ColumnWriter, column_types, map_columns
-from qss_offline.data.environments import Env, env_spec, importable, make_env
 from qss_offline.data.scratch import scratch_folder
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.data.transitions import BoolArray, Float64Array, Transitions, row_chunks
 from qss_offline.errors import UserError
 from qss_offline.files import size_text
-from qss_offline.jobs import Tick, available_cores, run_jobs
-from qss_offline.progress import Reporter, silent
+from qss_offline.parallel.processes import Tick, available_cores, run_jobs
+from qss_offline.parallel.progress import Reporter, silent
 
 # Starting a worker takes about as long as collecting this many transitions.
 _WORTH_A_WORKER = 20_000

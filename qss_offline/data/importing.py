@@ -1,6 +1,6 @@
 """Any recording in: arrays, tables, other Minari datasets, a policy at work, d3rlpy's buffers.
 
-Each function here writes datasets as `minari_store` lays them out: a pair, or the
+Each function here writes datasets as `minari_format` lays them out: a pair, or the
 observation-only dataset alone, of the ids `BASE-obs-v0` and `BASE-act-v0`; reads what it wrote
 again, and compares. Actions are stripped by writing new files without them.
 
@@ -24,12 +24,13 @@ import numpy.typing as npt
 from gymnasium import spaces
 from minari.serialization import serialize_space
 
-from qss_offline.data import bodies, minari_store, verify
+from qss_offline.data import episodes as bodies
+from qss_offline.data import minari_format, verify
 from qss_offline.data.environments import make_env, quiet_mujoco, resolve_env_id
-from qss_offline.data.minari_store import Description, StoredDatasets
+from qss_offline.data.minari_format import Description, StoredDatasets
 from qss_offline.data.transitions import Transitions
 from qss_offline.errors import UserError
-from qss_offline.reporting import Notice, ProgressFactory, no_progress, print_notice
+from qss_offline.parallel.reporting import Notice, ProgressFactory, no_progress, print_notice
 
 Policy: TypeAlias = Callable[[Any], Any]
 Array: TypeAlias = npt.NDArray[Any]
@@ -71,7 +72,7 @@ class About:
         """Return what goes into a dataset's metadata."""
         known: dict[str, Any] = {}
         if self.env_id is not None:
-            known |= minari_store.env_metadata(self.env_id)
+            known |= minari_format.env_metadata(self.env_id)
         if self.author:
             known["author"] = list(self.author)
         for name in ("random_action_prob", "license"):
@@ -287,7 +288,7 @@ def store(
     Raises:
         UserError: something doesn't fit, or the datasets can't be written.
     """
-    minari_store.check_base_id(dataset_id)
+    minari_format.check_base_id(dataset_id)
     transitions = _counted_anew(transitions)
     if about.env_id is not None:
         env = make_env(about.env_id)
@@ -305,10 +306,10 @@ def store(
         else action_space or spaces.Box(-np.inf, np.inf, actions.shape[1:], np.float32),
         text=(about.text or f"Imported from {made['kind']}").rstrip("."),
         algorithm_name=about.algorithm_name or "unknown",
-        behaviour_return=minari_store.returns_of(transitions.episode_returns()),
+        behaviour_return=minari_format.returns_of(transitions.episode_returns()),
         metadata=about.metadata() | {"made_from": made} | (extra or {}),
     )
-    written = minari_store.write_datasets(
+    written = minari_format.write_datasets(
         transitions, description, overwrite=overwrite, progress=progress
     )
     for stored_id in written.ids:
@@ -366,17 +367,17 @@ def from_minari(
     Raises:
         UserError: the source can't be read, or the datasets can't be written.
     """
-    minari_store.check_base_id(dataset_id)
-    metadata = minari_store.read_metadata(source_id)
-    observation_space = minari_store.read_space(metadata, "observation_space")
-    action_space = minari_store.read_space(metadata, "action_space")
+    minari_format.check_base_id(dataset_id)
+    metadata = minari_format.read_metadata(source_id)
+    observation_space = minari_format.read_space(metadata, "observation_space")
+    action_space = minari_format.read_space(metadata, "action_space")
     with_actions = not observation_only and bodies.is_vector(action_space)
-    if not (observation_only or with_actions or minari_store.is_placeholder(action_space)):
+    if not (observation_only or with_actions or minari_format.is_placeholder(action_space)):
         notice(f"{source_id}: its actions are no vectors ({action_space}); they are left out")
     body = bodies.read_body(
         source_id,
         metadata,
-        minari_store.data_folder(source_id),
+        minari_format.data_folder(source_id),
         with_actions=with_actions,
         progress=progress,
     )
@@ -460,7 +461,7 @@ def collect_with_policy(
         UserError: the environment is unknown, its observations can't be flattened, an action
             doesn't fit its space, a value isn't finite, or the datasets can't be written.
     """
-    minari_store.check_base_id(dataset_id)
+    minari_format.check_base_id(dataset_id)
     if isinstance(transitions, bool) or not isinstance(transitions, int) or transitions < 1:
         raise UserError(f"transitions: expected a whole number of at least 1, got {transitions!r}")
     if isinstance(env, str):

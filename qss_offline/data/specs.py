@@ -12,8 +12,8 @@ from typing import Any
 
 from gymnasium.envs.registration import parse_env_id
 
-from qss_offline.data.behaviour import expert_fingerprint
 from qss_offline.data.environments import env_id_of_file, resolve_env_id
+from qss_offline.data.policies import expert_fingerprint
 from qss_offline.errors import UserError, nearest
 
 NAMESPACE = "qss"

@@ -11,19 +11,18 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from qss_offline.data import importing, minari_store
-from qss_offline.data.chance import chance_share
+from qss_offline.data import importing, minari_format
 from qss_offline.data.importing import About
 from qss_offline.data.load import load_transitions
 from qss_offline.data.metadata import env_id_of
-from qss_offline.data.minari_store import StoredDatasets
+from qss_offline.data.minari_format import StoredDatasets
+from qss_offline.data.stochasticity import chance_share
 from qss_offline.data.transitions import BoolArray, Float64Array, Int64Array, Transitions
 from qss_offline.errors import UserError
 from qss_offline.files import atomic_path
-from qss_offline.reporting import Notice, ProgressFactory, no_progress, print_notice
+from qss_offline.parallel.reporting import Notice, ProgressFactory, no_progress, print_notice
+from qss_offline.statistics import mean_interval
 
-_RESAMPLES = 2_000
-_MANY_EPISODES = 10_000
 _PLOTTED_POINTS = 20_000
 # Describing a dataset to a person needs none of this.
 _BULKY = ("observation_space", "action_space", "env_spec", "eval_env_spec")
@@ -56,17 +55,17 @@ def list_datasets() -> list[Summary]:
     Raises:
         UserError: the Minari root can't be used.
     """
-    root = minari_store.minari_root()
+    root = minari_format.minari_root()
     # Many datasets share a few spaces, and to make one takes longer than all the rest.
     without_actions: dict[str, bool] = {}
     summaries = []
-    for dataset_id in minari_store.local_dataset_ids():
+    for dataset_id in minari_format.local_dataset_ids():
         try:
-            metadata = minari_store.read_metadata(dataset_id, root)
+            metadata = minari_format.read_metadata(dataset_id, root)
             described = metadata["action_space"]
             if described not in without_actions:
-                space = minari_store.read_space(metadata, "action_space")
-                without_actions[described] = minari_store.is_placeholder(space)
+                space = minari_format.read_space(metadata, "action_space")
+                without_actions[described] = minari_format.is_placeholder(space)
         except UserError as error:
             summaries.append(Summary(dataset_id, None, None, 0, 0, str(error)))
             continue
@@ -92,7 +91,7 @@ def describe(dataset_id: str) -> dict[str, Any]:
     for name in ("action_low", "action_high"):
         if info[name] is not None:
             info[name] = [bound if math.isfinite(bound) else None for bound in info[name].tolist()]
-    metadata = minari_store.read_metadata(dataset_id)
+    metadata = minari_format.read_metadata(dataset_id)
     more = {key: value for key, value in metadata.items() if key not in info.keys() | set(_BULKY)}
     return info | {"metadata": more}
 
@@ -102,7 +101,7 @@ def describe(dataset_id: str) -> dict[str, Any]:
 
 def _load(dataset_id: str, notice: Notice) -> tuple[Transitions, dict[str, Any]]:
     loaded = load_transitions(dataset_id, notice=notice)
-    return loaded.transitions, minari_store.read_metadata(dataset_id)
+    return loaded.transitions, minari_format.read_metadata(dataset_id)
 
 
 def _derive(
@@ -129,8 +128,8 @@ def _derive(
     ):
         if key in first and all(source.get(key) == first[key] for source in sources):
             kept[key] = first[key]
-    observation_space = minari_store.read_space(first, "observation_space")
-    action_space = minari_store.read_space(first, "action_space")
+    observation_space = minari_format.read_space(first, "observation_space")
+    action_space = minari_format.read_space(first, "action_space")
     assert isinstance(observation_space, spaces.Box)
     about = About(
         text=f"{made['kind'].capitalize()} of {', '.join(s['dataset_id'] for s in sources)}",
@@ -191,7 +190,7 @@ def split_dataset(
             f"parts: expected shares above 0 that add up to 1 at most, got {dict(parts)}"
         )
     for name in parts:
-        minari_store.check_base_id(name)
+        minari_format.check_base_id(name)
     transitions, metadata = _load(dataset_id, notice)
     total = len(transitions.episode_starts())
     bounds = np.round(np.cumsum([0.0, *parts.values()]) * total).astype(int)
@@ -233,7 +232,7 @@ def merge_datasets(
         raise UserError("merge: expected two datasets or more")
     if len(set(dataset_ids)) < len(dataset_ids):
         raise UserError("merge: a dataset occurs twice; its episodes would count twice")
-    minari_store.check_base_id(into)
+    minari_format.check_base_id(into)
     loaded = [_load(dataset_id, notice) for dataset_id in dataset_ids]
     without = [
         name for name, (part, _) in zip(dataset_ids, loaded, strict=True) if part.actions is None
@@ -294,7 +293,7 @@ def sample_dataset(
         raise UserError("sample: give a number of episodes or of transitions")
     wanted, what = (episodes, "episodes") if episodes is not None else (transitions, "transitions")
     assert wanted is not None
-    minari_store.check_base_id(into)
+    minari_format.check_base_id(into)
     source, metadata = _load(dataset_id, notice)
     lengths = source.episode_lengths()
     there = len(lengths) if what == "episodes" else len(source)
@@ -332,13 +331,11 @@ class Statistics:
         episodes: episodes.
         terminated: share of the episodes that terminated.
         return_mean: mean undiscounted return over all episodes, cut ones included.
-        return_low: lower end of its interval.
-        return_high: upper end.
+        return_interval: lower and upper end of its interval; None where there is only one episode.
         return_min: lowest return.
         return_max: highest return.
         length_mean: mean steps of an episode.
-        length_low: lower end of its interval.
-        length_high: upper end.
+        length_interval: its interval, likewise.
         coverage: share of the cells that are visited, of a 50 by 50 grid over the first two
             principal components of the observations, each from its 0.5% to its 99.5% quantile.
         chance: share of the variance of steps that states don't tell, see `chance_share`; None
@@ -351,32 +348,20 @@ class Statistics:
     episodes: int
     terminated: float
     return_mean: float
-    return_low: float
-    return_high: float
+    return_interval: tuple[float, float] | None
     return_min: float
     return_max: float
     length_mean: float
-    length_low: float
-    length_high: float
+    length_interval: tuple[float, float] | None
     coverage: float
     chance: float | None
     picture: Path | None = None
 
 
-def bootstrap_interval(values: Float64Array, seed: int = 0) -> tuple[float, float]:
-    """Return the 95% interval of the mean of `values`, (n,).
-
-    A percentile bootstrap; for more than 10,000 values the normal approximation, which is the
-    same there.
-    """
-    count = len(values)
-    if count > _MANY_EPISODES:
-        half = 1.96 * float(values.std()) / count**0.5
-        return float(values.mean()) - half, float(values.mean()) + half
-    rng = np.random.default_rng(seed)
-    means = [values[rng.integers(0, count, count)].mean() for _ in range(_RESAMPLES)]
-    low, high = np.quantile(means, (0.025, 0.975))
-    return float(low), float(high)
+def interval_of_mean(values: Float64Array) -> tuple[float, float] | None:
+    """Return the 95% interval of the mean of `values`, `(n,)`; of a single one there is none."""
+    interval = mean_interval(values, np.random.default_rng(0))
+    return (interval.low, interval.high) if len(values) > 1 else None
 
 
 def dataset_statistics(
@@ -410,21 +395,17 @@ def dataset_statistics(
     inside, grid = _grid(plane)
     if picture is not None:
         _draw(picture, dataset_id, returns, lengths, plane[inside], explained)
-    return_low, return_high = bootstrap_interval(returns)
-    length_low, length_high = bootstrap_interval(lengths.astype(np.float64))
     return Statistics(
         dataset_id=dataset_id,
         transitions=len(transitions),
         episodes=len(returns),
         terminated=float(transitions.terminations[ends].mean()),
         return_mean=float(returns.mean()),
-        return_low=return_low,
-        return_high=return_high,
+        return_interval=interval_of_mean(returns),
         return_min=float(returns.min()),
         return_max=float(returns.max()),
         length_mean=float(lengths.mean()),
-        length_low=length_low,
-        length_high=length_high,
+        length_interval=interval_of_mean(lengths.astype(np.float64)),
         coverage=float((grid > 0).mean()),
         chance=chance_share(transitions),
         picture=picture,

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from qss_offline.data import bodies, columns, minari_store
+from qss_offline.data import episodes as bodies
+from qss_offline.data import minari_format
+from qss_offline.data import sidecar as columns
 from qss_offline.data.load import expected_digest
 from qss_offline.data.transitions import Float32Array, Transitions, row_chunks
 from qss_offline.errors import UserError
-from qss_offline.reporting import ProgressFactory, no_progress
+from qss_offline.parallel.reporting import ProgressFactory, no_progress
 
 # float32 values of float64 bounds may lie outside by their rounding.
 _ROUNDING = 1e-6
@@ -79,17 +81,17 @@ def verify_dataset(
     """
     checks: list[Check] = []
     try:
-        metadata = minari_store.read_metadata(dataset_id, root)
-        data = minari_store.data_folder(dataset_id, root)
+        metadata = minari_format.read_metadata(dataset_id, root)
+        data = minari_format.data_folder(dataset_id, root)
     except UserError as error:
-        folder = (minari_store.minari_root() if root is None else root) / dataset_id
+        folder = (minari_format.minari_root() if root is None else root) / dataset_id
         if not folder.is_dir():
             raise
         return Verification(dataset_id, (Check("folder and metadata", False, str(error)),))
     checks.append(Check("folder and metadata", True, f"{metadata['total_steps']:,} steps"))
     try:
-        action_space = minari_store.read_space(metadata, "action_space")
-        observation_space = minari_store.read_space(metadata, "observation_space")
+        action_space = minari_format.read_space(metadata, "action_space")
+        observation_space = minari_format.read_space(metadata, "observation_space")
         checks.append(_spaces(metadata, observation_space, action_space))
     except UserError as error:
         return Verification(dataset_id, (*checks, Check("spaces", False, str(error))))
@@ -123,7 +125,7 @@ def verify_dataset(
     if transitions.actions is not None and isinstance(action_space, spaces.Box):
         checks.append(_inside("actions within their space", transitions.actions, action_space))
     checks.append(_secrecy(metadata, action_space, body.extras))
-    if minari_store.is_placeholder(action_space):
+    if minari_format.is_placeholder(action_space):
         checks.append(_twin(metadata, data, transitions, root))
     return Verification(dataset_id, tuple(checks))
 
@@ -151,7 +153,7 @@ def _spaces(
     observation_space: spaces.Space[Any],
     action_space: spaces.Space[Any],
 ) -> Check:
-    placeholder = minari_store.is_placeholder(action_space)
+    placeholder = minari_format.is_placeholder(action_space)
     claimed = metadata.get("observation_only")
     try:
         size = bodies.vector_size(observation_space)
@@ -212,7 +214,7 @@ def _secrecy(
     metadata: dict[str, Any], action_space: spaces.Space[Any], extras: tuple[str, ...]
 ) -> Check:
     name = "nothing besides the five arrays"
-    if not minari_store.is_placeholder(action_space):
+    if not minari_format.is_placeholder(action_space):
         return Check(name, None, ", ".join(extras) or "yes")
     if extras:
         return Check(
@@ -230,8 +232,8 @@ def _twin(
     try:
         if not isinstance(twin_id, str):
             return Check(name, None, "it names no twin")
-        twin = minari_store.read_metadata(twin_id, root)
-        path = minari_store.data_folder(twin_id, root) / columns.FILE_NAME
+        twin = minari_format.read_metadata(twin_id, root)
+        path = minari_format.data_folder(twin_id, root) / columns.FILE_NAME
         sidecar = columns.read_sidecar(
             path, twin["total_steps"], twin["total_episodes"], expected_digest(twin)
         )

@@ -46,12 +46,12 @@ class TrainState:
 def initial_state(
     algorithm: Algorithm, seeds: Sequence[int], device: torch.device | str = "cpu"
 ) -> TrainState:
-    """Draw the networks of each seed from that seed's own stream, and stack them.
+    """Draw the networks of each seed from a stream of that seed and algorithm, and stack them.
 
     The draw happens on the CPU, so that a seed starts alike on every device.
     """
     device = torch.device(device)
-    generators = [seeded_generator(seed, "init", "cpu") for seed in seeds]
+    generators = [seeded_generator(seed, f"{algorithm.name}.init", "cpu") for seed in seeds]
     networks = {
         name: Network(shape, torch.stack([shape.init(g) for g in generators]).to(device))
         for name, shape in algorithm.shapes.items()
@@ -62,6 +62,6 @@ def initial_state(
         seeds=tuple(seeds),
         networks=networks,
         moments={name: AdamState.zeros_like(networks[name].flat) for name in algorithm.shapes},
-        generators=[seeded_generator(seed, "batches", device) for seed in seeds],
+        generators=[seeded_generator(seed, f"{algorithm.name}.batches", device) for seed in seeds],
         update=0,
     )

@@ -5,17 +5,17 @@ from __future__ import annotations
 import numpy as np
 from gymnasium import spaces
 
-import qss_offline.online.gridworld_env  # noqa: F401  registers the gridworld
+import qss_offline.online.gridworld  # noqa: F401  registers the gridworld
 from qss_offline.data.environments import env_id_of_file, make_env
 from qss_offline.data.importing import About, from_arrays
-from qss_offline.data.minari_store import StoredDatasets
+from qss_offline.data.minari_format import StoredDatasets
 from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.errors import UserError
-from qss_offline.online.actions import BoxActions, actions_of
 from qss_offline.online.columns import Columns
+from qss_offline.online.exploration import BoxActions, actions_of
 from qss_offline.online.files import replay_files
-from qss_offline.reporting import ProgressFactory, no_progress
-from qss_offline.runs import RunFolder, read_json
+from qss_offline.parallel.reporting import ProgressFactory, no_progress
+from qss_offline.runs.folder import RunFolder, read_json
 
 
 def export_replay(

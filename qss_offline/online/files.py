@@ -11,7 +11,6 @@ from pathlib import Path
 
 import torch
 
-from qss_offline.acting import save_policy
 from qss_offline.engine.checkpoint import (
     Checkpoint,
     load_checkpoint,
@@ -22,10 +21,11 @@ from qss_offline.engine.checkpoint import (
 from qss_offline.engine.replay import ReplayTable
 from qss_offline.engine.state import TrainState, initial_state
 from qss_offline.errors import UserError
+from qss_offline.evaluation.policies import save_policy
+from qss_offline.online.config import OnlineConfig
+from qss_offline.online.env_loop import SeedLoop
 from qss_offline.online.learner import Learner, make_algorithm
-from qss_offline.online.loop import SeedLoop
-from qss_offline.online.settings import OnlineConfig
-from qss_offline.runs import SeedFolder
+from qss_offline.runs.folder import SeedFolder
 
 
 def policy_path(folder: SeedFolder, step: int) -> Path:

@@ -9,18 +9,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from qss_offline.acting import DiscretePolicy, ObservationScale, Policy
 from qss_offline.algorithms.d3g import D3G, D3GBatch, D3GParameters
 from qss_offline.algorithms.networks import Network
-from qss_offline.checks import ROWS_TOGETHER
+from qss_offline.algorithms.validation import ROWS_TOGETHER
 from qss_offline.engine.compiled import compiled_gradients, eager_gradient
 from qss_offline.engine.denormals import denormals_as_zero
 from qss_offline.engine.replay import ReplaySampler
 from qss_offline.engine.state import TrainState
 from qss_offline.engine.update import GradientFunction, MetricSums, apply_update
-from qss_offline.online.actions import BoxActions, OneHotActions
-from qss_offline.online.loop import SeedLoop
-from qss_offline.online.settings import OnlineConfig
+from qss_offline.evaluation.policies import DiscretePolicy, ObservationScale, Policy
+from qss_offline.online.config import OnlineConfig
+from qss_offline.online.env_loop import SeedLoop
+from qss_offline.online.exploration import BoxActions, OneHotActions
 
 
 class Learner:
@@ -60,7 +60,7 @@ class Learner:
         self._std = torch.stack([scale.std for scale in scales]).unsqueeze(1).to(device)
         self._scaled = bool((self._mean != 0).any() or (self._std != 1).any())
         step_scale: Tensor | None = None
-        if self._config.algorithm.step_inputs or self._config.algorithm.step_units:
+        if self._config.algorithm.step_inputs:
             spreads = [s.step_std for s in scales if s.step_std is not None]
             step_scale = torch.stack(spreads).unsqueeze(1).to(device)
         self._algorithm, self._dynamics = (
@@ -134,10 +134,9 @@ class Learner:
 
     def policy(self, index: int) -> Policy:
         """Return the policy of the seed at `index`, on a copy of its networks as they are now."""
-        acting_proposal = self._algorithm.acting_proposal(self._parameters)
         proposal, inverse = (
             Network(network.shape, network.flat[index : index + 1].cpu().clone())
-            for network in (acting_proposal, self._parameters.inverse_average)
+            for network in (self._parameters.proposal_average, self._parameters.inverse_average)
         )
         actions, scale = self.loops[index].actions, _scale(self.loops[index])
         step_inputs = self._config.algorithm.step_inputs

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from qss_offline.algorithms.d3g import D3GConfig
 from qss_offline.errors import UserError, nearest
-from qss_offline.online.settings import OnlineConfig
+from qss_offline.online.config import OnlineConfig
 
 _DEFAULT = OnlineConfig(
     D3GConfig(

@@ -21,7 +21,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from qss_offline.progress import Reporter, silent
+from qss_offline.parallel.progress import Reporter, silent
 from qss_offline.tabular.gridworld import cliffworld, gridworld
 from qss_offline.tabular.inverse import InverseDynamics
 from qss_offline.tabular.learners import QSA, QSS, Settings

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from qss_offline.progress import Reporter, silent
+from qss_offline.parallel.progress import Reporter, silent
 from qss_offline.tabular.mdp import BoolArray, FloatArray, IntArray
 from qss_offline.tabular.streams import Purpose, Streams
 from qss_offline.tabular.worlds import Worlds

@@ -14,7 +14,7 @@ from qss_offline.engine.update import apply_update
 from qss_offline.errors import UserError
 
 OBS_DIM, ACTION_DIM = 3, 2
-CONFIG = D3GConfig(hidden_dims=(16, 16), batch_size=8, cycle_coef=3.0)
+CONFIG = D3GConfig(hidden_dims=(16, 16), batch_size=32, cycle_coef=3.0)
 
 
 def batch(seeds: int = 1, size: int = 8, stream: int = 0, discrete: bool = False) -> D3GBatch:

@@ -10,13 +10,15 @@ from qss_offline.algorithms.observational_d3g import (
     ObservationalD3GConfig,
     ObservationalD3GParameters,
     ObservationBatch,
+    cycle,
 )
+from qss_offline.algorithms.qss import propose_next_obs, transition_value
 from qss_offline.engine.state import TrainState, initial_state
 from qss_offline.engine.update import apply_update
 from qss_offline.errors import UserError
 
 OBS_DIM = 3
-CONFIG = ObservationalD3GConfig(hidden_dims=(16, 16), batch_size=8, cycle_coef=3.0)
+CONFIG = ObservationalD3GConfig(hidden_dims=(16, 16), batch_size=32, cycle_coef=3.0)
 
 
 def batch(seeds: int = 1, size: int = 8, stream: int = 0) -> ObservationBatch:
@@ -198,3 +200,19 @@ def test_hand_computed_target(pessimism: float, value: float) -> None:
 def test_settings_that_cannot_be_trained_with_are_refused(setting: str, value: object) -> None:
     with pytest.raises(UserError, match=setting):
         ObservationalD3GConfig(**{setting: value})  # type: ignore[arg-type]
+
+
+def test_values_are_weighed_in_units_of_the_gap() -> None:
+    config = ObservationalD3GConfig((8,), cycle_coef=2.0, gap_units=True)
+    algorithm = ObservationalD3G(config, OBS_DIM)
+    state, drawn = initial_state(algorithm, [0, 1]), batch(seeds=2)
+    networks = ObservationalD3GParameters(**state.networks)
+    critic = networks.critic.members[0]
+    proposed = propose_next_obs(networks.proposal, drawn.obs)
+    cycled = cycle(critic, networks.q_forward_model, drawn.obs, proposed)
+    values = transition_value(critic, drawn.obs, cycled)
+    gap = (values - transition_value(critic, drawn.obs, drawn.next_obs)).abs().mean(1)
+    error = (proposed - cycled).square().mean((1, 2))
+    loss, metrics = algorithm.proposal_loss(networks, drawn)
+    torch.testing.assert_close(loss, 2.0 * error - values.mean(1) / gap)
+    torch.testing.assert_close(metrics["gap"], gap)

@@ -10,13 +10,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from qss_offline.acting import ActionBox, ObservationScale, Policy
 from qss_offline.algorithms.networks import MLPShape, Network
 from qss_offline.baselines.bridge import to_replay_buffer
 from qss_offline.baselines.evaluator import PolicyAlgo, batch_policy
 from qss_offline.data import Transitions
 from qss_offline.errors import UserError
-from qss_offline.evaluation import evaluate
+from qss_offline.evaluation.episodes import evaluate
+from qss_offline.evaluation.policies import ActionBox, ObservationScale, Policy
 
 d3rlpy = pytest.importorskip("d3rlpy")
 

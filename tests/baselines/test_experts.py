@@ -9,7 +9,7 @@ from numpy.testing import assert_array_equal
 pytest.importorskip("d3rlpy")
 
 from qss_offline.baselines.experts import ExpertSettings, evaluate_expert, train_expert
-from qss_offline.data.behaviour import load_expert
+from qss_offline.data.policies import load_expert
 from qss_offline.errors import UserError
 from recipes.train_expert import train_expert as recipe
 

@@ -15,7 +15,7 @@ import torch
 from qss_offline.baselines.offline import METHODS, OfflineBaselineConfig, train_offline
 from qss_offline.data import Transitions
 from qss_offline.errors import UserError
-from qss_offline.evaluation import evaluate
+from qss_offline.evaluation.episodes import evaluate
 
 from ..data.conftest import make_transitions
 

@@ -9,18 +9,18 @@ import pytest
 import torch
 
 from qss_offline.algorithms.d3g import D3GConfig
+from qss_offline.comparison.online_runs import online_run
 from qss_offline.errors import UserError
-from qss_offline.online.loop import OnlineTask
-from qss_offline.online.run import online_run
-from qss_offline.online.settings import EvaluationPlan, OnlineConfig, OnlineSettings
-from qss_offline.online.training import OnlineTrainer
-from qss_offline.runs import RunFolder, SeedFolder, read_json
+from qss_offline.online.config import EvaluationPlan, OnlineConfig, OnlineSettings
+from qss_offline.online.env_loop import OnlineTask
+from qss_offline.online.trainer import OnlineTrainer
+from qss_offline.runs.folder import RunFolder, SeedFolder, read_json
 
 pytest.importorskip("d3rlpy")
 
 from qss_offline.baselines.online import train_online
 
-CONFIG = OnlineConfig(D3GConfig(hidden_dims=(8, 8), batch_size=8), steps=60, warm_up=30)
+CONFIG = OnlineConfig(D3GConfig(hidden_dims=(8, 8), batch_size=32), steps=60, warm_up=30)
 PLAN = EvaluationPlan(30, 1)
 PENDULUM = "InvertedPendulum-v5"
 

@@ -7,8 +7,11 @@ PROGRAM = """
 import sys
 sys.modules["d3rlpy"] = None  # as good as not installed
 import numpy as np
-from qss_offline.baselines import bridge, evaluator, offline
-from qss_offline.data import DatasetSpec, collect
+from qss_offline.baselines import bridge
+from qss_offline.baselines import evaluator
+from qss_offline.baselines import offline
+from qss_offline.data import DatasetSpec
+from qss_offline.data import collect
 from qss_offline.errors import UserError
 
 rows = collect(DatasetSpec("InvertedPendulum", transitions=50, shards=1), workers=1)

@@ -10,10 +10,10 @@ import pytest
 from matplotlib.image import imread
 
 from qss_offline.algorithms.bco import CloningConfig
+from qss_offline.analysis.plots.comparison import png
 from qss_offline.comparison.cells import Cell, Job, run_job
-from qss_offline.comparison.paper import reported
-from qss_offline.comparison.plots import png
-from qss_offline.comparison.run import known_recordings, make_cells, recordings, run_cells
+from qss_offline.comparison.grid import known_recordings, make_cells, recordings, run_cells
+from qss_offline.comparison.paper_results import reported
 from qss_offline.comparison.settings import (
     COMPARISONS,
     METHODS,
@@ -33,12 +33,14 @@ from qss_offline.comparison.table import (
     with_earlier,
     write_csv,
 )
+from qss_offline.data.build import build_dataset
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.errors import UserError
 from qss_offline.files import write_json
-from qss_offline.runs import read_json
+from qss_offline.runs.folder import read_json
 from qss_offline.statistics import Interval
+from recipes import table1 as recipe
 from recipes.table1 import table1
 from tests.small_run import PRESET
 
@@ -49,7 +51,7 @@ SMALL = ComparisonSettings(
     methods=("d3g", "bco"),
     seeds=2,
     d3g=replace(PRESET, updates=100),
-    cloning=CloningConfig((16, 16), 16),
+    cloning=CloningConfig((16, 16), 32),
     cloning_updates=50,
     baseline_updates=20,
     baseline_hidden_dims=(16, 16),
@@ -109,59 +111,99 @@ def test_two_recordings_of_one_body_and_level_are_not_mixed_up(
     assert len(rows(make_cells(settings, [SPEC], tmp_path / "runs"))) == 2
 
 
-def test_families_of_ones_own_have_a_name_of_their_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+DATASETS = Path(__file__).parents[2] / "datasets"
+
+
+def returns_of(name: str, updates: int | None = None) -> list[Row]:
+    """What a comparison says of one run of BCO in Reacher."""
+    updates = comparison("quick").updates("bco") if updates is None else updates
+    one = replace(row(0, 1.0, "bco"), env_id="Reacher-v5", preset=name, updates=updates)
+    return [replace(one, metric=metric) for metric in METRICS]
+
+
+ASKED: dict[str, Any] = {
+    "methods": "bco", "families": "reacher", "levels": "100", "seeds": 1, "datasets": DATASETS,
+}  # fmt: skip
+
+
+def test_families_of_ones_own_and_other_settings_have_names_of_their_own(
+    minari_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Their rows must not be taken for those of the comparison's own recordings of the body."""
     family = tmp_path / "mine.toml"
     family.write_text('env_id = "Reacher"\ntransitions = 500\nrandom_action_probs = [1.0]\n')
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
-    table1(families="mine", levels="100", methods="bco", datasets=tmp_path, show_only=True)
-    assert read_json(Path("results/quick-mine/provenance.json"))["preset"] == "quick-mine"
-
-
-def test_bco_that_repeats_modes_has_a_name_of_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
-    datasets = Path(__file__).parents[2] / "datasets"
-    table1(methods="bco", cloning_power=0.5, datasets=datasets, show_only=True)
-    provenance = read_json(Path("results/quick-cloning-power-0.5/provenance.json"))
+    mine = {"families": "mine", "levels": "100", "methods": "bco", "datasets": tmp_path}
+    monkeypatch.setattr(recipe, "run_cells", lambda *_, **__: [])
+    table1(**mine)
+    assert read_json(Path("runs/table1-quick-mine/provenance.json"))["preset"] == "quick-mine"
+    table1(methods="bco", cloning_power=0.5, datasets=DATASETS)
+    provenance = read_json(Path("runs/table1-quick-cloning-power-0.5/provenance.json"))
     assert provenance["preset"] == "quick-cloning-power-0.5"
     with pytest.raises(UserError, match="error_power must be above 0 and at most 2"):
-        table1(methods="bco", cloning_power=3.0, datasets=datasets, show_only=True)
+        table1(methods="bco", cloning_power=3.0, datasets=DATASETS, show_only=True)
+
+
+def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
+    return {
+        str(path): (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_published_results_are_only_read(
+    minari_root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_csv(Path("results/table1/returns.csv"), returns_of("quick"))
+    write_json(Path("results/table1/provenance.json"), {"processor": "a slide rule"})
+    before = contents(tmp_path / "results")
+    table1(**ASKED, show_only=True)
+    assert "returns of results/table1/returns.csv" in capsys.readouterr().out
+    assert not Path("runs").exists(), "showing writes nothing"
+    ran = []
+
+    def run_nothing(cells: Any, *_: object, **__: object) -> list[str]:
+        ran.append(len(cells))
+        return []
+
+    monkeypatch.setattr(recipe, "run_cells", run_nothing)
+    table1(**ASKED)
+    assert ran == [1], "what is published isn't what this user ran"
+    assert contents(tmp_path / "results") == before
+    assert read_json(Path("runs/table1-quick/provenance.json"))["missing"] != []
+    table1(**ASKED, show_only=True)
+    assert "runs/table1-quick/returns.csv" in capsys.readouterr().out
 
 
 def test_returns_of_other_settings_are_not_taken_for_these(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    minari_root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
-    datasets = Path(__file__).parents[2] / "datasets"
-    asked: dict[str, Any] = {
-        "methods": "bco", "families": "reacher", "levels": "100", "seeds": 1, "datasets": datasets,
-    }  # fmt: skip
-    updates = comparison("quick").updates("bco")
-    known = replace(row(0, 1.0, "bco"), env_id="Reacher-v5", preset="quick", updates=updates)
-    done = [replace(known, metric=metric) for metric in METRICS]
-    write_csv(Path("results/table1/returns.csv"), done)
-    before = Path("results/table1/returns.csv").read_bytes()
+    out = Path("results/table1")
+    write_csv(out / "returns.csv", returns_of("quick"))
+    before = (out / "returns.csv").read_bytes()
     # Whoever made the figures stays named beside them.
-    write_json(Path("results/table1/provenance.json"), {"processor": "a slide rule"})
-    table1(**asked)
-    assert read_json(Path("results/table1/provenance.json"))["processor"] == "a slide rule"
+    write_json(out / "provenance.json", {"processor": "a slide rule"})
+    table1(**ASKED, out=out)
+    assert read_json(out / "provenance.json")["processor"] == "a slide rule"
     assert "Nothing was run: results/table1/returns.csv holds all" in capsys.readouterr().out
     with pytest.raises(UserError, match="holds the comparison 'quick', not 'quick-actions-25-2'"):
-        table1(**asked, actions_level=25.0, actions_seed=2, out=Path("results/table1"))
+        table1(**ASKED, actions_level=25.0, actions_seed=2, out=out)
     with pytest.raises(UserError, match="holds the comparison 'quick', not 'bodies-reacher'"):
-        table1(**{**asked, "preset": "bodies"}, out=Path("results/table1"), show_only=True)
-    write_csv(Path("results/table1/returns.csv"), [replace(one, updates=7) for one in done])
+        table1(**{**ASKED, "preset": "bodies"}, out=out, show_only=True)
+    write_csv(out / "returns.csv", returns_of("quick", 7))
     with pytest.raises(UserError, match="returns of bco after 7 updates, not "):
-        table1(**asked)
-    write_csv(Path("results/table1/returns.csv"), done)
-    assert Path("results/table1/returns.csv").read_bytes() == before
+        table1(**ASKED, out=out)
+    write_csv(out / "returns.csv", returns_of("quick"))
+    assert (out / "returns.csv").read_bytes() == before
     for wrong, words in (
         ({"levels": "abc"}, "percentages such as 0,25,100, not 'abc'"),
         ({"levels": "0,250"}, "percentages from 0 to 100"),
@@ -169,7 +211,7 @@ def test_returns_of_other_settings_are_not_taken_for_these(
         ({"baseline_updates": -5}, "above 0, not -5"),
     ):
         with pytest.raises(UserError, match=words):
-            table1(**{**asked, **wrong})
+            table1(**{**ASKED, **wrong})
 
 
 def test_a_run_whose_returns_are_known_is_not_made_again(minari_root: Path, tmp_path: Path) -> None:
@@ -223,6 +265,7 @@ def test_another_setting_is_refused_and_the_failure_told(minari_root: Path, tmp_
 def test_a_crash_in_one_cell_is_noted_and_mended(
     minari_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    build_dataset(SPEC, workers=1)
     from qss_offline.comparison import cells as module
 
     (cell,) = cells_of(replace(SMALL, methods=("bco",), seeds=1), tmp_path)
@@ -367,7 +410,10 @@ def test_nothing_of_the_picture_is_cut_off(tmp_path: Path, env_ids: tuple[str, .
     assert all(float(edge.min()) == 1.0 for edge in edges)
 
 
-def test_a_table_is_shown_without_its_recordings(minari_root: Path, tmp_path: Path) -> None:
+def test_a_table_is_written_without_its_recordings(
+    minari_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recipe, "run_cells", lambda *_, **__: [])
     shown: list[tuple[bytes, str]] = []
     for written in (-40.5, None):
         out = tmp_path / str(written)
@@ -378,7 +424,7 @@ def test_a_table_is_shown_without_its_recordings(minari_root: Path, tmp_path: Pa
             write_json(out / "provenance.json", {"recordings": known})
         for _ in range(2):
             # The second time from what the first has written.
-            table1(families="reacher", levels="100", out=out, show_only=True)
+            table1(families="reacher", levels="100", methods="bco", runs=tmp_path, out=out)
             shown.append(((out / "table.png").read_bytes(), (out / "table.md").read_text()))
     assert shown[0] == shown[1]
     assert shown[2] == shown[3]

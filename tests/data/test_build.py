@@ -31,15 +31,17 @@ from qss_offline.data import (
 from qss_offline.data.collect import complete_episodes
 from qss_offline.data.exchange import exchange
 from qss_offline.errors import UserError
-from qss_offline.progress import Reporter
+from qss_offline.parallel.progress import Reporter
+from tests.patience import PATIENCE_S
 
 from .conftest import same
 from .test_collect import make_expert
-from .test_minari_store import cli
+from .test_minari_format import cli
 
 BUILD = """
 import sys
-from qss_offline.data import DatasetSpec, build_dataset
+from qss_offline.data import DatasetSpec
+from qss_offline.data import build_dataset
 from qss_offline.errors import UserError
 if __name__ == "__main__":
     transitions, workers = int(sys.argv[1]), int(sys.argv[2])
@@ -246,7 +248,7 @@ def test_full_disk(minari_root: Path) -> None:
 
 def test_two_builders_of_the_same(tmp_path: Path, minari_root: Path) -> None:
     builders = [start(tmp_path / f"{index}.py", 3_000, 1) for index in range(3)]
-    outputs = [builder.communicate(timeout=100) for builder in builders]
+    outputs = [builder.communicate(timeout=PATIENCE_S) for builder in builders]
     assert [builder.returncode for builder in builders] == [0, 0, 0], outputs
     assert sorted(out.strip() for out, _ in outputs) == ["False", "False", "True"]
     assert sum("waiting for another builder" in err for _, err in outputs) >= 1
@@ -304,7 +306,7 @@ def test_killed_builders(tmp_path: Path, minari_root: Path, attempts: int, least
 def test_waiting_ends_when_the_other_builder_is_killed(tmp_path: Path, minari_root: Path) -> None:
     first = start(tmp_path / "first.py", 1_000_000, 1)
     workplace = minari_root / ".qss-offline"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_S
     while not any(path.is_dir() for path in workplace.glob("*")):
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -362,8 +364,8 @@ def test_a_family_keeps_what_is_there_and_verifies_all(family: Path, minari_root
         returns = transitions.episode_returns()[complete_episodes(transitions, one.spec)]
         assert one.pair.behaviour_return.mean == pytest.approx(returns.mean())
         half = 1.96 * returns.std() / len(returns) ** 0.5
-        assert one.return_low == pytest.approx(returns.mean() - half, abs=0.3 * half + 1e-9)
-        assert one.return_high == pytest.approx(returns.mean() + half, abs=0.3 * half + 1e-9)
+        expected = (returns.mean() - half, returns.mean() + half)
+        assert one.return_interval == pytest.approx(expected, abs=0.3 * half + 1e-9)
     body = minari_root / specs[2].act_id / "data" / "main_data.hdf5"
     content = bytearray(body.read_bytes())
     row = transitions.observations[7].astype("f8").tobytes()
@@ -387,7 +389,7 @@ def test_the_command_builds_a_family(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from qss_offline import cli
+    from qss_offline.cli import program as cli
 
     monkeypatch.setenv("COLUMNS", "200")
     for _ in range(2):
@@ -426,7 +428,7 @@ def test_exchange(tmp_path: Path) -> None:
 def test_without_exchange_datasets_are_replaced_too(
     pair: DatasetPair, minari_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("qss_offline.data.minari_store.exchange", lambda a, b: False)
+    monkeypatch.setattr("qss_offline.data.minari_format.exchange", lambda a, b: False)
     spec = DatasetSpec("InvertedPendulum", transitions=60, name="mine")
     old = build(spec)
     new = build(DatasetSpec("InvertedPendulum", transitions=70, name="mine"), overwrite=True)
@@ -437,11 +439,14 @@ def test_without_exchange_datasets_are_replaced_too(
 REPLACE = """
 import os, signal, sys
 from pathlib import Path
-from qss_offline.data import DatasetSpec, build_dataset, exchange, minari_store
+from qss_offline.data import DatasetSpec
+from qss_offline.data import build_dataset
+from qss_offline.data import exchange
+from qss_offline.data import minari_format
 
 dies_after = int(sys.argv[1])
 swaps = 0
-real = minari_store.exchange
+real = minari_format.exchange
 
 def dying(first, second):
     global swaps
@@ -451,7 +456,7 @@ def dying(first, second):
         os.kill(os.getpid(), signal.SIGKILL)
     return done
 
-minari_store.exchange = dying
+minari_format.exchange = dying
 build_dataset(DatasetSpec("InvertedPendulum", transitions=70, name="mine"), 1, overwrite=True)
 """
 

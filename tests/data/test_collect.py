@@ -14,10 +14,11 @@ import pytest
 from gymnasium import spaces
 
 from qss_offline.data import DatasetSpec, MLPExpert, Transitions, collect, load_expert, save_expert
-from qss_offline.data.behaviour import Behaviour, MixtureBehaviour, Plan, RandomBehaviour
 from qss_offline.data.collect import collect_all, complete_episodes
 from qss_offline.data.environments import make_env
+from qss_offline.data.policies import Behaviour, MixtureBehaviour, Plan, RandomBehaviour
 from qss_offline.errors import UserError
+from tests.patience import PATIENCE_S
 
 from .conftest import same
 
@@ -70,7 +71,7 @@ def test_byte_identical_whatever_the_pieces(
     )
     whole = collect(spec, workers=1)
     for steps in (7, 250):
-        monkeypatch.setattr("qss_offline.data.behaviour.PLAN_STEPS", steps)
+        monkeypatch.setattr("qss_offline.data.policies.PLAN_STEPS", steps)
         assert same(whole, collect(spec, workers=1))
 
 
@@ -244,7 +245,8 @@ def test_bad_workers(small_spec: DatasetSpec) -> None:
 UNGUARDED = """
 import gymnasium
 from gymnasium.envs.mujoco.inverted_pendulum_v5 import InvertedPendulumEnv
-from qss_offline.data import DatasetSpec, collect
+from qss_offline.data import DatasetSpec
+from qss_offline.data import collect
 
 print("imported", flush=True)
 gymnasium.register("mine/Pole-v0", "gymnasium.envs.mujoco.inverted_pendulum_v5:InvertedPendulumEnv")
@@ -279,8 +281,8 @@ def children(process: int) -> list[int]:
     ]
 
 
-def wait_until(condition: Any, seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
+def wait_until(condition: Any) -> None:
+    deadline = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.05)
@@ -294,7 +296,8 @@ def alive(process: int) -> bool:
 
 
 SCRIPT = """
-from qss_offline.data import DatasetSpec, collect
+from qss_offline.data import DatasetSpec
+from qss_offline.data import collect
 if __name__ == "__main__":
     report = lambda completed, note="": print(completed, flush=True)
     collect(DatasetSpec("InvertedPendulum", transitions=10**7, shards=8), 2, report)
@@ -322,7 +325,7 @@ def test_workers_end_with_their_parent(tmp_path: Path, how: signal.Signals) -> N
     workers = children(process.pid)
     assert len(workers) >= 2
     os.kill(process.pid, how)
-    assert process.wait(20) != 0
+    assert process.wait(PATIENCE_S) != 0
     wait_until(lambda: not any(alive(worker) for worker in workers))
     if how == signal.SIGINT:
         assert process.stderr is not None

@@ -15,7 +15,8 @@ import pytest
 from gymnasium import spaces
 from minari.data_collector import EpisodeBuffer
 
-from qss_offline.data import DatasetPair, Transitions, columns, load_transitions
+from qss_offline.data import DatasetPair, Transitions, load_transitions
+from qss_offline.data import sidecar as columns
 from qss_offline.errors import UserError
 
 from .conftest import same
@@ -188,7 +189,7 @@ def test_unwritable_folder_is_only_a_notice(
             raise UserError("cannot write columns.arrow: No space left on device")
         write_sidecar(path, *more)
 
-    monkeypatch.setattr("qss_offline.data.columns.write_sidecar", full)
+    monkeypatch.setattr("qss_offline.data.sidecar.write_sidecar", full)
     notices: list[str] = []
     assert len(load_transitions(pair.obs_id, notice=notices.append).transitions) == 1500
     assert "No space left" in notices[1]

@@ -15,7 +15,10 @@ import json, resource, sys
 from pathlib import Path
 import gymnasium
 import numpy as np
-from qss_offline.data import DatasetSpec, build_dataset, load_transitions, verify_dataset
+from qss_offline.data import DatasetSpec
+from qss_offline.data import build_dataset
+from qss_offline.data import load_transitions
+from qss_offline.data import verify_dataset
 
 
 class Wide(gymnasium.Env):

@@ -16,8 +16,8 @@ from qss_offline.data import (
     read_family,
     resolve_env_id,
 )
-from qss_offline.data.behaviour import expert_path
 from qss_offline.data.environments import env_spec
+from qss_offline.data.policies import expert_path
 from qss_offline.errors import UserError
 
 REPOSITORY = Path(__file__).parents[2]

@@ -93,7 +93,7 @@ def test_no_rows() -> None:
         Transitions(**empty)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=12), st.integers(1, 5), st.data())
 def test_checks_do_not_depend_on_the_chunks(
     lengths: list[int], chunk: int, data: st.DataObject

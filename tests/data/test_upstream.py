@@ -12,13 +12,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE_S
+
 UPSTREAM = Path(__file__).parents[2] / "docs" / "upstream"
 
 
 def run(page: str, block: int = 0, *arguments: str) -> subprocess.CompletedProcess[str]:
     blocks = re.findall(r"```python\n(.*?)```", (UPSTREAM / page).read_text(), re.DOTALL)
     command = [sys.executable, "-W", "ignore", "-c", blocks[block], *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=200)
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
 
 
 @pytest.mark.parametrize("block", [0, 1])

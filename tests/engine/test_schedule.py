@@ -36,7 +36,7 @@ def test_it_never_rises_and_never_reaches_zero(share: float, updates: int) -> No
 
 
 def test_training_takes_each_update_with_its_own_step_size() -> None:
-    algorithm = ObservationalD3G(ObservationalD3GConfig((16, 16), batch_size=8), 3)
+    algorithm = ObservationalD3G(ObservationalD3GConfig((16, 16), batch_size=32), 3)
 
     def start() -> tuple[TrainState, UniformSampler]:
         return initial_state(algorithm, [0], "cpu"), UniformSampler(

@@ -7,8 +7,8 @@ from typing import Annotated
 
 from typer import Argument
 
-from qss_offline.command_line import main
-from qss_offline.jobs import Tick, run_jobs
+from qss_offline.cli.command import main
+from qss_offline.parallel.processes import Tick, run_jobs
 
 LONG_S = 600.0
 

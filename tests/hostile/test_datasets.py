@@ -18,8 +18,10 @@ import minari
 import numpy as np
 import pytest
 
-from qss_offline.data import from_arrays, isolated, load_transitions, verify_dataset
+from qss_offline.data import from_arrays, load_transitions, verify_dataset
+from qss_offline.data import sandbox as isolated
 from qss_offline.errors import UserError
+from tests.patience import PATIENCE_S
 
 from ..data.conftest import make_transitions, same
 from ..data.test_load import FOREIGN, buffers, create, quiet
@@ -232,12 +234,12 @@ def test_the_child(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_child_ends_with_its_parent(tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
     code = (
-        "from qss_offline.data.isolated import call\n"
+        "from qss_offline.data.sandbox import call\n"
         "from tests.hostile.test_datasets import loop\n"
         f"call(loop, {{'pid': {str(pid_file)!r}}}, 0)"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2])
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_S
     while not (pid_file.exists() and pid_file.read_text()):
         assert time.monotonic() < deadline
         time.sleep(0.1)

@@ -16,7 +16,12 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from qss_offline.acting import (
+from qss_offline.algorithms.networks import MLPShape, Network
+from qss_offline.data.environments import env_id_of_file, make_env, resolve_env_id
+from qss_offline.data.policies import MLPExpert, load_expert, save_expert
+from qss_offline.engine.checkpoint import load_checkpoint
+from qss_offline.errors import UserError
+from qss_offline.evaluation.policies import (
     ActionBox,
     ClonedPolicy,
     DiscretePolicy,
@@ -27,12 +32,8 @@ from qss_offline.acting import (
     load_policy,
     save_policy,
 )
-from qss_offline.algorithms.networks import MLPShape, Network
-from qss_offline.data.behaviour import MLPExpert, load_expert, save_expert
-from qss_offline.data.environments import env_id_of_file, make_env, resolve_env_id
-from qss_offline.engine.checkpoint import load_checkpoint
-from qss_offline.errors import UserError
 from tests.hostile.test_files import ODD_FILES
+from tests.patience import PATIENCE_S
 
 OBS = np.linspace(-1, 1, 20, dtype=np.float32).reshape(5, 4)
 
@@ -315,13 +316,13 @@ gymnasium.register("Own-v0", "gymnasium.envs.mujoco.inverted_pendulum_v5:Inverte
 
 def qss_offline(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """Run a command as a user does who stands in a folder with a stranger's modules."""
-    start = "import sys; sys.path.insert(0, ''); from qss_offline.cli import main; main()"
+    start = "import sys; sys.path.insert(0, ''); from qss_offline.cli.program import main; main()"
     return subprocess.run(
         [sys.executable, "-c", start, *arguments],
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE_S,
     )
 
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qss_offline import command_line
+from qss_offline.cli import command as command_line
 from qss_offline.errors import UserError, printable
-from qss_offline.reporting import print_notice
+from qss_offline.parallel.reporting import print_notice
 
 ESCAPES = "\x1b[31mred\x1b]0;title\x07\x9b2J\r\n\x00\x7f\u202eturned\u2028\u200b\ud800"
 

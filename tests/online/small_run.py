@@ -5,12 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from qss_offline.algorithms.d3g import D3GConfig
-from qss_offline.online.run import online_run
-from qss_offline.online.settings import EvaluationPlan, OnlineConfig, OnlineSettings
-from qss_offline.runs import RunFolder
+from qss_offline.comparison.online_runs import online_run
+from qss_offline.online.config import EvaluationPlan, OnlineConfig, OnlineSettings
+from qss_offline.runs.folder import RunFolder
 
 CONFIG = OnlineConfig(
-    D3GConfig(hidden_dims=(16, 16), batch_size=16, clamp_targets=True, step_inputs=True),
+    D3GConfig(hidden_dims=(16, 16), batch_size=32, clamp_targets=True, step_inputs=True),
     steps=700,
     warm_up=150,
     normalize_observations=True,

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from qss_offline.errors import UserError
-from qss_offline.online.actions import BoxActions, Explorer, OneHotActions, actions_of
+from qss_offline.online.exploration import BoxActions, Explorer, OneHotActions, actions_of
 
 BOX = gym.spaces.Box(np.array([-3.0, 0.0], np.float32), np.array([3.0, 10.0], np.float32))
 FIVE = gym.spaces.Discrete(5, start=2)

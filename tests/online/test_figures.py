@@ -7,22 +7,22 @@ import numpy as np
 import pytest
 import torch
 
-from qss_offline.acting import DiscretePolicy, ObservationScale, save_policy
 from qss_offline.algorithms.networks import MLPShape, Network
-from qss_offline.engine.checkpoint import Checkpoint, save_checkpoint
-from qss_offline.errors import UserError
-from qss_offline.files import write_json
-from qss_offline.online.gridworld_figure import imagine, measure_seed, optimal_values
-from qss_offline.online.gridworld_figure import png as gridworld_png
-from qss_offline.online.learning_curves import (
+from qss_offline.analysis.plots.gridworld import imagine, measure_seed, optimal_values
+from qss_offline.analysis.plots.gridworld import png as gridworld_png
+from qss_offline.analysis.plots.learning_curves import (
     curve,
     load_curves,
     png,
     return_lines,
     score_lines,
 )
-from qss_offline.online.run import seed_result
-from qss_offline.runs import SeedFolder
+from qss_offline.comparison.online_runs import seed_result
+from qss_offline.engine.checkpoint import Checkpoint, save_checkpoint
+from qss_offline.errors import UserError
+from qss_offline.evaluation.policies import DiscretePolicy, ObservationScale, save_policy
+from qss_offline.files import write_json
+from qss_offline.runs.folder import SeedFolder
 from recipes.figure7 import figure7
 
 PNG = b"\x89PNG"

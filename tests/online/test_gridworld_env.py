@@ -7,7 +7,7 @@ from gymnasium.utils.env_checker import check_env
 
 from qss_offline.data.environments import make_env
 from qss_offline.errors import UserError
-from qss_offline.online.gridworld_env import (
+from qss_offline.online.gridworld import (
     ENV_ID,
     MAX_EPISODE_STEPS,
     neighbour_distance,
@@ -23,7 +23,7 @@ def test_gymnasium_finds_nothing_wrong() -> None:
 
 
 def test_the_shortest_path_costs_one_a_step_and_terminates() -> None:
-    env = gym.make(f"qss_offline.online.gridworld_env:{ENV_ID}")
+    env = gym.make(f"qss_offline.online.gridworld:{ENV_ID}")
     obs, _ = env.reset(seed=0)
     np.testing.assert_array_equal(obs, [0, 0])
     rewards = []

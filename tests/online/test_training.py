@@ -11,24 +11,24 @@ import numpy as np
 import pytest
 import torch
 
-from qss_offline.acting import load_policy
 from qss_offline.algorithms.d3g import D3GConfig
 from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.errors import UserError
+from qss_offline.evaluation.policies import load_policy
+from qss_offline.online.config import EvaluationPlan, OnlineConfig
+from qss_offline.online.env_loop import OnlineTask, SeedLoop
 from qss_offline.online.files import policy_path, replay_files
-from qss_offline.online.loop import OnlineTask, SeedLoop
-from qss_offline.online.settings import EvaluationPlan, OnlineConfig
-from qss_offline.online.training import OnlineTrainer
-from qss_offline.runs import SeedFolder
+from qss_offline.online.trainer import OnlineTrainer
+from qss_offline.runs.folder import SeedFolder
 
-SMALL = D3GConfig(hidden_dims=(8, 8), batch_size=8, clamp_targets=True, step_inputs=True)
+SMALL = D3GConfig(hidden_dims=(8, 8), batch_size=32, clamp_targets=True, step_inputs=True)
 CONFIG = OnlineConfig(SMALL, steps=130, warm_up=40, normalize_observations=True, model_updates=5)
 PLAN = EvaluationPlan(50, 1)
 PENDULUM = "InvertedPendulum-v5"
 GRIDWORLD = "ShortGridworld-v0"
 gym.register(
     GRIDWORLD,
-    entry_point="qss_offline.online.gridworld_env:GridworldEnv",
+    entry_point="qss_offline.online.gridworld:GridworldEnv",
     max_episode_steps=30,
 )
 FILES = ("training.safetensors", "policy.safetensors", "metrics.jsonl")

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from qss_offline.progress import silent
+from qss_offline.parallel.progress import silent
 from qss_offline.tabular.experiments import EXPERIMENTS, Plan
 from qss_offline.tabular.intervals import interval
 from qss_offline.tabular.learners import Settings

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from qss_offline.command_line import main
+from qss_offline.cli.command import main
 from recipes.tabular import tabular
+from tests.patience import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,7 +22,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE_S,
         check=False,
     )
 

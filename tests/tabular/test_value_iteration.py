@@ -39,7 +39,7 @@ def stochastic_mdps(draw: st.DrawFn) -> TabularMDP:
     )
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(deterministic_mdps())
 def test_theorem_2_2_1_holds_in_random_deterministic_mdps(mdp: TabularMDP) -> None:
     assert mdp.is_deterministic
@@ -50,7 +50,7 @@ def test_theorem_2_2_1_holds_in_random_deterministic_mdps(mdp: TabularMDP) -> No
     np.testing.assert_allclose(qss.table[state, slot], qsa.table[state, action], atol=1e-9)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(stochastic_mdps())
 def test_qss_never_underestimates_in_random_stochastic_mdps(mdp: TabularMDP) -> None:
     qsa, qss = solve_qsa(mdp, GAMMA), solve_qss(mdp, GAMMA)

@@ -1,0 +1,1 @@
+"""Looking at finished runs: diagnostics, plans, videos, figures and reports."""

@@ -1,0 +1,389 @@
+"""The figures of a report, one panel each, sized to be read on a phone.
+
+Okabe and Ito's colours stay apart for colour-blind readers, and every line has its own dashes. The
+background is white, so that a picture can be read on a dark page too. Matplotlib is imported when a
+figure is drawn, not before.
+"""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qss_offline.analysis.measures import Coverage, ValueAgainstReturn
+from qss_offline.statistics import Interval, Profile
+from qss_offline.tabular.intervals import interval
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Draw = TypeVar("Draw", bound=Callable[..., Any])
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
+BLUE, ORANGE, GREEN = COLOURS[:3]
+_GREY = "#767676"
+_SIZE = (4.6, 3.3)
+_MANY_DIMENSIONS = 12
+_SCATTERED, _PLOTTED = 1_500, 500
+_LABEL_CHARACTERS = 22
+
+_STYLE: dict[Any, Any] = {
+    "figure.figsize": _SIZE,
+    "figure.facecolor": "white",
+    "font.size": 10,
+    "axes.titlesize": 10.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e6e6e6",
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "lines.linewidth": 1.8,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "qss-offline",
+}
+
+
+def _figure(width: float = _SIZE[0], height: float = _SIZE[1]) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def styled(draw: Draw) -> Draw:
+    """Draw under this module's style, whatever the user's own is."""
+    from functools import wraps
+
+    @wraps(draw)
+    def drawn(*arguments: Any, **options: Any) -> Any:
+        import matplotlib as mpl
+
+        with mpl.rc_context({**mpl.rcParamsDefault, **_STYLE, "backend": mpl.get_backend()}):
+            return draw(*arguments, **options)
+
+    return drawn  # type: ignore[return-value]
+
+
+@styled
+def png(figure: Figure) -> bytes:
+    """Return a figure as a PNG file."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=150)
+    return content.getvalue()
+
+
+@styled
+def svg(figure: Figure) -> bytes:
+    """Return a figure as an SVG file, with text as text and no date."""
+    content = io.BytesIO()
+    figure.savefig(content, format="svg", metadata={"Date": None})
+    return content.getvalue()
+
+
+def _thousands(axis: Axes) -> None:
+    axis.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}k" if value else "0")
+
+
+def _band(axis: Axes, x: Any, rows: NDArray[Any], label: str, index: int) -> None:
+    """Draw the mean of `rows` `(points, seeds)` in its 95% interval, and each seed thinly."""
+    colour, dashes = COLOURS[index % len(COLOURS)], DASHES[index % len(DASHES)]
+    axis.plot(x, rows, color=colour, linewidth=0.6, alpha=0.45)
+    axis.plot(x, rows.mean(axis=-1), color=colour, linestyle=dashes, label=label)
+    if rows.shape[-1] > 1:
+        means = interval(rows)
+        axis.fill_between(x, means.low, means.high, color=colour, alpha=0.18, linewidth=0)
+
+
+@styled
+def learning_figure(
+    curves: Mapping[str, tuple[NDArray[Any], NDArray[Any]]], behaviour: float | None, title: str
+) -> Figure:
+    """Draw returns over online steps.
+
+    Args:
+        curves: for each run, online steps `(evaluations,)` and returns `(evaluations, seeds)`.
+        behaviour: mean return of the recording.
+        title: what is drawn.
+    """
+    figure = _figure()
+    axis = figure.subplots()
+    for index, (label, (steps, returns)) in enumerate(curves.items()):
+        _band(axis, steps, returns, label, index)
+        axis.plot(steps, returns.mean(axis=-1), "o", color=COLOURS[index % len(COLOURS)], ms=4)
+    if behaviour is not None:
+        axis.axhline(behaviour, color=_GREY, linestyle=":", label="recorded behaviour")
+    axis.set(xlabel="online steps (environment steps)", ylabel="return of an episode", title=title)
+    axis.set_xlim(left=0)
+    _thousands(axis)
+    axis.legend()
+    return figure
+
+
+@styled
+def training_figure(
+    updates: NDArray[Any],
+    lines: Mapping[str, NDArray[Any]],
+    ylabel: str,
+    title: str,
+    *,
+    limits: tuple[float, float] | None = None,
+    log: bool = False,
+) -> Figure:
+    """Draw metrics of offline training over its updates.
+
+    Args:
+        updates: `(rows,)`.
+        lines: `(rows, seeds)` of each metric.
+        ylabel: with its unit.
+        title: what is drawn.
+        limits: least and greatest possible value, drawn where they are near.
+        log: whether the axis is logarithmic.
+    """
+    figure = _figure()
+    axis = figure.subplots()
+    for index, (label, rows) in enumerate(lines.items()):
+        _band(axis, updates, rows, label, index)
+    if limits is not None:
+        low, high = min(map(np.min, lines.values())), max(map(np.max, lines.values()))
+        reach = 0.5 * max(limits[1] - limits[0], 1e-9)
+        for limit in set(limits):
+            if low - reach <= limit <= high + reach:
+                axis.axhline(limit, color=_GREY, linestyle=":")
+                axis.annotate(
+                    "possible limit",
+                    (0.99, limit),
+                    xycoords=("axes fraction", "data"),
+                    ha="right",
+                    va="bottom",
+                    fontsize=8,
+                    color=_GREY,
+                )
+    if log:
+        axis.set_yscale("log")
+    axis.set(xlabel="updates of offline training", ylabel=ylabel, title=title)
+    _thousands(axis)
+    if len(lines) > 1:
+        axis.legend()
+    return figure
+
+
+@styled
+def last_against_best_figure(
+    rows: Sequence[tuple[str, float, float]], behaviour: float | None
+) -> Figure:
+    """Draw each seed's last evaluation beside its best.
+
+    Args:
+        rows: label, last and best of each seed.
+        behaviour: mean return of the recording.
+    """
+    figure = _figure(height=max(2.2, 1.3 + 0.3 * len(rows)))
+    axis = figure.subplots()
+    for place, (_, last, best) in enumerate(rows):
+        axis.plot([last, best], [place, place], color="#bbbbbb", linewidth=2, zorder=1)
+    places = range(len(rows))
+    axis.plot([row[2] for row in rows], places, "D", mfc="white", color=ORANGE, ms=8, label="best")
+    axis.plot([row[1] for row in rows], places, "o", color=BLUE, ms=6, label="last")
+    if behaviour is not None:
+        axis.axvline(behaviour, color=_GREY, linestyle=":", label="recorded")
+    axis.set_yticks(list(places), [row[0] for row in rows])
+    axis.set_ylim(len(rows) - 0.4, -0.6)
+    axis.set(xlabel="mean return of an evaluation", title="Last policy against best evaluation")
+    figure.legend(loc="outside lower center", ncols=3)
+    return figure
+
+
+@styled
+def value_figure(values: Sequence[tuple[str, ValueAgainstReturn]]) -> Figure:
+    """Draw promised values against the discounted returns that followed."""
+    figure = _figure()
+    axis = figure.subplots()
+    rng = np.random.default_rng(0)
+    spans = []
+    for index, (label, one) in enumerate(values):
+        chosen = rng.permutation(len(one.true))[:_SCATTERED]
+        axis.plot(
+            one.true[chosen],
+            one.promised[chosen],
+            ".",
+            ms=3,
+            alpha=0.35,
+            color=COLOURS[index % len(COLOURS)],
+            label=label,
+            rasterized=True,
+        )
+        spans += [one.true.min(), one.true.max(), one.promised.min(), one.promised.max()]
+    low, high = min(spans), max(spans)
+    margin = 0.05 * max(high - low, 1.0)
+    ends = (low - margin, high + margin)
+    axis.plot(ends, ends, color="black", linewidth=1, label="exact")
+    axis.set(
+        xlabel="true discounted return that followed",
+        ylabel="promised: Q(s, C(s, τ(s)))",
+        title="Above the line: overestimated",
+        xlim=ends,
+        ylim=ends,
+    )
+    axis.legend(markerscale=3)
+    return figure
+
+
+@styled
+def coverage_figure(found: Coverage, label: str) -> Figure:
+    """Draw where the recording has been and where proposals lead, on two principal axes."""
+    figure = _figure(height=3.6)
+    axis = figure.subplots()
+    every = np.concatenate((found.recorded, found.proposed))
+    low, high = np.quantile(every, (0.002, 0.998), axis=0)
+    shown = found.recorded[((found.recorded >= low) & (found.recorded <= high)).all(axis=1)]
+    if len(shown):
+        cells = axis.hexbin(
+            shown[:, 0], shown[:, 1], gridsize=40, bins="log", mincnt=1, cmap="Greys", linewidths=0
+        )
+        figure.colorbar(cells, ax=axis, label="recorded states", shrink=0.85)
+    for states, colour, mark, size, name in (
+        (found.proposed, ORANGE, "o", 3, "proposals s + τ(s)"),
+        (found.reached, BLUE, "+", 4.5, "cycled C(s, τ(s))"),
+    ):
+        axis.plot(
+            *states[:_PLOTTED].T,
+            mark,
+            ms=size,
+            alpha=0.7,
+            color=colour,
+            label=name,
+            markeredgewidth=0.8,
+            rasterized=True,
+        )
+    margin = 0.05 * np.maximum(high - low, 1e-9)
+    axis.set(
+        xlabel=f"first principal axis ({found.explained[0]:.0%} of the variance)",
+        ylabel=f"second ({found.explained[1]:.0%})",
+        title=f"{label}: {found.proposed_outside:.0%} of proposals outside the data",
+        xlim=(low[0] - margin[0], high[0] + margin[0]),
+        ylim=(low[1] - margin[1], high[1] + margin[1]),
+    )
+    figure.legend(loc="outside lower center", ncols=2, markerscale=2)
+    return figure
+
+
+@styled
+def distance_figure(measured: Mapping[str, Any]) -> Figure:
+    """Draw how far plans are from the simulator, from `distances.json`."""
+    figure = _figure()
+    axis = figure.subplots()
+    steps = np.arange(len(measured["mean"]))
+    low, high = (
+        np.array([np.nan if x is None else x for x in measured[name]]) for name in ("low", "high")
+    )
+    axis.fill_between(steps, low, high, color=BLUE, alpha=0.2, linewidth=0)
+    axis.plot(steps, measured["mean"], color=BLUE, label="imagined plan")
+    axis.plot(steps, measured["still"], color=_GREY, linestyle="--", label="staying where it began")
+    axis.set(
+        xlabel="step",
+        ylabel="distance (standard deviations\nof the recording)",
+        title="Plan against the simulator under the policy",
+    )
+    axis.set_ylim(bottom=0)
+    axis.legend()
+    return figure
+
+
+@styled
+def dimensions_figure(strips: Sequence[tuple[str, NDArray[Any]]]) -> Figure:
+    """Draw the dimensions of trajectories over their steps.
+
+    Args:
+        strips: title and observations `(T + 1, obs_dim)` of each.
+    """
+    dims = strips[0][1].shape[1]
+    shown = min(dims, _MANY_DIMENSIONS)
+    columns = 2 if shown <= 4 else 3
+    rows = -(-shown // columns)
+    figure = _figure(2.4 * columns + 0.4, 1.6 * rows + 0.7)
+    axes = figure.subplots(rows, columns, sharex=True, squeeze=False).ravel()
+    for dim, axis in enumerate(axes):
+        if dim >= shown:
+            axis.set_axis_off()
+            continue
+        for index, (title, observations) in enumerate(strips):
+            axis.plot(
+                observations[:, dim],
+                color=COLOURS[index],
+                linestyle=DASHES[index],
+                linewidth=1.4,
+                label=title if dim == 0 else None,
+            )
+        axis.set_title(f"dimension {dim}", fontsize=9)
+        if dim >= shown - columns:
+            axis.set_xlabel("step")
+    if shown < dims:
+        figure.suptitle(f"the first {shown} of {dims} dimensions", fontsize=10)
+    figure.legend(loc="outside lower center", ncols=2)
+    return figure
+
+
+@styled
+def profile_figure(profiles: Mapping[str, Profile]) -> Figure:
+    """Draw the share of runs above each normalised score."""
+    figure = _figure()
+    axis = figure.subplots()
+    for index, (label, profile) in enumerate(profiles.items()):
+        colour, dashes = COLOURS[index % len(COLOURS)], DASHES[index % len(DASHES)]
+        axis.plot(
+            profile.thresholds,
+            profile.fractions,
+            color=colour,
+            linestyle=dashes,
+            label=label,
+            drawstyle="steps-post",
+        )
+        axis.fill_between(
+            profile.thresholds,
+            profile.low,
+            profile.high,
+            step="post",
+            color=colour,
+            alpha=0.15,
+            linewidth=0,
+        )
+    axis.set(
+        xlabel="normalised score x (0 random, 1 expert)",
+        ylabel="share of runs above x",
+        title="Performance profiles",
+        ylim=(-0.02, 1.02),
+    )
+    figure.legend(loc="outside lower center", ncols=2)
+    return figure
+
+
+@styled
+def improvement_figure(pairs: Sequence[tuple[str, Interval]]) -> Figure:
+    """Draw probabilities of improvement with their intervals.
+
+    Args:
+        pairs: "X over Y" and P(X > Y) of each pair.
+    """
+    # Long names would leave no room for the axis.
+    labels = [textwrap.fill(label, _LABEL_CHARACTERS) for label, _ in pairs]
+    lines = sum(1 + label.count("\n") for label in labels)
+    figure = _figure(height=1.4 + 0.17 * (len(pairs) + lines))
+    axis = figure.subplots()
+    for place, (_, found) in enumerate(pairs):
+        axis.plot([found.low, found.high], [place, place], color=BLUE, linewidth=5, alpha=0.35)
+        axis.plot(found.estimate, place, "o", color=BLUE)
+    axis.axvline(0.5, color=_GREY, linestyle=":")
+    axis.set_yticks(range(len(pairs)), labels)
+    axis.set_ylim(len(pairs) - 0.5, -0.5)
+    axis.set(
+        xlabel="P(X > Y), 95% interval", title="Probability of improvement", xlim=(-0.02, 1.02)
+    )
+    return figure

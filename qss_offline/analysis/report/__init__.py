@@ -1,0 +1,1 @@
+"""One page of HTML about runs of any kind, with its curves and tables."""

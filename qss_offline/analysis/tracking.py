@@ -1,0 +1,158 @@
+"""Sending a run's metrics elsewhere while it trains.
+
+A run always writes its metrics as JSON lines (`runs/folder.py`). A tracker is told the same rows:
+training knows nothing of it, and nothing is imported unless a tracker is asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from qss_offline.errors import UserError
+from qss_offline.parallel.progress import Reporter
+from qss_offline.parallel.reporting import ProgressFactory
+from qss_offline.runs.folder import RunFolder
+
+TENSORBOARD_FOLDER = "tensorboard"
+_LOOK_INTERVAL_S = 2.0
+
+
+class Tracker(Protocol):
+    """Whatever takes metrics: two methods make an adapter (docs/seeing.md has one)."""
+
+    def log(self, seed: int, step: int, values: Mapping[str, float]) -> None:
+        """Take the metrics of a seed.
+
+        Args:
+            seed: whose.
+            step: updates of offline training, or online steps for names that begin with
+                "evaluation".
+            values: by name.
+        """
+
+    def close(self) -> None:
+        """Write what is still held back."""
+
+
+class TensorBoard:
+    """Writes what TensorBoard shows, a run of its own for each seed.
+
+    A run that is resumed is written anew from its JSON lines, so that nothing is shown twice.
+
+    Args:
+        folder: gets one folder a seed.
+
+    Raises:
+        UserError: the package isn't installed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise UserError(
+                "--tensorboard needs another package: pip install 'qss-offline[tensorboard]'"
+            ) from error
+        self._folder, self._make = folder, SummaryWriter
+        self._writers: dict[int, Any] = {}
+
+    def log(self, seed: int, step: int, values: Mapping[str, float]) -> None:
+        """Take the metrics of a seed."""
+        if not self._writers and self._folder.exists():
+            shutil.rmtree(self._folder)
+        if seed not in self._writers:
+            self._writers[seed] = self._make(str(self._folder / f"seed-{seed}"))
+        for name, value in values.items():
+            self._writers[seed].add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Write what is still held back."""
+        for writer in self._writers.values():
+            writer.close()
+
+
+class _Follower:
+    """Reads what seeds have appended to their metrics since the last look."""
+
+    def __init__(self, folder: RunFolder, seeds: Sequence[int], tracker: Tracker) -> None:
+        self._folder, self._tracker = folder, tracker
+        self._told = dict.fromkeys(seeds, 0)
+        self._looked = 0.0
+
+    def look(self, at_once: bool = False) -> None:
+        """Tell the tracker whatever is new, at most every two seconds."""
+        if not at_once and time.monotonic() - self._looked < _LOOK_INTERVAL_S:
+            return
+        self._looked = time.monotonic()
+        for seed, told in self._told.items():
+            path = self._folder.seed(seed).metrics
+            for line in path.read_text().splitlines() if path.exists() else ():
+                try:
+                    row = json.loads(line)
+                except ValueError:
+                    continue  # half a line: a worker is writing it
+                step = int(row.pop("update"))
+                # A resumed run repeats rows, to the same bits.
+                if step > told:
+                    self._tracker.log(seed, step, row)
+                    self._told[seed] = step
+
+    def finish(self) -> None:
+        """Tell the rest, and the returns of every evaluation."""
+        self.look(at_once=True)
+        for seed in self._told:
+            path = self._folder.seed(seed).result
+            if not path.exists():
+                continue
+            for evaluation in json.loads(path.read_text())["evaluations"]:
+                returns = evaluation["returns"]
+                values = {"evaluation/return": sum(returns) / len(returns)}
+                self._tracker.log(seed, evaluation["online_steps"], values)
+
+
+def tracked(
+    show_progress: ProgressFactory, folder: RunFolder, seeds: Sequence[int], tracker: Tracker
+) -> ProgressFactory:
+    """Return a progress factory that also tells a tracker what the run logs meanwhile.
+
+    Args:
+        show_progress: shows the progress.
+        folder: of the run.
+        seeds: of the run.
+        tracker: told every row once; closed at the end.
+    """
+
+    @contextmanager
+    def following(title: str, total: int, unit: str) -> Iterator[Reporter]:
+        follower = _Follower(folder, seeds, tracker)
+        with show_progress(title, total, unit) as show:
+
+            def report(completed: int, note: str = "") -> None:
+                show(completed, note)
+                follower.look()
+
+            try:
+                yield report
+            finally:
+                follower.finish()
+                tracker.close()
+
+    return following
+
+
+def tensorboard_progress(
+    show_progress: ProgressFactory, folder: RunFolder, seeds: Sequence[int]
+) -> ProgressFactory:
+    """Return a progress factory that also writes what TensorBoard shows, into the run's folder.
+
+    Raises:
+        UserError: the package isn't installed.
+    """
+    tracker = TensorBoard(folder.path / TENSORBOARD_FOLDER)
+    return tracked(show_progress, folder, seeds, tracker)

@@ -1,0 +1,410 @@
+"""One video: recorded behaviour | imagined plan | the policy acting; and what goes with it.
+
+All begin in the first state of the recording. Policies that propose no states, as BCO's, have no
+plan. Where the observation doesn't determine what there is to draw, the dimensions of the state are
+plotted instead.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qss_offline.analysis.painting import DrawingError, Frames, paint
+from qss_offline.analysis.painting import require_drawing as require_painting
+from qss_offline.analysis.planning import Planner, plan_distances
+from qss_offline.analysis.poses import NoPoseError, PoseMap, pose_map
+from qss_offline.analysis.rollouts import without_time_limit
+from qss_offline.analysis.trained_run import TrainedRun
+from qss_offline.data.environments import make_env
+from qss_offline.data.transitions import Transitions
+from qss_offline.errors import UserError
+from qss_offline.evaluation.episodes import BatchPolicy
+from qss_offline.evaluation.policies import Policy
+from qss_offline.files import write_bytes, write_json
+from qss_offline.parallel.reporting import Notice, ProgressFactory, no_progress, print_notice
+from qss_offline.runs.finished_run import FinishedRun
+
+FOLDER = "render"
+"""Where a run's pictures are, inside its folder."""
+
+SHEET_INTERVAL = 5
+_FRAMES_PER_S = 12.5
+_TITLE_PX, _HEAD_PX, _GAP_PX = 24, 46, 6
+_GIF_WIDTH, _GIF_COLOURS = 480, 64
+_SHEET_WIDTH, _SHEET_ROW_PX = 128, 22
+_INK, _PAPER, _GREY = (20, 20, 20), (255, 255, 255), (95, 95, 95)
+
+
+@dataclass(frozen=True)
+class Strip:
+    """One of the trajectories beside each other, before it is drawn.
+
+    Attributes:
+        title: what it is.
+        observations: `(T + 1, obs_dim)`.
+        captions: a few words under each of its T + 1 frames.
+    """
+
+    title: str
+    observations: NDArray[Any]
+    captions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """Files that were made; None where there was nothing to draw.
+
+    Attributes:
+        numbers: JSON of whose policy is shown and, where there are plans, how far these are from
+            the simulator.
+        dimensions: PNG of the state's dimensions over the steps.
+        mp4: the video.
+        gif: the same, small.
+        sheet: PNG of every fifth step.
+        why_not: why there is no video.
+    """
+
+    numbers: Path
+    dimensions: Path
+    mp4: Path | None = None
+    gif: Path | None = None
+    sheet: Path | None = None
+    why_not: str | None = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Everything that was made."""
+        made = (self.mp4, self.gif, self.sheet, self.dimensions, self.numbers)
+        return tuple(path for path in made if path is not None)
+
+
+def picture_name(run: FinishedRun) -> str:
+    """What the files of a run's video are called, without an ending: by what they show."""
+    return "plan" if isinstance(run, TrainedRun) else "acting"
+
+
+def numbers_name(run: FinishedRun) -> str:
+    """What the file of the numbers that go with the video is called."""
+    return "distances.json" if isinstance(run, TrainedRun) else "acting.json"
+
+
+def render_run(
+    run: FinishedRun,
+    out: Path | None = None,
+    *,
+    seed: int | None = None,
+    steps: int = 50,
+    episodes: int = 20,
+    notice: Notice = print_notice,
+    progress: ProgressFactory = no_progress,
+) -> Rendered:
+    """Draw what a run recorded, imagined and does, and measure how far the plan holds.
+
+    A policy that proposes no states, as BCO's, has no plan: it is drawn beside the recording.
+
+    Args:
+        run: a finished run.
+        out: folder for the files; by default `render` in the run's folder.
+        seed: whose plan and policy are shown; the first by default. Distances are of all seeds.
+        steps: of each trajectory.
+        episodes: first states of each seed that distances are measured from.
+        notice: told of whatever is left out.
+        progress: makes a progress display.
+
+    Raises:
+        DrawingError: MuJoCo can't draw here; the numbers and the plot of dimensions are made.
+        UserError: the run's files or its dataset can't be read.
+    """
+    if steps < 1 or episodes < 2:
+        raise UserError("--steps must be at least 1 and --episodes at least 2")
+    shown = run.seeds[0] if seed is None else seed
+    policy = run.policy(shown)
+    folder = run.folder.path / FOLDER if out is None else out
+    env = make_env(run.env_id)
+    try:
+        try:
+            poses: PoseMap | None = pose_map(run.env_id, env)
+            why_not = None
+        except NoPoseError as error:
+            poses, why_not = None, str(error)
+        settle = poses.settle if poses else None
+        recorded = recorded_strip(run, steps)
+        acting = acting_strip(env, policy, poses, recorded.observations[0], steps)
+    finally:
+        env.close()
+    strips: tuple[Strip, ...] = (recorded, acting)
+    told: dict[str, Any] = {
+        "env_id": run.env_id, "dataset_id": run.dataset_id, "shown_seed": shown,
+    }  # fmt: skip
+    if isinstance(run, TrainedRun):
+        # Without a map the simulator can't be put into the recording's first state.
+        plan = run.planner(shown).imagine(acting.observations[:1], steps, settle)[0]
+        captions = tuple(f"step {step}" for step in range(steps + 1))
+        strips = (recorded, Strip("imagined plan: s → C(s, τ(s))", plan, captions), acting)
+        told |= _distances(run, steps, episodes, settle)
+    result = Rendered(folder / numbers_name(run), folder / "dimensions.png", why_not=why_not)
+    write_json(result.numbers, told)
+    _plot_dimensions(strips, result.dimensions)
+    if poses is None:
+        notice(f"no video: {why_not}; the state's dimensions are in {result.dimensions}")
+        return result
+    images = film(run.env_id, poses, strips, progress)
+    name = picture_name(run)
+    mp4, gif, sheet = (folder / f"{name}.{ending}" for ending in ("mp4", "gif", "png"))
+    write_bytes(gif, gif_bytes(images))
+    write_bytes(sheet, sheet_bytes(images, len(strips)))
+    write_bytes(mp4, mp4_bytes(images))
+    return replace(result, mp4=mp4, gif=gif, sheet=sheet)
+
+
+def _plot_dimensions(strips: Sequence[Strip], path: Path) -> None:
+    """Plot the dimensions of all strips but what was recorded, which ends again and again."""
+    from qss_offline.analysis.plots.report import dimensions_figure, png
+
+    shown = [(strip.title, strip.observations) for strip in strips[1:]]
+    write_bytes(path, png(dimensions_figure(shown)))
+
+
+def _distances(
+    run: TrainedRun, steps: int, episodes: int, settle: Callable[..., Any] | None
+) -> dict[str, Any]:
+    """Measure how far the plans of all seeds are from the simulator."""
+    pairs: list[tuple[Planner, BatchPolicy]] = [
+        (run.planner(seed), run.policy(seed)) for seed in run.seeds
+    ]
+    measured = plan_distances(
+        pairs,
+        run.env_id,
+        run.observation_std,
+        steps=steps,
+        episodes=episodes,
+        settle=settle,
+    )
+    return {key: _plain(value) for key, value in asdict(measured).items()}
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON can hold; a bound of one episode is NaN."""
+    if isinstance(value, tuple):
+        return [None if np.isnan(one) else one for one in value]
+    return value
+
+
+def recorded_strip(run: FinishedRun, steps: int) -> Strip:
+    """Return the first steps of the recording, episode after episode.
+
+    Raises:
+        UserError: the dataset isn't here.
+    """
+    probability = run.dataset.info.random_action_prob
+    behaviour = {None: "behaviour", 1.0: "random behaviour", 0.0: "expert"}.get(
+        probability, f"{100 * (probability or 0):g}% random behaviour"
+    )
+    observations, captions = _recorded(run.dataset.transitions, steps)
+    return Strip(f"recorded: {behaviour}", observations, captions)
+
+
+def _recorded(transitions: Transitions, steps: int) -> tuple[NDArray[Any], tuple[str, ...]]:
+    """Unroll episodes one behind the other, each with its last observation."""
+    frames: list[NDArray[Any]] = []
+    captions: list[str] = []
+    starts = transitions.episode_starts()
+    for number, start in enumerate(starts):
+        end = int(starts[number + 1]) if number + 1 < len(starts) else len(transitions)
+        for row in range(start, end):
+            frames.append(transitions.observations[row])
+            captions.append(f"episode {number + 1}, step {row - start}")
+        word = "over" if transitions.terminations[end - 1] else "cut"
+        frames.append(transitions.next_observations[end - 1])
+        captions.append(f"episode {number + 1}, step {end - start}: {word}")
+        if len(frames) > steps:
+            break
+    # A recording shorter than the video stays where it ended.
+    frames += [frames[-1]] * (steps + 1 - len(frames))
+    captions += [captions[-1]] * (steps + 1 - len(captions))
+    return np.array(frames[: steps + 1]), tuple(captions[: steps + 1])
+
+
+def acting_strip(
+    env: Any, policy: BatchPolicy, poses: PoseMap | None, first: NDArray[Any], steps: int
+) -> Strip:
+    """Let the policy act from a recorded first state, or from a fresh one without a map.
+
+    Args:
+        env: the environment.
+        policy: acts.
+        poses: puts the simulator into the first state.
+        first: `(obs_dim,)` the first recorded observation.
+        steps: how many; time limits don't count.
+    """
+    env = without_time_limit(env)
+    obs, _ = env.reset(seed=0)
+    if poses is not None:
+        start = poses.poses(first[None])
+        env.unwrapped.set_state(start.qpos[0], start.qvel[0])
+        obs = env.unwrapped._get_obs()
+    seen, captions, ended = [np.array(obs)], ["step 0"], False
+    for step in range(1, steps + 1):
+        if not ended:
+            obs, _, terminated, truncated, _ = env.step(policy(np.asarray(obs)[None])[0])
+            ended = terminated or truncated
+            caption = f"step {step}" + (": over" if ended else "")
+        seen.append(np.array(obs))
+        captions.append(caption)
+    title = "acting: π(s) = I(s, s + τ(s))" if isinstance(policy, Policy) else "acting: π(s)"
+    return Strip(title, np.array(seen), tuple(captions))
+
+
+# --- pictures -------------------------------------------------------------------------------
+
+
+def film(
+    env_id: str,
+    poses: PoseMap,
+    strips: Sequence[Strip],
+    progress: ProgressFactory = no_progress,
+) -> list[Any]:
+    """Draw strips side by side, one picture for each step.
+
+    Raises:
+        DrawingError: MuJoCo can't draw here.
+    """
+    qpos = [poses.poses(strip.observations).qpos for strip in strips]
+    with progress("drawing", sum(map(len, qpos)), "frames") as report:
+        frames = paint(env_id, np.concatenate(qpos), report)
+    columns = np.split(frames, len(strips))
+    return [
+        _beside(strips, [column[step] for column in columns], step)
+        for step in range(len(columns[0]))
+    ]
+
+
+def _beside(strips: Sequence[Strip], frames: Sequence[Frames], step: int) -> Any:
+    """Put one frame of each strip on paper, with its title and caption above."""
+    from PIL import Image, ImageDraw
+
+    height, width = frames[0].shape[:2]
+    page = Image.new(
+        "RGB",
+        (len(frames) * (width + _GAP_PX) - _GAP_PX, height + _HEAD_PX),
+        _PAPER,
+    )
+    draw = ImageDraw.Draw(page)
+    for index, (strip, frame) in enumerate(zip(strips, frames, strict=True)):
+        left = index * (width + _GAP_PX)
+        page.paste(Image.fromarray(frame), (left, _HEAD_PX))
+        draw.text((left + 4, 3), strip.title, _INK, font=_font(15))
+        draw.text((left + 4, _TITLE_PX), strip.captions[step], _GREY, font=_font(13))
+    return page
+
+
+def _font(size: int) -> Any:
+    """Return DejaVu Sans, which has τ and → and comes with matplotlib."""
+    from matplotlib import font_manager
+    from PIL import ImageFont
+
+    return ImageFont.truetype(font_manager.findfont("DejaVu Sans"), size)
+
+
+def require_drawing() -> None:
+    """Find out, before work of hours, whether a video can be made here.
+
+    Raises:
+        DrawingError: it can't; the message says what is missing.
+    """
+    _video_writer()
+    require_painting()
+
+
+def _video_writer() -> Any:
+    try:
+        import imageio.v2 as imageio
+        import imageio_ffmpeg  # noqa: F401
+    except ImportError as error:
+        raise DrawingError(
+            "MP4 needs the package imageio-ffmpeg: pip install 'qss-offline[video]'"
+        ) from error
+    return imageio.get_writer
+
+
+def mp4_bytes(images: Sequence[Any]) -> bytes:
+    """Return the pictures as an H.264 video that browsers play.
+
+    Raises:
+        DrawingError: the package that encodes it isn't installed.
+    """
+    content = io.BytesIO()
+    with _video_writer()(
+        content,
+        format="mp4",
+        fps=_FRAMES_PER_S,
+        codec="libx264",
+        macro_block_size=2,
+        ffmpeg_log_level="error",
+        output_params=["-crf", "26", "-pix_fmt", "yuv420p", "-movflags", "+faststart"],
+    ) as writer:
+        for image in images:
+            writer.append_data(np.asarray(image))
+    return content.getvalue()
+
+
+def gif_bytes(images: Sequence[Any]) -> bytes:
+    """Return the pictures as a small GIF that loops."""
+    from PIL import Image
+
+    first = images[0]
+    size = (_GIF_WIDTH, round(first.height * _GIF_WIDTH / first.width))
+    small = [image.resize(size, Image.Resampling.LANCZOS) for image in images]
+    # One palette for all frames: what doesn't move then costs nothing.
+    wall = Image.new("RGB", (size[0], size[1] * 3))
+    for row, image in enumerate((small[0], small[len(small) // 2], small[-1])):
+        wall.paste(image, (0, row * size[1]))
+    palette = wall.quantize(_GIF_COLOURS)
+    frames = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in small]
+    content = io.BytesIO()
+    frames[0].save(
+        content,
+        format="GIF",
+        save_all=True,
+        append_images=frames[1:],
+        duration=round(1000 / _FRAMES_PER_S),
+        loop=0,
+        optimize=False,
+    )
+    return content.getvalue()
+
+
+def sheet_bytes(images: Sequence[Any], strips: int) -> bytes:
+    """Return a PNG of every fifth step: a row for each strip, a column for each step shown."""
+    from PIL import Image, ImageDraw
+
+    chosen = range(0, len(images), SHEET_INTERVAL)
+    panel = (images[0].width + _GAP_PX) // strips
+    body = images[0].height - _HEAD_PX
+    height = round(body * _SHEET_WIDTH / (panel - _GAP_PX))
+    row_height = _SHEET_ROW_PX + height
+    page = Image.new(
+        "RGB", (len(chosen) * (_SHEET_WIDTH + 4) - 4, strips * row_height + _SHEET_ROW_PX), _PAPER
+    )
+    draw = ImageDraw.Draw(page)
+    for column, step in enumerate(chosen):
+        left = column * (_SHEET_WIDTH + 4)
+        draw.text((left + 2, strips * row_height + 3), f"step {step}", _GREY, font=_font(12))
+        for row in range(strips):
+            begin, top = row * panel, row * row_height
+            part = images[step].crop((begin, _HEAD_PX, begin + panel - _GAP_PX, _HEAD_PX + body))
+            page.paste(part.resize((_SHEET_WIDTH, height)), (left, top + _SHEET_ROW_PX))
+            if column == 0:
+                page.paste(
+                    images[0].crop((begin, 0, begin + panel - _GAP_PX, _SHEET_ROW_PX)), (0, top)
+                )
+    content = io.BytesIO()
+    page.quantize(128).save(content, format="PNG", optimize=True)
+    return content.getvalue()

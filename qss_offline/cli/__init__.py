@@ -1,0 +1,1 @@
+"""The program `qss-offline`: a module for each group of commands."""

@@ -1,0 +1,337 @@
+"""`qss-offline data`: datasets from the command line."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Column, Table
+from typer import Argument, Option
+
+from qss_offline.data import hub as sharing
+from qss_offline.data import importing, tools
+from qss_offline.data import readers as tables
+from qss_offline.data.build import build_family
+from qss_offline.data.card import write_card
+from qss_offline.data.importing import About
+from qss_offline.data.minari_format import StoredDatasets
+from qss_offline.data.readers import ColumnNames, export_dataset
+from qss_offline.data.specs import read_family
+from qss_offline.data.verify import verify_dataset
+from qss_offline.errors import UserError, printable
+from qss_offline.parallel.progress import progress
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Build, import, describe, check, change and share datasets.",
+)
+
+DatasetId = Annotated[str, Argument(help="a Minari id, such as qss/Reacher/mine-obs-v0")]
+Into = Annotated[str, Option("--into", help="namespace/.../name, without -obs-v0 or -act-v0")]
+Overwrite = Annotated[bool, Option("--overwrite", help="replace what is there")]
+Seed = Annotated[int, Option("--seed", min=0, help="seed of the draw")]
+License = Annotated[str | None, Option("--license", help="SPDX identifier, such as cc-by-4.0")]
+Token = Annotated[
+    str | None, Option("--token", help="Hugging Face token, or the path of a key for gcp")
+]
+
+_NAMES = ColumnNames()
+# Characters of a stranger's text in a table.
+_SHOWN = 60
+
+
+def _made(stored: StoredDatasets) -> None:
+    for dataset_id in stored.ids:
+        typer.echo(
+            f"made {dataset_id}: {stored.transitions:,} transitions, {stored.episodes:,} episodes"
+        )
+
+
+def _json(values: dict[str, Any]) -> None:
+    for line in json.dumps(values, indent=2, allow_nan=False).splitlines():
+        typer.echo(printable(line))
+
+
+@app.command("build")
+def build(
+    family: Annotated[Path, Argument(help="a family of datasets, e.g. datasets/reacher.toml")],
+    overwrite: Overwrite = False,
+    workers: Annotated[
+        int | None, Option(min=1, help="processes; by default one for each core")
+    ] = None,
+) -> None:
+    """Build every pair of a family that is missing, several at once, and verify all of them."""
+    described = read_family(family)
+    members = build_family(described.specs, workers, overwrite, progress=progress)
+    paper = described.paper_returns
+    table = Table(
+        Column("dataset", overflow="fold"),
+        *(
+            Column(heading, justify="right")
+            for heading in ("random", "transitions", "episodes", "behaviour return")
+        ),
+        *([Column("paper", justify="right")] if paper else []),
+    )
+    for one in members:
+        level, mean = one.spec.random_action_prob, one.pair.behaviour_return.mean
+        between = ""
+        if one.return_interval is not None:
+            low, high = one.return_interval
+            between = f" ({low:.2f} to {high:.2f})"
+        table.add_row(
+            one.pair.obs_id,
+            f"{100 * level:g}%",
+            f"{one.pair.transitions:,}",
+            f"{one.pair.episodes:,}",
+            f"{mean:.2f}{between}",
+            *([f"{paper[level]:g}" if level in paper else "-"] if paper else []),
+        )
+    console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, 160)
+    console.print(table)
+    typer.echo("behaviour return: mean over whole episodes, with its 95% interval")
+    typer.echo(f"verified {2 * len(members)} datasets, every episode")
+
+
+@app.command("import")
+def import_(
+    source: Annotated[
+        str, Argument(help="a .npz, .parquet or .csv file, or the id of a Minari dataset")
+    ],
+    into: Into,
+    observation_only: Annotated[
+        bool, Option("--observation-only", help="leave the actions out")
+    ] = False,
+    env: Annotated[str | None, Option(help="environment, such as Reacher-v5")] = None,
+    text: Annotated[str | None, Option(help="a sentence: what this is")] = None,
+    algorithm: Annotated[str | None, Option(help="who acted")] = None,
+    author: Annotated[list[str] | None, Option(help="a name; may be repeated")] = None,
+    license: License = None,
+    observations: Annotated[
+        str, Option(help="columns, comma-separated, * allowed")
+    ] = _NAMES.observations,
+    next_observations: Annotated[str, Option(help="likewise")] = _NAMES.next_observations,
+    actions: Annotated[str, Option(help="likewise")] = _NAMES.actions,
+    rewards: Annotated[str, Option(help="column")] = _NAMES.rewards,
+    terminations: Annotated[str, Option(help="column")] = _NAMES.terminations,
+    truncations: Annotated[str, Option(help="column")] = _NAMES.truncations,
+    episodes: Annotated[str, Option(help="column")] = _NAMES.episodes,
+    overwrite: Overwrite = False,
+) -> None:
+    """Make a verified pair of datasets of a recording, or the observation-only one alone."""
+    about = About(
+        env_id=env,
+        text=text,
+        algorithm_name=algorithm,
+        author=tuple(author or ()),
+        license=license,
+    )
+    if Path(source).suffix in tables.SUFFIXES:
+        names = ColumnNames(
+            observations=observations,
+            rewards=rewards,
+            terminations=terminations,
+            truncations=truncations,
+            next_observations=next_observations,
+            actions=actions,
+            episodes=episodes,
+        )
+        stored = tables.from_file(
+            Path(source),
+            into,
+            names=names,
+            observation_only=observation_only,
+            about=about,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    else:
+        stored = importing.from_minari(
+            source,
+            into,
+            observation_only=observation_only,
+            about=about,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    _made(stored)
+
+
+@app.command("list")
+def list_() -> None:
+    """List the local datasets, with and without actions."""
+    header = ("dataset", "environment", "actions", "transitions", "episodes")
+    rows: list[tuple[str, ...]] = [header]
+    for one in tools.list_datasets():
+        if one.problem is not None:
+            rows.append((one.dataset_id, f"can't be used: {one.problem}"))
+            continue
+        env_id = printable(one.env_id or "unknown")[:_SHOWN]
+        actions = "no" if one.observation_only else "yes"
+        numbers = f"{one.total_steps:,}", f"{one.total_episodes:,}"
+        rows.append((one.dataset_id, env_id, actions, *numbers))
+    usable = [row for row in rows if len(row) == len(header)]
+    # Rich takes two seconds to lay two thousand rows out.
+    widths = [max(map(len, column)) for column in zip(*usable, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=False))
+        typer.echo(printable("  ".join(cells).rstrip()))
+
+
+@app.command("show")
+def show(dataset_id: DatasetId) -> None:
+    """Describe one dataset, as JSON."""
+    _json(tools.describe(dataset_id))
+
+
+@app.command("verify")
+def verify(dataset_id: DatasetId) -> None:
+    """Check a dataset in full; repair nothing. Code 2 if anything is wrong."""
+    verification = verify_dataset(dataset_id, progress=progress)
+    marks = {True: "ok", False: "FAULT", None: "-"}
+    for check in verification.checks:
+        typer.echo(f"{marks[check.ok]:5}  {check.name}: {printable(check.detail)}")
+    if not verification.ok:
+        faults, total = len(verification.faults), len(verification.checks)
+        raise UserError(f"dataset {dataset_id!r}: {faults} of {total} checks failed")
+    typer.echo(f"verified {dataset_id}: {len(verification.checks)} checks")
+
+
+@app.command("stats")
+def stats(
+    dataset_id: DatasetId,
+    picture: Annotated[
+        Path | None, Option("--picture", help="draw returns, lengths and coverage to a .png")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Print returns, lengths and state coverage, and draw them."""
+    numbers = tools.dataset_statistics(dataset_id, picture, overwrite=overwrite)
+    values = {key: value for key, value in asdict(numbers).items() if key != "picture"}
+    _json(values)
+    if numbers.picture is not None:
+        typer.echo(f"made {numbers.picture}", err=True)
+
+
+@app.command("split")
+def split(
+    dataset_id: DatasetId,
+    into: Annotated[
+        list[str], Option("--into", help="namespace/.../name=share, for each part, e.g. =0.8")
+    ],
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Deal the episodes of a dataset out to several new ones."""
+    parts: dict[str, float] = {}
+    for part in into:
+        name, _, share = part.partition("=")
+        try:
+            parts[name] = float(share)
+        except ValueError as error:
+            raise UserError(
+                f"--into {part!r}: expected NAME=SHARE, such as me/x/test=0.2"
+            ) from error
+    for stored in tools.split_dataset(
+        dataset_id, parts, seed=seed, overwrite=overwrite, progress=progress
+    ):
+        _made(stored)
+
+
+@app.command("merge")
+def merge(
+    dataset_ids: Annotated[list[str], Argument(help="two Minari ids or more, of one kind")],
+    into: Into,
+    overwrite: Overwrite = False,
+) -> None:
+    """Put datasets one behind the other; never mixes observation-only ones with others."""
+    _made(tools.merge_datasets(dataset_ids, into, overwrite=overwrite, progress=progress))
+
+
+@app.command("sample")
+def sample(
+    dataset_id: DatasetId,
+    into: Into,
+    episodes: Annotated[int | None, Option(help="how many episodes")] = None,
+    transitions: Annotated[int | None, Option(help="or how many transitions")] = None,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Draw whole episodes at random into a new dataset."""
+    stored = tools.sample_dataset(
+        dataset_id,
+        into,
+        episodes=episodes,
+        transitions=transitions,
+        seed=seed,
+        overwrite=overwrite,
+        progress=progress,
+    )
+    _made(stored)
+
+
+@app.command("export")
+def export(
+    dataset_id: DatasetId,
+    path: Annotated[Path, Argument(help="a .parquet or .npz file")],
+    overwrite: Overwrite = False,
+) -> None:
+    """Write the transitions to a Parquet or npz file."""
+    typer.echo(f"made {export_dataset(dataset_id, path, overwrite=overwrite)}")
+
+
+@app.command("card")
+def card(
+    dataset_id: DatasetId,
+    license: License = None,
+    citation: Annotated[str | None, Option(help="BibTeX or a sentence")] = None,
+) -> None:
+    """Write the dataset card, README.md, into the dataset's folder."""
+    typer.echo(f"made {write_card(dataset_id, license=license, citation=citation)}")
+
+
+@app.command("push")
+def push(
+    dataset_id: DatasetId,
+    to: Annotated[str, Option("--to", help="hf://USER, gcp://BUCKET or a folder")],
+    twin: Annotated[bool, Option("--twin", help="the twin too")] = False,
+    license: License = None,
+    token: Token = None,
+) -> None:
+    """Verify a dataset and upload it, card and all."""
+    ids = sharing.push_dataset(
+        dataset_id, to, token=token, twin=twin, license=license, progress=progress
+    )
+    for one in ids:
+        typer.echo(f"pushed {one} to {to}")
+
+
+@app.command("pull")
+def pull(
+    dataset_id: DatasetId,
+    source: Annotated[str, Option("--from", help="hf://USER, gcp://BUCKET or a folder")],
+    token: Token = None,
+    overwrite: Overwrite = False,
+    max_gb: Annotated[
+        float, Option("--max-gb", min=0, help="gigabytes that a dataset may hold")
+    ] = sharing.MAX_PULLED_BYTES / 1e9,
+) -> None:
+    """Download a dataset; it becomes visible when its digests are checked."""
+    if not math.isfinite(max_gb):
+        raise UserError(f"--max-gb: expected a number, not {max_gb}")
+    digest = sharing.pull_dataset(
+        dataset_id,
+        source,
+        token=token,
+        overwrite=overwrite,
+        max_bytes=int(max_gb * 1e9),
+        progress=progress,
+    )
+    typer.echo(f"pulled {dataset_id}, digest {printable(digest or 'none')}")

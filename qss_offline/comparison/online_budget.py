@@ -1,0 +1,251 @@
+"""How few online steps are enough: trained proposals, the inverse fit at several budgets.
+
+Offline D3G is expensive and takes no online steps; the inverse fit is cheap. So the proposals of
+one run are used again for every budget, each time with a fresh I(s, s').
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import numpy as np
+
+from qss_offline.algorithms.ensemble import mean_network
+from qss_offline.algorithms.networks import Network
+from qss_offline.algorithms.observational_d3g import ObservationalD3G, ObservationalD3GConfig
+from qss_offline.data.environments import env_id_of_file, make_env
+from qss_offline.data.load import load_transitions
+from qss_offline.engine.checkpoint import load_checkpoint
+from qss_offline.errors import UserError
+from qss_offline.evaluation.episodes import evaluate
+from qss_offline.files import write_bytes
+from qss_offline.presets import Preset
+from qss_offline.runs.folder import RunFolder, read_json
+from qss_offline.runs.inverse_config import InverseFitConfig
+from qss_offline.settings_json import from_plain
+from qss_offline.training.interaction import known_steps
+from qss_offline.training.inverse.fitting import InverseFitter
+from qss_offline.training.recording_facts import RecordingFacts, facts_of_config
+
+
+@dataclass(frozen=True)
+class BudgetRow:
+    """What one seed's policy gets after so many online steps.
+
+    Attributes:
+        env_id: where it acts.
+        dataset_id: what its proposals were learned from.
+        variant: name of the inverse fit's settings.
+        seed: of the proposals and of the inverse fit.
+        online_steps: environment steps of its own that I was fitted on; those of `--actions-from`
+            aren't counted.
+        mean_return: of the last policy, over the episodes of one evaluation.
+    """
+
+    env_id: str
+    dataset_id: str
+    variant: str
+    seed: int
+    online_steps: int
+    mean_return: float
+
+
+@dataclass(frozen=True)
+class TrainedProposals:
+    """The proposals of some seeds of a run, and what they were learned from.
+
+    Attributes:
+        env_id: where they are made.
+        dataset_id: the recording.
+        seeds: of the run.
+        proposals: τ of each seed as it was trained, of an ensemble the mean, `(1, P)`.
+        config: settings of offline D3G.
+        inverse: settings of the run's own inverse fit.
+        recording: what was measured of the recording.
+    """
+
+    env_id: str
+    dataset_id: str
+    seeds: tuple[int, ...]
+    proposals: tuple[Network, ...]
+    config: ObservationalD3GConfig
+    inverse: InverseFitConfig
+    recording: RecordingFacts
+
+
+def load_proposals(path: Path) -> TrainedProposals:
+    """Read the proposals of a run of offline D3G, or of such a cell of a comparison.
+
+    Raises:
+        UserError: the folder holds no such run, or no seed of it is trained.
+    """
+    folder = RunFolder(path)
+    if not folder.started:
+        raise UserError(f"{path} holds no run (no config.json)")
+    config = read_json(path / "config.json")
+    try:
+        preset = from_plain(Preset, config["preset"], str(path))
+        env_id = env_id_of_file(config["env_id"], folder.config)
+        dataset_id = str(config["dataset_id"])
+    except KeyError as error:
+        raise UserError(f"{path} holds no run of offline D3G: {error} is missing") from error
+    found = sorted(
+        int(p.parent.name)
+        for p in path.glob("seeds/*/training.safetensors")
+        if p.parent.name.isdigit()
+    )
+    if not found:
+        raise UserError(f"{path} holds no trained seed")
+    proposals = []
+    for seed in found:
+        shape = ObservationalD3G(preset.algorithm, _obs_dim(env_id)).shapes["proposal"]
+        trained = []
+        for number in range(preset.ensemble):
+            checkpoint = load_checkpoint(folder.seed(seed).member(number).training)
+            done, updates = int(checkpoint.metadata["update"]), preset.updates
+            if done < updates:
+                raise UserError(
+                    f"{path} isn't done: seed {seed} stands at update {done:,} of {updates:,}; "
+                    "finish it first (--resume)"
+                )
+            flat = checkpoint.tensors["network.proposal_average"]
+            trained.append(Network(shape, flat.unsqueeze(0)))
+        proposals.append(mean_network(trained))
+    facts = facts_of_config(config, str(folder.config))
+    return TrainedProposals(
+        env_id,
+        dataset_id,
+        tuple(found),
+        tuple(proposals),
+        preset.algorithm,
+        preset.inverse,
+        facts,
+    )
+
+
+def averaged(trained: TrainedProposals, count: int) -> TrainedProposals:
+    """Let each seed head for the mean of its own proposals and those of the next seeds.
+
+    Args:
+        trained: proposals of several seeds.
+        count: how many seeds make one mean; after the last seed comes the first.
+
+    Raises:
+        UserError: there are fewer seeds.
+    """
+    every = trained.proposals
+    if not 1 <= count <= len(every):
+        raise UserError(f"--ensemble {count}: it must be from 1 to the {len(every)} trained seeds")
+    means = [
+        mean_network([every[(first + next_) % len(every)] for next_ in range(count)])
+        for first in range(len(every))
+    ]
+    return replace(trained, proposals=tuple(means))
+
+
+def _obs_dim(env_id: str) -> int:
+    env = make_env(env_id)
+    shape = env.observation_space.shape
+    env.close()
+    assert shape is not None
+    return int(shape[0])
+
+
+def fit_budget(
+    trained: TrainedProposals,
+    inverse: InverseFitConfig,
+    variant: str,
+    episodes: int,
+    report: Callable[[int], None] = lambda updates: None,
+    actions_from: str | None = None,
+) -> list[BudgetRow]:
+    """Fit I for every seed on one budget, and evaluate the last policies.
+
+    Args:
+        trained: the proposals.
+        inverse: the budget.
+        variant: its name.
+        episodes: of each evaluation.
+        report: told the updates of one seed so far.
+        actions_from: another recording of the same body, one with actions, or folder of an earlier
+            run, that I learns from first.
+
+    Raises:
+        UserError: these can't be used.
+    """
+    transitions = load_transitions(trained.dataset_id).transitions
+    scale = trained.recording.scale
+    fitter = InverseFitter(
+        trained.seeds,
+        trained.proposals,
+        [scale] * len(trained.seeds),
+        lambda: make_env(trained.env_id),
+        inverse,
+        known_steps(actions_from, trained.env_id),
+        [transitions] * len(trained.seeds),
+    )
+    for _ in range(inverse.rounds):
+        fitter.run_round(report)
+    rows = []
+    for index, seed in enumerate(trained.seeds):
+        # The same episodes for every budget and variant: in Reacher the goal makes more difference.
+        stream = np.random.SeedSequence([seed, *b"budget"])
+        start = int(stream.generate_state(1)[0])
+        found = evaluate(fitter.policy(index), trained.env_id, episodes, start, make_env)
+        rows.append(
+            BudgetRow(
+                trained.env_id,
+                trained.dataset_id,
+                variant,
+                seed,
+                inverse.online_steps,
+                round(found.mean, 3),
+            )
+        )
+    return rows
+
+
+def spread(inverse: InverseFitConfig, online_steps: int) -> InverseFitConfig:
+    """Return the fit with another budget, spread evenly over its rounds.
+
+    Raises:
+        UserError: it can't be.
+    """
+    if online_steps <= 0 or online_steps % inverse.rounds:
+        raise UserError(
+            f"{online_steps} online steps can't be spread evenly over {inverse.rounds} rounds"
+        )
+    return replace(inverse, steps_per_round=online_steps // inverse.rounds)
+
+
+def write_rows(path: Path, rows: Sequence[BudgetRow]) -> None:
+    """Write rows as CSV."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [f.name for f in fields(BudgetRow)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(row) for row in rows)
+    write_bytes(path, text.getvalue().encode())
+
+
+def read_rows(path: Path) -> list[BudgetRow]:
+    """Read rows that `write_rows` wrote; none where there is no file.
+
+    Raises:
+        UserError: the file holds something else.
+    """
+    if not path.exists():
+        return []
+    types: dict[str, Any] = get_type_hints(BudgetRow)
+    try:
+        with path.open(newline="") as lines:
+            return [
+                BudgetRow(**{name: types[name](value) for name, value in row.items()})
+                for row in csv.DictReader(lines)
+            ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} holds no returns against online steps: {error}") from error

@@ -1,0 +1,174 @@
+"""A whole online run: several seeds, several processes, evaluations on the way; results.json."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import qss_offline.online.gridworld  # noqa: F401  registers the gridworld, in workers too
+from qss_offline.baselines import require_d3rlpy
+from qss_offline.data.environments import make_env
+from qss_offline.engine.checkpoint import load_checkpoint
+from qss_offline.errors import UserError
+from qss_offline.files import write_json
+from qss_offline.online.config import OnlineSettings
+from qss_offline.online.env_loop import OnlineTask
+from qss_offline.online.exploration import actions_of
+from qss_offline.online.presets import BASELINES
+from qss_offline.online.trainer import OnlineTrainer
+from qss_offline.online.warm_start import check_body, load_start, steps_before
+from qss_offline.parallel.processes import Tick
+from qss_offline.parallel.reporting import ProgressFactory, counted_on, no_progress
+from qss_offline.parallel.seeds import train_in_workers
+from qss_offline.runs.clock import RunClock
+from qss_offline.runs.folder import RunFolder, SeedFolder, read_json, versions
+
+LAST_EVALUATIONS = 3
+"""How many evaluations at the end make the score of a seed."""
+
+SeedPlace = tuple[int, SeedFolder]
+"""A seed, and where its files go."""
+
+
+def online_run(
+    settings: OnlineSettings,
+    folder: RunFolder,
+    resume: bool = False,
+    show_progress: ProgressFactory = no_progress,
+    workers: int | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Act, train and evaluate, and return what `results.json` holds.
+
+    Seeds are spread over worker processes of one thread each, at most one a core; those of one
+    process share a stack.
+
+    Args:
+        settings: what to do.
+        folder: where everything goes.
+        resume: continue what the folder holds.
+        show_progress: makes a progress display.
+        workers: processes; None takes one a core on a CPU, one in all on a GPU.
+        options: what a command was given, which a resumed run may not contradict.
+
+    Raises:
+        UserError: the environment, the folder or the offline run can't be used.
+    """
+    begin = time.monotonic()
+    _check(settings)
+    before = 0 if settings.start_run is None else steps_before(settings.start_run)
+    config = {"method": "online", **vars(settings), "versions": versions()}
+    if not folder.started and options is not None:
+        config["options"] = options
+    folder.start(config, resume)
+    clock = RunClock(folder, begin)
+    seeds = [(seed, folder.seed(seed)) for seed in settings.seeds]
+    title = f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''} of {settings.env_id}"
+    with show_progress(title, settings.config.steps * len(seeds), "steps") as show:
+        train_in_workers(_train, settings, seeds, settings.device, workers, clock.noting(show))
+    wall_s = clock.seconds
+    folder.set_elapsed(wall_s)
+    results = {
+        "env_id": settings.env_id,
+        "algorithm": settings.algorithm,
+        "preset": settings.preset_name,
+        "steps": settings.config.steps,
+        "start_run": settings.start_run,
+        "steps_before": before,
+        "config": asdict(settings.config),
+        "wall_seconds": round(wall_s, 1),
+        "seeds": [
+            seed_result(seed, read_json(folder.seed(seed).result)["evaluations"])
+            for seed in settings.seeds
+        ],
+        "versions": versions(),
+    }
+    write_json(folder.results, results)
+    return results
+
+
+def _check(settings: OnlineSettings) -> None:
+    """Find out before anything is written what would stop the workers."""
+    env = make_env(settings.env_id, discrete_actions=True)
+    try:
+        actions_of(env.action_space, 0.0, 0.0)
+    finally:
+        env.close()
+    if settings.algorithm in BASELINES:
+        require_d3rlpy()
+        if settings.start_run is not None:
+            raise UserError(f"{settings.algorithm} can't start from an offline run of D3G")
+        if settings.device != "cpu":
+            raise UserError(f"{settings.algorithm} runs on the CPU here; use --device cpu")
+    if settings.start_run is not None:
+        check_body(Path(settings.start_run), settings.env_id)
+        for seed in settings.seeds:
+            load_start(Path(settings.start_run), seed)
+
+
+def _train(settings: OnlineSettings, seeds: Sequence[SeedPlace], tick: Tick) -> None:
+    """Train the seeds of one worker."""
+    if settings.algorithm in BASELINES:
+        _train_baseline(settings, seeds, tick)
+    else:
+        _train_d3g(settings, seeds, tick)
+
+
+def _train_d3g(settings: OnlineSettings, seeds: Sequence[SeedPlace], tick: Tick) -> None:
+    """Train seeds in one stack."""
+    start = None if settings.start_run is None else Path(settings.start_run)
+    tasks = [
+        OnlineTask(seed, folder, None if start is None else load_start(start, seed))
+        for seed, folder in seeds
+    ]
+    OnlineTrainer(tasks, settings.env_id, settings.config, settings.plan, settings.device).run(tick)
+    for _, folder in seeds:
+        evaluations = load_checkpoint(folder.training).metadata["evaluations"]
+        write_json(folder.result, {"evaluations": evaluations})
+
+
+def _train_baseline(settings: OnlineSettings, seeds: Sequence[SeedPlace], tick: Tick) -> None:
+    """Train seed after seed; one that is finished is left as it is."""
+    # d3rlpy is an extra.
+    from qss_offline.baselines.online import train_online
+
+    for number, (seed, folder) in enumerate(seeds):
+        done = number * settings.config.steps
+
+        if not folder.result.exists():
+            evaluations = train_online(
+                settings.algorithm,
+                settings.env_id,
+                settings.config,
+                settings.plan,
+                OnlineTask(seed, folder),
+                counted_on(tick, done),
+            )
+            write_json(folder.result, {"evaluations": evaluations})
+        tick(done + settings.config.steps)
+
+
+def seed_result(seed: int, evaluations: Sequence[tuple[int, Sequence[float]]]) -> dict[str, Any]:
+    """Return a seed's scores and raw returns as results files hold them.
+
+    Args:
+        seed: which.
+        evaluations: environment steps before each, and the returns of its episodes.
+    """
+    means = [float(np.mean(returns)) for _, returns in evaluations]
+    best = int(np.argmax(means))
+    return {
+        "seed": seed,
+        f"last_{LAST_EVALUATIONS}": float(np.mean(means[-LAST_EVALUATIONS:])),
+        "last": means[-1],
+        "best": {"mean": means[best], "step": evaluations[best][0]},
+        "evaluations": [
+            {"step": step, "mean": mean, "returns": list(returns)}
+            for (step, returns), mean in zip(evaluations, means, strict=True)
+        ],
+    }

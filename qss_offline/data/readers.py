@@ -1,0 +1,328 @@
+"""Recordings in `.npz`, Parquet and CSV files: read with bounded memory, written atomically.
+
+A file is read in a child process (see `isolated`). The columns that `export_dataset` writes are
+the names that the importer looks for by itself; others are named by `ColumnNames`.
+"""
+
+from __future__ import annotations
+
+import csv
+import fnmatch
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from qss_offline.data import importing
+from qss_offline.data import sandbox as isolated
+from qss_offline.data.importing import NOTHING_KNOWN, About
+from qss_offline.data.load import load_transitions
+from qss_offline.data.minari_format import StoredDatasets
+from qss_offline.data.scratch import scratch_folder
+from qss_offline.data.transitions import Transitions
+from qss_offline.errors import UserError, nearest
+from qss_offline.files import atomic_path
+from qss_offline.parallel.processes import Tick
+from qss_offline.parallel.reporting import Notice, ProgressFactory, no_progress, print_notice
+
+Array: TypeAlias = npt.NDArray[Any]
+
+SUFFIXES = (".npz", ".parquet", ".csv")
+_MATRICES = ("observations", "next_observations", "actions")
+_OPTIONAL = ("next_observations", "actions", "truncations", "episodes")
+_EXPORT_ROWS = 1 << 18
+
+
+@dataclass(frozen=True)
+class ColumnNames:
+    """Which columns of a file hold what.
+
+    Each is a comma-separated list of names or patterns (`x,y,vel_*`), in the order in which the
+    numbers are to stand; a pattern's matches come in the file's order. In a Parquet file a
+    column may hold a list of numbers in each row, in a `.npz` an array may be a matrix.
+
+    Attributes:
+        observations: before each step.
+        rewards: one column.
+        terminations: one column.
+        truncations: one column; left out if the file has none of that name.
+        next_observations: likewise.
+        actions: likewise.
+        episodes: likewise.
+    """
+
+    observations: str = "observations,observations_*,obs_*"
+    rewards: str = "rewards,reward"
+    terminations: str = "terminations,terminated"
+    truncations: str = "truncations,truncated"
+    next_observations: str = "next_observations,next_observations_*,next_obs_*"
+    actions: str = "actions,actions_*,action,action_*"
+    episodes: str = "episodes,episode"
+
+    def resolve(self, present: Sequence[str]) -> dict[str, list[str]]:
+        """Return the file's columns for each field.
+
+        Raises:
+            UserError: a name that was given, or a field that every recording has, is missing.
+        """
+        found: dict[str, list[str]] = {}
+        for field in fields(self):
+            given = getattr(self, field.name)
+            names = self._matching(field.name, given, present, given != field.default)
+            if not names and field.name not in _OPTIONAL:
+                raise UserError(
+                    f"{field.name}: no column {given.split(',')[0]!r}; the file has "
+                    f"{', '.join(present[:12])}"
+                )
+            if field.name not in _MATRICES and len(names) > 1:
+                raise UserError(f"{field.name}: expected one column, got {', '.join(names)}")
+            if names:
+                found[field.name] = names
+        return found
+
+    @staticmethod
+    def _matching(field: str, given: str, present: Sequence[str], strict: bool) -> list[str]:
+        names: list[str] = []
+        for pattern in (part.strip() for part in given.split(",")):
+            matches = [name for name in present if fnmatch.fnmatchcase(name, pattern)]
+            if strict and not matches:
+                raise UserError(f"{field}: no column {pattern!r}{nearest(pattern, present)}")
+            names += [name for name in matches if name not in names]
+        return names
+
+
+def from_file(
+    path: Path,
+    dataset_id: str,
+    *,
+    names: ColumnNames | None = None,
+    observation_only: bool = False,
+    about: About = NOTHING_KNOWN,
+    overwrite: bool = False,
+    notice: Notice = print_notice,
+    progress: ProgressFactory = no_progress,
+) -> StoredDatasets:
+    """Store a recording in a `.npz`, `.parquet` or `.csv` file as Minari datasets.
+
+    Args:
+        path: the file; one row is one step (see `importing.from_arrays` for the layouts).
+        dataset_id: `namespace/.../name`.
+        names: which columns hold what.
+        observation_only: leave the actions out.
+        about: what else is known.
+        overwrite: replace datasets that exist.
+        notice: told of every step that can't be kept and every end that had to be assumed.
+        progress: makes a reporter.
+
+    Raises:
+        UserError: the file can't be read, a column is missing or holds no numbers, it wouldn't
+            fit into memory, or the datasets can't be written.
+    """
+    given = read_columns(path, names or ColumnNames())
+    if observation_only:
+        given.pop("actions", None)
+    try:
+        transitions = importing.transitions_of(given, notice)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    return importing.store(
+        transitions,
+        dataset_id,
+        about,
+        {"kind": "a file", "file": path.name},
+        overwrite=overwrite,
+        progress=progress,
+    )
+
+
+def read_columns(path: Path, names: ColumnNames) -> dict[str, Array]:
+    """Return a file's columns by field, matrices and vectors of numbers.
+
+    Raises:
+        UserError: the file can't be read, or a column is missing or holds no numbers.
+    """
+    if path.suffix not in SUFFIXES:
+        raise UserError(f"{path}: expected a file that ends in {', '.join(SUFFIXES)}")
+    if not path.is_file():
+        raise UserError(f"{path} does not exist")
+    # A text file holds a number in two bytes or more, a compressed one in less: each reader
+    # looks at the sizes that the file declares before it takes memory.
+    expected = isolated.available_memory()
+    with scratch_folder() as folder:
+        request = {
+            "path": str(path.absolute()),
+            "names": vars(names),
+            "target": str(folder),
+        }
+        try:
+            reply = isolated.call(_read, request, expected)
+            return {
+                str(name): np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+                for name in reply["fields"]
+            }
+        except (UserError, ValueError, OSError) as error:
+            raise UserError(f"{path}: {' '.join(str(error).split())}") from error
+
+
+def _read(request: dict[str, Any], tick: Tick) -> dict[str, Any]:
+    """Read a file's columns and write each field as `.npy`; runs in the child."""
+    path, names = Path(request["path"]), ColumnNames(**request["names"])
+    reader = {".npz": _read_npz, ".parquet": _read_parquet, ".csv": _read_csv}[path.suffix]
+    columns = reader(path, names)
+    for name, column in columns.items():
+        if column.dtype.kind not in "biuf":
+            raise UserError(f"{name}: expected numbers, got {column.dtype}")
+        np.save(Path(request["target"], f"{name}.npy"), column, allow_pickle=False)
+    return {"fields": list(columns)}
+
+
+def _read_npz(path: Path, names: ColumnNames) -> dict[str, Array]:
+    sizes: dict[str, int] = {}
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            with archive.open(member) as file:
+                version = np.lib.format.read_magic(file)
+                if version == (1, 0):
+                    shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+                else:
+                    shape, _, dtype = np.lib.format.read_array_header_2_0(file)
+                header = file.tell()
+            if dtype.hasobject:
+                raise UserError(f"{member.filename} holds Python objects: refused")
+            size = dtype.itemsize
+            for length in shape:
+                size *= int(length)
+            if size != member.file_size - header:
+                raise UserError(
+                    f"{member.filename} claims {size:,} bytes, but holds "
+                    f"{member.file_size - header:,}"
+                )
+            sizes[member.filename.removesuffix(".npy")] = size
+    wanted = names.resolve(list(sizes))
+    isolated.check_memory(2 * sum(sizes[n] for part in wanted.values() for n in part), path.name)
+    with np.load(path, allow_pickle=False) as arrays:
+        return {field: _joined([arrays[n] for n in part]) for field, part in wanted.items()}
+
+
+def _read_parquet(path: Path, names: ColumnNames) -> dict[str, Array]:
+    with pa.parquet.ParquetFile(path) as file:
+        wanted = names.resolve(file.schema_arrow.names)
+        rows = file.metadata.num_rows
+        groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
+        declared = sum(group.total_byte_size for group in groups)
+        isolated.check_memory(max(3 * declared, 4 * rows * len(wanted)), path.name)
+        table = file.read(columns=[name for part in wanted.values() for name in part])
+    return {field: _table_columns(table, part) for field, part in wanted.items()}
+
+
+def _read_csv(path: Path, names: ColumnNames) -> dict[str, Array]:
+    isolated.check_memory(8 * path.stat().st_size, path.name)
+    with path.open(newline="", encoding="utf-8") as file:
+        header = next(csv.reader([file.readline(1 << 20)]), [])
+    wanted = names.resolve(header)
+    used = [name for part in wanted.values() for name in part]
+    table = pa.csv.read_csv(
+        path,
+        read_options=pa.csv.ReadOptions(use_threads=False),
+        convert_options=pa.csv.ConvertOptions(include_columns=used, strings_can_be_null=False),
+    )
+    return {field: _table_columns(table, part) for field, part in wanted.items()}
+
+
+def _table_columns(table: pa.Table, names: list[str]) -> Array:
+    arrays = []
+    for name in names:
+        column = table[name]
+        if column.null_count:
+            raise UserError(f"{name}: {column.null_count} values are missing")
+        column = column.combine_chunks()
+        if isinstance(column, pa.ChunkedArray):
+            column = pa.concat_arrays(column.chunks)
+        kind = column.type
+        if pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
+            arrays.append(_list_column(name, column))
+        else:
+            arrays.append(column.to_numpy(zero_copy_only=False))
+    return _joined(arrays)
+
+
+def _list_column(name: str, column: Any) -> Array:
+    """Return a column of lists of one length as a matrix."""
+    rows = len(column)
+    values = column.flatten()
+    width = len(values) // rows if rows else 0
+    lengths = pa.compute.list_value_length(column).to_numpy(zero_copy_only=False)
+    if width == 0 or not (lengths == width).all():
+        raise UserError(f"{name}: its lists are of different lengths or empty")
+    if values.null_count:
+        raise UserError(f"{name}: {values.null_count} values are missing")
+    matrix: Array = values.to_numpy(zero_copy_only=False).reshape(rows, width)
+    return matrix
+
+
+def _joined(arrays: list[Array]) -> Array:
+    if len(arrays) == 1:
+        return arrays[0]
+    return np.column_stack(arrays)
+
+
+# --- export ---------------------------------------------------------------------------------
+
+
+def export_dataset(
+    dataset_id: str, path: Path, *, overwrite: bool = False, notice: Notice = print_notice
+) -> Path:
+    """Write a dataset's transitions to a `.parquet` or `.npz` file, one row for each step.
+
+    Parquet holds the matrices as lists of a fixed size. `from_file` reads either back, to the
+    same digest. The file is written atomically.
+
+    Args:
+        dataset_id: Minari id.
+        path: where to; the suffix decides on the format.
+        overwrite: replace a file that exists.
+        notice: told of whatever is out of the ordinary.
+
+    Raises:
+        UserError: the dataset can't be loaded, the suffix is another, the file exists, or it
+            can't be written.
+    """
+    if path.suffix not in (".parquet", ".npz"):
+        raise UserError(f"{path}: expected a file that ends in .parquet or .npz")
+    if path.exists() and not overwrite:
+        raise UserError(f"{path} exists; overwrite it or choose another name")
+    transitions = load_transitions(dataset_id, notice=notice).transitions
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        if path.suffix == ".npz":
+            np.savez(file, allow_pickle=False, **transitions.columns())
+        else:
+            _write_parquet(transitions, file)
+    return path
+
+
+def _write_parquet(transitions: Transitions, file: Any) -> None:
+    writer = None
+    try:
+        for start in range(0, len(transitions), _EXPORT_ROWS):
+            rows = slice(start, start + _EXPORT_ROWS)
+            arrays = {}
+            for name, column in transitions.columns().items():
+                part = np.ascontiguousarray(column[rows])
+                array = pa.array(part.reshape(-1))
+                if part.ndim == 2:
+                    array = pa.FixedSizeListArray.from_arrays(array, part.shape[1])
+                arrays[name] = array
+            table = pa.table(arrays)
+            if writer is None:
+                writer = pa.parquet.ParquetWriter(file, table.schema, compression="zstd")
+            writer.write_table(table)
+    finally:
+        if writer is not None:
+            writer.close()

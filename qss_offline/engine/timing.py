@@ -1,0 +1,57 @@
+"""How long an update takes here: measured on random numbers, before hours are spent."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from qss_offline.algorithms.protocol import Algorithm
+from qss_offline.engine.fit import fit
+from qss_offline.engine.state import initial_state
+from qss_offline.engine.update import CHUNK
+
+
+class _Fixed:
+    """The same batch for every update."""
+
+    def __init__(self, columns: Sequence[Tensor], make_batch: Callable[..., Any]) -> None:
+        self._columns, self._make_batch = columns, make_batch
+
+    def draw(self, generators: Sequence[torch.Generator], updates: int) -> Any:
+        return self._make_batch(*(c.expand(updates, *c.shape) for c in self._columns))
+
+
+def seconds_per_update(
+    algorithm: Algorithm,
+    widths: Sequence[int | None],
+    seeds: int,
+    batch_size: int,
+    make_batch: Callable[..., Any],
+) -> float:
+    """Return the seconds that one update of all seeds of a stack takes in this thread, on a CPU.
+
+    Args:
+        algorithm: what is trained; its step sizes are 0 here.
+        widths: numbers in a row of each column of a batch; None for a column without that axis.
+        seeds: S.
+        batch_size: B.
+        make_batch: makes a batch of its columns.
+    """
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(seeds, batch_size) if w is None else (seeds, batch_size, w) for w in widths]
+    sampler = _Fixed([torch.rand(shape, generator=generator) for shape in shapes], make_batch)
+    state = initial_state(algorithm, range(seeds))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        # What is measured comes after the first updates are recorded.
+        fit(algorithm, state, sampler, CHUNK, 0.0, mode="compiled")
+        begun = time.perf_counter()
+        fit(algorithm, state, sampler, 2 * CHUNK, 0.0, mode="compiled")
+        return (time.perf_counter() - begun) / CHUNK
+    finally:
+        torch.set_num_threads(threads)

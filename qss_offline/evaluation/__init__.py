@@ -1,0 +1,1 @@
+"""Policies as callables and files, whole episodes, and the units that returns are told in."""

@@ -1,0 +1,91 @@
+"""Evaluation: whole episodes, several side by side, every return kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from qss_offline.parallel.reporting import print_notice
+
+BatchPolicy = Callable[[NDArray[Any]], NDArray[Any]]
+"""Maps observations `(n, obs_dim)` to actions `(n, action_dim)`."""
+
+LONGEST_EPISODE = 10_000
+"""Steps after which an episode ends in an environment that has no time limit of its own."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Undiscounted returns of whole episodes.
+
+    Attributes:
+        returns: one a episode, in the order of their seeds.
+        lengths: steps of each episode.
+    """
+
+    returns: tuple[float, ...]
+    lengths: tuple[int, ...]
+
+    @property
+    def mean(self) -> float:
+        """Mean return."""
+        return float(np.mean(self.returns))
+
+
+def evaluate(
+    policy: BatchPolicy,
+    env_id: str,
+    episodes: int = 10,
+    seed: int = 0,
+    make: Callable[[str], gym.Env[Any, Any]] = gym.make,
+) -> Evaluation:
+    """Run `episodes` episodes side by side, each to its own end, and keep every return.
+
+    In an environment without a time limit an episode ends after `LONGEST_EPISODE` steps at most,
+    and a notice says so, once a process.
+
+    Args:
+        policy: maps observations `(n, obs_dim)` of the episodes still running to actions.
+        env_id: a Gymnasium id.
+        episodes: how many.
+        seed: episode i starts from the i-th stream of this seed, whatever the others do.
+        make: makes one environment.
+    """
+    seeds = np.random.SeedSequence(seed).generate_state(episodes)
+    envs = [make(env_id) for _ in range(episodes)]
+    try:
+        obs = np.stack([env.reset(seed=int(s))[0] for env, s in zip(envs, seeds, strict=True)])
+        returns = np.zeros(episodes)
+        lengths = np.zeros(episodes, dtype=np.int64)
+        running = np.arange(episodes)
+        limited = [env.spec is not None and bool(env.spec.max_episode_steps) for env in envs]
+        while running.size:
+            actions = policy(obs[running])
+            ended = np.zeros(running.size, dtype=bool)
+            for row, (index, action) in enumerate(zip(running, actions, strict=True)):
+                obs[index], reward, terminated, truncated, _ = envs[index].step(action)
+                returns[index] += float(reward)
+                lengths[index] += 1
+                ended[row] = terminated or truncated
+                if not ended[row] and not limited[index] and lengths[index] == LONGEST_EPISODE:
+                    _tell_of_longest(env_id)
+                    ended[row] = True
+            running = running[~ended]
+    finally:
+        for env in envs:
+            env.close()
+    return Evaluation(tuple(returns.tolist()), tuple(lengths.tolist()))
+
+
+@cache
+def _tell_of_longest(env_id: str) -> None:
+    print_notice(
+        f"{env_id} has no time limit: episodes of evaluations end after {LONGEST_EPISODE:,} steps, "
+        "and returns are of so many"
+    )

@@ -1,0 +1,165 @@
+"""Actions as the online mode learns them, how it explores, and what the environment gets.
+
+Inside the algorithm an action is a vector: of a Box, in units of the box, so that −1 and 1 are its
+bounds; of a Discrete space, one-hot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from qss_offline.errors import UserError
+from qss_offline.evaluation.policies import ActionBox
+
+Vector = NDArray[np.float32]
+
+_BLOCK = 1_000
+
+
+class Actions(Protocol):
+    """One kind of action space.
+
+    Attributes:
+        dim: numbers in an action vector.
+        discrete: whether vectors are one-hot.
+    """
+
+    dim: int
+    discrete: bool
+
+    def random(self, rng: np.random.Generator, count: int) -> Vector:
+        """Draw uniformly random actions, `(count, dim)`."""
+
+    def explore(
+        self, rng: np.random.Generator, count: int
+    ) -> Callable[[int, NDArray[np.float32]], Vector]:
+        """Draw the noise of `count` steps; return `f(step among them, greedy)`, `(dim,)` each."""
+
+    def to_env(self, vector: Vector) -> Any:
+        """Map an action vector to what `env.step` takes."""
+
+
+class BoxActions:
+    """Actions in a bounded box; exploration adds normal noise and clips.
+
+    Args:
+        space: the environment's.
+        noise: standard deviation, in units of half the box.
+
+    Raises:
+        UserError: the box has no bounds.
+    """
+
+    discrete = False
+
+    def __init__(self, space: gym.spaces.Box, noise: float) -> None:
+        if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
+            raise UserError(f"actions must have bounds to be explored within, not {space}")
+        self.box = ActionBox.of(space)
+        self.dim, self._noise = len(self.box.low), noise
+
+    def random(self, rng: np.random.Generator, count: int) -> Vector:
+        """Draw uniformly random actions, `(count, dim)`."""
+        return rng.uniform(-1, 1, (count, self.dim)).astype(np.float32)
+
+    def explore(self, rng: np.random.Generator, count: int) -> Callable[[int, Vector], Vector]:
+        """Draw normal noise for `count` steps."""
+        noise = rng.normal(0, self._noise, (count, self.dim)).astype(np.float32)
+
+        def act(step: int, greedy: Vector) -> Vector:
+            return np.asarray(np.clip(greedy + noise[step], -1, 1), np.float32)
+
+        return act
+
+    def to_env(self, vector: Vector) -> Vector:
+        """Map to the environment's units, `(dim,)`."""
+        return self.box.from_unit(vector)
+
+
+class OneHotActions:
+    """Discrete actions; exploration is ε-greedy.
+
+    Args:
+        space: the environment's.
+        epsilon: probability of a uniformly random action.
+    """
+
+    discrete = True
+
+    def __init__(self, space: gym.spaces.Discrete, epsilon: float) -> None:
+        self.dim, self.start, self._epsilon = int(space.n), int(space.start), epsilon
+        self._one_hot = np.eye(self.dim, dtype=np.float32)
+
+    def random(self, rng: np.random.Generator, count: int) -> Vector:
+        """Draw uniformly random actions, `(count, dim)`."""
+        return self._one_hot[rng.integers(self.dim, size=count)]
+
+    def explore(self, rng: np.random.Generator, count: int) -> Callable[[int, Vector], Vector]:
+        """Draw for `count` steps whether they are random, and which action they take then."""
+        chance, drawn = rng.random(count) < self._epsilon, rng.integers(self.dim, size=count)
+
+        def act(step: int, greedy: Vector) -> Vector:
+            chosen: Vector = self._one_hot[drawn[step] if chance[step] else greedy.argmax()]
+            return chosen
+
+        return act
+
+    def to_env(self, vector: Vector) -> int:
+        """Return the action's number."""
+        return self.start + int(vector.argmax())
+
+
+def actions_of(space: gym.Space[Any], noise: float, epsilon: float) -> Actions:
+    """Return the kind of actions that a space holds.
+
+    Args:
+        space: a Box or Discrete.
+        noise: standard deviation of exploration in a Box, in units of half the box.
+        epsilon: probability of a random action of a Discrete space.
+
+    Raises:
+        UserError: it is another space.
+    """
+    if isinstance(space, gym.spaces.Discrete):
+        return OneHotActions(space, epsilon)
+    if isinstance(space, gym.spaces.Box):
+        return BoxActions(space, noise)
+    raise UserError(f"actions must be a Box or Discrete, not {space}")
+
+
+class Explorer:
+    """The random part of one seed's actions.
+
+    Numbers are drawn in blocks that depend on the seed and the block alone, so that a resumed run
+    draws the same without keeping a generator's state.
+
+    Args:
+        seed: of the run.
+        actions: their kind.
+    """
+
+    def __init__(self, seed: int, actions: Actions) -> None:
+        self._seed, self._actions = seed, actions
+        self._block = -1
+        self._random: Vector
+        self._explore: Callable[[int, Vector], Vector]
+
+    def choose(self, step: int, greedy: Vector | None) -> Vector:
+        """Return the action of environment step `step`, `(dim,)`.
+
+        Args:
+            step: counted from 0.
+            greedy: the policy's action `(dim,)`; None acts at random.
+        """
+        block, place = divmod(step, _BLOCK)
+        if block != self._block:
+            rng = np.random.default_rng(np.random.SeedSequence([self._seed, *b"explore", block]))
+            self._random = self._actions.random(rng, _BLOCK)
+            self._explore = self._actions.explore(rng, _BLOCK)
+            self._block = block
+        return self._random[place] if greedy is None else self._explore(place, greedy)

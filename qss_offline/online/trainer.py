@@ -1,0 +1,146 @@
+"""Online D3G for several seeds: environments stepped in turn, one stacked update a step; resumable.
+
+Every seed has its environment, its replay table and its random streams; networks and updates are
+stacked. On a CPU a seed gives the same bits alone, in any company and after any interruption.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from qss_offline.data.environments import make_env
+from qss_offline.engine.checkpoint import merge_states
+from qss_offline.engine.state import TrainState
+from qss_offline.evaluation.episodes import evaluate
+from qss_offline.evaluation.policies import save_policy
+from qss_offline.online.config import EvaluationPlan, OnlineConfig
+from qss_offline.online.env_loop import OnlineTask, SeedLoop
+from qss_offline.online.files import load_seeds, policy_path, save_seeds, saved_step
+from qss_offline.online.learner import Learner
+from qss_offline.parallel.reporting import counted_on
+
+_LOG_INTERVAL = 1_000
+
+
+class OnlineTrainer:
+    """Trains several seeds in one stack, in this process.
+
+    Args:
+        tasks: the seeds.
+        env_id: a Gymnasium id.
+        config: settings.
+        plan: when to evaluate.
+        device: where to train.
+        compiled: record the updates (`engine/compiled.py`), which takes seconds and pays over
+            thousands of them; None does so on a CPU.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[OnlineTask],
+        env_id: str,
+        config: OnlineConfig,
+        plan: EvaluationPlan,
+        device: torch.device | str = "cpu",
+        compiled: bool | None = None,
+    ) -> None:
+        self.tasks, self.env_id, self.config = tuple(tasks), env_id, config
+        self.plan, self.device = plan, torch.device(device)
+        self.compiled = self.device.type == "cpu" if compiled is None else compiled
+        # A resumed run logs the same means, as logs fall on checkpoints.
+        self._log_interval = math.gcd(_LOG_INTERVAL, plan.interval)
+
+    def run(self, tick: Callable[[int], None]) -> TrainState:
+        """Train every seed to the end, from its checkpoint where it has one.
+
+        Seeds that stand further back, as after a kill between two files, catch up first.
+
+        Args:
+            tick: told the number of environment steps done, over all seeds.
+
+        Returns:
+            The networks of all seeds, in the order of `state.seeds`.
+        """
+        stands = [saved_step(task.folder) for task in self.tasks]
+        loops: list[SeedLoop] = []
+        learner: Learner | None = None
+        try:
+            for stand in sorted(set(stands)):
+                if learner is not None:
+                    waiting = sum(step for step in stands if step >= stand)
+                    self._advance(learner, stand, counted_on(tick, waiting))
+                joining = [
+                    SeedLoop(task, self.env_id, self.config, self.device)
+                    for task, step in zip(self.tasks, stands, strict=True)
+                    if step == stand
+                ]
+                loops.extend(joining)
+                state = load_seeds(joining, self.config, self.device)
+                if learner is not None:
+                    state = merge_states([learner.state, state])
+                learner = Learner(loops, state, self.config, self.compiled)
+            assert learner is not None
+            self._advance(learner, self.config.steps, tick)
+            return learner.state
+        finally:
+            for loop in loops:
+                loop.close()
+
+    def _advance(self, learner: Learner, step: int, tick: Callable[[int], None]) -> None:
+        """Act and train until every seed has taken `step` environment steps."""
+        loops, warm_up = learner.loops, self.config.warm_up
+        if learner.step == 0 and step > 0:
+            self._evaluate(learner)
+        while learner.step < step:
+            # A seed that brings a policy with it acts by that from the first step on.
+            at_random = learner.step < warm_up and loops[0].task.start is None
+            greedy = [None] * len(loops) if at_random else learner.act()
+            for loop, action in zip(loops, greedy, strict=True):
+                loop.step(action)
+            now = learner.step
+            if now == warm_up:
+                learner.end_warm_up()
+            elif now > warm_up:
+                learner.update()
+            ended = now == self.config.steps
+            if ended or now % self._log_interval == 0:
+                self._log(learner)
+            if ended or now % self.plan.interval == 0:
+                self._evaluate(learner)
+                save_seeds(learner, self.env_id)
+            tick(now * len(loops))
+
+    def _log(self, learner: Learner) -> None:
+        """Add a line to every seed's metrics, once there are some."""
+        means = learner.metrics.read()
+        for index, loop in enumerate(learner.loops):
+            row: dict[str, Any] = {"update": learner.state.update, "step": learner.step}
+            row |= {name: values[index] for name, values in means.items()}
+            row["episodes"] = len(loop.ended_returns)
+            if loop.ended_returns:
+                row["episode_return"] = float(np.mean(loop.ended_returns))
+            loop.ended_returns.clear()
+            if learner.state.update > 0:
+                loop.task.folder.append_metrics(row)
+
+    def _evaluate(self, learner: Learner) -> None:
+        """Let every policy act, and keep the returns."""
+        step = learner.step
+        for index, loop in enumerate(learner.loops):
+            policy = learner.policy(index)
+            stream = np.random.SeedSequence([loop.task.seed, *b"evaluation", step])
+            evaluation = evaluate(
+                policy,
+                self.env_id,
+                self.plan.episodes,
+                int(stream.generate_state(1)[0]),
+                lambda env_id: make_env(env_id, discrete_actions=True),
+            )
+            loop.evaluations.append((step, evaluation.returns))
+            if self.plan.keep_policies:
+                save_policy(policy_path(loop.task.folder, step), policy, self.env_id)

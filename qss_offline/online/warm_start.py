@@ -1,0 +1,145 @@
+"""From offline to online: Q and τ of an offline run, I of its inverse fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import Tensor
+
+from qss_offline.data.environments import body_of
+from qss_offline.engine.checkpoint import load_checkpoint
+from qss_offline.engine.state import TrainState
+from qss_offline.errors import UserError
+from qss_offline.evaluation.policies import ObservationScale, Policy, load_policy
+from qss_offline.online.config import OnlineConfig
+from qss_offline.presets import Preset
+from qss_offline.runs.folder import RunFolder, read_json
+from qss_offline.settings_json import from_plain
+
+_FROM_TRAINING = (
+    "critic",
+    "critic_target",
+    "proposal",
+    "proposal_target",
+    "proposal_average",
+)
+_FROM_INVERSE_FIT = ("inverse_dynamics", "inverse_average")
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a seed brings with it from an offline run.
+
+    Attributes:
+        tensors: networks and moments by their names in a checkpoint.
+        scale: what its observations go through.
+    """
+
+    tensors: Mapping[str, Tensor]
+    scale: ObservationScale
+
+    def write_into(self, state: TrainState, index: int) -> None:
+        """Give it to the seed at `index` of a fresh state."""
+        for key, tensor in self.tensors.items():
+            kind, _, name = key.partition(".")
+            if kind == "network":
+                target = state.networks[name].flat[index]
+            elif kind == "steps":
+                target = state.moments[name].steps
+            else:
+                target = getattr(state.moments[name], kind)[index]
+            target.copy_(tensor)
+
+
+def load_start(run: Path, seed: int) -> Start:
+    """Read what a seed of an offline run can bring into the online mode.
+
+    Of an ensemble it is the first of its trainings that goes on, not their mean, which would take
+    all of them. Its critic and proposal come with their targets, averages and Adam's moments, its
+    inverse dynamics model likewise. The forward model f(s, q) stays behind: online f takes actions.
+
+    Raises:
+        UserError: the run doesn't exist, isn't finished, or lacks the seed.
+    """
+    folder = RunFolder(run).seed(seed)
+    if not folder.path.exists():
+        there = sorted(path.name for path in (run / "seeds").glob("*"))
+        raise UserError(
+            f"{run} holds no seed {seed}; it holds {', '.join(there) if there else 'no seeds'}"
+        )
+    tensors: dict[str, Tensor] = {}
+    for path, names in ((folder.training, _FROM_TRAINING), (folder.online, _FROM_INVERSE_FIT)):
+        saved = load_checkpoint(path).tensors
+        tensors |= {key: tensor for key, tensor in saved.items() if key.partition(".")[2] in names}
+    policy, _ = load_policy(folder.policy)
+    if not isinstance(policy, Policy):
+        raise UserError(f"{run} was not trained by D3G: there is no proposal to carry over")
+    return Start(tensors, policy.scale)
+
+
+def check_body(run: Path, env_id: str) -> None:
+    """Refuse networks of another body.
+
+    Raises:
+        UserError: the offline run was of another.
+    """
+    then = str(read_json(run / "config.json").get("env_id", env_id))
+    if body_of(then) != body_of(env_id):
+        raise UserError(f"{run} is of another body: {then}, not {env_id}")
+
+
+def steps_before(run: Path | str) -> int:
+    """Return the online steps that each seed of an offline run takes, for its inverse fit.
+
+    Raises:
+        UserError: the folder holds no offline run.
+    """
+    return _offline_preset(Path(run)).inverse.online_steps
+
+
+def start_config(config: OnlineConfig, run: Path) -> OnlineConfig:
+    """Return the settings with those of the offline run where carried networks depend on them.
+
+    Sizes, γ, β, the pessimism of targets, what observations go through, what the inverse model
+    sees, and in which unit values are weighed must be those that the networks were trained with;
+    everything else stays.
+
+    Raises:
+        UserError: the folder holds no offline run, one of another version of this package, or its
+            models don't fit each other.
+    """
+    offline = _offline_preset(run)
+    algorithm, model = offline.algorithm, offline.inverse.model
+    if model.form == "bilinear":
+        raise UserError(
+            f"{run} has an inverse model in bilinear form, but online D3G trains a network; "
+            "fit one, with --set form=network or form=either"
+        )
+    if algorithm.hidden_dims != model.hidden_dims:
+        raise UserError(
+            f"{run} has networks of {algorithm.hidden_dims}, but an inverse model of "
+            f"{model.hidden_dims}; online all are of one size"
+        )
+    return replace(
+        config,
+        normalize_observations=algorithm.normalize_observations,
+        algorithm=replace(
+            config.algorithm,
+            hidden_dims=algorithm.hidden_dims,
+            gamma=algorithm.gamma,
+            step_inputs=model.step_inputs,
+            gap_units=algorithm.gap_units,
+            twin_pessimism=algorithm.twin_pessimism,
+            cycle_coef=algorithm.cycle_coef,
+        ),
+    )
+
+
+def _offline_preset(run: Path) -> Preset:
+    """Read the settings that an offline run was started with."""
+    config = read_json(run / "config.json")
+    if not isinstance(config.get("preset"), dict):
+        raise UserError(f"{run} holds no offline run: its config.json names no preset")
+    return from_plain(Preset, config["preset"], str(run))

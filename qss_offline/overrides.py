@@ -1,0 +1,132 @@
+"""Settings changed from the command line: `--set gamma=0.97`, one by one, by name."""
+
+from __future__ import annotations
+
+import ast
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass, replace
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
+
+from qss_offline.errors import UserError, nearest
+
+Config = TypeVar("Config")
+
+
+def with_changes(name: str, changes: Iterable[str]) -> str:
+    """Return the name of a preset that was changed, for results: "default with gamma=0.9"."""
+    return " with ".join(filter(None, (name, ", ".join(changes))))
+
+
+def differences(before: Any, after: Any) -> list[str]:
+    """Return the `name=value` that make one of two settings into the other.
+
+    Args:
+        before: a frozen dataclass.
+        after: another of its kind.
+    """
+    found = []
+    for path, _ in _leaves(before):
+        old, new = before, after
+        for part in path.split("."):
+            old, new = getattr(old, part), getattr(new, part)
+        if old != new:
+            found.append(f"{path}={new}")
+    return found
+
+
+def changed(config: Config, changes: Iterable[str]) -> Config:
+    """Return settings with some of them changed.
+
+    Args:
+        config: a frozen dataclass; its fields may be such, too.
+        changes: each `name=value`, the value as Python or JSON writes it (words need no quotes). A
+            name that several parts have is told apart by a dot: `model.hidden_dims`.
+
+    Raises:
+        UserError: there is no such setting, there are several, or the value isn't one of its kind.
+    """
+    values: dict[str, Any] = {}
+    texts = tuple(changes)
+    for text in texts:
+        name, equals, value = (part.strip() for part in text.partition("="))
+        if not equals:
+            raise UserError(f"--set takes name=value, such as gamma=0.97, not {text!r}")
+        known = dict(_leaves(config))
+        found = [path for path in known if path == name or path.endswith(f".{name}")]
+        if name in found:
+            found = [name]
+        if not found:
+            names = sorted({path.rpartition(".")[2] for path in known})
+            hint = nearest(name, names) or f"; there are {', '.join(names)}"
+            raise UserError(f"--set {text}: no setting {name!r}{hint}")
+        if len(found) > 1:
+            raise UserError(f"--set {text}: say which, {' or '.join(found)}")
+        values[found[0]] = _read(text, value, known[found[0]])
+    try:
+        # At once: one setting may only make sense with another.
+        return cast(Config, _replaced(config, values))
+    except UserError as error:
+        raise UserError(f"--set {' --set '.join(texts)}: {error}") from error
+
+
+def _leaves(config: Any, before: str = "") -> Iterable[tuple[str, Any]]:
+    """Every setting by its dotted name, with its type."""
+    hints = get_type_hints(type(config))
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if is_dataclass(value):
+            yield from _leaves(value, f"{before}{field.name}.")
+        else:
+            yield before + field.name, hints[field.name]
+
+
+def _replaced(config: Any, values: Mapping[str, Any]) -> Any:
+    """Return a dataclass with values by dotted names, its parts replaced before itself."""
+    direct = {path: value for path, value in values.items() if "." not in path}
+    for part in dict.fromkeys(path.partition(".")[0] for path in values if "." in path):
+        inner = {
+            p.removeprefix(f"{part}."): v for p, v in values.items() if p.startswith(f"{part}.")
+        }
+        direct[part] = _replaced(getattr(config, part), inner)
+    return replace(config, **direct)
+
+
+_WORDS_OF_JSON = {"true": True, "false": False, "null": None}
+
+
+def _read(text: str, value: str, hint: Any) -> Any:
+    try:
+        read = ast.literal_eval(value)
+    except (SyntaxError, ValueError):
+        read = _WORDS_OF_JSON.get(value, value)
+    if isinstance(read, float) and not math.isfinite(read):
+        raise UserError(f"--set {text}: it must be a finite number")
+    if not _fits(read, hint):
+        raise UserError(f"--set {text}: it must be {_words(hint)}, not {value!r}")
+    return read
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is UnionType:
+        return any(_fits(value, one) for one in arguments)
+    if origin is Literal:
+        return value in arguments
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_fits(one, arguments[0]) for one in value)
+    if isinstance(value, bool):
+        return hint is bool
+    return isinstance(value, (int, float) if hint is float else hint)
+
+
+def _words(hint: Any) -> str:
+    if get_origin(hint) is UnionType:
+        return " or ".join(_words(one) for one in get_args(hint))
+    if get_origin(hint) is Literal:
+        return " or ".join(map(str, get_args(hint)))
+    if get_origin(hint) is tuple:
+        return "a tuple such as (128, 128)"
+    words = {bool: "True or False", int: "a whole number", float: "a number", NoneType: "None"}
+    return words.get(hint, str(hint))

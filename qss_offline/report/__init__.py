@@ -1,1 +1,0 @@
-"""Runs as figures, tables and one self-contained page."""

@@ -1,0 +1,1 @@
+"""The folder of a run: what it was asked to do, how far it is, and what came of it."""

@@ -1,0 +1,48 @@
+"""The seconds that a run takes, over all its resumptions."""
+
+from __future__ import annotations
+
+import time
+
+from qss_offline.parallel.progress import Reporter
+from qss_offline.runs.folder import RunFolder
+
+ELAPSED_INTERVAL_S = 5.0
+"""How often the seconds spent are noted, so that a killed run knows them when it resumes."""
+
+
+class RunClock:
+    """Counts on from what a run's folder has noted.
+
+    Args:
+        folder: of the run, which has been started.
+        begun: reading of `time.monotonic()` that this part of the run counts from.
+    """
+
+    def __init__(self, folder: RunFolder, begun: float) -> None:
+        self._folder, self._earlier = folder, folder.elapsed_s
+        self._begun = self._noted = begun
+
+    @property
+    def seconds(self) -> float:
+        """Seconds spent so far."""
+        return self._earlier + time.monotonic() - self._begun
+
+    def noting(self, show: Reporter) -> Reporter:
+        """Return a reporter that also notes the seconds spent, now and then."""
+
+        def report(completed: int, note: str = "") -> None:
+            now = time.monotonic()
+            if now - self._noted > ELAPSED_INTERVAL_S:
+                self._noted = now
+                self._folder.set_elapsed(self.seconds)
+            show(completed, note)
+
+        return report
+
+
+def in_words(seconds: float) -> str:
+    """Return seconds in the unit that fits: "40 s", "12 min", "5.1 h"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,48 @@
+"""How the online budget of an inverse fit is spent, and what is fitted with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig
+from qss_offline.algorithms.validation import check_positive
+from qss_offline.errors import UserError
+
+
+@dataclass(frozen=True)
+class InverseFitConfig:
+    """How the online budget is spent; `rounds * steps_per_round` environment steps in all.
+
+    Attributes:
+        rounds: rounds of acting and fitting; the policy is evaluated after each.
+        steps_per_round: environment steps of a round.
+        updates_per_round: gradient steps of I in a round; the bilinear form needs none, and
+            counts all.
+        exploration_noise: standard deviation of the noise of rounds that a policy acts in, in units
+            of half the action box.
+        known_updates: gradient steps of I on steps whose actions are known already, before
+            the first round; without such steps there are none.
+        model: the inverse dynamics model.
+    """
+
+    rounds: int = 3
+    steps_per_round: int = 1000
+    updates_per_round: int = 3000
+    exploration_noise: float = 0.1
+    known_updates: int = 10_000
+    model: InverseDynamicsConfig = field(default_factory=InverseDynamicsConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse a budget that can't be spent."""
+        check_positive(self, "rounds", "steps_per_round", "updates_per_round", "known_updates")
+        if self.exploration_noise < 0:
+            raise UserError(f"exploration_noise must be at least 0, not {self.exploration_noise}")
+
+    @property
+    def online_steps(self) -> int:
+        """Environment steps in all."""
+        return self.rounds * self.steps_per_round
+
+    def updates(self, known: bool) -> int:
+        """Return the gradient steps of I in all, with or without known steps."""
+        return self.rounds * self.updates_per_round + (self.known_updates if known else 0)

@@ -1,0 +1,160 @@
+"""BCO for several seeds: online steps fit I, I labels the recording, a policy clones the labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+
+from qss_offline.algorithms.bco import BehaviouralCloning, CloningConfig, LabelledBatch
+from qss_offline.algorithms.inverse_dynamics import inverse_action
+from qss_offline.algorithms.networks import Network
+from qss_offline.data.transitions import Transitions
+from qss_offline.engine.checkpoint import Checkpoint, seed_checkpoint, stack_checkpoints
+from qss_offline.engine.fit import fit
+from qss_offline.engine.sampler import Columns, UniformSampler
+from qss_offline.engine.state import TrainState, initial_state
+from qss_offline.evaluation.policies import ClonedPolicy, ObservationScale
+from qss_offline.runs.inverse_config import InverseFitConfig
+from qss_offline.training.interaction import ActionSteps
+from qss_offline.training.inverse.models import InverseModels
+
+_LABEL_ROWS = 1 << 15
+_CLONING = "cloning."
+
+
+class BCOTrainer(InverseModels):
+    """BCO of S seeds: the rounds and online budget of D3G's inverse fit.
+
+    In each round every seed takes its online steps (at random in the first, with its policy and
+    noise in later ones), its inverse model learns from all of its steps so far, labels the whole
+    recording anew, and its policy goes on learning to repeat the labels. Settings of the inverse
+    model are those of D3G's: with `recorded_coef` above 0 it, too, learns from the recording, which
+    is more than BCO as published does.
+
+    Args:
+        seeds: the S seeds.
+        recordings: what each seed learns from; its actions, where it has any, are not looked at.
+        scales: what each seed's observations go through.
+        make_env: makes the environment.
+        config: the online budget.
+        cloning: the policy's settings; its `error_power` is a number here.
+        cloning_updates: gradient steps of the policy in a round.
+        known: steps of the same body whose actions are known.
+    """
+
+    def __init__(
+        self,
+        seeds: Sequence[int],
+        recordings: Sequence[Transitions],
+        scales: Sequence[ObservationScale],
+        make_env: Callable[[], gym.Env[Any, Any]],
+        config: InverseFitConfig,
+        cloning: CloningConfig,
+        cloning_updates: int,
+        known: ActionSteps | None = None,
+    ) -> None:
+        super().__init__(seeds, scales, make_env, config, known, recordings)
+        # Those of `InverseModels` may be None.
+        self._labelled_recordings, self._cloning = recordings, cloning
+        self._cloning_updates = cloning_updates
+        obs_dim, action_dim = len(scales[0].mean), len(self.action_box.low)
+        self._cloner = BehaviouralCloning(cloning, obs_dim, action_dim)
+        self.policies: TrainState = initial_state(self._cloner, self.seeds)
+
+    def run_round(self, report: Callable[[int], None] = lambda updates: None) -> None:
+        """Take a round's steps, fit the inverse models, label, and clone.
+
+        Args:
+            report: told the updates of both models done so far.
+        """
+        done = self.rounds_done
+        before = done * self._cloning_updates
+        # Known steps fit I before the first round, but there is nothing cloned to act with yet.
+        self.fit_round(
+            lambda index: self.policy(index) if done else None,
+            lambda updates: report(updates + before),
+        )
+        fitted = self.state.update
+        sampler = UniformSampler(
+            [self._labelled(index) for index in range(len(self.seeds))],
+            self._cloning.batch_size,
+            LabelledBatch,
+            [_scale_first(scale) for scale in self.scales],
+        )
+        fit(
+            self._cloner,
+            self.policies,
+            sampler,
+            (done + 1) * self._cloning_updates,
+            self._cloning.learning_rate,
+            lambda state, _: report(state.update + fitted),
+            mode="compiled",
+        )
+
+    def _labelled(self, index: int) -> Columns:
+        labels = torch.from_numpy(self.labels(index))
+        # A copy: recordings are read-only maps, which torch would warn of.
+        return torch.from_numpy(np.array(self._labelled_recordings[index].observations)), labels
+
+    @torch.no_grad()
+    def labels(self, index: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """Return I(s, s') for every recorded transition, `(N, action_dim)`, in box units."""
+        recording, scale, model = (
+            self._labelled_recordings[index],
+            self.scales[index],
+            self.average(index),
+        )
+        step_scale = scale.step_std if self.config.model.step_inputs else None
+        labels = np.empty((len(recording), len(self.action_box.low)), np.float32)
+        for start in range(0, len(recording), _LABEL_ROWS):
+            rows = slice(start, start + _LABEL_ROWS)
+            obs, next_obs = (
+                scale.apply(torch.from_numpy(np.array(column[rows]))).unsqueeze(0)
+                for column in (recording.observations, recording.next_observations)
+            )
+            labels[rows] = inverse_action(model, obs, next_obs, step_scale).squeeze(0).numpy()
+        return labels
+
+    def policy(self, index: int) -> ClonedPolicy:
+        """Return the policy of the seed at `index`, on a copy of the network as it is now."""
+        network = self.policies.networks["policy"]
+        copy = Network(network.shape, network.flat[index : index + 1].clone())
+        return ClonedPolicy(copy, self.scales[index], self.action_box)
+
+    def checkpoint(self, index: int, metadata: Mapping[str, Any]) -> Checkpoint:
+        """Take the seed at `index` out: both models and its steps."""
+        inverse = super().checkpoint(index, metadata)
+        cloning = seed_checkpoint(self.policies, index)
+        tensors = {_CLONING + name: tensor for name, tensor in cloning.tensors.items()}
+        return Checkpoint(
+            {**inverse.tensors, **tensors},
+            {**inverse.metadata, "cloning_update": cloning.metadata["update"]},
+        )
+
+    def restore(self, checkpoints: Sequence[Checkpoint]) -> None:
+        """Continue from checkpoints of all seeds, taken after the same round."""
+        super().restore(checkpoints)
+        cloning = [
+            Checkpoint(
+                {
+                    name.removeprefix(_CLONING): tensor
+                    for name, tensor in checkpoint.tensors.items()
+                    if name.startswith(_CLONING)
+                },
+                {**checkpoint.metadata, "update": checkpoint.metadata["cloning_update"]},
+            )
+            for checkpoint in checkpoints
+        ]
+        self.policies = stack_checkpoints(self._cloner, cloning)
+
+
+def _scale_first(scale: ObservationScale) -> Callable[[Columns], Columns]:
+    def prepare(columns: Columns) -> Columns:
+        obs, action = columns
+        return scale.apply(obs), action
+
+    return prepare

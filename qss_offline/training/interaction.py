@@ -1,0 +1,224 @@
+"""Steps with the actions that made them: taken online, by an earlier run, or recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import reduce
+from pathlib import Path
+from typing import Any, ClassVar
+from zlib import crc32
+
+import gymnasium as gym
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from qss_offline.data.environments import body_of, make_env
+from qss_offline.data.load import load_transitions
+from qss_offline.data.minari_format import local_dataset_ids
+from qss_offline.engine.checkpoint import load_checkpoint
+from qss_offline.errors import UserError, nearest
+from qss_offline.evaluation.policies import ActionBox
+from qss_offline.runs.folder import RunFolder, SeedFolder, read_json
+
+
+@dataclass(frozen=True)
+class ActionSteps:
+    """Transitions with actions, oldest first.
+
+    Attributes:
+        obs: `(N, obs_dim)` float32, in the environment's units.
+        next_obs: `(N, obs_dim)` float32.
+        actions: `(N, action_dim)` float32, in units of the action box.
+        taken_online: whether they are online steps of an earlier run.
+    """
+
+    obs: NDArray[np.float32]
+    next_obs: NDArray[np.float32]
+    actions: NDArray[np.float32]
+    taken_online: bool = False
+
+    columns: ClassVar[tuple[str, ...]] = ("obs", "next_obs", "actions")
+
+    def __len__(self) -> int:
+        return len(self.obs)
+
+    def extend(self, later: ActionSteps) -> ActionSteps:
+        """Append later steps."""
+        return ActionSteps(
+            np.concatenate((self.obs, later.obs)),
+            np.concatenate((self.next_obs, later.next_obs)),
+            np.concatenate((self.actions, later.actions)),
+        )
+
+    def named_tensors(self) -> dict[str, Tensor]:
+        """Return them as checkpoints hold them."""
+        return {f"steps.{name}": torch.from_numpy(getattr(self, name)) for name in self.columns}
+
+    @staticmethod
+    def from_named(tensors: Mapping[str, Tensor]) -> ActionSteps:
+        """Undo `named_tensors`; other tensors may be among them.
+
+        Raises:
+            KeyError: a column is missing.
+        """
+        obs, next_obs, actions = (tensors[f"steps.{name}"] for name in ActionSteps.columns)
+        return ActionSteps(obs.numpy(), next_obs.numpy(), actions.numpy())
+
+    @property
+    def digest(self) -> int:
+        """A number that other steps hardly share."""
+        columns = (np.ascontiguousarray(getattr(self, name)) for name in self.columns)
+        return reduce(lambda found, column: crc32(column.data, found), columns, 0)
+
+
+def take_steps(
+    env: gym.Env[Any, Any],
+    steps: int,
+    action_box: ActionBox,
+    policy: Callable[[NDArray[Any]], NDArray[np.float32]] | None,
+    noise: float,
+    rng: np.random.Generator,
+) -> ActionSteps:
+    """Take exactly `steps` environment steps.
+
+    Args:
+        env: reset here, with a seed from `rng`.
+        steps: how many.
+        action_box: bounds of the actions.
+        policy: maps `(obs_dim,)` to `(action_dim,)`; None acts uniformly at random.
+        noise: standard deviation of the noise on the policy's actions, in units of the box.
+        rng: source of everything random here.
+    """
+    shape = (steps, len(action_box.low))
+    drawn = rng.uniform(-1, 1, shape) if policy is None else rng.normal(0, noise, shape)
+    obs, _ = env.reset(seed=int(rng.integers(2**31)))
+    before = np.empty((steps, len(obs)), np.float32)
+    after = np.empty((steps, len(obs)), np.float32)
+    actions = np.empty(shape, np.float32)
+    for step in range(steps):
+        unit = drawn[step]
+        if policy is not None:
+            unit = np.clip(action_box.to_unit(policy(obs)) + unit, -1, 1)
+        before[step], actions[step] = obs, unit
+        obs, _, terminated, truncated, _ = env.step(action_box.from_unit(unit))
+        after[step] = obs
+        if terminated or truncated:
+            obs, _ = env.reset()
+    return ActionSteps(before, after, actions)
+
+
+def known_steps(source: str | None, env_id: str) -> ActionSteps | None:
+    """Read steps whose actions are known, if there are any, for an environment by name.
+
+    Args:
+        source: folder of an earlier run, or Minari id of a recording with actions; None has none.
+        env_id: the body.
+
+    Raises:
+        UserError: there is nothing of that name, or as `steps_of_run` and `recorded_steps`.
+    """
+    if source is None:
+        return None
+    is_run = RunFolder(Path(source)).started
+    there = local_dataset_ids()
+    if not is_run and source not in there:
+        raise UserError(
+            f"actions from {source!r}: that is neither the folder of a run nor a local dataset"
+            f"{nearest(source, there)}"
+        )
+    env = make_env(env_id)
+    try:
+        return steps_of_run(Path(source), env) if is_run else recorded_steps(source, env)
+    finally:
+        env.close()
+
+
+def steps_of_run(path: Path, env: gym.Env[Any, Any]) -> ActionSteps:
+    """Read the online steps that all seeds of an earlier run took, in the order of the seeds.
+
+    Args:
+        path: folder of a run of offline D3G, or of BCO; what it learned from doesn't matter.
+        env: the body.
+
+    Raises:
+        UserError: a seed isn't done, a checkpoint can't be read, there are no such steps, or they
+            are of another body.
+    """
+    config = read_json(path / "config.json")
+    # A cell of a comparison doesn't say which seeds are asked for: those that have begun count.
+    begun = [folder.name for folder in (path / "seeds").glob("*") if folder.name.isdigit()]
+    numbers = config.get("seeds") or sorted(begun, key=int)
+    seeds = [SeedFolder(path / "seeds" / str(number)) for number in numbers]
+    if not seeds or not all(seed.result.exists() for seed in seeds):
+        raise UserError(f"{path} isn't done: its online steps can be used when every seed is")
+    steps = reduce(ActionSteps.extend, map(online_steps_of, seeds))
+    of_shapes = steps.obs.shape[1:], steps.actions.shape[1:]
+    _check_body(f"run {path}", config.get("env_id"), of_shapes, env)
+    return replace(steps, taken_online=True)
+
+
+def online_steps_of(seed: SeedFolder) -> ActionSteps:
+    """Read the online steps that a seed of offline D3G or BCO took.
+
+    Raises:
+        UserError: it took none, or the checkpoint of its inverse fit can't be read.
+    """
+    if not seed.online.exists():
+        raise UserError(
+            f"{seed.path} took no online steps to fit an inverse model; what recipes.online "
+            "gathers can be used as a dataset, with its --export"
+        )
+    try:
+        return ActionSteps.from_named(load_checkpoint(seed.online).tensors)
+    except KeyError as error:
+        raise UserError(f"{seed.online} holds no online steps: {error} is missing") from error
+
+
+def recorded_steps(dataset_id: str, env: gym.Env[Any, Any]) -> ActionSteps:
+    """Read the steps of a recording that does have actions.
+
+    Args:
+        dataset_id: Minari id, such as the twin `…-act-v0` of another recording of the same body.
+        env: the body.
+
+    Raises:
+        UserError: the recording can't be read, has no actions, or is of another body.
+    """
+    dataset = load_transitions(dataset_id)
+    transitions = dataset.transitions
+    if transitions.actions is None:
+        raise UserError(
+            f"dataset {dataset_id!r} holds no actions, from which I could learn; its twin is "
+            f"{dataset_id.replace('-obs-', '-act-')!r}"
+            if "-obs-" in dataset_id
+            else f"dataset {dataset_id!r} holds no actions, from which I could learn"
+        )
+    of_shapes = (transitions.obs_dim,), transitions.actions.shape[1:]
+    _check_body(f"dataset {dataset_id!r}", dataset.info.env_id, of_shapes, env)
+    box = ActionBox.of(env.action_space)
+    return ActionSteps(
+        np.array(transitions.observations, np.float32),
+        np.array(transitions.next_observations, np.float32),
+        np.clip(box.to_unit(np.array(transitions.actions, np.float32)), -1, 1),
+    )
+
+
+def _check_body(
+    source: str,
+    env_id: str | None,
+    of_shapes: tuple[tuple[int, ...], tuple[int, ...]],
+    env: gym.Env[Any, Any],
+) -> None:
+    """Refuse steps of another body, by its name, where it has one, and by its sizes."""
+    asked = None if env.spec is None else env.spec.id
+    if env_id is not None and asked is not None and body_of(env_id) != body_of(asked):
+        raise UserError(f"{source} is of another body: {env_id}, not {asked}")
+    observed, acted = env.observation_space.shape, env.action_space.shape
+    if of_shapes != (observed, acted):
+        raise UserError(
+            f"{source} is of another body: observations {of_shapes[0]} and actions "
+            f"{of_shapes[1]}, where the environment has {observed} and {acted}"
+        )

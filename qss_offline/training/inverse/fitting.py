@@ -1,0 +1,74 @@
+"""A few online steps that fit I(s, s') and turn a proposal τ into a policy (Section 5.3).
+
+Each round takes a stated number of environment steps, then trains I on the steps so far. The
+first round acts at random, so that an untrained I is never asked; later rounds act with
+π(s) = I(s, s + τ(s)) and noise, so that I sees the states and steps that τ proposes. Where there is
+another recording of the same body that does have actions, I learns from it first, and acts from
+the first round on.
+
+Departures from the authors' script: it acts with an untrained I in the first round and evaluates
+it, knows no recordings with actions, and has I learn from steps with actions alone (here
+`recorded_coef` lets it learn from the recording, too).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import gymnasium as gym
+
+from qss_offline.algorithms.networks import Network
+from qss_offline.data.transitions import Transitions
+from qss_offline.evaluation.policies import ObservationScale, Policy
+from qss_offline.runs.inverse_config import InverseFitConfig
+from qss_offline.training.interaction import ActionSteps
+from qss_offline.training.inverse.models import InverseModels
+
+
+class InverseFitter(InverseModels):
+    """Turns the proposals of S seeds into policies (Eq. 9).
+
+    Args:
+        seeds: the S seeds.
+        proposals: τ of each seed, each `(1, P)`.
+        scales: what each seed's observations go through.
+        make_env: makes the environment.
+        config: the budget.
+        known: steps of the same body whose actions are known.
+        recordings: what each seed learned from, for models that learn from it, too.
+
+    Raises:
+        UserError: as for `InverseModels`.
+    """
+
+    def __init__(
+        self,
+        seeds: Sequence[int],
+        proposals: Sequence[Network],
+        scales: Sequence[ObservationScale],
+        make_env: Callable[[], gym.Env[Any, Any]],
+        config: InverseFitConfig,
+        known: ActionSteps | None = None,
+        recordings: Sequence[Transitions] | None = None,
+    ) -> None:
+        super().__init__(seeds, scales, make_env, config, known, recordings)
+        self.proposals = proposals
+
+    def run_round(self, report: Callable[[int], None] = lambda updates: None) -> None:
+        """Take one round of steps with every seed, and train every I on its steps so far.
+
+        Args:
+            report: told the updates done so far.
+        """
+        self.fit_round(self.policy, report)
+
+    def policy(self, index: int) -> Policy:
+        """Return the policy of the seed at `index`, on a copy of the model as it is now."""
+        return Policy(
+            self.proposals[index],
+            self.average(index),
+            self.scales[index],
+            self.config.model.step_inputs,
+            self.action_box,
+        )

@@ -1,0 +1,310 @@
+"""The inverse dynamics models of several seeds, and the online steps that they learn from.
+
+The rounds are those of Section 5.3; what acts in them is given: `inverse_fitting.py` has τ propose,
+`bco_training.py` has a cloned policy act.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from qss_offline.algorithms.bilinear_inverse import MOST_INPUTS, bilinear_shape, solve_bilinear
+from qss_offline.algorithms.inverse_dynamics import (
+    ActionBatch,
+    InverseDynamics,
+    InverseDynamicsConfig,
+    inverse_action,
+)
+from qss_offline.algorithms.networks import Network
+from qss_offline.algorithms.semi_supervised_inverse import (
+    CODE_NOISE,
+    SemiSupervisedBatch,
+    SemiSupervisedInverseDynamics,
+)
+from qss_offline.data.transitions import Transitions
+from qss_offline.engine.checkpoint import Checkpoint, seed_checkpoint, stack_checkpoints
+from qss_offline.engine.fit import fit
+from qss_offline.engine.sampler import (
+    Columns,
+    JointSampler,
+    Sampler,
+    UniformSampler,
+    tuple_of,
+    without_copy,
+)
+from qss_offline.engine.state import TrainState, initial_state
+from qss_offline.engine.timing import seconds_per_update
+from qss_offline.errors import UserError
+from qss_offline.evaluation.policies import ActionBox, ObservationScale
+from qss_offline.runs.inverse_config import InverseFitConfig
+from qss_offline.training.interaction import ActionSteps, take_steps
+
+
+class InverseModels:
+    """The inverse dynamics models of S seeds, each fitted on its own online steps.
+
+    Where steps are known from elsewhere, every model learns from them before its first round, and
+    goes on learning from them beside its own.
+
+    Args:
+        seeds: the S seeds.
+        scales: what each seed's observations go through.
+        make_env: makes the environment.
+        config: the budget.
+        known: steps of the same body whose actions are known.
+        recordings: what each seed learned from, for models that learn from it, too
+            (`recorded_coef`); actions, where it has any, are not looked at.
+
+    Raises:
+        UserError: the form of I doesn't suit the environment, or it needs recordings.
+    """
+
+    def __init__(
+        self,
+        seeds: Sequence[int],
+        scales: Sequence[ObservationScale],
+        make_env: Callable[[], gym.Env[Any, Any]],
+        config: InverseFitConfig,
+        known: ActionSteps | None = None,
+        recordings: Sequence[Transitions] | None = None,
+    ) -> None:
+        self.seeds, self.scales = tuple(seeds), scales
+        self.make_env, self.config = make_env, config
+        env = make_env()
+        self.action_box = ActionBox.of(env.action_space)
+        env.close()
+        obs_dim, action_dim = len(scales[0].mean), len(self.action_box.low)
+        self._form = config.model.form
+        if self._form != "network" and bilinear_shape(obs_dim, action_dim).dims[0] > MOST_INPUTS:
+            if self._form == "bilinear":
+                raise UserError(
+                    f"the bilinear form of I has too many inputs with {obs_dim} numbers in an "
+                    "observation; choose form=network"
+                )
+            self._form = "network"
+        self._recordings = recordings
+        if recordings is not None and (
+            len(recordings) != len(self.seeds) or any(r.obs_dim != obs_dim for r in recordings)
+        ):
+            raise UserError(f"each seed needs a recording with {obs_dim} numbers in an observation")
+        self._algorithm = self._make_algorithm(obs_dim, action_dim)
+        self.state: TrainState = initial_state(self._algorithm, self.seeds)
+        self.steps: list[ActionSteps | None] = [None] * len(self.seeds)
+        self._known = known
+        self._solved: list[Network | None] = [None] * len(self.seeds)
+        # Squared errors on steps not fitted on yet: of the bilinear form, of the network.
+        self._unseen_errors = torch.zeros(len(self.seeds), 2, dtype=torch.float64)
+
+    def _make_algorithm(self, obs_dim: int, action_dim: int) -> InverseDynamics:
+        model, spread = self.config.model, self._step_scale()
+        if not model.recorded_coef:
+            return InverseDynamics(model, obs_dim, action_dim, spread)
+        if self._recordings is None:
+            raise UserError("recorded_coef needs the recording: set it to 0 where there is none")
+        assert spread is not None, "recorded_coef is refused without step_inputs"
+        return SemiSupervisedInverseDynamics(model, obs_dim, action_dim, spread)
+
+    def _step_scale(self) -> Tensor | None:
+        if not self.config.model.step_inputs:
+            return None
+        spreads = [scale.step_std for scale in self.scales if scale.step_std is not None]
+        return torch.stack(spreads).unsqueeze(1)
+
+    @property
+    def rounds_done(self) -> int:
+        """Rounds that have been fitted."""
+        of_rounds = self.state.update - self._updates_before
+        return max(0, of_rounds) // self.config.updates_per_round
+
+    @property
+    def _updates_before(self) -> int:
+        return 0 if self._known is None else self.config.known_updates
+
+    def fit_round(
+        self,
+        policy: Callable[[int], Callable[[NDArray[Any]], NDArray[np.float32]] | None],
+        report: Callable[[int], None] = lambda updates: None,
+    ) -> None:
+        """Take one round of steps with every seed, and train every I on its steps so far.
+
+        Args:
+            policy: gives the policy of the seed at an index, which maps `(obs_dim,)` to
+                `(action_dim,)`, or None where it has none yet and acts at random. It is asked once
+                I is fitted: in all rounds but the first, with known steps in all.
+            report: told the updates done so far.
+        """
+        done = self.rounds_done
+        if self._known is not None and self.state.update < self._updates_before:
+            self._learn(self._updates_before, report)
+        fitted = self.state.update > 0
+        for index, seed in enumerate(self.seeds):
+            stream = [seed, *b"online", done]
+            if self._known is not None and self._known.taken_online:
+                # An earlier run of this seed may have drawn from the stream without this.
+                stream.append(self._known.digest)
+            rng = np.random.default_rng(np.random.SeedSequence(stream))
+            env = self.make_env()
+            try:
+                taken = take_steps(
+                    env,
+                    self.config.steps_per_round,
+                    self.action_box,
+                    policy(index) if fitted else None,
+                    self.config.exploration_noise,
+                    rng,
+                )
+            finally:
+                env.close()
+            earlier = self.steps[index]
+            self.steps[index] = taken if earlier is None else earlier.extend(taken)
+            if fitted and self._form == "either":
+                self._unseen_errors[index] += self._errors(index, taken)
+        self._learn(self._updates_before + (done + 1) * self.config.updates_per_round, report)
+
+    def _learn(self, updates: int, report: Callable[[int], None]) -> None:
+        """Train every I on the steps so far, until it has had so many updates."""
+        if self._form != "network":
+            self._solve()
+        if self._form == "bilinear":
+            self.state.update = updates
+            report(updates)
+            return
+        fit(
+            self._algorithm,
+            self.state,
+            self._sampler(),
+            updates,
+            self.config.model.learning_rate,
+            lambda state, _: report(state.update),
+            mode="compiled",
+        )
+
+    def _sampler(self) -> Sampler:
+        """Batches of steps whose actions are known, and of recorded ones where I learns of them."""
+        batch_size = self.config.model.batch_size
+        with_actions = [
+            self._columns(self._learned_from(index), index) for index in range(len(self.seeds))
+        ]
+        recordings = self._recordings if self.config.model.recorded_coef else None
+        if recordings is None:
+            return UniformSampler(with_actions, batch_size, ActionBatch)
+        action_dim = len(self.action_box.low)
+        tables = [
+            (
+                without_copy(recording.observations),
+                without_copy(recording.next_observations),
+                torch.zeros(1, 1).expand(len(recording), action_dim),
+            )
+            for recording in recordings
+        ]
+        recorded = UniformSampler(
+            tables,
+            batch_size,
+            tuple_of,
+            [_scale_observations(scale) for scale in self.scales],
+            [(None, None, torch.full((action_dim,), CODE_NOISE))] * len(tables),
+        )
+        online = UniformSampler(with_actions, batch_size, tuple_of)
+        return JointSampler((online, recorded), SemiSupervisedBatch)
+
+    def _solve(self) -> None:
+        """Fit the bilinear form of each seed's I on all that it learns from."""
+        for index, scale in enumerate(self.scales):
+            assert scale.step_std is not None
+            obs, next_obs, actions = self._columns(self._learned_from(index), index)
+            solved = solve_bilinear(obs, (next_obs - obs) / scale.step_std, actions)
+            self._solved[index] = solved
+            if self._form == "bilinear":
+                for name in ("inverse_dynamics", "inverse_average"):
+                    self.state.networks[name].flat[index] = solved.flat[0]
+
+    def _learned_from(self, index: int) -> ActionSteps:
+        """Known steps and those that the seed at `index` has taken."""
+        taken = self.steps[index]
+        if self._known is None:
+            assert taken is not None
+            return taken
+        return self._known if taken is None else self._known.extend(taken)
+
+    @torch.no_grad()
+    def _errors(self, index: int, taken: ActionSteps) -> Tensor:
+        """Squared errors of the bilinear form and of the network, over steps. `(2,)`."""
+        solved, spread = self._solved[index], self.scales[index].step_std
+        assert solved is not None
+        assert spread is not None
+        obs, next_obs, actions = (c.unsqueeze(0) for c in self._columns(taken, index))
+        return torch.stack(
+            [
+                (inverse_action(model, obs, next_obs, spread) - actions).double().square().sum()
+                for model in (solved, self._network(index))
+            ]
+        )
+
+    def _columns(self, steps: ActionSteps, index: int) -> Columns:
+        scale = self.scales[index]
+        return (
+            scale.apply(torch.from_numpy(steps.obs)),
+            scale.apply(torch.from_numpy(steps.next_obs)),
+            torch.from_numpy(steps.actions),
+        )
+
+    def checkpoint(self, index: int, metadata: Mapping[str, Any]) -> Checkpoint:
+        """Take the seed at `index` out: its models, moments, random streams and steps."""
+        steps, checkpoint = self.steps[index], seed_checkpoint(self.state, index)
+        assert steps is not None
+        errors = {"unseen_errors": self._unseen_errors[index].clone()}
+        tensors = {**checkpoint.tensors, **steps.named_tensors(), **errors}
+        return Checkpoint(tensors, {**checkpoint.metadata, **metadata})
+
+    def restore(self, checkpoints: Sequence[Checkpoint]) -> None:
+        """Continue from checkpoints of all seeds, taken after the same round."""
+        self.state = stack_checkpoints(self._algorithm, checkpoints)
+        self.steps = [ActionSteps.from_named(one.tensors) for one in checkpoints]
+        if self._form == "either":
+            kept = [checkpoint.tensors["unseen_errors"] for checkpoint in checkpoints]
+            self._unseen_errors = torch.stack(kept)
+        if self._form != "network" and self.rounds_done:
+            self._solve()
+
+    def average(self, index: int) -> Network:
+        """Return the model that the seed at `index` acts on, `(1, P)`, as it is now."""
+        bilinear, network = self._unseen_errors[index]
+        solved = self._solved[index]
+        if self._form == "either" and solved is not None and not network < bilinear:
+            return solved
+        return self._network(index)
+
+    def _network(self, index: int) -> Network:
+        """Copy the averaged network of the seed at `index`, `(1, P)`."""
+        average = self.state.networks["inverse_average"]
+        return Network(average.shape, average.flat[index : index + 1].clone())
+
+
+def _scale_observations(scale: ObservationScale) -> Callable[[Columns], Columns]:
+    def prepare(columns: Columns) -> Columns:
+        obs, next_obs, code_noise = columns
+        return scale.apply(obs), scale.apply(next_obs), code_noise
+
+    return prepare
+
+
+def inverse_seconds_per_update(
+    model: InverseDynamicsConfig, obs_dim: int, action_dim: int, stack: int
+) -> float:
+    """Return the seconds that one update of the inverse models of a stack takes, on a CPU."""
+    if model.form == "bilinear":
+        return 0.0
+    spread = torch.ones(stack, 1, obs_dim) if model.step_inputs else None
+    widths, size = (obs_dim, obs_dim, action_dim), model.batch_size
+    if model.recorded_coef and spread is not None:
+        both = SemiSupervisedInverseDynamics(model, obs_dim, action_dim, spread)
+        return seconds_per_update(both, widths * 2, stack, size, SemiSupervisedBatch)
+    alone = InverseDynamics(model, obs_dim, action_dim, spread)
+    return seconds_per_update(alone, widths, stack, size, ActionBatch)

@@ -1,0 +1,208 @@
+"""Offline D3G for several seeds: from datasets to proposals, resumable at any moment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from qss_offline.algorithms.ensemble import member_seeds
+from qss_offline.algorithms.observational_d3g import (
+    ObservationalD3G,
+    ObservationalD3GConfig,
+    ObservationBatch,
+)
+from qss_offline.data.transitions import Transitions
+from qss_offline.engine.checkpoint import (
+    load_checkpoint,
+    merge_states,
+    save_checkpoint,
+    seed_checkpoint,
+    stack_checkpoints,
+)
+from qss_offline.engine.fit import fit
+from qss_offline.engine.sampler import Columns, UniformSampler, without_copy
+from qss_offline.engine.schedule import Schedule, linear_decay
+from qss_offline.engine.state import TrainState, initial_state
+from qss_offline.engine.update import CHUNK
+from qss_offline.evaluation.policies import ObservationScale
+from qss_offline.parallel.reporting import counted_on
+from qss_offline.runs.folder import SeedFolder
+from qss_offline.training.recording_facts import RecordingFacts
+
+LOG_INTERVAL = 1_000
+CHECKPOINT_INTERVAL = 2_000
+assert LOG_INTERVAL % CHUNK == 0
+assert CHECKPOINT_INTERVAL % LOG_INTERVAL == 0, "a resumed run logs the same means"
+
+
+@dataclass(frozen=True)
+class SeedTask:
+    """One seed to train.
+
+    Attributes:
+        seed: of everything random but the dataset.
+        dataset_id: what it learns from.
+        folder: where its files go.
+    """
+
+    seed: int
+    dataset_id: str
+    folder: SeedFolder
+
+
+def member_tasks(task: SeedTask, ensemble: int) -> list[SeedTask]:
+    """Return the trainings of a seed's ensemble; the first is that of the seed alone.
+
+    Raises:
+        UserError: as `member_seeds`.
+    """
+    return [
+        SeedTask(seed, task.dataset_id, task.folder.member(number))
+        for number, seed in enumerate(member_seeds(task.seed, ensemble))
+    ]
+
+
+class OfflineTrainer:
+    """Trains the proposals of several seeds in one stack, in this process.
+
+    Args:
+        tasks: the seeds; they may read different datasets of equal observation size.
+        datasets: the transitions of each dataset id that the tasks name.
+        config: settings of offline D3G; a `behaviour_power` that is used is a number.
+        facts: what was measured of each dataset, by its id.
+        device: where to train.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[SeedTask],
+        datasets: Mapping[str, Transitions],
+        config: ObservationalD3GConfig,
+        facts: Mapping[str, RecordingFacts],
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.tasks, self.config, self.device = tuple(tasks), config, torch.device(device)
+        self._datasets = datasets
+        self.scales = {dataset_id: facts[dataset_id].scale for dataset_id in datasets}
+        self._columns = {
+            dataset_id: _columns(transitions, self.device)
+            for dataset_id, transitions in datasets.items()
+        }
+        self._limits = {
+            dataset_id: facts[dataset_id].value_limits(config.gamma) for dataset_id in datasets
+        }
+
+    def run(
+        self, updates: int, tick: Callable[[int], None], stop_at: int | None = None
+    ) -> TrainState:
+        """Train every seed to `updates`, from its checkpoint where it has one.
+
+        Seeds that stand further back, as after a kill between two files, catch up first.
+
+        Args:
+            updates: of the whole training, which the learning rate goes by.
+            tick: told the number of updates done, over all seeds.
+            stop_at: an earlier update to stop at.
+        """
+        schedule = linear_decay(self.config.learning_rate, self.config.learning_rate_decay, updates)
+        stands = [self._stand(task) for task in self.tasks]
+        tasks: list[SeedTask] = []
+        state: TrainState | None = None
+        for stand in sorted(set(stands)):
+            joining = [t for t, s in zip(self.tasks, stands, strict=True) if s == stand]
+            joined = self._load(joining, stand)
+            waiting = sum(s for s in stands if s >= stand)
+            if state is not None:
+                self._fit(tasks, state, stand, schedule, counted_on(tick, waiting))
+                joined = merge_states([state, joined])
+            tasks, state = [*tasks, *joining], joined
+        assert state is not None
+        self._fit(tasks, state, updates if stop_at is None else stop_at, schedule, tick)
+        return state
+
+    def _stand(self, task: SeedTask) -> int:
+        path = task.folder.training
+        return int(load_checkpoint(path).metadata["update"]) if path.exists() else 0
+
+    def _load(self, tasks: Sequence[SeedTask], update: int) -> TrainState:
+        for task in tasks:
+            task.folder.cut_metrics(update)
+        algorithm = self._algorithm(tasks)
+        if update == 0:
+            return initial_state(algorithm, [task.seed for task in tasks], self.device)
+        checkpoints = [load_checkpoint(task.folder.training) for task in tasks]
+        return stack_checkpoints(algorithm, checkpoints, self.device)
+
+    def _algorithm(self, tasks: Sequence[SeedTask]) -> ObservationalD3G:
+        limits: tuple[Tensor | None, Tensor | None] = (None, None)
+        if self.config.clamp_targets:
+            rows = torch.tensor([self._limits[task.dataset_id] for task in tasks])
+            low, high = rows.to(self.device).unsqueeze(-1).unbind(1)
+            limits = (low, high)
+        obs_dim = self._datasets[tasks[0].dataset_id].obs_dim
+        return ObservationalD3G(self.config, obs_dim, *limits)
+
+    def _sampler(self, tasks: Sequence[SeedTask]) -> UniformSampler:
+        transforms = [
+            _prepare(self.scales[t.dataset_id], self.config.normalize_observations, self.device)
+            for t in tasks
+        ]
+        tables = [self._columns[task.dataset_id] for task in tasks]
+        return UniformSampler(tables, self.config.batch_size, ObservationBatch, transforms)
+
+    def _fit(
+        self,
+        tasks: Sequence[SeedTask],
+        state: TrainState,
+        updates: int,
+        schedule: Schedule,
+        tick: Callable[[int], None],
+    ) -> None:
+        def on_chunk(state: TrainState, read: Callable[[], dict[str, list[float]]]) -> None:
+            if state.update % LOG_INTERVAL == 0:
+                means = read()
+                for index, task in enumerate(tasks):
+                    row = {name: values[index] for name, values in means.items()}
+                    task.folder.append_metrics({"update": state.update, **row})
+            if state.update % CHECKPOINT_INTERVAL == 0 or state.update == updates:
+                for index, task in enumerate(tasks):
+                    save_checkpoint(task.folder.training, seed_checkpoint(state, index))
+            tick(state.update * len(tasks))
+
+        fit(
+            self._algorithm(tasks),
+            state,
+            self._sampler(tasks),
+            updates,
+            schedule,
+            on_chunk,
+            mode="captured" if self.device.type == "cuda" else "compiled",
+        )
+
+
+def _columns(transitions: Transitions, device: torch.device) -> Columns:
+    """Observations, next observations, rewards, terminations; on the CPU without a copy."""
+    arrays = (
+        transitions.observations,
+        transitions.next_observations,
+        transitions.rewards,
+        transitions.terminations,
+    )
+    return tuple(without_copy(array).to(device) for array in arrays)
+
+
+def _prepare(
+    scale: ObservationScale, normalize: bool, device: torch.device
+) -> Callable[[Columns], Columns]:
+    on_device = ObservationScale(scale.mean.to(device), scale.std.to(device))
+
+    def prepare(columns: Columns) -> Columns:
+        obs, next_obs, reward, terminated = columns
+        if normalize:
+            obs, next_obs = on_device.apply(obs), on_device.apply(next_obs)
+        return obs, next_obs, reward, terminated.float()
+
+    return prepare

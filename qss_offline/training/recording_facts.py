@@ -1,0 +1,153 @@
+"""What is measured of a recording, once, before training.
+
+Every worker and every resumed run reads these numbers from the run's `config.json`, so that all
+train on the same loss, whatever a later version would measure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from qss_offline.data.load import observation_statistics
+from qss_offline.data.stochasticity import CHANCE_FROM, chance_share
+from qss_offline.data.transitions import Transitions
+from qss_offline.errors import UserError
+from qss_offline.evaluation.policies import ObservationScale
+from qss_offline.settings_json import from_plain
+
+MEAN_POWER, MODE_POWER = 2.0, 0.5
+
+_SCAN_ROWS = 1 << 18
+
+
+@dataclass(frozen=True)
+class RecordingFacts:
+    """Numbers about a recording that training depends on.
+
+    Attributes:
+        observation_mean: `(obs_dim,)`, what observations are shifted by; 0 where they are taken as
+            they are.
+        observation_std: `(obs_dim,)`, what they are scaled by; 1 likewise.
+        step_std: `(obs_dim,)`, spread of s' − s in scaled units; 1 where a dimension never moves.
+        reward_low: the least reward.
+        reward_high: the greatest reward.
+        chance_share: see `data/chance.py`; None where a recording is too small to tell.
+        error_power: the power of errors against recorded behaviour that the recording asks for, see
+            `power_of`.
+    """
+
+    observation_mean: tuple[float, ...]
+    observation_std: tuple[float, ...]
+    step_std: tuple[float, ...]
+    reward_low: float
+    reward_high: float
+    chance_share: float | None
+    error_power: float
+
+    def __post_init__(self) -> None:
+        """Refuse numbers of different sizes, and spreads that nothing can be divided by.
+
+        Raises:
+            UserError: they are.
+        """
+        names = ("observation_mean", "observation_std", "step_std")
+        sizes = {name: len(getattr(self, name)) for name in names}
+        if len(set(sizes.values())) != 1 or not sizes["step_std"]:
+            raise UserError(f"a recording's facts are of different sizes: {sizes}")
+        if min(*self.observation_std, *self.step_std) <= 0:
+            raise UserError("a recording's spreads must be above 0")
+
+    @property
+    def scale(self) -> ObservationScale:
+        """What networks' observations go through."""
+        mean, std, step_std = (
+            torch.tensor(values, dtype=torch.float32)
+            for values in (self.observation_mean, self.observation_std, self.step_std)
+        )
+        return ObservationScale(mean, std, step_std)
+
+    def value_limits(self, gamma: float) -> tuple[float, float]:
+        """Return the least and greatest discounted return that the recorded rewards allow."""
+        return min(self.reward_low, 0.0) / (1 - gamma), max(self.reward_high, 0.0) / (1 - gamma)
+
+
+def power_of(share: float | None) -> float:
+    """Return the power of errors against recorded behaviour for a share of chance.
+
+    Where chance acts at some steps, the mean that a squared error asks for lies beside what the
+    controller does, and a low power asks for the mode (`algorithms/behaviour.py`). Where none acts,
+    there is nothing to leave out, and a low power cares least for the states that it fits worst,
+    which are those that a body falls in. Where it can't be told, chance isn't ruled out.
+    """
+    return MEAN_POWER if share is not None and share < CHANCE_FROM else MODE_POWER
+
+
+def recording_facts(transitions: Transitions, normalize: bool) -> RecordingFacts:
+    """Measure a recording.
+
+    Args:
+        transitions: the recording.
+        normalize: whether networks see observations in units of their spread.
+    """
+    scale = observation_scale(transitions, normalize)
+    assert scale.step_std is not None
+    share = chance_share(transitions)
+    return RecordingFacts(
+        tuple(scale.mean.tolist()),
+        tuple(scale.std.tolist()),
+        tuple(scale.step_std.tolist()),
+        float(transitions.rewards.min()),
+        float(transitions.rewards.max()),
+        share,
+        power_of(share),
+    )
+
+
+def facts_of_config(config: Mapping[str, Any], where: str) -> RecordingFacts:
+    """Read what a run measured of its recording from its `config.json`.
+
+    Args:
+        config: what the file holds.
+        where: the run, for a refusal.
+
+    Raises:
+        UserError: it is of another version, or damaged.
+    """
+    if "recording" not in config:
+        raise UserError(
+            f"{where} is of another version: it lacks what was measured of its recording"
+        )
+    return from_plain(RecordingFacts, config["recording"], f"{where}: recording")
+
+
+def observation_scale(transitions: Transitions, normalize: bool) -> ObservationScale:
+    """Measure what observations are shifted and scaled by, and the spread of a step.
+
+    Args:
+        transitions: a dataset.
+        normalize: off leaves observations as they are; the step's spread is measured all the same.
+    """
+    dim = transitions.obs_dim
+    mean, std = np.zeros(dim, np.float32), np.ones(dim, np.float32)
+    if normalize:
+        mean, std = observation_statistics(transitions)
+    total, squares = np.zeros(dim), np.zeros(dim)
+    for start in range(0, len(transitions), _SCAN_ROWS):
+        rows = slice(start, start + _SCAN_ROWS)
+        step = (transitions.next_observations[rows] - transitions.observations[rows]) / std
+        total += step.sum(0, dtype=np.float64)
+        squares += np.square(step, dtype=np.float64).sum(0)
+    variance = squares / len(transitions) - (total / len(transitions)) ** 2
+    # A dimension that never moves (Reacher's target) gets the scale 1: its step is 0 anyway.
+    step_std = np.sqrt(np.maximum(variance, 0.0))
+    step_std[step_std < 1e-6] = 1.0
+    return ObservationScale(
+        torch.from_numpy(np.array(mean)),
+        torch.from_numpy(np.array(std)),
+        torch.from_numpy(step_std.astype(np.float32)),
+    )

@@ -1,0 +1,140 @@
+"""`qss-offline render`, `report` and `doctor`, and the recipe's flags."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qss_offline import presets
+from qss_offline.analysis import video as rendering
+from qss_offline.analysis.painting import DrawingError
+from qss_offline.analysis.plots import report as figures
+from qss_offline.analysis.trained_run import TrainedRun
+from qss_offline.analysis.video import Rendered
+from qss_offline.cli import doctor
+from qss_offline.cli import program as cli
+from qss_offline.cli import report as cli_report
+from qss_offline.cli.doctor import examine
+from recipes import random_obs as recipe
+from recipes.random_obs import random_obs
+from tests.analysis.conftest import PRESET
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["qss-offline", *arguments])
+    monkeypatch.setenv("COLUMNS", "200")
+    try:
+        cli.main()
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def test_commands_name_what_they_made(
+    trained: TrainedRun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = str(trained.folder.path)
+    asked = {}
+
+    def rendered(found: TrainedRun, out: Path | None, **options: object) -> Rendered:
+        asked.update(options, out=out, run=found.name)
+        return Rendered(Path("d.json"), Path("d.png"))
+
+    monkeypatch.setattr(rendering, "render_run", rendered)
+    monkeypatch.setattr(figures, "png", lambda figure: b"")
+    monkeypatch.setattr(figures, "svg", lambda figure: b"")
+    assert call(monkeypatch, "render", run, "--seed", "1", "--steps", "7", "--out", "o") == 0
+    assert capsys.readouterr().out == "made d.png\nmade d.json\n"
+    assert (asked["seed"], asked["steps"], asked["out"]) == (1, 7, Path("o"))
+    assert call(monkeypatch, "report", run, "--no-video") == 0
+    page = trained.folder.path / "report" / "report.html"
+    assert capsys.readouterr().out == f"made {page}\n" and page.is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("render", "none"), "none does not exist; give a run folder"),
+        (("render", "RUN", "--seed", "9"), "has no seed 9; its seeds are 0, 1"),
+        (("render", "RUN", "--steps", "0"), "--steps must be at least 1"),
+        (("report", "none"), "none does not exist"),
+        (("report", "RUN", "none.csv"), "cannot read none.csv"),
+        (("report",), "RUN"),
+    ],
+)
+def test_bad_input_is_one_line_and_code_2(
+    trained: TrainedRun,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    words: str,
+) -> None:
+    given = [str(trained.folder.path) if word == "RUN" else word for word in arguments]
+    assert call(monkeypatch, *given) == 2
+    err = capsys.readouterr().err.strip()
+    assert err.startswith("error: ") and len(err.splitlines()) == 1
+    assert words in err
+
+
+def test_the_doctor_sees_what_is_missing(
+    minari_root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken() -> None:
+        raise DrawingError("no EGL: apt-get install libegl1")
+
+    checks = {check.name: check for check in examine(broken)}
+    assert checks["drawing (EGL)"].ok is False
+    assert "libegl1" in checks["drawing (EGL)"].seen
+    assert checks["Minari root"].ok and str(minari_root) in checks["Minari root"].seen
+    assert checks["MuJoCo"].ok and checks["disk"].seen.count("GB free") >= 1
+    assert "torch" in checks["versions"].seen and "cores" in checks["threads"].seen
+    monkeypatch.setattr(doctor, "find_spec", lambda package: None)
+    checks = {check.name: check for check in examine(lambda: None)}
+    assert checks["drawing (EGL)"].ok
+    assert "qss-offline[video]" in checks["imageio_ffmpeg"].seen
+
+    monkeypatch.setattr(cli_report, "examine", lambda: examine(broken))
+    assert call(monkeypatch, "doctor") == 0
+    assert "libegl1" in capsys.readouterr().out
+    # A folder that can't be made leaves nothing to work with.
+    monkeypatch.setenv("MINARI_DATASETS_PATH", "/proc/none/minari")
+    assert call(monkeypatch, "doctor") == 2
+    captured = capsys.readouterr()
+    assert "versions" in captured.out
+    assert captured.err.startswith("error: Minari root: ")
+
+
+def test_the_recipe_writes_tensorboard_and_says_why_a_run_failed(
+    minari_root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pytest.importorskip("tensorboard")
+    monkeypatch.setitem(presets.PRESETS, "default", PRESET)
+    out = tmp_path / "run"
+    options: dict[str, Any] = {"transitions": 1000, "out": out, "tensorboard": True}
+    random_obs(**options, online_steps=60, online_rounds=1, episodes=2)
+    printed = capsys.readouterr().out
+    assert "seed 0 did not learn (return " in printed
+    assert "give more --updates" in printed
+    assert f"qss-offline report {out}" in printed
+    assert len(list((out / "tensorboard" / "seed-0").iterdir())) == 1
+    rows = (out / "seeds" / "0" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(row)["update"] for row in rows] == [1000]
+
+
+def test_a_video_that_cannot_be_made_is_refused_before_anything_is_done(
+    minari_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> None:
+        raise DrawingError("no EGL")
+
+    monkeypatch.setattr(recipe, "require_drawing", broken)
+    with pytest.raises(DrawingError):
+        random_obs(video=True, out=tmp_path / "run")
+    assert not any(minari_root.iterdir()) and not (tmp_path / "run").exists()

@@ -1,0 +1,218 @@
+"""Each hint shows where its figure is wrong, and nowhere else."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from qss_offline.analysis import diagnostics as diagnosis
+from qss_offline.analysis.diagnostics import bar, diagnose, failed_seeds, hints
+from qss_offline.analysis.measures import coverage, gain, inverse_fit, value_against_return
+from qss_offline.analysis.planning import Planner
+from qss_offline.analysis.trained_run import TrainedRun, load_run
+from qss_offline.data.transitions import Transitions
+from qss_offline.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from qss_offline.errors import UserError
+from qss_offline.training.recording_facts import recording_facts
+
+
+def hint(run: TrainedRun, name: str) -> str | None:
+    (found,) = [one for one in diagnose(run, 0) if one.name == name]
+    return found.hint
+
+
+def log(run: TrainedRun, q: list[float], proposals: float) -> None:
+    rows = [
+        {"update": 1000 * (i + 1), "q": value, "proposal_value": proposals, "cycle_error": 0.1}
+        for i, value in enumerate(q)
+    ]
+    run.folder.seed(0).metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_values_out_of_bounds_are_named(trained: TrainedRun) -> None:
+    # Rewards of 0 and 1, γ = 0.99: between 0 and 100.
+    name = "values within what the rewards allow"
+    log(trained, [80.0], 104.0)
+    assert hint(trained, name) is None
+    log(trained, [80.0], 130.0)
+    assert "Q is 130" in (hint(trained, name) or "") and "100" in (hint(trained, name) or "")
+    log(trained, [-30.0], 1.0)
+    assert "Q is -30" in (hint(trained, name) or "")
+    log(trained, [float("nan")], 1.0)
+    assert "left the numbers" in (hint(trained, name) or "")
+
+
+def test_a_torn_line_of_metrics_is_told(trained: TrainedRun) -> None:
+    with trained.folder.seed(0).metrics.open("a") as file:
+        file.write('{"update": 20')
+    with pytest.raises(UserError, match=r"metrics\.jsonl holds a line that isn't JSON"):
+        trained.metrics(0)
+
+
+def test_values_that_still_rise_are_named(trained: TrainedRun) -> None:
+    name = "values have settled"
+    log(trained, [10.0, 60.0, 60.0, 61.0], 60.0)
+    assert hint(trained, name) is None
+    log(trained, [10.0, 20.0, 30.0, 40.0], 40.0)
+    assert "moved by 10" in (hint(trained, name) or "")
+    log(trained, [10.0], 40.0)
+    assert "too few" in (hint(trained, name) or "")
+
+
+def test_an_inverse_model_that_fits_badly_is_named(trained: TrainedRun) -> None:
+    name = "inverse model fits"
+    folder = trained.folder.seed(0)
+    good = inverse_fit(trained.inverse_model(0), folder)
+    saved = load_checkpoint(folder.online)
+    actions = saved.tensors["steps.actions"]
+    shuffled = actions[np.random.default_rng(0).permutation(len(actions))]
+    save_checkpoint(
+        folder.online,
+        Checkpoint({**saved.tensors, "steps.actions": shuffled}, saved.metadata),
+    )
+    bad = inverse_fit(trained.inverse_model(0), folder)
+    assert bad < 0.2 < good <= 1
+    assert "explains only" in (hint(trained, name) or "")
+
+
+def test_proposals_outside_the_data_are_named(
+    trained: TrainedRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transitions = trained.dataset.transitions
+
+    def ask(move: float) -> None:
+        monkeypatch.setattr(
+            Planner, "propose", lambda self, obs: np.asarray(obs + np.float32(move))
+        )
+
+    ask(0.0)
+    inside = coverage(trained.planner(0), transitions)
+    assert inside.proposed_outside < 0.05 and inside.step_ratio == 0
+    assert hint(trained, "proposals inside the data") is None
+    ask(50.0)
+    outside = coverage(trained.planner(0), transitions)
+    assert outside.proposed_outside == 1 and outside.step_ratio > 10
+    assert "100% of the proposals" in (hint(trained, "proposals inside the data") or "")
+
+
+def test_values_that_dwarf_what_a_step_gains_are_named(
+    trained: TrainedRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "values beside what a step gains"
+    transitions = trained.dataset.transitions
+
+    def worth(slope: float) -> None:
+        def value(_: Planner, obs: object, next_obs: NDArray[np.float32]) -> NDArray[np.float32]:
+            return np.asarray(-100 + slope * next_obs[:, 0], np.float32)
+
+        monkeypatch.setattr(Planner, "value", value)
+        # A hundredth to the left of where recorded steps lead.
+        where = transitions.next_observations - np.float32(0.01)
+        monkeypatch.setattr(Planner, "reach", lambda self, obs: where)
+
+    worth(1000.0)
+    assert gain(trained.planner(0), transitions).gap == pytest.approx(10, rel=1e-3)
+    assert hint(trained, name) is None
+    worth(1.0)
+    assert hint(with_results(trained, 900.0, 900.0), name) is None, "it learned"
+    failed = with_results(trained, 20.0, 20.0, random_action_prob=0.5)
+    assert hint(with_results(failed, 20.0, 20.0, random_action_prob=1.0), name) is None
+    assert "--preset bodies" in (hint(failed, name) or "")
+    worth(float("nan"))
+    assert hint(failed, name) is None
+    worth(0.0)
+    assert gain(failed.planner(0), transitions).ratio > 1e6
+    worth(1.0)
+    held = {**trained.config["preset"]["algorithm"], "gap_units": True}
+    preset = {**trained.config["preset"], "algorithm": held}
+    weighed = replace(failed, config={**trained.config, "preset": preset})
+    assert hint(weighed, name) is None
+
+
+def test_few_terminal_transitions_are_named(
+    trained: TrainedRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert hint(trained, "terminal transitions") is None
+    rows = 300
+    ends = np.zeros(rows, bool)
+    ends[[99, 199, 299]] = True
+    rng = np.random.default_rng(0)
+    seen = rng.normal(size=(2, rows, 4)).astype(np.float32)
+    few = Transitions(
+        seen[0],
+        seen[1],
+        np.ones(rows, np.float32),
+        ends,
+        np.zeros(rows, bool),
+        np.arange(rows) // 100,
+    )
+    monkeypatch.setitem(trained.__dict__, "dataset", replace(trained.dataset, transitions=few))
+    assert "only 3 recorded transitions" in (hint(trained, "terminal transitions") or "")
+    assert recording_facts(few, True).value_limits(0.9) == pytest.approx((0.0, 10.0))
+
+
+def with_results(run: TrainedRun, last: float, best: float, **other: object) -> TrainedRun:
+    seeds = [
+        {**seed, "last": {**seed["last"], "mean": last}, "best": {**seed["best"], "mean": best}}
+        for seed in run.results["seeds"]
+    ]
+    return replace(run, results={**run.results, "seeds": seeds, **other})
+
+
+def test_the_bar_stands_between_recorded_and_expert(trained: TrainedRun) -> None:
+    random = with_results(trained, 190.0, 190.0, behaviour_return=5.1)
+    assert bar(random) == pytest.approx(5.1 + 0.2 * 994.9)
+    assert failed_seeds(random) == (0, 1)
+    assert failed_seeds(with_results(trained, 220.0, 220.0, behaviour_return=5.1)) == ()
+    expert = with_results(trained, 810.0, 810.0, behaviour_return=1000.0, random_action_prob=0.0)
+    assert failed_seeds(expert) == ()
+    assert failed_seeds(with_results(trained, float("nan"), 5.0)) == (0, 1)
+    unknown = replace(random, config={**random.config, "env_id": "Pendulum-v1"})
+    mean, spread = unknown.behaviour
+    assert bar(unknown) == mean + spread
+
+
+def test_what_was_lost_is_named_and_a_run_that_learned_says_nothing(
+    trained: TrainedRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert hints(with_results(trained, 1000.0, 1000.0)) == []
+    lost = with_results(trained, 20.0, 900.0)
+    assert "was lost" in (hint(lost, "last policy as good as the best") or "")
+    assert any(line.startswith("seed 1 did not learn (return 20.0): ") for line in hints(lost))
+    monkeypatch.setattr(diagnosis, "diagnose", lambda run, seed: ())
+    assert "none of the known reasons" in hints(lost)[0]
+
+
+def test_values_are_compared_with_what_followed(trained: TrainedRun) -> None:
+    found = value_against_return(
+        trained.planner(0), trained.policy(0), trained.env_id, 0.9, episodes=3
+    )
+    assert found.horizon == 44
+    assert len(found.promised) == len(found.true)
+    # Reward 1 a step but for the last: 1 + 0.9 + … of the steps that were left.
+    assert found.true.min() == 0 and 0 < found.true.max() <= 10
+    assert found.overestimation == pytest.approx(found.promised.mean() - found.true.mean())
+
+
+def test_folders_that_hold_no_run_are_refused(trained: TrainedRun, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="does not exist"):
+        load_run(tmp_path / "none")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"no config\.json"):
+        load_run(tmp_path / "empty")
+    path = trained.folder.path
+    (path / "results.json").rename(path / "kept.json")
+    with pytest.raises(UserError, match="--resume"):
+        load_run(path)
+    (path / "results.json").write_text("{}")
+    with pytest.raises(UserError, match="holds no run of offline D3G"):
+        load_run(path)
+    (path / "kept.json").rename(path / "results.json")
+    (path / "seeds" / "1" / "training.safetensors").write_bytes(b"")
+    with pytest.raises(UserError, match="no readable checkpoint"):
+        load_run(path).planner(1)

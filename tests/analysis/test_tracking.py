@@ -1,0 +1,95 @@
+"""Trackers are told every logged row once; nothing of theirs is imported unasked."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from qss_offline.analysis.tracking import TENSORBOARD_FOLDER, tensorboard_progress, tracked
+from qss_offline.analysis.trained_run import TrainedRun
+from qss_offline.parallel.reporting import no_progress
+from qss_offline.runs.folder import RunFolder
+from tests.patience import PATIENCE_S
+
+
+class Told:
+    """A tracker that remembers."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[int, int, dict[str, float]]] = []
+        self.closed = False
+
+    def log(self, seed: int, step: int, values: Mapping[str, float]) -> None:
+        self.rows.append((seed, step, dict(values)))
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_every_row_is_told_once_also_after_a_resumption(tmp_path: Path) -> None:
+    folder, told = RunFolder(tmp_path), Told()
+    seed = folder.seed(3)
+    seed.append_metrics({"update": 1000, "q": 1.0})
+    with tracked(no_progress, folder, (3,), told)("training", 10, "updates") as report:
+        report(1)
+        seed.append_metrics({"update": 2000, "q": 2.0})
+        with seed.metrics.open("a") as file:
+            file.write('{"update": 30')  # a worker is writing
+        report(2)
+        seed.cut_metrics(1000)  # as a resumed worker does
+        for update in (2000, 3000):
+            seed.append_metrics({"update": update, "q": update / 1000})
+        report(3)
+        seed.result.write_text(
+            json.dumps({"evaluations": [{"online_steps": 500, "returns": [1.0, 4.0]}]})
+        )
+    assert [(s, step) for s, step, _ in told.rows] == [(3, 1000), (3, 2000), (3, 3000), (3, 500)]
+    assert told.rows[2][2] == {"q": 3.0}
+    assert told.rows[3][2] == {"evaluation/return": 2.5}
+    assert told.closed
+
+
+def test_trackers_are_closed_when_training_fails(tmp_path: Path) -> None:
+    told = Told()
+    with (
+        pytest.raises(RuntimeError),
+        tracked(no_progress, RunFolder(tmp_path), (0,), told)("training", 1, "updates"),
+    ):
+        raise RuntimeError
+    assert told.closed
+
+
+def test_tensorboard_shows_what_the_json_lines_say(trained: TrainedRun) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    folder = trained.folder
+    for _ in range(2):  # a resumption writes it anew
+        with tensorboard_progress(no_progress, folder, trained.seeds)("t", 1, "u") as report:
+            report(1)
+    written = EventAccumulator(str(folder.path / TENSORBOARD_FOLDER / "seed-1"))
+    written.Reload()
+    metrics = trained.metrics(1)
+    assert [event.step for event in written.Scalars("q")] == metrics["update"].tolist()
+    assert [event.value for event in written.Scalars("q")] == pytest.approx(metrics["q"])
+    returns = [event.value for event in written.Scalars("evaluation/return")]
+    assert returns == pytest.approx(trained.results["seeds"][1]["evaluations"])
+
+
+def test_nothing_is_imported_unasked() -> None:
+    code = (
+        "import sys, recipes.random_obs, qss_offline.cli.program\n"
+        "heavy = {'tensorboard', 'matplotlib', 'imageio', 'imageio_ffmpeg', 'd3rlpy'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True, text=True, check=True, timeout=PATIENCE_S,
+        cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    assert done.stdout == "[]\n"

@@ -1,0 +1,101 @@
+"""Small runs of everything, as digests: a rebuild may change no bit of them.
+
+    python -m tests.golden record FILE     # before
+    python -m tests.golden check FILE      # after; prints what differs, and ends with 1 if anything
+
+Digests are of one machine and one set of packages: they hold a change of the code, nothing else.
+All goes through the commands, so that modules may move.
+"""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+BUDGET = "--transitions 1000 --online-steps 60 --online-rounds 2 --episodes 2"
+FEW = "--updates 60 --set updates_per_round=20"
+RUNS = {
+    **{
+        f"offline-{preset}": f"random_obs --env {env} --preset {preset} {FEW} {BUDGET} --seeds 2"
+        for preset, env in (
+            ("default", "InvertedPendulum"),
+            ("paper", "Reacher"),
+            ("short-horizon", "Reacher"),
+            ("bodies", "Hopper"),
+            ("runners", "InvertedPendulum"),
+        )
+    },
+    "bco": f"bco --env Reacher --randomness 1 --updates 40 {BUDGET}",
+    "online": "online --env InvertedPendulum --seeds 2 --steps 300 --warm-up 100 "
+    "--evaluate-every 100 --episodes 2 --set model_updates=20",
+    "comparison": "table1 --families reacher --levels 100 --methods d3g,bco --seeds 1 --updates 60 "
+    "--transitions 1000 --workers 1",
+    "tabular": "tabular stochastic --seeds 2 --steps 200",
+}
+_CHANGING = {"wall_seconds", "seconds", "versions", "command", "machine", "date"}
+
+
+def settled(value: Any) -> Any:
+    """What a results file holds, without times and versions."""
+    if isinstance(value, dict):
+        return {k: settled(v) for k, v in value.items() if k not in _CHANGING}
+    return [settled(one) for one in value] if isinstance(value, list) else value
+
+
+def digest(path: Path) -> str:
+    """Digest of a file; of JSON, without what changes from run to run."""
+    content = path.read_bytes()
+    if path.suffix == ".json":
+        content = json.dumps(settled(json.loads(content)), sort_keys=True).encode()
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def kept(path: Path) -> bool:
+    """Whether a file says what was learned."""
+    return path.name in {"result.json", "metrics.jsonl"} or path.suffix == ".safetensors"
+
+
+def main(task: str, file: Path) -> int:
+    found: dict[str, str] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        env = os.environ | {
+            "MINARI_DATASETS_PATH": str(folder / "minari"), "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": str(ROOT),
+        }  # fmt: skip
+        (folder / "minari").mkdir()
+        (folder / "datasets").symlink_to(ROOT / "datasets")
+        for run, arguments in RUNS.items():
+            recipe, *rest = arguments.split()
+            flag = "--runs" if recipe == "table1" else "--out"
+            command = [sys.executable, "-m", f"recipes.{recipe}", *rest, flag, f"runs/{run}"]
+            done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
+            if done.returncode:
+                print(f"{run}: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)
+                return 1
+            print(run, flush=True)
+        for path in sorted((folder / "runs").rglob("*")):
+            if path.is_file() and kept(path):
+                found[str(path.relative_to(folder))] = digest(path)
+        for path in sorted((folder / "minari").rglob("*")):
+            if path.suffix in {".hdf5", ".arrow"}:
+                found[str(path.relative_to(folder))] = digest(path)
+    if task == "record":
+        file.write_text(json.dumps(found, indent=2) + "\n")
+        print(f"recorded {len(found)} digests in {file}")
+        return 0
+    before = json.loads(file.read_text())
+    differ = sorted(k for k in before.keys() | found.keys() if before.get(k) != found.get(k))
+    for key in differ:
+        print(f"differs: {key}: {before.get(key)} before, {found.get(key)} now")
+    print(f"{len(differ)} of {len(before)} differ")
+    return 1 if differ else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], Path(sys.argv[2])))

@@ -1,0 +1,53 @@
+"""What README and docs link to, show and name exists, and what is measured is shown there."""
+
+import re
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", *sorted((ROOT / "docs").rglob("*.md"))]
+LINK = re.compile(r"\]\(([^()\s]+(?:\([^()]*\))?)\)")
+CODE = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
+
+
+def anchors(page: Path) -> set[str]:
+    """Anchors that GitHub gives the headings of a page."""
+    headings = re.findall(r"^#+ +(.+)$", CODE.sub("", page.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_relative_link_and_image_exists(page: Path) -> None:
+    missing = []
+    for link in LINK.findall(CODE.sub("", page.read_text())):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = unquote(link).partition("#")
+        target = page.parent / path if path else page
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            missing.append(link)
+    assert missing == []
+
+
+def test_links_are_looked_at() -> None:
+    text = "".join(page.read_text() for page in PAGES)
+    assert len(LINK.findall(text)) > 50
+    assert "what-is-reported" in anchors(ROOT / "docs" / "beyond.md")
+
+
+def test_every_command_that_is_named_exists() -> None:
+    text = "\n".join(page.read_text() for page in PAGES)
+    named = set(re.findall(r"python -m ((?:recipes|benchmarks)\.\w+)", text))
+    assert len(named) > 10
+    assert [name for name in named if not (ROOT / f"{name.replace('.', '/')}.py").exists()] == []
+
+
+@pytest.mark.parametrize("folder", ["results", "benchmarks/results"])
+def test_every_result_is_shown(folder: str) -> None:
+    text = "\n".join(page.read_text() for page in PAGES)
+    there = [path.name for path in (ROOT / folder).iterdir()]
+    assert there
+    # Whole names: `bodies` isn't shown by what shows `bodies_bco_mode`.
+    assert [n for n in there if not re.search(rf"\b{re.escape(n)}(?![\w-])", text)] == []

@@ -1,0 +1,191 @@
+"""What is measured of a recording: once, and read from the run's config ever after."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from qss_offline.algorithms.bco import BehaviouralCloning, CloningConfig
+from qss_offline.algorithms.observational_d3g import (
+    ObservationalD3G,
+    ObservationalD3GConfig,
+    ObservationBatch,
+)
+from qss_offline.data.build import build_dataset
+from qss_offline.data.specs import DatasetSpec
+from qss_offline.data.transitions import Transitions
+from qss_offline.engine.state import initial_state
+from qss_offline.errors import UserError
+from qss_offline.parallel.progress import Reporter
+from qss_offline.presets import PRESETS
+from qss_offline.runs.folder import RunFolder, read_json
+from qss_offline.runs.inverse_config import InverseFitConfig
+from qss_offline.settings_json import to_plain
+from qss_offline.training import recording_facts as recording_facts_module
+from qss_offline.training.bco_run import BCOSettings, run_bco
+from qss_offline.training.offline_run import run
+from qss_offline.training.recording_facts import (
+    facts_of_config,
+    observation_scale,
+    power_of,
+    recording_facts,
+)
+from recipes.random_obs import chance_line
+from tests.small_run import settings
+from tests.test_bco import CLONING, MODEL, expert_recording
+
+CONFIG = ObservationalD3GConfig(
+    (8, 8), 32, normalize_observations=True, behaviour_coef=1000.0, behaviour_weights="plain"
+)
+
+
+def with_chance(recording: Transitions, share: float) -> Transitions:
+    """The recording, but at a share of its steps the point moves at random."""
+    rng = np.random.default_rng(0)
+    chance = rng.uniform(size=len(recording)) < share
+    moves = rng.uniform(-2, 2, (len(recording), 1)).astype(np.float32)
+    columns = recording.columns() | {
+        "next_observations": np.where(
+            chance[:, None], recording.observations + moves, recording.next_observations
+        )
+    }
+    return Transitions(**columns)
+
+
+PLAIN = expert_recording(40)
+MIXED = with_chance(PLAIN, 0.25)
+
+
+def test_chance_asks_for_the_mode_and_none_for_the_mean() -> None:
+    assert recording_facts(PLAIN, True).error_power == 2.0
+    for recording in (MIXED, with_chance(PLAIN, 0.1)):
+        assert recording_facts(recording, True).error_power == 0.5
+    assert power_of(None) == 0.5, "where it can't be told, chance isn't ruled out"
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_facts_come_back_from_json_as_they_were(normalize: bool) -> None:
+    facts = recording_facts(MIXED, normalize)
+    read = facts_of_config(json.loads(json.dumps({"recording": to_plain(facts)})), "here")
+    assert read == facts
+    measured = observation_scale(MIXED, normalize)
+    for name, tensor in measured.named_tensors().items():
+        assert torch.equal(tensor, read.scale.named_tensors()[name]), name
+    low, high = read.value_limits(0.9)
+    assert low == pytest.approx(min(MIXED.rewards.min(), 0) * 10)
+    assert high == pytest.approx(max(MIXED.rewards.max(), 0) * 10)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        ({"step_std": [1.0, 1.0, 1.0, 1.0]}, "different sizes"),
+        ({"observation_std": [0.0]}, "above 0"),
+        ({"observation_mean": [float("nan")]}, "finite"),
+        ({"reward_low": 10**400}, "finite"),
+        ({"reward_low": "0"}, "a number"),
+        ({"chance_share": [1]}, "a number"),
+        ({"step_std": {"a": 1}}, "a list"),
+        ({"of_tomorrow": 1}, "no setting"),
+    ],
+)
+def test_damaged_facts_are_refused(damage: dict[str, Any], words: str) -> None:
+    plain = to_plain(recording_facts(PLAIN, True))
+    with pytest.raises(UserError, match=words):
+        facts_of_config({"recording": {**plain, **damage}}, "here")
+    with pytest.raises(UserError, match="of another version"):
+        facts_of_config({}, "here")
+
+
+def test_losses_are_given_numbers() -> None:
+    algorithm = ObservationalD3G(replace(CONFIG, behaviour_power=None), 3)
+    networks = algorithm.parameters_type(**initial_state(algorithm, [0]).networks)
+    obs = torch.zeros(1, 4, 3)
+    batch = ObservationBatch(obs, obs, obs[..., 0], obs[..., 0])
+    with pytest.raises(UserError, match="measured before training"):
+        algorithm.proposal_loss(networks, batch)
+    with pytest.raises(UserError, match="measured before training"):
+        BehaviouralCloning(CloningConfig(error_power=None), 3, 1)
+
+
+def test_presets_of_harder_environments_measure_and_the_papers_does_not() -> None:
+    assert PRESETS["bodies"].algorithm.behaviour_power is None
+    assert PRESETS["paper"].algorithm.behaviour_power == 2
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    names = ("policy.safetensors", "result.json", "online.safetensors")
+    return {name: (folder / "seeds" / "0" / name).read_bytes() for name in names}
+
+
+@contextmanager
+def interrupted(_: str, total: int, unit: str) -> Iterator[Reporter]:
+    def report(done: int, note: str = "") -> None:
+        if done > total // 2:
+            raise KeyboardInterrupt
+
+    yield report
+
+
+def d3g(dataset: str, power: float | None) -> Callable[..., dict[str, Any]]:
+    few = settings(dataset)
+    algorithm = replace(few.preset.algorithm, behaviour_coef=1.0, behaviour_power=power)
+    preset = replace(few.preset, algorithm=algorithm, updates=100)
+    return partial(run, replace(few, seeds=(0,), preset=preset), workers=1)
+
+
+def bco(dataset: str, power: float | None) -> Callable[..., dict[str, Any]]:
+    inverse = InverseFitConfig(2, 40, 50, model=MODEL)
+    cloning = replace(CLONING, error_power=power)
+    asked = BCOSettings("InvertedPendulum-v5", dataset, (0,), inverse, cloning, 50)
+    return partial(run_bco, replace(asked, evaluation_episodes=2), workers=1)
+
+
+@pytest.mark.parametrize("method", [d3g, bco])
+def test_a_resumed_run_trains_on_what_was_measured_when_it_began(
+    minari_root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    method: Callable[..., Callable[..., dict[str, Any]]],
+) -> None:
+    dataset = build_dataset(DatasetSpec("InvertedPendulum", transitions=500), workers=1).obs_id
+    whole, told, broken = (RunFolder(tmp_path / name) for name in ("whole", "told", "broken"))
+    measured = method(dataset, None)(whole)
+    assert measured["chance_share"] > 0.3
+    method(dataset, 0.5)(told)
+    assert files(told.path) == files(whole.path), "measured is as told"
+    config = read_json(whole.config)
+    settled = config["cloning"] if method is bco else config["preset"]["algorithm"]
+    assert settled["error_power" if method is bco else "behaviour_power"] == 0.5
+
+    with pytest.raises(KeyboardInterrupt):
+        method(dataset, None)(broken, show_progress=interrupted)
+
+    def measured_again(*_: object) -> None:
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr(recording_facts_module, "chance_share", measured_again)
+    monkeypatch.setattr(recording_facts_module, "observation_statistics", measured_again)
+    # A later version that would draw the line elsewhere.
+    monkeypatch.setattr(recording_facts_module, "CHANCE_FROM", 0.99)
+    method(dataset, None)(broken, resume=True)
+    assert files(broken.path) == files(whole.path)
+
+
+def test_users_are_told_what_was_measured() -> None:
+    facts = replace(recording_facts(PLAIN, True), chance_share=0.0021)
+    assert chance_line(facts, 2.0, "proposals") == (
+        "chance in the recording: 0.2% of the variance of its steps; proposals held to the mean of "
+        "what was done"
+    )
+    unknown = replace(facts, chance_share=None)
+    assert "can't be measured; the policy held to the mode" in chance_line(
+        unknown, 0.5, "the policy"
+    )
