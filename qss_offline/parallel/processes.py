@@ -81,7 +81,7 @@ def run_jobs(
     )
     others = set(multiprocessing.active_children())
     try:
-        with _one_thread_each(), _without_main():
+        with _one_thread_each(), _without_main(), _without_interrupts():
             waiting: dict[Future[R], int] = {
                 pool.submit(_run_one, function, index, argument): index
                 for index, argument in enumerate(arguments)
@@ -155,6 +155,20 @@ def _without_main() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Keep Ctrl-C from processes started inside, from their first moment on.
+
+    It reaches the whole process group, and the parent alone decides what it means: it gets what
+    came meanwhile at the end.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 # Set once in each worker by `_start_worker`.
 _units_done: Any = None
 _stop: Any = None
@@ -163,8 +177,6 @@ _stop: Any = None
 def _start_worker(units_done: Any, stop: Any) -> None:
     global _units_done, _stop
     _units_done, _stop = units_done, stop
-    # Ctrl-C reaches the whole process group: the parent alone decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
