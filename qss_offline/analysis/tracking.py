@@ -18,6 +18,7 @@ from qss_offline.errors import UserError
 from qss_offline.parallel.progress import Reporter
 from qss_offline.parallel.reporting import ProgressFactory
 from qss_offline.runs.folder import RunFolder
+from qss_offline.runs.results import read_evaluations
 
 TENSORBOARD_FOLDER = "tensorboard"
 _LOOK_INTERVAL_S = 2.0
@@ -110,10 +111,8 @@ class _Follower:
             path = self._folder.seed(seed).result
             if not path.exists():
                 continue
-            for evaluation in json.loads(path.read_text())["evaluations"]:
-                returns = evaluation["returns"]
-                values = {"evaluation/return": sum(returns) / len(returns)}
-                self._tracker.log(seed, evaluation["online_steps"], values)
+            for point in read_evaluations(path):
+                self._tracker.log(seed, point.online_steps, {"evaluation/return": point.mean})
 
 
 def tracked(

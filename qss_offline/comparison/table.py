@@ -17,6 +17,7 @@ from qss_offline.comparison.paper_results import reported
 from qss_offline.errors import UserError
 from qss_offline.files import write_bytes
 from qss_offline.runs.folder import read_json
+from qss_offline.runs.results import EvaluationPoint, read_evaluations, seed_results
 from qss_offline.statistics import Interval, bootstrap_interval, iqm, mean
 
 METRICS = ("last", "best")
@@ -68,14 +69,16 @@ def rows(cells: Sequence[Cell]) -> list[Row]:
         for seed in cell.seeds:
             path = cell.folder.seed(seed).result
             if path.exists():
-                found += _rows_of(cell, read_json(path))
+                seconds = float(read_json(path).get("seconds", math.nan))
+                found += _rows_of(cell, seed, read_evaluations(path), seconds)
     return found
 
 
-def _rows_of(cell: Cell, result: Mapping[str, Any]) -> list[Row]:
-    evaluations = result["evaluations"]
-    means = [float(np.mean(evaluation["returns"])) for evaluation in evaluations]
-    chosen = {"last": len(means) - 1, "best": int(np.argmax(means))}
+def _rows_of(
+    cell: Cell, seed: int, evaluations: Sequence[EvaluationPoint], seconds: float
+) -> list[Row]:
+    count = len(evaluations)
+    best = seed_results(seed, evaluations)["best"]["evaluation"]
     updates = cell.settings.updates(cell.method)
     # BCO's policy is as far as the rounds are; D3G's proposal is the same in all of them.
     by_round = cell.method == "bco"
@@ -84,19 +87,15 @@ def _rows_of(cell: Cell, result: Mapping[str, Any]) -> list[Row]:
             cell.env_id,
             cell.random_action_prob,
             cell.method,
-            int(result["seed"]),
+            seed,
             metric,
-            means[index],
-            int(evaluations[index]["online_steps"]),
-            int(
-                evaluations[index].get(
-                    "updates", updates * (index + 1) // len(means) if by_round else updates
-                )
-            ),
+            evaluations[number - 1].mean,
+            evaluations[number - 1].online_steps,
+            evaluations[number - 1].updates or (updates * number // count if by_round else updates),
             cell.settings.name,
-            float(result.get("seconds", math.nan)),
+            seconds,
         )
-        for metric, index in chosen.items()
+        for metric, number in (("last", count), ("best", best))
     ]
 
 

@@ -11,9 +11,8 @@ from qss_offline.data.environments import make_env
 from qss_offline.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from qss_offline.evaluation.episodes import evaluate
 from qss_offline.evaluation.policies import SavedPolicy, save_policy
-from qss_offline.files import write_json
 from qss_offline.runs.inverse_config import InverseFitConfig
-from qss_offline.runs.results import EvaluationPoint
+from qss_offline.runs.results import EvaluationPoint, write_evaluations
 from qss_offline.training.offline import SeedTask
 
 
@@ -39,11 +38,6 @@ def rounds_done(task: SeedTask) -> int:
     """Return the number of rounds that the seed's checkpoint stands after."""
     path = task.folder.online
     return len(load_checkpoint(path).metadata["evaluations"]) if path.exists() else 0
-
-
-def evaluations_of(result: Mapping[str, Any]) -> list[EvaluationPoint]:
-    """Return a seed's evaluations, from what `run_rounds` wrote into its `result.json`."""
-    return [EvaluationPoint(row["online_steps"], row["returns"]) for row in result["evaluations"]]
 
 
 def by_rounds_done(tasks: Sequence[SeedTask]) -> list[list[SeedTask]]:
@@ -93,14 +87,8 @@ def run_rounds(
             save_checkpoint(task.folder.online, fitter.checkpoint(index, metadata))
     for index, task in enumerate(tasks):
         save_policy(task.folder.policy, fitter.policy(index), env_id)
-        steps = (config.steps_per_round * n for n in range(1, config.rounds + 1))
-        write_json(
-            task.folder.result,
-            {
-                "seed": task.seed,
-                "evaluations": [
-                    {"online_steps": s, "returns": list(returns)}
-                    for s, returns in zip(steps, evaluations[index], strict=True)
-                ],
-            },
-        )
+        points = [
+            EvaluationPoint(config.steps_per_round * number, returns)
+            for number, returns in enumerate(evaluations[index], 1)
+        ]
+        write_evaluations(task.folder.result, task.seed, points)

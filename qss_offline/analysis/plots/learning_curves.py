@@ -11,8 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qss_offline.comparison.online_runs import LAST_EVALUATIONS
 from qss_offline.runs.folder import read_json
+from qss_offline.runs.results import (
+    FINAL_EVALUATIONS,
+    evaluation_means,
+    evaluation_steps,
+    final_mean,
+)
 from qss_offline.statistics import bootstrap_interval, mean
 
 # Okabe and Ito's colours, with dashes of their own.
@@ -40,9 +45,9 @@ def curve(result: dict[str, Any]) -> tuple[NDArray[np.int64], NDArray[np.float64
 
     A run that started offline begins with the online steps that the offline run took.
     """
-    evaluations = [seed["evaluations"] for seed in result["seeds"]]
-    steps = np.array([point["step"] for point in evaluations[0]], np.int64)
-    means = np.array([[point["mean"] for point in seed] for seed in evaluations], np.float64)
+    seeds = result["seeds"]
+    steps = np.array(evaluation_steps(seeds[0]), np.int64)
+    means = np.array([evaluation_means(seed) for seed in seeds], np.float64)
     return steps + int(result.get("steps_before", 0)), means.T
 
 
@@ -103,10 +108,9 @@ def score_lines(results: Sequence[dict[str, Any]]) -> list[str]:
     """Return a line for each run: the mean of the last evaluations of every seed."""
     lines = []
     for result in results:
-        scores = [seed[f"last_{LAST_EVALUATIONS}"] for seed in result["seeds"]]
-        listed = ", ".join(f"{score:.1f}" for score in scores)
+        listed = ", ".join(f"{final_mean(seed):.1f}" for seed in result["seeds"])
         lines.append(
             f"{result['env_id']} {result['algorithm']}, {result['steps']:,} steps, mean of the "
-            f"last {LAST_EVALUATIONS} evaluations of each seed: {listed}"
+            f"last {FINAL_EVALUATIONS} evaluations of each seed: {listed}"
         )
     return lines

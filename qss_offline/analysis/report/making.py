@@ -34,7 +34,7 @@ from qss_offline.files import write_bytes
 from qss_offline.parallel.reporting import Notice, ProgressFactory, no_progress, print_notice
 from qss_offline.runs.folder import read_json
 from qss_offline.runs.reader import FinishedRun, load_run
-from qss_offline.runs.results import evaluation_means
+from qss_offline.runs.results import evaluation_means, evaluation_steps
 from qss_offline.settings_json import to_plain
 from qss_offline.statistics import Interval
 from qss_offline.tabular.intervals import interval
@@ -245,8 +245,9 @@ def _curves(book: _Book, runs: Mapping[str, FinishedRun]) -> list[str]:
 def _curve(run: FinishedRun) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return online steps `(evaluations,)` and returns `(evaluations, seeds)`."""
     seeds = run.results["seeds"]
-    steps = [point["online_steps"] for point in seeds[0]["evaluations"]]
-    return np.array(steps), np.array([evaluation_means(seed) for seed in seeds]).T
+    return np.array(evaluation_steps(seeds[0])), np.array(
+        [evaluation_means(seed) for seed in seeds]
+    ).T
 
 
 def _tasks(count: int) -> str:
