@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import numpy as np
 
 from qss_offline.comparison.cells import Cell, Run
 from qss_offline.comparison.paper_results import reported
-from qss_offline.errors import UserError
-from qss_offline.files import write_bytes
 from qss_offline.runs.folder import read_json
 from qss_offline.runs.results import EvaluationPoint, read_evaluations, seed_results
+from qss_offline.runs.tables import read_table, write_table
 from qss_offline.statistics import Interval, bootstrap_interval, iqm, mean
 
 METRICS = ("last", "best")
@@ -56,10 +53,6 @@ class Row:
     def run(self) -> Run:
         """What tells this run from all others."""
         return self.preset, self.env_id, self.random_action_prob, self.method, self.seed
-
-
-COLUMNS = tuple(field.name for field in fields(Row))
-_TYPES: dict[str, Any] = get_type_hints(Row)
 
 
 def rows(cells: Sequence[Cell]) -> list[Row]:
@@ -107,11 +100,7 @@ def with_earlier(fresh: Sequence[Row], earlier: Sequence[Row]) -> list[Row]:
 
 def write_csv(path: Path, table: Sequence[Row]) -> None:
     """Write all rows, sorted, so that equal results give equal files."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows(sorted(map(astuple, table)))
-    write_bytes(path, text.getvalue().encode())
+    write_table(path, Row, sorted(table, key=astuple))
 
 
 def read_csv(path: Path) -> list[Row]:
@@ -120,16 +109,7 @@ def read_csv(path: Path) -> list[Row]:
     Raises:
         UserError: the file can't be read or has other columns.
     """
-    try:
-        with path.open(newline="") as file:
-            reader = csv.DictReader(file)
-            if tuple(reader.fieldnames or ()) != COLUMNS:
-                raise UserError(f"{path}: expected the columns {', '.join(COLUMNS)}")
-            return [Row(**{name: _TYPES[name](line[name]) for name in COLUMNS}) for line in reader]
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise UserError(f"{path}: {error}") from error
+    return read_table(path, Row)
 
 
 @dataclass(frozen=True)

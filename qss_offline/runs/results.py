@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qss_offline.errors import UserError
 from qss_offline.files import write_json
@@ -106,9 +107,13 @@ def evaluation_means(seed: Mapping[str, Any]) -> list[float]:
     return [evaluation["mean"] for evaluation in seed["evaluations"]]
 
 
-def evaluation_steps(seed: Mapping[str, Any]) -> list[int]:
-    """Return the online steps before each of a seed's evaluations, likewise."""
-    return [evaluation["online_steps"] for evaluation in seed["evaluations"]]
+def learning_curve(
+    seeds: Sequence[Mapping[str, Any]],
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return online steps `(evaluations,)` and mean returns `(evaluations, seeds)`, likewise."""
+    steps = [evaluation["online_steps"] for evaluation in seeds[0]["evaluations"]]
+    means = np.array([evaluation_means(seed) for seed in seeds], np.float64)
+    return np.array(steps, np.int64), means.T
 
 
 def final_mean(seed: Mapping[str, Any]) -> float:

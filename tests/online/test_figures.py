@@ -112,7 +112,8 @@ def results(env_id: str, algorithm: str) -> dict[str, object]:
     seeds = [
         evaluated(seed, {5000 * k: [float(seed + k)] * 2 for k in range(5)}) for seed in (0, 1)
     ]
-    return {"env_id": env_id, "algorithm": algorithm, "steps": 20_000, "seeds": seeds}
+    return {"env_id": env_id, "algorithm": algorithm, "steps": 20_000, "seeds": seeds,
+            "wall_seconds": 1.0}  # fmt: skip
 
 
 def test_scores_are_the_mean_of_the_last_three_evaluations() -> None:
@@ -144,6 +145,16 @@ def test_curves_are_read_and_drawn(
     figure7(results=tmp_path, draw=True)
     assert (tmp_path / "figure7.png").read_bytes().startswith(PNG)
     assert "A-v0 d3g, 20,000 steps" in capsys.readouterr().out
+
+
+def test_a_run_folder_is_drawn_and_results_of_another_layout_are_refused(tmp_path: Path) -> None:
+    written = results("A-v0", "d3g")
+    write_json(tmp_path / "results.json", written)
+    write_json(tmp_path / "config.json", {"algorithm": "d3g", "seeds": [0, 1]})
+    assert load_curves(tmp_path) == [written]
+    write_json(tmp_path / "earlier.json", {**written, "seeds": [{"evaluations": [{"step": 0}]}]})
+    with pytest.raises(UserError, match=r"earlier.*'online_steps' is missing"):
+        load_curves(tmp_path)
 
 
 def test_nothing_to_draw_is_told(tmp_path: Path) -> None:

@@ -11,13 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qss_offline.errors import UserError
 from qss_offline.runs.folder import read_json
-from qss_offline.runs.results import (
-    FINAL_EVALUATIONS,
-    evaluation_means,
-    evaluation_steps,
-    final_mean,
-)
+from qss_offline.runs.results import FINAL_EVALUATIONS, final_mean, learning_curve
 from qss_offline.statistics import bootstrap_interval, mean
 
 # Okabe and Ito's colours, with dashes of their own.
@@ -35,9 +31,25 @@ _STARTED_OFFLINE = "#E69F00"
 
 
 def load_curves(folder: Path) -> list[dict[str, Any]]:
-    """Read the results files of online runs in a folder, in the order of their names."""
-    found = [read_json(path) for path in sorted(folder.glob("*.json"))]
-    return [curve for curve in found if "algorithm" in curve and "seeds" in curve]
+    """Read the results files of online runs in a folder, in the order of their names.
+
+    Raises:
+        UserError: one can't be read, or is of another version of this package.
+    """
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        result = read_json(path)
+        if not {"algorithm", "seeds", "wall_seconds"} <= result.keys():
+            continue
+        try:
+            curve(result)
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{path} holds no results of an online run: {error} is missing or wrong; it is of "
+                "another version of this package"
+            ) from error
+        found.append(result)
+    return found
 
 
 def curve(result: dict[str, Any]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -45,10 +57,8 @@ def curve(result: dict[str, Any]) -> tuple[NDArray[np.int64], NDArray[np.float64
 
     A run that started offline begins with the online steps that the offline run took.
     """
-    seeds = result["seeds"]
-    steps = np.array(evaluation_steps(seeds[0]), np.int64)
-    means = np.array([evaluation_means(seed) for seed in seeds], np.float64)
-    return steps + int(result.get("steps_before", 0)), means.T
+    steps, means = learning_curve(result["seeds"])
+    return steps + int(result.get("steps_before", 0)), means
 
 
 def png(results: Sequence[dict[str, Any]]) -> bytes:
