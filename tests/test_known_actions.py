@@ -66,7 +66,7 @@ def test_a_twin_is_read_in_units_of_the_action_box(minari_root: Path) -> None:
         recorded_steps(pair.obs_id, env)
     env.close()
     other = gym.make("Reacher-v5")
-    with pytest.raises(UserError, match="another body"):
+    with pytest.raises(UserError, match="another environment"):
         recorded_steps(pair.act_id, other)
     other.close()
 
@@ -179,7 +179,9 @@ def test_online_steps_of_an_earlier_run_are_used_again(minari_root: Path, tmp_pa
     online = load_checkpoint(RunFolder(tmp_path / "later").seed(3).online)
     assert online.metadata["update"] == 100 + 400
 
-    with pytest.raises(UserError, match=r"earlier is of another body: InvertedPendulum-v5, not R"):
+    with pytest.raises(
+        UserError, match=r"earlier is of another environment: InvertedPendulum-v5, not R"
+    ):
         known_steps(str(earlier.path), "Reacher-v5")
     with pytest.raises(UserError, match="'runs/typo': that is neither the folder of a run nor"):
         known_steps("runs/typo", "InvertedPendulum-v5")

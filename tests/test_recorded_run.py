@@ -87,6 +87,8 @@ def test_a_run_is_not_resumed_on_another_recording_of_the_same_name(
 
 def test_a_recording_of_another_body_is_refused(minari_root: Path, tmp_path: Path) -> None:
     name = build_dataset(DatasetSpec("Reacher", transitions=60), workers=1).obs_id
-    with pytest.raises(UserError, match="is of another body: Reacher-v5, not InvertedPendulum-v5"):
+    with pytest.raises(
+        UserError, match="is of another environment: Reacher-v5, not InvertedPendulum-v5"
+    ):
         run_on(name, tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -49,7 +49,7 @@ def paint(env_id: str, qpos: FloatArray, report: Reporter = silent) -> Frames:
     Args:
         env_id: a MuJoCo environment.
         qpos: `(T, nq)` positions.
-        report: told the frames drawn.
+        report: called with the frames drawn.
 
     Returns:
         `(T, 192, 256, 3)`.

@@ -129,7 +129,7 @@ def train_offline(
         evaluations: how many, evenly spaced, the last one after the last update; at most one an
             update.
         episodes: whole episodes of each evaluation.
-        tick: told the updates done, now and then.
+        tick: called with the updates done, now and then.
 
     Raises:
         UserError: d3rlpy isn't installed, the recording holds no actions, doesn't fit the

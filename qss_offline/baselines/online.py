@@ -51,7 +51,7 @@ def train_online(
         config: settings; see above for which of them count.
         plan: when to evaluate; policies aren't kept.
         task: the seed; nothing is written into its folder.
-        tick: told the environment steps done, now and then.
+        tick: called with the environment steps done, now and then.
 
     Raises:
         UserError: d3rlpy isn't installed, the method is another, or actions are discrete.

@@ -143,15 +143,15 @@ class SeedLoop:
         self._reset()
         if length == 0:
             return
-        kept = min(length, len(self.table))
-        rows = self.table.read(self.table.added - kept, self.table.added)
+        held = min(length, len(self.table))
+        rows = self.table.read(self.table.added - held, self.table.added)
         _, vectors, next_obs, *_ = self.columns.split(rows)
         for vector in vectors:
             obs, reward, *_ = self._env.step(self.actions.to_env(vector))
             self.obs = np.asarray(obs, np.float32)
             self._length += 1
             self._return += float(reward)
-        if kept < length or not np.array_equal(self.obs, next_obs[-1]):
+        if held < length or not np.array_equal(self.obs, next_obs[-1]):
             print_notice(
                 f"seed {self.task.seed}: the environment did not come back to where it stood; a "
                 "new episode begins, and the run is not what it would have been uninterrupted"

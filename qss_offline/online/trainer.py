@@ -61,7 +61,7 @@ class OnlineTrainer:
         Seeds that stand further back, as after a kill between two files, catch up first.
 
         Args:
-            tick: told the number of environment steps done, over all seeds.
+            tick: called with the number of environment steps done, over all seeds.
 
         Returns:
             The networks of all seeds, in the order of `state.seeds`.

@@ -75,15 +75,15 @@ class SeedFolder:
         """Drop what was logged after `update`, and what a kill left half-written."""
         if not self.metrics.exists():
             return
-        kept = []
+        rows = []
         for line in self.metrics.read_text().splitlines():
             try:
                 row = json.loads(line)
             except ValueError:
                 continue
             if row["update"] <= update:
-                kept.append(line + "\n")
-        write_bytes(self.metrics, "".join(kept).encode())
+                rows.append(line + "\n")
+        write_bytes(self.metrics, "".join(rows).encode())
 
 
 @dataclass(frozen=True)

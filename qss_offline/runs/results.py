@@ -1,4 +1,4 @@
-"""What is kept of a seed's evaluations: one schema for every kind of run.
+"""What is stored of a seed's evaluations: one schema for every kind of run.
 
 `seeds/<seed>/result.json` holds the returns of each evaluation as they were measured;
 `results.json` holds for each seed what `seed_results` makes of them.

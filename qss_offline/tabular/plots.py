@@ -145,7 +145,7 @@ def _(result: StochasticResult, figure: Figure) -> None:
     )
     panel.set_title("Distance between QSS and QSA")
     panel.set_box_aspect(0.9)
-    panel.set_xlabel("chance of slipping (%)")
+    panel.set_xlabel("probability of slipping (%)")
     panel.set_ylabel("Euclidean distance of the values")
     panel.legend()
 

@@ -22,7 +22,7 @@ class RoundFitter(Protocol):
     config: InverseFitConfig
 
     def run_round(self, report: Callable[[int], None]) -> None:
-        """Take a round's online steps and learn from them; `report` is told updates so far."""
+        """Take a round's online steps and learn from them; `report` gets the updates so far."""
 
     def policy(self, index: int) -> SavedPolicy:
         """Return the policy of the seed at `index`."""
@@ -62,7 +62,7 @@ def run_rounds(
         tasks: seeds that stand after the same round.
         env_id: where the policies are evaluated.
         episodes: episodes of each evaluation.
-        report: told the updates of one seed so far.
+        report: called with the updates of one seed so far.
     """
     done = rounds_done(tasks[0])
     evaluations: list[list[tuple[float, ...]]] = [[] for _ in tasks]

@@ -53,7 +53,7 @@ def test_d3g_and_bco_are_put_side_by_side(
                   "Line chart of returns in InvertedPendulum-v5 over online steps"):  # fmt: skip
         assert words in d3g, words
     for words in ("python -m recipes.bco --env InvertedPendulum-v5 --randomness 1",
-                  "something to repeat", "chance left out", "inverse model fits",
+                  "something to repeat", "random actions left out", "inverse model fits",
                   "Returns of every seed", "Configuration", "Dataset card"):  # fmt: skip
         assert words in bco, words
     # What a policy that proposes nothing doesn't have.
@@ -86,8 +86,8 @@ def test_what_bco_can_not_repeat_is_named(cloned: FinishedRun) -> None:
     assert hint(with_results(cloned, random_action_prob=None), "something to repeat") is None
 
 
-def test_a_mean_over_chance_is_named_where_the_seed_failed(cloned: FinishedRun) -> None:
-    name = "chance left out"
+def test_a_mean_over_random_actions_is_named_where_the_seed_failed(cloned: FinishedRun) -> None:
+    name = "random actions left out"
     assert cloned.config.error_power == 2
     assert "leave out --error-power" in (hint(cloned, name) or "")
     without = replace(cloned.facts, behaviour_stochasticity=0.001, error_power=2.0)

@@ -130,7 +130,7 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_what_a_stranger_wrote_stays_text(trained: FinishedRun) -> None:
+def test_untrusted_text_stays_text(trained: FinishedRun) -> None:
     assert "<script>" not in page.table(("<b>",), [("<script>x</script>",)], "<i>")
     assert page.paragraph('<img src=x onerror="a">').count("<") == 2
     results = {**trained.results, "versions": {"<script>alert(1)</script>": "1"}}

@@ -157,7 +157,7 @@ def test_a_run_folder_is_drawn_and_results_of_another_layout_are_refused(tmp_pat
         load_curves(tmp_path)
 
 
-def test_nothing_to_draw_is_told(tmp_path: Path) -> None:
+def test_nothing_to_draw_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no results yet"):
         figure7(results=tmp_path / "empty", draw=True)
 

@@ -116,13 +116,13 @@ def test_a_replay_becomes_a_pair_of_datasets(minari_root: Path, tmp_path: Path) 
     assert stored.ids == ("test/pendulum/online-obs-v0", "test/pendulum/online-act-v0")
     files = replay_files(folder.seed(2))
     rows = np.concatenate([load_checkpoint(path).tensors["rows"].numpy() for path in files])
-    seen = load_transitions(stored.ids[1])
-    np.testing.assert_array_equal(seen.transitions.observations, rows[:, :4])
-    np.testing.assert_array_equal(seen.transitions.next_observations, rows[:, 5:9])
-    np.testing.assert_allclose(seen.transitions.actions, 3 * rows[:, 4:5], atol=1e-6)
-    np.testing.assert_array_equal(seen.transitions.terminations, rows[:, 10] > 0)
-    assert seen.transitions.truncations[-1] or seen.transitions.terminations[-1]
-    assert seen.info.env_id == PENDULUM
+    exported = load_transitions(stored.ids[1])
+    np.testing.assert_array_equal(exported.transitions.observations, rows[:, :4])
+    np.testing.assert_array_equal(exported.transitions.next_observations, rows[:, 5:9])
+    np.testing.assert_allclose(exported.transitions.actions, 3 * rows[:, 4:5], atol=1e-6)
+    np.testing.assert_array_equal(exported.transitions.terminations, rows[:, 10] > 0)
+    assert exported.transitions.truncations[-1] or exported.transitions.terminations[-1]
+    assert exported.info.env_id == PENDULUM
     without = load_transitions(stored.ids[0])
     assert without.transitions.actions is None
     assert without.info.observation_only
@@ -190,11 +190,11 @@ def test_a_start_needs_no_results_and_keeps_its_own_settings(
     offline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (offline / "results.json").rename(offline / "kept.json")
+    (offline / "results.json").rename(offline / "moved.json")
     try:
         assert steps_before(offline) == 100
     finally:
-        (offline / "kept.json").rename(offline / "results.json")
+        (offline / "moved.json").rename(offline / "results.json")
     with pytest.raises(UserError, match=r"leave out --set algorithm\.gamma=0\.5"):
         online(start=offline, change=["gamma=0.5"])
     with pytest.raises(UserError, match="--algo's"):
@@ -235,16 +235,18 @@ def test_seeds_that_start_offline_are_the_same_alone_and_resumed(
         assert (both / name).read_bytes() == (alone / name).read_bytes()
 
 
-def test_a_start_of_another_body_is_refused_before_anything_is_written(
+def test_a_start_of_another_environment_is_refused_before_anything_is_written(
     offline: Path, tmp_path: Path
 ) -> None:
     made = replace(settings(), env_id="Reacher-v5", start_run=str(offline))
-    with pytest.raises(UserError, match="is of another body: InvertedPendulum-v5, not Reacher-v5"):
+    with pytest.raises(
+        UserError, match="is of another environment: InvertedPendulum-v5, not Reacher-v5"
+    ):
         online_run(made, RunFolder(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
 
-def test_what_an_offline_run_lacks_is_told(offline: Path, tmp_path: Path) -> None:
+def test_what_an_offline_run_lacks_is_named(offline: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no seed 7; it holds 0, 1"):
         load_start(offline, 7)
     with pytest.raises(UserError, match=r"config\.json does not exist"):
@@ -273,7 +275,7 @@ def test_what_an_offline_run_lacks_is_told(offline: Path, tmp_path: Path) -> Non
         ({"resume": True, "out": Path("nowhere")}, "no run to resume"),
     ],
 )
-def test_bad_input_is_told_before_anything_is_written(
+def test_bad_input_is_refused_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: dict[str, Any], message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)

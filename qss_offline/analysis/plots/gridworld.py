@@ -78,6 +78,7 @@ def _draw_distance(panel: Axes, seeds: Sequence[Mapping[str, Any]], name: str) -
 
 
 def _draw_trajectories(panel: Axes, seeds: Sequence[Mapping[str, Any]], name: str) -> None:
+    panel.grid(visible=False)
     panel.add_patch(
         _rectangle((-0.5, -0.5), SIZE, SIZE, facecolor="#f2f2f2", edgecolor="black", zorder=0)
     )

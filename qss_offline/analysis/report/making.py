@@ -79,7 +79,7 @@ def make_report(
         sources: run folders, and `returns.csv` files.
         out: folder of the report; by default `report` in the only run, or in this folder.
         video: draw what a run did where that isn't there yet.
-        notice: told of whatever is left out.
+        notice: called with a line for whatever is left out.
         progress: makes a progress display.
 
     Raises:
@@ -307,7 +307,7 @@ def _one(
             book.parts.append(page.paragraph(f"No {what}: {error}.", "quiet"))
 
     attempt("diagnosis", lambda: _verdict(book, run))
-    book.parts.append(page.heading(3, "Seen"))
+    book.parts.append(page.heading(3, "Trajectories"))
     attempt("video", lambda: _seen(book, run, prefix, video, notice, progress))
     book.parts.append(page.heading(3, "Results"))
     attempt("results", lambda: _results(book, run, prefix))
@@ -338,7 +338,7 @@ def _verdict(book: _Book, run: FinishedRun) -> None:
                            else "The seed learned.", "good")
         )  # fmt: skip
     rows = [
-        (f"seed {seed}", one.name, one.seen, "look here" if one.hint else "fine")
+        (f"seed {seed}", one.name, one.measured, "look here" if one.hint else "fine")
         for seed in run.seeds
         for one in diagnose(run, seed)
     ]
