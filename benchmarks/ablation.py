@@ -34,10 +34,11 @@ from qss_offline.errors import UserError
 from qss_offline.files import write_bytes, write_json
 from qss_offline.overrides import changed, differences
 from qss_offline.parallel.progress import progress
-from qss_offline.presets import PRESETS, Preset
+from qss_offline.presets import PRESETS
+from qss_offline.runs.config import Preset, RunConfig
 from qss_offline.runs.folder import RunFolder, parse_seeds
 from qss_offline.runs.provenance import machine
-from qss_offline.training.offline_run import RunSettings, run
+from qss_offline.training.runner import run
 
 SWITCHES = (
     "algorithm.cycle_coef",
@@ -210,7 +211,8 @@ def main() -> None:
         if variant.preset.algorithm == PRESETS["default"].algorithm:
             default = RunFolder(arguments.runs / name / "default")
             share_training(default, folder, seeds, variant.preset.ensemble)
-        settings = RunSettings(
+        settings = RunConfig(
+            "d3g",
             spec.env_id,
             dataset,
             seeds,

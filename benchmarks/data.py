@@ -95,9 +95,9 @@ def train(dataset_id: str, updates: int, limit_mib: int) -> Row:
 
     from benchmarks.mapped_training import memory_mib
     from qss_offline.algorithms.observational_d3g import ObservationalD3GConfig
+    from qss_offline.data.facts import recording_facts
     from qss_offline.runs.folder import RunFolder
     from qss_offline.training.offline import OfflineTrainer, SeedTask
-    from qss_offline.training.recording_facts import recording_facts
 
     torch.set_num_threads(1)
     before = memory_mib()

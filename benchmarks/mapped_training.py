@@ -18,11 +18,11 @@ import numpy as np
 import torch
 
 from qss_offline.algorithms.observational_d3g import ObservationalD3GConfig
+from qss_offline.data.facts import recording_facts
 from qss_offline.data.sidecar import SidecarInfo, digest, read_sidecar, write_sidecar
 from qss_offline.data.transitions import Transitions
 from qss_offline.runs.folder import RunFolder
 from qss_offline.training.offline import OfflineTrainer, SeedTask
-from qss_offline.training.recording_facts import recording_facts
 
 
 def write_recording(folder: Path, rows: int, obs_dim: int) -> Path:

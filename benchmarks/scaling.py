@@ -25,7 +25,7 @@ from qss_offline.algorithms.observational_d3g import (
     ObservationalD3GConfig,
     ObservationBatch,
 )
-from qss_offline.engine.fit import fit
+from qss_offline.engine.loop import fit
 from qss_offline.engine.sampler import UniformSampler
 from qss_offline.engine.state import initial_state
 from qss_offline.engine.update import CHUNK

@@ -24,9 +24,10 @@ from torch import Tensor
 from qss_offline.algorithms.networks import Network
 from qss_offline.data.build import build_dataset
 from qss_offline.data.environments import make_env, resolve_env_id
+from qss_offline.data.facts import recording_facts
 from qss_offline.data.load import load_transitions
 from qss_offline.data.specs import DatasetSpec
-from qss_offline.engine.fit import fit
+from qss_offline.engine.loop import fit
 from qss_offline.evaluation.episodes import evaluate
 from qss_offline.files import write_json
 from qss_offline.parallel.progress import progress
@@ -36,7 +37,6 @@ from qss_offline.runs.provenance import machine
 from qss_offline.training import offline as offline_training
 from qss_offline.training.inverse.fitting import InverseFitter
 from qss_offline.training.offline import OfflineTrainer, SeedTask
-from qss_offline.training.recording_facts import recording_facts
 
 EPISODES = 10
 _DROPPED_BITS = 13

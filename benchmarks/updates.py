@@ -31,7 +31,7 @@ from qss_offline.algorithms.observational_d3g import (
     ObservationalD3GConfig,
     ObservationBatch,
 )
-from qss_offline.engine.fit import Mode, fit
+from qss_offline.engine.loop import Mode, fit
 from qss_offline.engine.sampler import Columns, UniformSampler
 from qss_offline.engine.state import initial_state
 from qss_offline.engine.update import CHUNK

@@ -2,67 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig
 from qss_offline.algorithms.observational_d3g import ObservationalD3GConfig
-from qss_offline.algorithms.validation import check_positive
 from qss_offline.errors import UserError, nearest
+from qss_offline.runs.config import Preset
 from qss_offline.runs.inverse_config import InverseFitConfig
-
-
-@dataclass(frozen=True)
-class Preset:
-    """Settings of a whole run.
-
-    Attributes:
-        algorithm: offline D3G.
-        inverse: the inverse fit.
-        updates: updates of offline D3G, of each of an ensemble.
-        ensemble: a departure: how many times Q, τ and f of a seed are trained, apart from each
-            other; the policy heads for the mean of what the τ propose.
-    """
-
-    algorithm: ObservationalD3GConfig
-    inverse: InverseFitConfig
-    updates: int
-    ensemble: int = 1
-
-    def __post_init__(self) -> None:
-        """Refuse a run without updates."""
-        check_positive(self, "updates", "ensemble")
-
-    @property
-    def offline_updates(self) -> int:
-        """Updates of a seed's whole ensemble."""
-        return self.updates * self.ensemble
-
-    def spend(
-        self, updates: int | None, online_steps: int | None, online_rounds: int | None
-    ) -> Preset:
-        """Return the preset with other budgets; None keeps the preset's.
-
-        Args:
-            updates: of offline D3G.
-            online_steps: environment steps in all, a multiple of the rounds.
-            online_rounds: rounds of the inverse fit.
-
-        Raises:
-            UserError: a budget is not above 0, or the steps can't be spread over the rounds.
-        """
-        inverse = self.inverse
-        if online_rounds is not None:
-            # Refuses rounds that are not above 0 before anything is divided by them.
-            inverse = replace(inverse, rounds=online_rounds)
-        if online_steps is not None:
-            if online_steps % inverse.rounds:
-                raise UserError(
-                    f"{online_steps} online steps can't be spread evenly over {inverse.rounds} "
-                    "rounds; choose a multiple, or other --online-rounds"
-                )
-            inverse = replace(inverse, steps_per_round=online_steps // inverse.rounds)
-        return replace(self, inverse=inverse, updates=self.updates if updates is None else updates)
-
 
 _DEFAULT = Preset(
     ObservationalD3GConfig(

@@ -20,8 +20,6 @@ from rich.console import Console
 from typer import Option
 
 from qss_offline.algorithms.bco import CloningConfig
-from qss_offline.analysis.any_run import load_any_run
-from qss_offline.analysis.cloned_run import ClonedRun
 from qss_offline.analysis.diagnostics import hints
 from qss_offline.analysis.video import render_run, require_drawing
 from qss_offline.cli.command import main
@@ -30,10 +28,12 @@ from qss_offline.data.environments import make_env, resolve_env_id
 from qss_offline.errors import UserError
 from qss_offline.parallel.progress import progress
 from qss_offline.presets import preset as find_preset
+from qss_offline.runs.config import RunConfig
 from qss_offline.runs.folder import RunFolder, free_folder, parse_seeds
-from qss_offline.training.bco_run import BCOSettings, run_bco
+from qss_offline.runs.reader import load_run
 from qss_offline.training.interaction import known_steps
-from recipes.random_obs import chance_line, recorded, returns_table
+from qss_offline.training.runner import run
+from recipes.random_obs import recorded, returns_table, stochasticity_line
 
 
 def bco(
@@ -75,7 +75,7 @@ def bco(
     if video:
         require_drawing()
     if resume:
-        folder, settings = run_to_resume(BCOSettings, "bco", out, options, bco)
+        folder, settings = run_to_resume(RunConfig, "bco", out, options, bco)
         print(f"resuming {folder.path}: {settings.dataset_id} with BCO")
     else:
         spent = find_preset(preset).spend(None, online_steps, online_rounds)
@@ -101,22 +101,22 @@ def bco(
         if dataset is None:
             dataset = recorded(env_id, randomness, expert, transitions, dataset_seed)
         print(f"learning from {dataset} (no actions) with BCO; run folder {folder.path}")
-        settings = BCOSettings(
+        settings = RunConfig(
+            "bco",
             env_id,
             dataset,
             seed_list,
-            spent.inverse,
+            preset,
+            spent,
             cloning,
             updates // rounds,
-            spent.algorithm.normalize_observations,
             episodes,
-            actions_from,
+            actions_from=actions_from,
         )
-    results = run_bco(settings, folder, resume, progress, begun=begun, options=options)
+    results = run(settings, folder, resume, progress, begun=begun, options=options)
     Console().print(returns_table(results, settings.evaluation_episodes))
-    done = load_any_run(folder.path)
-    assert isinstance(done, ClonedRun)
-    print(chance_line(done.facts, done.error_power, "the policy"))
+    done = load_run(folder.path)
+    print(stochasticity_line(done.facts, done.config.error_power, "the policy"))
     policy = folder.seed(settings.seeds[0]).policy
     print(
         f"{results['wall_seconds']:.0f} s in all. Made: {folder.results} (all returns), {policy} "

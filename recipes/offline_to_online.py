@@ -28,9 +28,10 @@ from qss_offline.online.presets import online_preset
 from qss_offline.online.warm_start import start_config
 from qss_offline.parallel.progress import progress
 from qss_offline.presets import preset as find_preset
+from qss_offline.runs.config import RunConfig
 from qss_offline.runs.folder import RunFolder, parse_seeds
 from qss_offline.runs.provenance import machine
-from qss_offline.training.offline_run import RunSettings, run
+from qss_offline.training.runner import run
 
 
 def offline_to_online(
@@ -57,7 +58,7 @@ def offline_to_online(
     begun = runs / env_id.replace("/", "-")
     offline = RunFolder(begun / "offline")
     spent = find_preset(preset).spend(updates, None, None)
-    asked = RunSettings(env_id, dataset, chosen, preset, spent, episodes)
+    asked = RunConfig("d3g", env_id, dataset, chosen, preset, spent, evaluation_episodes=episodes)
     run(asked, offline, offline.started, progress, workers)
     # The settings that a start brings with it hold for both.
     config = start_config(config, offline.path)

@@ -23,6 +23,7 @@ from qss_offline.cli.command import main
 from qss_offline.cli.resume import plain_options, run_to_resume
 from qss_offline.comparison.online_runs import LAST_EVALUATIONS, online_run
 from qss_offline.data.environments import make_env, resolve_env_id
+from qss_offline.engine.device import choose_device
 from qss_offline.errors import UserError
 from qss_offline.files import write_json
 from qss_offline.online.config import EvaluationPlan, OnlineConfig, OnlineSettings
@@ -32,7 +33,6 @@ from qss_offline.online.warm_start import start_config
 from qss_offline.overrides import changed, differences, with_changes
 from qss_offline.parallel.progress import progress
 from qss_offline.runs.folder import RunFolder, free_folder, parse_seeds
-from qss_offline.training.offline_run import choose_device
 
 
 def online(

@@ -19,21 +19,23 @@ from typer import Option
 
 from qss_offline.analysis.diagnostics import hints
 from qss_offline.analysis.tracking import tensorboard_progress
-from qss_offline.analysis.trained_run import load_run
 from qss_offline.analysis.video import render_run, require_drawing
 from qss_offline.cli.command import main
 from qss_offline.cli.resume import plain_options, run_to_resume
 from qss_offline.data.build import build_dataset
 from qss_offline.data.environments import make_env, resolve_env_id
+from qss_offline.data.facts import MEAN_POWER, MODE_POWER, RecordingFacts
 from qss_offline.data.policies import expert_path
 from qss_offline.data.specs import DatasetSpec
+from qss_offline.engine.device import choose_device
 from qss_offline.overrides import changed, with_changes
 from qss_offline.parallel.progress import progress
 from qss_offline.presets import preset as find_preset
+from qss_offline.runs.config import RunConfig
 from qss_offline.runs.folder import RunFolder, free_folder, parse_seeds
+from qss_offline.runs.reader import load_run
 from qss_offline.training.interaction import known_steps
-from qss_offline.training.offline_run import RunSettings, choose_device, run
-from qss_offline.training.recording_facts import MEAN_POWER, MODE_POWER, RecordingFacts
+from qss_offline.training.runner import run
 
 
 def random_obs(
@@ -78,7 +80,7 @@ def random_obs(
     if video:
         require_drawing()
     if resume:
-        folder, settings = run_to_resume(RunSettings, "d3g", out, options, random_obs)
+        folder, settings = run_to_resume(RunConfig, "d3g", out, options, random_obs)
         print(f"resuming {folder.path}: {settings.dataset_id} with preset {settings.preset_name}")
     else:
         asked = changed(find_preset(preset), change or ())
@@ -97,8 +99,17 @@ def random_obs(
         print(
             f"learning from {dataset} (no actions) with preset {preset}; run folder {folder.path}"
         )
-        settings = RunSettings(
-            env_id, dataset, seed_list, preset, asked, episodes, chosen, tf32, actions_from
+        settings = RunConfig(
+            "d3g",
+            env_id,
+            dataset,
+            seed_list,
+            preset,
+            asked,
+            evaluation_episodes=episodes,
+            device=chosen,
+            tf32=tf32,
+            actions_from=actions_from,
         )
     if settings.actions_from is not None:
         source = settings.actions_from
@@ -113,8 +124,8 @@ def random_obs(
         f"or another environment with --env Reacher."
     )
     done = load_run(folder.path)
-    if done.algorithm.behaviour_coef > 0 and done.algorithm.behaviour_power is not None:
-        print(chance_line(done.facts, done.algorithm.behaviour_power, "proposals"))
+    if done.config.preset.algorithm.behaviour_coef > 0:
+        print(stochasticity_line(done.facts, done.config.error_power, "proposals"))
     if settings.actions_from is not None:
         known = f"{results['known_steps']:,} steps of {settings.actions_from}"
         print(f"I learned first from the actions of {known}: online steps above don't count them.")
@@ -146,7 +157,7 @@ def recorded(
     return build_dataset(spec, progress=progress).obs_id
 
 
-def chance_line(facts: RecordingFacts, power: float, repeats: str) -> str:
+def stochasticity_line(facts: RecordingFacts, power: float, repeats: str) -> str:
     """Return what a recording was found to hold, and what is made of it, for a line.
 
     Args:
@@ -154,7 +165,7 @@ def chance_line(facts: RecordingFacts, power: float, repeats: str) -> str:
         power: of errors against what it holds.
         repeats: who is held to recorded steps.
     """
-    share = facts.chance_share
+    share = facts.behaviour_stochasticity
     told = "can't be measured" if share is None else f"{share:.1%} of the variance of its steps"
     which = {MEAN_POWER: "the mean", MODE_POWER: "the mode"}.get(power, f"the power {power:g}")
     return f"chance in the recording: {told}; {repeats} held to {which} of what was done"

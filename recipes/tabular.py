@@ -10,7 +10,6 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -42,38 +41,12 @@ def tabular(
         known = [*EXPERIMENTS, "all"]
         hint = nearest(experiment, known) or f"; there are {', '.join(known)}"
         raise UserError(f"unknown experiment {experiment!r}{hint}")
-    plans = {
-        name: _changed(EXPERIMENTS[name].plan, seeds, steps, alpha, walkers) for name in folders
-    }
+    plans = {name: EXPERIMENTS[name].plan.spend(seeds, steps, alpha, walkers) for name in folders}
     for folder in folders.values():
         make_writable(folder)
         make_writable(figures or folder)
     for name, folder in folders.items():
         _do(name, plans[name], command, folder, figures or folder)
-
-
-def _changed(
-    plan: Plan, seeds: int | None, steps: int | None, alpha: float | None, walkers: int | None
-) -> Plan:
-    """Return `plan` with what was asked for, if anything."""
-    schedule, settings = plan.schedule, plan.settings
-    if seeds is not None:
-        if seeds < 2:
-            raise UserError(f"--seeds must be at least 2 for an interval, not {seeds}")
-        schedule = replace(schedule, seeds=tuple(range(seeds)))
-    if steps is not None:
-        if steps < 1:
-            raise UserError(f"--steps must be at least 1, not {steps}")
-        schedule = replace(schedule, steps=steps)
-    if walkers is not None:
-        if walkers < 1:
-            raise UserError(f"--walkers must be at least 1, not {walkers}")
-        schedule = replace(schedule, walkers=walkers)
-    if alpha is not None:
-        if not 0.0 < alpha <= 1.0:
-            raise UserError(f"--alpha must be above 0 and at most 1, not {alpha}")
-        settings = replace(settings, alpha=alpha)
-    return replace(plan, schedule=schedule, settings=settings)
 
 
 def _do(name: str, plan: Plan, command: str, folder: Path, figures: Path) -> None:

@@ -19,6 +19,15 @@ settings.register_profile("explore", deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--cases",
+        type=int,
+        default=16,
+        help="random cases of each fuzzer in tests/hostile; the first ones are always the same",
+    )
+
+
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> None:
     """Two threads on busy cores spin against each other."""

@@ -6,9 +6,10 @@ from pathlib import Path
 from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig
 from qss_offline.algorithms.observational_d3g import ObservationalD3GConfig
 from qss_offline.presets import Preset
+from qss_offline.runs.config import RunConfig
 from qss_offline.runs.folder import RunFolder
 from qss_offline.runs.inverse_config import InverseFitConfig
-from qss_offline.training.offline_run import RunSettings, run
+from qss_offline.training.runner import run
 
 PRESET = Preset(
     ObservationalD3GConfig((16, 16), 32, normalize_observations=True, clamp_targets=True),
@@ -17,8 +18,10 @@ PRESET = Preset(
 )
 
 
-def settings(dataset: str) -> RunSettings:
-    return RunSettings("InvertedPendulum-v5", dataset, (0, 1), "small", PRESET, 2)
+def settings(dataset: str) -> RunConfig:
+    return RunConfig(
+        "d3g", "InvertedPendulum-v5", dataset, (0, 1), "small", PRESET, evaluation_episodes=2
+    )
 
 
 if __name__ == "__main__":

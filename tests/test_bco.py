@@ -200,10 +200,10 @@ def test_it_learns_to_do_what_the_expert_did() -> None:
 def test_it_learns_to_balance_from_an_expert(minari_root: Path) -> None:
     from qss_offline.data.build import build_dataset
     from qss_offline.data.environments import make_env
+    from qss_offline.data.facts import observation_spread
     from qss_offline.data.load import load_transitions
     from qss_offline.data.specs import DatasetSpec
     from qss_offline.presets import PRESETS
-    from qss_offline.training.recording_facts import observation_scale
 
     expert = Path(__file__).parent.parent / "datasets/experts/inverted_pendulum.safetensors"
     spec = DatasetSpec("InvertedPendulum", 0.0, 20_000, expert=expert)
@@ -211,7 +211,7 @@ def test_it_learns_to_balance_from_an_expert(minari_root: Path) -> None:
     bco = BCOTrainer(
         [0, 1],
         [recording] * 2,
-        [observation_scale(recording, True)] * 2,
+        [ObservationScale.of(*observation_spread(recording, True))] * 2,
         lambda: make_env("InvertedPendulum-v5"),
         PRESETS["default"].inverse,
         CloningConfig((128, 128), 128, 1e-3),

@@ -9,28 +9,32 @@ import pytest
 
 from qss_offline.algorithms.bco import CloningConfig
 from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig
-from qss_offline.analysis.trained_run import load_run
 from qss_offline.data.build import build_dataset
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.errors import UserError
 from qss_offline.evaluation.policies import load_policy
 from qss_offline.parallel.progress import Reporter
+from qss_offline.runs.config import RunConfig
 from qss_offline.runs.folder import RunFolder, read_json
 from qss_offline.runs.inverse_config import InverseFitConfig
-from qss_offline.training.bco_run import BCOSettings, run_bco
+from qss_offline.runs.reader import load_run
+from qss_offline.training.runner import run
 from recipes.bco import bco
+from tests.small_run import PRESET
 
 INVERSE = InverseFitConfig(3, 40, 60, model=InverseDynamicsConfig((8, 8), 32, step_inputs=True))
 
 
 @pytest.fixture
-def settings(minari_root: Path) -> BCOSettings:
+def settings(minari_root: Path) -> RunConfig:
     dataset = build_dataset(DatasetSpec("InvertedPendulum", transitions=500), workers=1).obs_id
-    return BCOSettings(
+    return RunConfig(
+        "bco",
         "InvertedPendulum-v5",
         dataset,
         (0, 1),
-        INVERSE,
+        "small",
+        replace(PRESET, inverse=INVERSE),
         CloningConfig((8, 8), 32, 1e-3, 0.5),
         cloning_updates=30,
         evaluation_episodes=2,
@@ -46,9 +50,9 @@ def bits(folder: Path) -> dict[str, bytes]:
     }
 
 
-def test_an_interrupted_run_resumes_to_the_same_bits(settings: BCOSettings, tmp_path: Path) -> None:
+def test_an_interrupted_run_resumes_to_the_same_bits(settings: RunConfig, tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    results = run_bco(settings, RunFolder(whole), workers=1)
+    results = run(settings, RunFolder(whole), workers=1)
 
     @contextmanager
     def interrupted(_: str, total: int, unit: str) -> Iterator[Reporter]:
@@ -59,13 +63,13 @@ def test_an_interrupted_run_resumes_to_the_same_bits(settings: BCOSettings, tmp_
         yield report
 
     with pytest.raises(KeyboardInterrupt):
-        run_bco(settings, RunFolder(broken), show_progress=interrupted, workers=1)
+        run(settings, RunFolder(broken), show_progress=interrupted, workers=1)
     assert not (broken / "results.json").exists()
     assert (broken / "seeds" / "0" / "online.safetensors").exists()
     with pytest.raises(UserError, match=r"started with cloning\.error_power = 0\.5, not 2"):
         other = replace(settings, cloning=replace(settings.cloning, error_power=2.0))
-        run_bco(other, RunFolder(broken), resume=True)
-    run_bco(settings, RunFolder(broken), resume=True, workers=1)
+        run(other, RunFolder(broken), resume=True)
+    run(settings, RunFolder(broken), resume=True, workers=1)
     assert bits(broken) == bits(whole)
 
     assert read_json(whole / "results.json") == results
@@ -73,12 +77,12 @@ def test_an_interrupted_run_resumes_to_the_same_bits(settings: BCOSettings, tmp_
     assert results["seeds"][0]["online_steps"] == 120
     assert len(results["seeds"][0]["evaluations"]) == 3
     with pytest.raises(UserError, match="holds no run of offline D3G"):
-        load_run(whole)
+        load_run(whole, "d3g")
 
 
-def test_processes_make_no_difference(settings: BCOSettings, tmp_path: Path) -> None:
-    run_bco(settings, RunFolder(tmp_path / "one"), workers=1)
-    run_bco(settings, RunFolder(tmp_path / "two"), workers=2)
+def test_processes_make_no_difference(settings: RunConfig, tmp_path: Path) -> None:
+    run(settings, RunFolder(tmp_path / "one"), workers=1)
+    run(settings, RunFolder(tmp_path / "two"), workers=2)
     assert bits(tmp_path / "one") == bits(tmp_path / "two")
 
 

@@ -9,16 +9,18 @@ import torch
 
 from qss_offline.algorithms.ensemble import mean_network
 from qss_offline.algorithms.networks import MLPShape, Network, mlp
-from qss_offline.analysis.trained_run import load_run
+from qss_offline.analysis.models import planner_of, policy_of
 from qss_offline.comparison.online_budget import load_proposals
 from qss_offline.data.build import build_dataset
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.errors import UserError
 from qss_offline.evaluation.policies import Policy, load_policy
 from qss_offline.presets import Preset
+from qss_offline.runs.config import RunConfig
 from qss_offline.runs.folder import RunFolder, SeedFolder, read_json
+from qss_offline.runs.reader import load_run
 from qss_offline.training.offline import SeedTask, member_tasks
-from qss_offline.training.offline_run import RunSettings, run
+from qss_offline.training.runner import run
 from tests.small_run import PRESET
 
 ALONE = replace(PRESET, updates=200, inverse=replace(PRESET.inverse, rounds=1))
@@ -62,8 +64,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunFolder]:
     return folders
 
 
-def _settings(dataset: str, preset: Preset, seeds: tuple[int, ...]) -> RunSettings:
-    return RunSettings("InvertedPendulum-v5", dataset, seeds, "small", preset, 2)
+def _settings(dataset: str, preset: Preset, seeds: tuple[int, ...]) -> RunConfig:
+    return RunConfig(
+        "d3g", "InvertedPendulum-v5", dataset, seeds, "small", preset, evaluation_episodes=2
+    )
 
 
 def test_each_of_an_ensemble_is_what_it_would_be_alone(runs: dict[str, RunFolder]) -> None:
@@ -98,9 +102,9 @@ def test_resumed_in_the_middle_of_an_ensemble_gives_the_same_policy(
 
 def test_what_reads_runs_knows_ensembles(runs: dict[str, RunFolder]) -> None:
     trained = load_run(runs["pair"].path)
-    assert trained.ensemble == 2
+    assert trained.config.preset.ensemble == 2
     observations = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
-    planner, policy = trained.planner(3), trained.policy(3)
+    planner, policy = planner_of(trained, 3), policy_of(trained, 3)
     np.testing.assert_array_equal(planner.propose(observations), policy.propose(observations))
     found = load_proposals(runs["pair"].path)
     assert found.seeds == (0, 3)

@@ -32,7 +32,7 @@ from qss_offline.training.interaction import (
 )
 from qss_offline.training.inverse.fitting import InverseFitter
 from qss_offline.training.inverse.models import InverseModels
-from qss_offline.training.offline_run import run
+from qss_offline.training.runner import run
 from tests.small_run import settings
 from tests.test_acting import SCALE, PointMass, fits_alike, to_origin_proposal
 from tests.test_bco import CLONING, expert_recording

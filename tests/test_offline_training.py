@@ -13,18 +13,20 @@ import torch
 
 from qss_offline.algorithms.observational_d3g import ObservationalD3GConfig
 from qss_offline.data.build import build_dataset
+from qss_offline.data.facts import observation_spread, recording_facts
 from qss_offline.data.importing import About, from_arrays
 from qss_offline.data.load import load_transitions
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.data.transitions import Transitions
+from qss_offline.engine.device import choose_device
 from qss_offline.engine.update import CHUNK
 from qss_offline.errors import UserError
+from qss_offline.evaluation.policies import ObservationScale
 from qss_offline.parallel.processes import available_cores
 from qss_offline.runs.folder import RunFolder, SeedFolder, read_json
 from qss_offline.training import offline as offline_training
 from qss_offline.training.offline import OfflineTrainer, SeedTask
-from qss_offline.training.offline_run import choose_device, run
-from qss_offline.training.recording_facts import observation_scale, recording_facts
+from qss_offline.training.runner import run
 from tests.patience import PATIENCE_S
 from tests.small_run import settings
 
@@ -106,14 +108,14 @@ def test_seeds_that_stand_apart_catch_up_to_the_same_bits(
 
 def test_observation_scale_is_the_datasets_own() -> None:
     transitions = recording(0, rows=400, shift=3.0)
-    scale = observation_scale(transitions, normalize=True)
+    scale = ObservationScale.of(*observation_spread(transitions, normalize=True))
     obs = np.asarray(transitions.observations)
     np.testing.assert_allclose(scale.mean.numpy(), obs.mean(0), rtol=1e-5)
     np.testing.assert_allclose(scale.std.numpy(), obs.std(0), rtol=1e-4)
     steps = (np.asarray(transitions.next_observations) - obs) / obs.std(0)
     assert scale.step_std is not None
     np.testing.assert_allclose(scale.step_std.numpy(), steps.std(0), rtol=1e-4)
-    plain = observation_scale(transitions, normalize=False)
+    plain = ObservationScale.of(*observation_spread(transitions, normalize=False))
     assert torch.equal(plain.apply(torch.ones(2, 3)), torch.ones(2, 3))
 
 

@@ -9,13 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
-from qss_offline.algorithms.networks import Network, mlp
 from qss_offline.analysis.plots.online_budget import budget_figure
 from qss_offline.comparison.online_budget import (
     BudgetRow,
-    averaged,
     fit_budget,
     load_proposals,
     read_rows,
@@ -30,9 +27,10 @@ from qss_offline.evaluation.episodes import Evaluation
 from qss_offline.evaluation.policies import Policy, load_policy
 from qss_offline.files import write_json
 from qss_offline.presets import PRESETS
+from qss_offline.runs.config import RunConfig
 from qss_offline.runs.folder import RunFolder, read_json
 from qss_offline.training.inverse.fitting import InverseFitter
-from qss_offline.training.offline_run import RunSettings, run
+from qss_offline.training.runner import run
 from recipes.online_budget import online_budget
 
 
@@ -57,7 +55,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("MINARI_DATASETS_PATH", str(root / "minari"))
         (root / "minari").mkdir()
         dataset = build_dataset(DatasetSpec("InvertedPendulum", transitions=500), workers=1).obs_id
-        settings = RunSettings("InvertedPendulum-v5", dataset, (0, 1), "small", small, 1)
+        settings = RunConfig(
+            "d3g", "InvertedPendulum-v5", dataset, (0, 1), "small", small, evaluation_episodes=1
+        )
         run(settings, RunFolder(root / "run"), workers=1)
     return root / "run"
 
@@ -85,27 +85,6 @@ def test_the_proposals_are_those_of_the_run(trained: Path, monkeypatch: pytest.M
         policy, _ = load_policy(trained / "seeds" / str(seed) / "policy.safetensors")
         assert isinstance(policy, Policy)
         np.testing.assert_array_equal(fitted[0].policy(seed).propose(obs), policy.propose(obs))
-
-
-def test_seeds_of_a_run_make_means_of_neighbours(trained: Path) -> None:
-    alone = load_proposals(trained)
-    # A third seed, so that neighbours can be told from everyone.
-    alone = replace(
-        alone, seeds=(0, 1, 2), proposals=(*alone.proposals, _shifted(alone.proposals[0]))
-    )
-    pairs = averaged(alone, 2)
-    obs = torch.full((1, 3, 4), 0.1)
-    steps = [mlp(proposal, obs) for proposal in alone.proposals]
-    for first, proposal in enumerate(pairs.proposals):
-        expected = (steps[first] + steps[(first + 1) % 3]) / 2
-        torch.testing.assert_close(mlp(proposal, obs), expected)
-    assert pairs.seeds == alone.seeds
-    with pytest.raises(UserError, match="from 1 to the 3 trained seeds"):
-        averaged(alone, 4)
-
-
-def _shifted(network: Network) -> Network:
-    return Network(network.shape, network.flat + 0.1)
 
 
 def test_each_budget_is_fitted_afresh_for_every_seed(trained: Path) -> None:

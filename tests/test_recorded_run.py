@@ -1,7 +1,7 @@
 """What runs of every method do around their training; training itself is left out here."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,60 +15,40 @@ from qss_offline.data.specs import DatasetSpec
 from qss_offline.errors import UserError
 from qss_offline.files import write_json
 from qss_offline.parallel.progress import Reporter
-from qss_offline.parallel.reporting import no_progress
+from qss_offline.runs.config import RunConfig
 from qss_offline.runs.folder import RunFolder
-from qss_offline.runs.inverse_config import InverseFitConfig
-from qss_offline.training.interaction import ActionSteps
+from qss_offline.training import runner
 from qss_offline.training.offline import SeedTask
-from qss_offline.training.recording_facts import RecordingFacts
-from qss_offline.training.runner import recorded_behaviour, run_recorded
+from qss_offline.training.runner import recorded_behaviour
+from tests.small_run import settings
 
 
-@dataclass(frozen=True)
-class Asked:
-    dataset_id: str
-    env_id: str = "InvertedPendulum-v5"
-    seeds: tuple[int, ...] = (0, 1)
-    actions_from: str | None = None
-    units: int = 1
-    inverse: InverseFitConfig = field(default_factory=InverseFitConfig)
-    normalize_observations: bool = True
-    recording: RecordingFacts | None = None
-
-    @property
-    def facts(self) -> RecordingFacts:
-        assert self.recording is not None
-        return self.recording
-
-    def with_recording(self, facts: RecordingFacts) -> "Asked":
-        return replace(self, recording=facts)
-
-    def seconds_per_seed(self, obs_dim: int, action_dim: int, stack: int) -> float:
-        return 1.0
-
-    def known_steps(self) -> ActionSteps | None:
-        return None
-
-
-def untrained(asked: Asked, tasks: Sequence[SeedTask], report: Reporter) -> None:
-    assert len(asked.facts.step_std) in (4, 10)
+def untrained(
+    config: RunConfig, tasks: Sequence[SeedTask], workers: int | None, report: Reporter
+) -> None:
+    assert len(config.facts.step_std) in (4, 10)
     for task in tasks:
-        evaluations = [{"returns": [1.0, 3.0]}, {"returns": [0.0, 2.0]}]
+        evaluations = [
+            {"online_steps": steps, "returns": returns}
+            for steps, returns in ((100, [1.0, 3.0]), (200, [0.0, 2.0]))
+        ]
         write_json(task.folder.result, {"seed": task.seed, "evaluations": evaluations})
 
 
-def run(asked: Asked, folder: Path, resume: bool = False) -> dict[str, Any]:
-    return run_recorded(
-        "none", asked, RunFolder(folder), untrained, told={}, resume=resume,
-        show_progress=no_progress, workers=1, begun=None, options=None,
-    )  # fmt: skip
+@pytest.fixture(autouse=True)
+def nothing_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(runner._TRAINING, "d3g", runner._Training(untrained, lambda *_: 1.0))
+
+
+def run_on(dataset: str, folder: Path, resume: bool = False) -> dict[str, Any]:
+    return runner.run(settings(dataset), RunFolder(folder), resume)
 
 
 def test_recorded_behaviour_is_that_of_episodes_that_were_not_cut(
     minari_root: Path, tmp_path: Path
 ) -> None:
     name = build_dataset(DatasetSpec("InvertedPendulum", transitions=500), workers=1).obs_id
-    results = run(Asked(name), tmp_path / "run")
+    results = run_on(name, tmp_path / "run")
     dataset = load_transitions(name)
     transitions, told = dataset.transitions, dataset.info.behaviour_return
     assert told is not None
@@ -82,7 +62,9 @@ def test_recorded_behaviour_is_that_of_episodes_that_were_not_cut(
     every = transitions.episode_returns()
     assert recorded_behaviour(silent).mean == pytest.approx(every.mean())
     assert [seed["last"]["mean"] for seed in results["seeds"]] == [1.0, 1.0]
-    assert [seed["best"] for seed in results["seeds"]] == [{"mean": 2.0, "evaluation": 1}] * 2
+    assert [seed["best"] for seed in results["seeds"]] == [
+        {"mean": 2.0, "evaluation": 1, "online_steps": 100}
+    ] * 2
 
 
 def imported(seed: int) -> str:
@@ -96,15 +78,15 @@ def test_a_run_is_not_resumed_on_another_recording_of_the_same_name(
     minari_root: Path, tmp_path: Path
 ) -> None:
     name = imported(0)
-    run(Asked(name), tmp_path / "run")
-    run(Asked(name), tmp_path / "run", resume=True)
+    run_on(name, tmp_path / "run")
+    run_on(name, tmp_path / "run", resume=True)
     assert imported(1) == name
     with pytest.raises(UserError, match=r"me/log.* isn't the recording that .*run began with"):
-        run(Asked(name), tmp_path / "run", resume=True)
+        run_on(name, tmp_path / "run", resume=True)
 
 
 def test_a_recording_of_another_body_is_refused(minari_root: Path, tmp_path: Path) -> None:
     name = build_dataset(DatasetSpec("Reacher", transitions=60), workers=1).obs_id
     with pytest.raises(UserError, match="is of another body: Reacher-v5, not InvertedPendulum-v5"):
-        run(Asked(name), tmp_path / "run")
+        run_on(name, tmp_path / "run")
     assert not (tmp_path / "run").exists()

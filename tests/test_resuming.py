@@ -167,7 +167,7 @@ def test_many_seeds_are_named_with_the_time_they_take_before_they_begin(
     def begin(*_: object) -> None:
         raise Began
 
-    monkeypatch.setattr("qss_offline.training.offline_run.train_in_workers", begin)
+    monkeypatch.setattr("qss_offline.training.d3g.train_in_workers", begin)
     with pytest.raises(Began):
         terminal("random_obs", "--env Reacher --transitions 500 --seeds 100-199")
     said = capsys.readouterr().out.splitlines()[-1]

@@ -52,7 +52,7 @@ class CloningConfig:
         batch_size: transitions per update and seed, B; a multiple of 32.
         learning_rate: Adam's step size.
         error_power: a departure where it isn't 2: the loss is the distance to this power, see
-            `behaviour.py`; None measures whether the recording holds chance, see `error_power.py`.
+            `behaviour.py`; None measures the recording's behaviour stochasticity (`data/facts.py`).
     """
 
     hidden_dims: tuple[int, ...] = (256, 256)

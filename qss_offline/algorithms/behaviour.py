@@ -8,12 +8,13 @@ regression (Wang et al., 2020, https://arxiv.org/abs/2006.15134): with behaviour
 in one recording, only the good ones should be followed. A step's value is held against that of the
 step proposed.
 
-Where behaviour is a controller's at most steps and chance's at the others, the next states of a
-state are a cluster and a wide scatter around it. Their mean, which the squared error asks for, lies
-beside the cluster, further the more chance there is, and following it a body falls. The distance
-itself (power 1) asks for the geometric median, which stays in the cluster while that holds more
-than half of the steps (Lopuhaä & Rousseeuw, 1991, https://doi.org/10.1214/aos/1176347978); lower
-powers ask for what is nearest to many, the mode. No value has to tell the steps apart for that.
+Where a controller acts at most steps and random actions are taken at the others, the next states
+of a state are a cluster and a wide scatter around it. Their mean, which the squared error asks for,
+lies beside the cluster, further the more random actions there are, and a walker that follows it
+falls. The distance itself (power 1) asks for the geometric median, which stays in the cluster while
+that holds more than half of the steps (Lopuhaä & Rousseeuw, 1991,
+https://doi.org/10.1214/aos/1176347978); lower powers ask for what is nearest to many, the mode. No
+value has to tell the steps apart for that.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ all are alike."""
 
 
 def error_power(errors: Tensor, power: float) -> Tensor:
-    """Return ‖e‖^p from ‖e‖², of any shape; what p asks for is told above."""
+    """Return ‖e‖^p from ‖e‖², of any shape; see above for what p asks for."""
     return errors if power == 2 else (errors + _ROUNDED).pow(power / 2)
 
 
@@ -57,7 +58,7 @@ def behaviour_loss(
     critic: Network,
     batch: Transition,
     proposed: Tensor,
-    reached: Tensor,
+    cycled_next_obs: Tensor,
     kind: BehaviourWeights,
     power: float = 2.0,
 ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -69,14 +70,14 @@ def behaviour_loss(
         critic: a single critic, Q_1.
         batch: transitions.
         proposed: s'_τ, `(S, B, obs_dim)`.
-        reached: s'_f, `(S, B, obs_dim)`.
+        cycled_next_obs: s'_f, `(S, B, obs_dim)`.
         kind: see `behaviour_weights`.
         power: p, see `error_power`.
     """
     with torch.no_grad():
-        seen = transition_value(critic, batch.obs, batch.next_obs)
-        usual = transition_value(critic, batch.obs, reached)
-        weights = behaviour_weights(seen - usual, kind)
+        recorded_q = transition_value(critic, batch.obs, batch.next_obs)
+        cycled_q = transition_value(critic, batch.obs, cycled_next_obs)
+        weights = behaviour_weights(recorded_q - cycled_q, kind)
     errors = (proposed - batch.next_obs).square().mean(dim=-1)
     loss = (weights * error_power(errors, power)).mean(dim=-1)
     squared = (weights * errors).mean(dim=-1)

@@ -1,7 +1,8 @@
 """I(s, s') in closed form: an action as a bilinear function of state and step.
 
-Where forces act on a body, its acceleration is affine in them: s' − s = g(s) + B(s) a. So an action
-is affine in the step, with weights that depend on the state. To first order in the state that is
+Where forces act on a robot, its acceleration is affine in them: s' − s = g(s) + B(s) a. So an
+action is affine in the step, with weights that depend on the state. To first order in
+the state that is
 
     a = b + W₁ s + W₂ Δ + Σ_ij V_ij s_i Δ_j,   Δ = (s' − s) / spread,
 

@@ -188,7 +188,7 @@ class D3G:
         acting = parameters._replace(inverse_dynamics=parameters.inverse_average)
         return self.inverse(acting, obs, proposed)
 
-    def reach(self, parameters: D3GParameters, obs: Tensor, proposed: Tensor) -> Tensor:
+    def cycle(self, parameters: D3GParameters, obs: Tensor, proposed: Tensor) -> Tensor:
         """C(s, s'_τ) = s + f(s, I(s, s'_τ)): Algorithm 2; D3G⁻ takes s'_τ itself.
 
         Args:
@@ -208,10 +208,12 @@ class D3G:
         """Y = r + γ (1 − terminated) min_i Q'_i(s', C(s', s' + τ'(s'))): Eq. 13. `(S, B)`."""
         next_obs = batch.next_obs
         proposed = propose_next_obs(parameters.proposal_target, next_obs)
-        reached = self.reach(parameters, next_obs, proposed)
+        cycled_next_obs = self.cycle(parameters, next_obs, proposed)
         limits = (batch.target_low, batch.target_high) if self.config.clamp_targets else None
         config, critic = self.config, parameters.critic_target
-        return td_target(critic, batch, reached, config.gamma, limits, config.twin_pessimism)
+        return td_target(
+            critic, batch, cycled_next_obs, config.gamma, limits, config.twin_pessimism
+        )
 
     def critic_loss(
         self, parameters: D3GParameters, batch: D3GBatch
@@ -257,7 +259,7 @@ class D3G:
         if not self.config.cycle:
             value = transition_value(critic, batch.obs, proposed).mean(dim=-1)
             return -value, {"proposal_value": value}
-        reached = self.reach(parameters, batch.obs, proposed)
-        seen = batch.next_obs if self.config.gap_units else None
+        cycled_next_obs = self.cycle(parameters, batch.obs, proposed)
+        next_obs = batch.next_obs if self.config.gap_units else None
         coefficient = self.config.cycle_coef
-        return proposal_loss(critic, batch.obs, proposed, reached, coefficient, seen)
+        return proposal_loss(critic, batch.obs, proposed, cycled_next_obs, coefficient, next_obs)

@@ -99,7 +99,7 @@ class ObservationalD3GConfig(QSSConfig):
         behaviour_weights: which recorded steps it counts, likewise.
         behaviour_power: a departure: what the behaviour term holds proposals to where recorded
             steps differ: at 2 their mean, at 1 their median, below 1 more and more their mode,
-            likewise; None measures whether the recording holds chance, see `error_power.py`.
+            likewise; None measures the recording's behaviour stochasticity, see `data/facts.py`.
     """
 
     normalize_observations: bool = False
@@ -193,9 +193,9 @@ class ObservationalD3G:
         """Y = r + γ (1 − terminated) min_i Q'_i(s', C(s', s' + τ'(s'))): Eq. 13. `(S, B)`."""
         next_obs, critic = batch.next_obs, parameters.critic_target
         proposed = propose_next_obs(parameters.proposal_target, next_obs)
-        reached = cycle(critic.members[0], parameters.q_forward_model, next_obs, proposed)
+        cycled_next_obs = cycle(critic.members[0], parameters.q_forward_model, next_obs, proposed)
         gamma, pessimism = self.config.gamma, self.config.twin_pessimism
-        return td_target(critic, batch, reached, gamma, self._limits, pessimism)
+        return td_target(critic, batch, cycled_next_obs, gamma, self._limits, pessimism)
 
     def critic_loss(
         self, parameters: ObservationalD3GParameters, batch: ObservationBatch
@@ -226,10 +226,12 @@ class ObservationalD3G:
         """
         critic = parameters.critic.members[0]
         proposed = propose_next_obs(parameters.proposal, batch.obs)
-        reached = cycle(critic, parameters.q_forward_model, batch.obs, proposed)
+        cycled_next_obs = cycle(critic, parameters.q_forward_model, batch.obs, proposed)
         config = self.config
-        seen = batch.next_obs if config.gap_units else None
-        loss, metrics = proposal_loss(critic, batch.obs, proposed, reached, config.cycle_coef, seen)
+        next_obs = batch.next_obs if config.gap_units else None
+        loss, metrics = proposal_loss(
+            critic, batch.obs, proposed, cycled_next_obs, config.cycle_coef, next_obs
+        )
         if config.behaviour_coef == 0:
             return loss, metrics
         if config.behaviour_power is None:
@@ -238,7 +240,7 @@ class ObservationalD3G:
             critic,
             batch,
             proposed,
-            reached,
+            cycled_next_obs,
             config.behaviour_weights,
             config.behaviour_power,
         )

@@ -1,7 +1,7 @@
 """Q(s, s') and τ(s): what D3G with actions and D3G from observations alone have in common.
 
-The two differ in the cycle, which says where a proposal leads (`reached` below); the losses of the
-critics and of the proposal, their networks and their averages are the same.
+The two differ in the cycle, which says where a proposal leads (`cycled_next_obs` below); the
+losses of the critics and of the proposal, their networks and their averages are the same.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def transition_value(critic: Network, obs: Tensor, next_obs: Tensor) -> Tensor:
 def td_target(
     critic_target: Network,
     batch: Transition,
-    reached: Tensor,
+    cycled_next_obs: Tensor,
     gamma: float,
     limits: tuple[Tensor, Tensor] | None,
     twin_pessimism: float = 1.0,
@@ -139,7 +139,7 @@ def td_target(
     Args:
         critic_target: Q', twins.
         batch: transitions.
-        reached: s'', where the cycle leads from s', `(S, B, obs_dim)`.
+        cycled_next_obs: s'', where the cycle leads from s', `(S, B, obs_dim)`.
         gamma: discount γ.
         limits: least and greatest value that a target may take, `(S, 1)` each.
         twin_pessimism: below 1, this much of the least and the rest of the mean over i.
@@ -147,7 +147,7 @@ def td_target(
     Returns:
         `(S, B)`.
     """
-    values = transition_value(critic_target, batch.next_obs, reached)
+    values = transition_value(critic_target, batch.next_obs, cycled_next_obs)
     value = values.amin(dim=1)
     if twin_pessimism < 1:
         value = twin_pessimism * value + (1 - twin_pessimism) * values.mean(dim=1)
@@ -178,9 +178,9 @@ def proposal_loss(
     critic: Network,
     obs: Tensor,
     proposed: Tensor,
-    reached: Tensor,
+    cycled_next_obs: Tensor,
     cycle_coef: float,
-    seen: Tensor | None = None,
+    next_obs: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """L_ψ = −Q_1(s, s'_f) + β ‖s'_τ − s'_f‖²: Eq. 12. `(S,)`.
 
@@ -188,17 +188,17 @@ def proposal_loss(
         critic: a single critic, Q_1.
         obs: s, `(S, B, obs_dim)`.
         proposed: s'_τ, `(S, B, obs_dim)`.
-        reached: s'_f = C(s, s'_τ), `(S, B, obs_dim)`.
+        cycled_next_obs: s'_f = C(s, s'_τ), `(S, B, obs_dim)`.
         cycle_coef: β.
-        seen: s' of the data, `(S, B, obs_dim)`, with `gap_units`; else None.
+        next_obs: s' of the data, `(S, B, obs_dim)`, with `gap_units`; else None.
     """
-    values = transition_value(critic, obs, reached)
+    values = transition_value(critic, obs, cycled_next_obs)
     value = values.mean(dim=-1)
-    cycle_error = state_error(proposed, reached)
+    cycle_error = state_error(proposed, cycled_next_obs)
     metrics = {"proposal_value": value, "cycle_error": cycle_error}
-    if seen is None:
+    if next_obs is None:
         return cycle_coef * cycle_error - value, metrics
     with torch.no_grad():
-        gaps = values - transition_value(critic, obs, seen)
+        gaps = values - transition_value(critic, obs, next_obs)
         gap = gaps.abs().mean(dim=-1).clamp_min(LEAST_GAP)
     return cycle_coef * cycle_error - value / gap, {**metrics, "gap": gap}

@@ -1,15 +1,15 @@
 """I(s, s') that learns from recorded steps, whose actions nobody knows, beside its few own.
 
-A few online steps don't show where a body gets when it does well; the recording does, without the
-actions. But what an action does is seen there all the same: of each recorded step I says a code,
-I(s, s'), and a forward model F has to get from s to s' by it,
+A few online steps don't reach the states of a good policy; the recording does, without its actions.
+But what an action does shows there all the same: of each recorded step I gives a code, I(s, s'),
+and a forward model F has to get from s to s' by it,
 
     L = ‖I(s, s') − a‖² + ‖F(s, a) − Δ‖²            over online steps, and
       + λ ‖F(s, I(s, s') + ε) − Δ‖²                 over recorded ones,   Δ = (s' − s) / spread.
 
 Where s' depends on s and the action alone, and no two actions lead to the same s', the code that
 lets F get everywhere holds what the action holds, and the online steps say which code is which
-action. F is affine in the code, as bodies are in forces (`bilinear_inverse.py`), so that within a
+action. F is affine in the code, as robots are in forces (`bilinear_inverse.py`), so that within a
 state codes and actions differ by an affine map at most; from state to state nothing but the
 smoothness of both networks carries the meaning on. ε, normal noise, has codes use the whole box, as
 actions do.

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qss_offline.analysis.cloned_run import ClonedRun
 from qss_offline.analysis.measures import coverage, gain, inverse_fit
-from qss_offline.analysis.trained_run import TrainedRun
+from qss_offline.analysis.models import inverse_model_of, planner_of
 from qss_offline.evaluation.normalization import reference
-from qss_offline.runs.finished_run import FinishedRun
+from qss_offline.runs.reader import FinishedRun
 
 _VALUE_SLACK = _STILL_MOVING = 0.05
 _FEW_ROWS = 4
@@ -67,15 +66,13 @@ def diagnose(run: FinishedRun, seed: int) -> tuple[Finding, ...]:
     Raises:
         UserError: the run's files or its dataset can't be read.
     """
-    if isinstance(run, TrainedRun):
+    if run.method == "d3g":
         return _of_proposals(run, seed)
     shared = _inverse(run, seed), _steadiness(run, seed)
-    if isinstance(run, ClonedRun):
-        return _something_to_repeat(run), _chance_left_out(run, seed), *shared
-    return shared
+    return _something_to_repeat(run), _random_actions_left_out(run, seed), *shared
 
 
-def _of_proposals(run: TrainedRun, seed: int) -> tuple[Finding, ...]:
+def _of_proposals(run: FinishedRun, seed: int) -> tuple[Finding, ...]:
     return (
         _values(run, seed),
         _settled(run, seed),
@@ -87,8 +84,8 @@ def _of_proposals(run: TrainedRun, seed: int) -> tuple[Finding, ...]:
     )
 
 
-def _values(run: TrainedRun, seed: int) -> Finding:
-    gamma = run.algorithm.gamma
+def _values(run: FinishedRun, seed: int) -> Finding:
+    gamma = run.config.preset.algorithm.gamma
     low, high = run.facts.value_limits(gamma)
     rows = run.metrics(seed)
     name = "values within what the rewards allow"
@@ -119,12 +116,12 @@ def _values(run: TrainedRun, seed: int) -> Finding:
     return Finding(name, seen)
 
 
-def _settled(run: TrainedRun, seed: int) -> Finding:
-    low, high = run.facts.value_limits(run.algorithm.gamma)
+def _settled(run: FinishedRun, seed: int) -> Finding:
+    low, high = run.facts.value_limits(run.config.preset.algorithm.gamma)
     q = run.metrics(seed).get("q", np.zeros(0))
     name = "values have settled"
     if len(q) < _FEW_ROWS:
-        updates = run.updates
+        updates = run.config.updates
         return Finding(
             name,
             f"{updates:,} updates",
@@ -137,8 +134,8 @@ def _settled(run: TrainedRun, seed: int) -> Finding:
     return Finding(name, seen, f"{seen}: it is still being learned; give more --updates")
 
 
-def _proposals(run: TrainedRun, seed: int) -> Finding:
-    found = coverage(run.planner(seed), run.dataset.transitions)
+def _proposals(run: FinishedRun, seed: int) -> Finding:
+    found = coverage(planner_of(run, seed), run.dataset.transitions)
     share = found.proposed_outside
     seen = f"{share:.0%} of the proposals lie outside the recorded states (of these themselves: 1%)"
     name = "proposals inside the data"
@@ -153,12 +150,12 @@ def _proposals(run: TrainedRun, seed: int) -> Finding:
     )
 
 
-def _gain(run: TrainedRun, seed: int) -> Finding:
-    found = gain(run.planner(seed), run.dataset.transitions)
+def _gain(run: FinishedRun, seed: int) -> Finding:
+    found = gain(planner_of(run, seed), run.dataset.transitions)
     seen = f"|Q| is {found.value:.3g}, and proposals change it by {found.gap:.2g}"
     name = "values beside what a step gains"
-    only_chance = run.results.get("random_action_prob") == 1.0
-    if run.algorithm.gap_units or only_chance or not found.ratio > _DWARFED:
+    only_random = run.results.get("random_action_prob") == 1.0
+    if run.config.preset.algorithm.gap_units or only_random or not found.ratio > _DWARFED:
         return Finding(name, seen)
     if seed not in failed_seeds(run):
         # Common, and no harm where proposals hold to the recording all the same.
@@ -173,7 +170,7 @@ def _gain(run: TrainedRun, seed: int) -> Finding:
 
 
 def _inverse(run: FinishedRun, seed: int) -> Finding:
-    fit = inverse_fit(run.inverse_model(seed), run.seed_folder(seed))
+    fit = inverse_fit(inverse_model_of(run, seed), run.seed_folder(seed))
     steps = run.results["seeds"][run.seeds.index(seed)]["online_steps"]
     seen = f"explains {max(fit, 0.0):.0%} of the actions of its {steps:,} online steps"
     name = "inverse model fits"
@@ -204,8 +201,8 @@ def _something_to_repeat(run: FinishedRun) -> Finding:
     )
 
 
-def _chance_left_out(run: ClonedRun, seed: int) -> Finding:
-    share, power = run.facts.chance_share, run.error_power
+def _random_actions_left_out(run: FinishedRun, seed: int) -> Finding:
+    share, power = run.facts.behaviour_stochasticity, run.config.error_power
     name = "chance left out"
     told = "an unknown share" if share is None else f"{share:.1%}"
     seen = (
@@ -221,7 +218,7 @@ def _chance_left_out(run: ClonedRun, seed: int) -> Finding:
     )
 
 
-def _terminals(run: TrainedRun) -> Finding:
+def _terminals(run: FinishedRun) -> Finding:
     transitions = run.dataset.transitions
     count = int(transitions.terminations.sum())
     seen = f"{count:,} of {len(transitions):,} transitions are terminal"
@@ -248,7 +245,7 @@ def _steadiness(run: FinishedRun, seed: int) -> Finding:
         seen,
         f"an earlier evaluation returned {best:.1f}, the last {last:.1f}: the policy was there and "
         "was lost. More online rounds (--online-rounds) steady the inverse model; more updates "
-        f"(--updates) the {'proposal' if isinstance(run, TrainedRun) else 'policy'}",
+        f"(--updates) the {'policy' if run.method == 'bco' else 'proposal'}",
     )
 
 

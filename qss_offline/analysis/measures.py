@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from qss_offline.algorithms.inverse_dynamics import inverse_action
+from qss_offline.analysis.models import InverseModel
 from qss_offline.analysis.planning import Planner
 from qss_offline.analysis.rollouts import roll_out
 from qss_offline.data.load import observation_statistics
 from qss_offline.data.transitions import Transitions
 from qss_offline.errors import UserError
 from qss_offline.evaluation.policies import Policy
-from qss_offline.runs.finished_run import InverseModel
 from qss_offline.runs.folder import SeedFolder
 from qss_offline.training.interaction import online_steps_of
 
@@ -75,7 +75,7 @@ def value_against_return(
     chosen = np.arange(_VALUED_STEPS)[None] < seen.lengths[:, None]
     obs = seen.observations[:, :_VALUED_STEPS][chosen]
     return ValueAgainstReturn(
-        planner.value(obs, planner.reach(obs)),
+        planner.value(obs, planner.cycle(obs)),
         returns[:, :_VALUED_STEPS][chosen],
         gamma,
         horizon,
@@ -94,19 +94,19 @@ class Coverage:
     Attributes:
         recorded: `(n, 2)` recorded next states, on their first two principal axes.
         proposed: `(m, 2)` proposals s + τ(s) at recorded states.
-        reached: `(m, 2)` C(s, s + τ(s)) at the same states.
+        cycled_next_obs: `(m, 2)` C(s, s + τ(s)) at the same states.
         explained: share of the recording's variance on each of the two axes.
         proposed_outside: share of the proposals that are outside.
-        reached_outside: likewise of C; 1% of the recording itself is.
+        cycled_outside: likewise of C; 1% of the recording itself is.
         step_ratio: size of the proposed steps, over that of recorded ones (medians).
     """
 
     recorded: FloatArray
     proposed: FloatArray
-    reached: FloatArray
+    cycled_next_obs: FloatArray
     explained: tuple[float, float]
     proposed_outside: float
-    reached_outside: float
+    cycled_outside: float
     step_ratio: float
 
 
@@ -131,7 +131,7 @@ def coverage(planner: Planner, transitions: Transitions, seed: int = 0) -> Cover
     ask, known = np.sort(drawn[:queried]), np.sort(drawn[queried:])
     obs = transitions.observations[ask]
     own = transitions.next_observations[ask]
-    proposed, reached = planner.propose(obs), planner.reach(obs)
+    proposed, cycled_next_obs = planner.propose(obs), planner.cycle(obs)
     recorded = np.asarray(transitions.next_observations[known] / std, np.float64)
     tree = cKDTree(recorded)
 
@@ -154,10 +154,10 @@ def coverage(planner: Planner, transitions: Transitions, seed: int = 0) -> Cover
     return Coverage(
         (recorded - center) @ axes.T,
         plane(proposed),
-        plane(reached),
+        plane(cycled_next_obs),
         (float(shares[0]), float(shares[1])),
         float((away(proposed) > limit).mean()),
-        float((away(reached) > limit).mean()),
+        float((away(cycled_next_obs) > limit).mean()),
         size(proposed) / max(size(own), 1e-12),
     )
 
@@ -192,7 +192,7 @@ def gain(planner: Planner, transitions: Transitions, seed: int = 0) -> Gain:
     rows = np.sort(drawn)
     obs, next_obs = transitions.observations[rows], transitions.next_observations[rows]
     values = planner.value(obs, next_obs)
-    gaps = np.abs(planner.value(obs, planner.reach(obs)) - values)
+    gaps = np.abs(planner.value(obs, planner.cycle(obs)) - values)
     return Gain(float(np.abs(values).mean()), float(gaps.mean()))
 
 

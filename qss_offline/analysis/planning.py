@@ -55,7 +55,7 @@ class Planner:
         return self._out(propose_next_obs(self.proposal, self._in(obs)))
 
     @torch.no_grad()
-    def reach(self, obs: NDArray[Any]) -> Float32Array:
+    def cycle(self, obs: NDArray[Any]) -> Float32Array:
         """s'_f = C(s, s + τ(s)): `(n, obs_dim)` to `(n, obs_dim)`."""
         scaled = self._in(obs)
         proposed = propose_next_obs(self.proposal, scaled)
@@ -83,7 +83,7 @@ class Planner:
         """
         trajectory = [np.asarray(first, np.float32)]
         for _ in range(steps):
-            imagined = self.reach(trajectory[-1])
+            imagined = self.cycle(trajectory[-1])
             if settle is not None:
                 imagined = np.asarray(settle(imagined, trajectory[0]), np.float32)
             trajectory.append(imagined)

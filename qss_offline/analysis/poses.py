@@ -15,7 +15,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from qss_offline.data.environments import body_of
+from qss_offline.data.environments import env_name_of
 from qss_offline.errors import UserError
 
 FloatArray: TypeAlias = NDArray[np.floating[Any]]
@@ -135,7 +135,7 @@ _SETTLE = {"Reacher": settle_reacher}
 
 def environment_name(env_id: str) -> str:
     """Return an id without module, namespace and version: `Reacher` of `Reacher-v5`."""
-    return body_of(env_id).rpartition("/")[2]
+    return env_name_of(env_id).rpartition("/")[2]
 
 
 def pose_map(env_id: str, env: gym.Env[Any, Any]) -> PoseMap:

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qss_offline.analysis.models import observation_std, planner_of, policy_of
 from qss_offline.analysis.painting import DrawingError, Frames, paint
 from qss_offline.analysis.painting import require_drawing as require_painting
 from qss_offline.analysis.planning import Planner, plan_distances
 from qss_offline.analysis.poses import NoPoseError, PoseMap, pose_map
 from qss_offline.analysis.rollouts import without_time_limit
-from qss_offline.analysis.trained_run import TrainedRun
 from qss_offline.data.environments import make_env
 from qss_offline.data.transitions import Transitions
 from qss_offline.errors import UserError
@@ -29,7 +29,7 @@ from qss_offline.evaluation.episodes import BatchPolicy
 from qss_offline.evaluation.policies import Policy
 from qss_offline.files import write_bytes, write_json
 from qss_offline.parallel.reporting import Notice, ProgressFactory, no_progress, print_notice
-from qss_offline.runs.finished_run import FinishedRun
+from qss_offline.runs.reader import FinishedRun
 
 FOLDER = "render"
 """Where a run's pictures are, inside its folder."""
@@ -87,12 +87,12 @@ class Rendered:
 
 def picture_name(run: FinishedRun) -> str:
     """What the files of a run's video are called, without an ending: by what they show."""
-    return "plan" if isinstance(run, TrainedRun) else "acting"
+    return "plan" if run.method == "d3g" else "acting"
 
 
 def numbers_name(run: FinishedRun) -> str:
     """What the file of the numbers that go with the video is called."""
-    return "distances.json" if isinstance(run, TrainedRun) else "acting.json"
+    return "distances.json" if run.method == "d3g" else "acting.json"
 
 
 def render_run(
@@ -125,7 +125,7 @@ def render_run(
     if steps < 1 or episodes < 2:
         raise UserError("--steps must be at least 1 and --episodes at least 2")
     shown = run.seeds[0] if seed is None else seed
-    policy = run.policy(shown)
+    policy = policy_of(run, shown)
     folder = run.folder.path / FOLDER if out is None else out
     env = make_env(run.env_id)
     try:
@@ -143,9 +143,9 @@ def render_run(
     told: dict[str, Any] = {
         "env_id": run.env_id, "dataset_id": run.dataset_id, "shown_seed": shown,
     }  # fmt: skip
-    if isinstance(run, TrainedRun):
+    if run.method == "d3g":
         # Without a map the simulator can't be put into the recording's first state.
-        plan = run.planner(shown).imagine(acting.observations[:1], steps, settle)[0]
+        plan = planner_of(run, shown).imagine(acting.observations[:1], steps, settle)[0]
         captions = tuple(f"step {step}" for step in range(steps + 1))
         strips = (recorded, Strip("imagined plan: s → C(s, τ(s))", plan, captions), acting)
         told |= _distances(run, steps, episodes, settle)
@@ -173,16 +173,16 @@ def _plot_dimensions(strips: Sequence[Strip], path: Path) -> None:
 
 
 def _distances(
-    run: TrainedRun, steps: int, episodes: int, settle: Callable[..., Any] | None
+    run: FinishedRun, steps: int, episodes: int, settle: Callable[..., Any] | None
 ) -> dict[str, Any]:
     """Measure how far the plans of all seeds are from the simulator."""
     pairs: list[tuple[Planner, BatchPolicy]] = [
-        (run.planner(seed), run.policy(seed)) for seed in run.seeds
+        (planner_of(run, seed), policy_of(run, seed)) for seed in run.seeds
     ]
     measured = plan_distances(
         pairs,
         run.env_id,
-        run.observation_std,
+        observation_std(run),
         steps=steps,
         episodes=episodes,
         settle=settle,

@@ -22,7 +22,7 @@ from qss_offline import __version__
 from qss_offline.cli import data as cli_data
 from qss_offline.cli import report as cli_report
 from qss_offline.cli.command import main as run_command
-from qss_offline.data.environments import body_of, env_id_of_file, make_env, resolve_env_id
+from qss_offline.data.environments import env_id_of_file, env_name_of, make_env, resolve_env_id
 from qss_offline.errors import UserError, printable
 from qss_offline.evaluation.episodes import evaluate
 
@@ -54,7 +54,7 @@ def evaluate_policy(
 
     named = None if env is None else resolve_env_id(env)
     loaded, told = load_policy(policy)
-    if named is not None and body_of(named) != body_of(told):
+    if named is not None and env_name_of(named) != env_name_of(told):
         raise UserError(f"{policy} acts in {printable(told)}, not in {named}")
     env_id = env_id_of_file(told, policy) if named is None else named
     make = partial(make_env, discrete_actions=True)

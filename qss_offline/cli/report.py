@@ -27,12 +27,12 @@ def render(
     env: Register = None,
 ) -> None:
     """Draw recorded behaviour | imagined plan | the policy acting, as MP4, GIF and PNG."""
-    from qss_offline.analysis.any_run import load_any_run
     from qss_offline.analysis.video import render_run
+    from qss_offline.runs.reader import load_run
 
     register_environments(env or ())
     made = render_run(
-        load_any_run(run), out, seed=seed, steps=steps, episodes=episodes, progress=progress
+        load_run(run), out, seed=seed, steps=steps, episodes=episodes, progress=progress
     )
     for path in made.files:
         typer.echo(f"made {path}")

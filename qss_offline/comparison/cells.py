@@ -16,16 +16,17 @@ import numpy as np
 import torch
 
 from qss_offline.comparison.settings import ComparisonSettings
+from qss_offline.data.facts import RecordingFacts, facts_of_config, recording_facts
 from qss_offline.data.load import load_transitions
 from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.errors import UserError
 from qss_offline.files import write_json
 from qss_offline.runs.clock import ELAPSED_INTERVAL_S
+from qss_offline.runs.config import RunConfig
 from qss_offline.runs.folder import RunFolder, SeedFolder, read_json, versions
-from qss_offline.training.bco_run import BCOSettings, bco_trainer, train_bco
+from qss_offline.training.bco import bco_trainer, train_bco_seeds
+from qss_offline.training.d3g import train_seeds
 from qss_offline.training.offline import SeedTask
-from qss_offline.training.offline_run import RunSettings, train_seeds
-from qss_offline.training.recording_facts import RecordingFacts, facts_of_config, recording_facts
 
 Tick = Callable[[int], None]
 
@@ -123,31 +124,21 @@ class Cell:
         recorded = load_transitions(self.obs_id).transitions
         return recording_facts(recorded, self.settings.d3g.algorithm.normalize_observations)
 
-    def d3g(self, seeds: tuple[int, ...], facts: RecordingFacts) -> RunSettings:
-        """Return what D3G is asked to do for some seeds."""
-        return RunSettings(
-            self.env_id,
-            self.obs_id,
-            seeds,
-            self.settings.name,
-            self.settings.d3g,
-            self.settings.episodes,
-            actions_from=self.actions_from,
-        ).with_recording(facts)
-
-    def bco(self, seeds: tuple[int, ...], facts: RecordingFacts) -> BCOSettings:
-        """Return what BCO is asked to do for some seeds."""
+    def run_config(self, seeds: tuple[int, ...], facts: RecordingFacts) -> RunConfig:
+        """Return what D3G or BCO is asked to do for some seeds."""
         settings = self.settings
-        return BCOSettings(
+        bco = self.method == "bco"
+        return RunConfig(
+            "bco" if bco else "d3g",
             self.env_id,
             self.obs_id,
             seeds,
-            settings.d3g.inverse,
-            settings.cloning,
-            settings.cloning_updates,
-            settings.d3g.algorithm.normalize_observations,
+            settings.name,
+            settings.d3g,
+            settings.cloning if bco else None,
+            settings.cloning_updates if bco else 0,
             settings.episodes,
-            self.actions_from,
+            actions_from=self.actions_from,
         ).with_recording(facts)
 
     def config(self, facts: RecordingFacts | None = None) -> dict[str, Any]:
@@ -157,34 +148,29 @@ class Cell:
             facts: what was measured of the recording, for D3G and BCO.
         """
         settings = self.settings
+        shared: dict[str, Any] = {"random_action_prob": self.random_action_prob}
+        if facts is not None:
+            asked = vars(self.run_config((), facts))
+            return {**shared, **{k: v for k, v in asked.items() if k != "seeds"}}
         config: dict[str, Any] = {
+            **shared,
             "method": self.method,
             "env_id": self.env_id,
-            "random_action_prob": self.random_action_prob,
             "dataset_id": self.obs_id,
             "evaluation_episodes": settings.episodes,
             "preset_name": settings.name,
             "updates": settings.updates(self.method),
+            "hidden_dims": settings.baseline_hidden_dims,
+            "batch_size": settings.baseline_batch_size,
+            "learning_rate": settings.baseline_learning_rate,
+            "evaluations": settings.baseline_evaluations,
         }
-        if facts is not None:
-            config["recording"] = facts
-        if settings.online_steps(self.method):
-            preset = settings.d3g
-            if self.method == "d3g" and facts is not None:
-                preset = self.d3g((), facts).preset
-            config |= {"preset": preset, "actions_from": self.actions_from}
-        if self.method == "bco" or self.method.startswith("pseudo-"):
-            cloning = settings.cloning if facts is None else self.bco((), facts).cloning
+        if self.labeller is not None:
             config |= {
-                "cloning": cloning,
+                "preset": settings.d3g,
+                "actions_from": self.actions_from,
+                "cloning": settings.cloning,
                 "cloning_updates": settings.cloning_updates,
-            }
-        if self.method not in ("d3g", "bco"):
-            config |= {
-                "hidden_dims": settings.baseline_hidden_dims,
-                "batch_size": settings.baseline_batch_size,
-                "learning_rate": settings.baseline_learning_rate,
-                "evaluations": settings.baseline_evaluations,
             }
         return config
 
@@ -242,9 +228,9 @@ def _run_timed(job: Job, facts: RecordingFacts | None, tick: Tick) -> None:
         SeedTask(seed, cell.obs_id, folder) for seed, folder in zip(job.seeds, folders, strict=True)
     ]
     if cell.method == "d3g" and facts is not None:
-        train_seeds(cell.d3g(job.seeds, facts), tasks, timed)
+        train_seeds(cell.run_config(job.seeds, facts), tasks, timed)
     elif cell.method == "bco" and facts is not None:
-        train_bco(cell.bco(job.seeds, facts), tasks, timed)
+        train_bco_seeds(cell.run_config(job.seeds, facts), tasks, timed)
     else:
         for index, task in enumerate(tasks):
 
@@ -266,7 +252,7 @@ def _labels(cell: Cell, seed: int) -> np.ndarray[Any, np.dtype[np.float32]]:
         raise UserError(f"{cell.method} needs BCO's inverse model of seed {seed}: run bco first")
     facts = cell.labeller.measured()
     assert facts is not None
-    trainer = bco_trainer(cell.bco((seed,), facts), (seed,))
+    trainer = bco_trainer(cell.labeller.run_config((seed,), facts), (seed,))
     trainer.restore([load_checkpoint(task.folder.online)])
     return trainer.action_box.from_unit(trainer.labels(0))
 

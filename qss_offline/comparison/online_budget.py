@@ -19,18 +19,21 @@ from qss_offline.algorithms.ensemble import mean_network
 from qss_offline.algorithms.networks import Network
 from qss_offline.algorithms.observational_d3g import ObservationalD3G, ObservationalD3GConfig
 from qss_offline.data.environments import env_id_of_file, make_env
+from qss_offline.data.facts import RecordingFacts, facts_of_config
 from qss_offline.data.load import load_transitions
 from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.errors import UserError
 from qss_offline.evaluation.episodes import evaluate
+from qss_offline.evaluation.policies import ObservationScale
 from qss_offline.files import write_bytes
-from qss_offline.presets import Preset
+from qss_offline.overrides import changed
+from qss_offline.parallel.reporting import ProgressFactory, counted_on, no_progress
+from qss_offline.runs.config import Preset
 from qss_offline.runs.folder import RunFolder, read_json
 from qss_offline.runs.inverse_config import InverseFitConfig
 from qss_offline.settings_json import from_plain
 from qss_offline.training.interaction import known_steps
 from qss_offline.training.inverse.fitting import InverseFitter
-from qss_offline.training.recording_facts import RecordingFacts, facts_of_config
 
 
 @dataclass(frozen=True)
@@ -128,26 +131,6 @@ def load_proposals(path: Path) -> TrainedProposals:
     )
 
 
-def averaged(trained: TrainedProposals, count: int) -> TrainedProposals:
-    """Let each seed head for the mean of its own proposals and those of the next seeds.
-
-    Args:
-        trained: proposals of several seeds.
-        count: how many seeds make one mean; after the last seed comes the first.
-
-    Raises:
-        UserError: there are fewer seeds.
-    """
-    every = trained.proposals
-    if not 1 <= count <= len(every):
-        raise UserError(f"--ensemble {count}: it must be from 1 to the {len(every)} trained seeds")
-    means = [
-        mean_network([every[(first + next_) % len(every)] for next_ in range(count)])
-        for first in range(len(every))
-    ]
-    return replace(trained, proposals=tuple(means))
-
-
 def _obs_dim(env_id: str) -> int:
     env = make_env(env_id)
     shape = env.observation_space.shape
@@ -179,7 +162,7 @@ def fit_budget(
         UserError: these can't be used.
     """
     transitions = load_transitions(trained.dataset_id).transitions
-    scale = trained.recording.scale
+    scale = ObservationScale.of_recording(trained.recording)
     fitter = InverseFitter(
         trained.seeds,
         trained.proposals,
@@ -221,6 +204,76 @@ def spread(inverse: InverseFitConfig, online_steps: int) -> InverseFitConfig:
             f"{online_steps} online steps can't be spread evenly over {inverse.rounds} rounds"
         )
     return replace(inverse, steps_per_round=online_steps // inverse.rounds)
+
+
+def fit_missing(
+    runs: Sequence[TrainedProposals],
+    budgets: Sequence[int],
+    table: Path,
+    *,
+    rounds: int,
+    updates: int | None,
+    changes: Sequence[str],
+    variant: str,
+    episodes: int,
+    actions_from: str | None = None,
+    show_progress: ProgressFactory = no_progress,
+) -> list[BudgetRow]:
+    """Fit and evaluate what a table lacks, and add it, budget by budget.
+
+    Args:
+        runs: the proposals.
+        budgets: online steps.
+        table: the CSV file.
+        rounds: of each budget.
+        updates: of I in all; None takes as many as the run's own.
+        changes: `name=value` of other settings of the inverse fit.
+        variant: name of these settings.
+        episodes: of each evaluation.
+        actions_from: as for `fit_budget`.
+        show_progress: makes a progress display.
+
+    Returns:
+        All rows of the table.
+
+    Raises:
+        UserError: these can't be used.
+    """
+    rows = read_rows(table)
+    jobs = []
+    for trained in runs:
+        in_all = trained.inverse.updates(known=False) if updates is None else updates
+        inverse = replace(trained.inverse, rounds=rounds, updates_per_round=in_all // rounds)
+        for budget in budgets:
+            config = spread(changed(inverse, changes), budget)
+            key = trained.dataset_id, variant, budget
+            there = {r.seed for r in rows if (r.dataset_id, r.variant, r.online_steps) == key}
+            if not there >= set(trained.seeds):
+                jobs.append((trained, config))
+    total = sum(config.updates(actions_from is not None) for _, config in jobs)
+    done = 0
+    with show_progress(f"{len(jobs)} fits", total, "updates") as report:
+        for trained, config in jobs:
+            tick = counted_on(report, done)
+            found = fit_budget(trained, config, variant, episodes, tick, actions_from)
+            done += config.updates(actions_from is not None)
+            fresh = {_key(row) for row in found}
+            rows = [row for row in rows if _key(row) not in fresh] + found
+            write_rows(table, rows)
+    return rows
+
+
+def _key(row: BudgetRow) -> tuple[str, str, int, int]:
+    return row.dataset_id, row.variant, row.online_steps, row.seed
+
+
+def returns_by_budget(rows: Sequence[BudgetRow]) -> dict[tuple[str, str, int], list[float]]:
+    """Return the mean return of each seed, by recording, variant and online steps."""
+    found: dict[tuple[str, str, int], list[float]] = {}
+    for row in rows:
+        key = row.dataset_id, row.variant, row.online_steps
+        found.setdefault(key, []).append(row.mean_return)
+    return found
 
 
 def write_rows(path: Path, rows: Sequence[BudgetRow]) -> None:

@@ -21,7 +21,7 @@ from qss_offline.online.env_loop import OnlineTask
 from qss_offline.online.exploration import actions_of
 from qss_offline.online.presets import BASELINES
 from qss_offline.online.trainer import OnlineTrainer
-from qss_offline.online.warm_start import check_body, load_start, steps_before
+from qss_offline.online.warm_start import check_environment_of, load_start, steps_before
 from qss_offline.parallel.processes import Tick
 from qss_offline.parallel.reporting import ProgressFactory, counted_on, no_progress
 from qss_offline.parallel.seeds import train_in_workers
@@ -106,7 +106,7 @@ def _check(settings: OnlineSettings) -> None:
         if settings.device != "cpu":
             raise UserError(f"{settings.algorithm} runs on the CPU here; use --device cpu")
     if settings.start_run is not None:
-        check_body(Path(settings.start_run), settings.env_id)
+        check_environment_of(Path(settings.start_run), settings.env_id)
         for seed in settings.seeds:
             load_start(Path(settings.start_run), seed)
 

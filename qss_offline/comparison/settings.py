@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 
 from qss_offline.algorithms.bco import CloningConfig
 from qss_offline.errors import UserError, nearest
-from qss_offline.presets import PRESETS, Preset
+from qss_offline.presets import PRESETS
+from qss_offline.runs.config import Preset
 
 METHODS = ("d3g", "bco", "pseudo-td3+bc", "pseudo-iql", "bc", "td3+bc", "iql", "cql")
 """Ours and BCO see no actions and may take online steps; `pseudo-` methods are given the labels

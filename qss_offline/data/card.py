@@ -194,18 +194,19 @@ def _numbers(statistics: Statistics) -> str:
             "",
         ),
     )
-    chance = ""
-    if statistics.chance is not None:
-        chance = (
-            f" Of the variance of steps {100 * statistics.chance:.2g}% isn't told by the state "
-            "they start from: chance in the behaviour, the body or the sensors."
+    stochasticity = ""
+    if statistics.stochasticity is not None:
+        share = f"{100 * statistics.stochasticity:.2g}%"
+        stochasticity = (
+            f" Behaviour stochasticity: {share} of the variance of steps isn't explained by the "
+            "state they start from, because of random actions, the environment or the sensors."
         )
     table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
     return (
         "## Numbers\n\nOver all episodes, those cut short by the end of a recording included.\n\n"
         "| | mean | 95% interval of the mean | range |\n|---|---|---|---|\n"
         f"{table}\n\n{100 * statistics.terminated:.1f}% of the episodes terminated; the others "
-        f"were truncated.{chance}\n"
+        f"were truncated.{stochasticity}\n"
     )
 
 

@@ -56,7 +56,7 @@ def quiet_mujoco(env_id: str) -> Iterator[None]:
         mujoco.set_mju_user_warning(before)
 
 
-def body_of(env_id: str) -> str:
+def env_name_of(env_id: str) -> str:
     """Return an id without its version and the module that registers it: what it is, in any."""
     name = _without_module(env_id)
     return name.rpartition("-v")[0] or name

@@ -276,7 +276,7 @@ def pull_dataset(
         overwrite: replace a local dataset of that id.
         max_bytes: refuse more. A folder is measured; other remotes are believed at first, and
             what came of them is measured.
-        notice: told if there was no digest to check, and then of every fault.
+        notice: told if there was no digest to check.
         progress: makes reporters of verifying.
 
     Returns:
@@ -313,13 +313,9 @@ def pull_dataset(
         _check_size(came, max_bytes, what)
         metadata = minari_format.read_metadata(dataset_id, downloads)
         digest = expected_digest(metadata)
-        if digest is not None:
-            verify.require(dataset_id, root=downloads, progress=progress)
-        else:
+        if digest is None:
             notice(f"{dataset_id} carries no digest: only its own consistency was checked")
-            verification = verify.verify_dataset(dataset_id, root=downloads, progress=progress)
-            for fault in verification.faults:
-                notice(f"{dataset_id}: {fault.name}: {fault.detail}")
+        verify.require(dataset_id, root=downloads, progress=progress)
         folder.rename(stage.folder / "dataset")
         shutil.rmtree(downloads)
         minari_format.publish(stage, {"dataset": dataset_id})
@@ -328,10 +324,14 @@ def pull_dataset(
 
 def _declared_bytes(storage: CloudStorage, dataset_id: str) -> float:
     """Return what a remote's metadata say of a dataset's size, 0 where they say nothing."""
+    damaged = f"dataset {dataset_id!r}: its metadata are damaged"
     try:
-        metadata = check_metadata(storage.get_dataset_metadata(dataset_id))
+        metadata = storage.get_dataset_metadata(dataset_id)
     except (ValueError, RecursionError) as error:
-        # Minari reads them without a look; Python's own words for digits and depth are internals.
-        reason = _one_line(error) if type(error) is ValueError else "they are no plain JSON"
-        raise UserError(f"dataset {dataset_id!r}: its metadata are damaged ({reason})") from error
+        # Minari reads them without a look, and Python speaks of its own limits here.
+        raise UserError(f"{damaged} (they are no plain JSON)") from error
+    try:
+        metadata = check_metadata(metadata)
+    except UserError as error:
+        raise UserError(f"{damaged} ({error})") from error
     return 1e6 * float(metadata.get("dataset_size") or 0)

@@ -7,17 +7,14 @@ those that this package knows are of their type and in their range.
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from qss_offline.errors import UserError, shown
+from qss_offline.files import parse_json
+
 MAX_BYTES = 16 << 20
 _MAX_DEPTH = 64
-# Beyond it a whole number is no float any more.
-_MAX_DIGITS = 300
-# Characters of a stranger's text in a message.
-_SHOWN = 80
 
 
 @dataclass(frozen=True)
@@ -33,8 +30,8 @@ class _Number:
         inside = isinstance(value, kind) and self.low <= value <= self.high
         if isinstance(value, bool) or not inside:
             what = "a whole number" if self.whole else "a number"
-            raise ValueError(
-                f"{name} is {_shown(value)}, expected {what} from {self.low:g} to {self.high:g}"
+            raise UserError(
+                f"{name} is {shown(value)}, expected {what} from {self.low:g} to {self.high:g}"
             )
 
 
@@ -54,28 +51,21 @@ def parse_metadata(content: bytes) -> dict[str, Any]:
     """Return the metadata in a file's content.
 
     Raises:
-        ValueError: they are too large, no JSON, or not what `check_metadata` expects.
+        UserError: they are no JSON of finite numbers, or not what `check_metadata` expects.
     """
-    if len(content) > MAX_BYTES:
-        raise ValueError("it is too large")
-    try:
-        return check_metadata(json.loads(content, parse_int=_whole_number))
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
+    return check_metadata(parse_json(content, "it"))
 
 
 def check_metadata(metadata: object) -> dict[str, Any]:
-    """Return metadata as they are, every number being checked, and the keys that all datasets have.
+    """Return metadata as they are, once they are known to be what every dataset has.
 
     Raises:
-        ValueError: a number is out of range or of another type, a key is missing, or values are
-            nested too deeply.
+        UserError: a key is missing, one of the numbers above is out of range or of another type,
+            or values are nested too deeply.
     """
     if not isinstance(metadata, dict):
-        raise ValueError("it is not an object")
-    for name, value in _numbers(metadata):
-        if not abs(value) < 10.0**_MAX_DIGITS:
-            raise ValueError(f"{name} is {_shown(value)}, expected a finite number")
+        raise UserError("it is not an object")
+    _check_depth(metadata)
     for name, number in _REQUIRED.items():
         number.check(name, metadata.get(name))
     for name, number in _OPTIONAL.items():
@@ -84,12 +74,12 @@ def check_metadata(metadata: object) -> dict[str, Any]:
     returns = metadata.get("behaviour_return")
     if returns is not None:
         if not isinstance(returns, dict):
-            raise ValueError(f"behaviour_return is {_shown(returns)}, expected an object")
+            raise UserError(f"behaviour_return is {shown(returns)}, expected an object")
         for name, number in _BEHAVIOUR_RETURN.items():
             number.check(f"behaviour_return.{name}", returns.get(name))
     for name in _TEXTS:
         if not isinstance(metadata.get(name), str):
-            raise ValueError(f"{name} is missing")
+            raise UserError(f"{name} is missing")
     return metadata
 
 
@@ -102,30 +92,12 @@ def env_id_of(metadata: dict[str, Any]) -> str | None:
     return env_id if isinstance(env_id, str) else None
 
 
-def _whole_number(digits: str) -> int | float:
-    return int(digits) if len(digits) <= _MAX_DIGITS else math.inf
-
-
-def _numbers(metadata: dict[str, Any]) -> Iterator[tuple[str, int | float]]:
-    """Yield all numbers with the names of the keys that they stand under."""
-    waiting: list[tuple[str, Any, int]] = [("", metadata, 0)]
-    while waiting:
-        name, value, depth = waiting.pop()
-        if depth > _MAX_DEPTH:
-            raise ValueError("it is nested too deeply")
-        if isinstance(value, dict):
-            # Cut short: a long key that holds a million numbers would be copied a million times.
-            prefix = f"{name}."[:_SHOWN] if name else ""
-            waiting += [(prefix + key[:_SHOWN], inner, depth + 1) for key, inner in value.items()]
-        elif isinstance(value, list):
-            waiting += [(name, inner, depth + 1) for inner in value]
-        elif isinstance(value, int | float):
-            yield name, value
-
-
-def _shown(value: object) -> str:
-    """Return the beginning of a value, for a message."""
-    if isinstance(value, int) and abs(value) >= 10**20:
-        return "a whole number of more than 20 digits"
-    text = repr(value)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+def _check_depth(metadata: dict[str, Any]) -> None:
+    """Refuse what could be read, but not be written again."""
+    level: list[Any] = [metadata]
+    for _ in range(_MAX_DEPTH):
+        inside = [list(one.values()) if isinstance(one, dict) else one for one in level]
+        level = [value for one in inside for value in one if isinstance(value, dict | list)]
+        if not level:
+            return
+    raise UserError("it is nested too deeply")

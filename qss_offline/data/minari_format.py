@@ -212,13 +212,16 @@ def check_base_id(base_id: str) -> None:
     Raises:
         UserError: it is malformed, lacks a namespace, or has a version.
     """
-    expected = "expected namespace/.../name, of letters, digits, _ and -, without a version"
+    expected = (
+        "expected namespace/.../name, of letters, digits, _ and -, each beginning with no -, "
+        "the namespace of two or more, without a version"
+    )
     if not isinstance(base_id, str) or _VERSIONED.search(base_id):
         raise UserError(
             f"dataset id {base_id!r}: {expected}; -obs-v0 and -act-v0 are put behind it"
         )
     if not re.fullmatch(r"\w[A-Za-z0-9_-]+(/\w[A-Za-z0-9_-]*)+", base_id, re.ASCII):
-        raise UserError(f"dataset id {base_id!r}: {expected}; a part begins with no -")
+        raise UserError(f"dataset id {base_id!r}: {expected}")
     check_place(pair_id(base_id, "obs"))
 
 
@@ -364,9 +367,10 @@ def read_metadata(dataset_id: str, root: Path | None = None) -> dict[str, Any]:
         UserError: the dataset is unknown, half-built, or its metadata are damaged.
     """
     path = data_folder(dataset_id, root) / METADATA_FILE
+    content = read_regular_file(path, MAX_BYTES)
     try:
-        metadata = parse_metadata(read_regular_file(path, MAX_BYTES))
-    except ValueError as error:
+        metadata = parse_metadata(content)
+    except UserError as error:
         raise UserError(
             f"dataset {dataset_id!r}: {path} is damaged ({error}); "
             f"delete {path.parent.parent} and build or download it again"
@@ -387,7 +391,8 @@ def read_space(metadata: dict[str, Any], key: str) -> spaces.Space[Any]:
     """
     try:
         _check_size(json.loads(metadata[key]))
-        space = deserialize_space(metadata[key])
+        with np.errstate(over="ignore"):  # a bound beyond the dtype is infinite
+            space = deserialize_space(metadata[key])
     except Exception as error:
         # Whatever a stranger's description of a space makes Minari and Gymnasium raise.
         raise UserError(

@@ -28,7 +28,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
-from qss_offline.data.environments import body_of
+from qss_offline.data.environments import env_name_of
 from qss_offline.data.transitions import BoolArray, Float32Array
 from qss_offline.errors import UserError, printable, shown
 from qss_offline.files import parse_json, read_regular_file, write_bytes, write_json
@@ -210,7 +210,7 @@ def expert_path(env_id: str, folder: Path = Path("datasets/experts")) -> Path:
 
     The folder is the repository's, seen from its root.
     """
-    name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", body_of(env_id)).lower()
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", env_name_of(env_id)).lower()
     return folder / f"{name.replace('/', '_')}.safetensors"
 
 

@@ -214,12 +214,23 @@ def _read_npz(path: Path, names: ColumnNames) -> dict[str, Array]:
 def _read_parquet(path: Path, names: ColumnNames) -> dict[str, Array]:
     with pa.parquet.ParquetFile(path) as file:
         wanted = names.resolve(file.schema_arrow.names)
-        rows = file.metadata.num_rows
-        groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
-        declared = sum(group.total_byte_size for group in groups)
-        isolated.check_memory(max(3 * declared, 4 * rows * len(wanted)), path.name)
+        isolated.check_memory(3 * _unpacked_bytes(file.metadata, wanted), path.name)
         table = file.read(columns=[name for part in wanted.values() for name in part])
     return {field: _table_columns(table, part) for field, part in wanted.items()}
+
+
+def _unpacked_bytes(metadata: pa.parquet.FileMetaData, wanted: dict[str, list[str]]) -> int:
+    """Return what the wanted columns take as arrays: equal values take next to nothing in a file,
+    and a row may hold a list of any length."""
+    names = {name for part in wanted.values() for name in part}
+    total = 0
+    for index in range(metadata.num_row_groups):
+        group = metadata.row_group(index)
+        for column in map(group.column, range(group.num_columns)):
+            path = column.path_in_schema  # of a list NAME.list.element
+            if any(path == name or path.startswith(f"{name}.") for name in names):
+                total += max(column.total_uncompressed_size, 8 * column.num_values)
+    return total
 
 
 def _read_csv(path: Path, names: ColumnNames) -> dict[str, Array]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from qss_offline.data.transitions import Float64Array, Transitions
 
-CHANCE_FROM = 0.03
+STOCHASTIC_FROM = 0.03
 """A share below it counts as none. Of this project's bodies 20,000 steps without chance have at
 most 0.014, but for one with 0.033; those with a random action at one step in twenty have at least
 0.038 (`docs/bodies.md`)."""
@@ -26,7 +26,7 @@ _GRAINS = 4
 """Spreads of so many of the last digits that float32 keeps count as none: they are rounding."""
 
 
-def chance_share(transitions: Transitions, seed: int = 0) -> float | None:
+def behaviour_stochasticity(transitions: Transitions, seed: int = 0) -> float | None:
     """Return the share of the variance of steps that states don't tell, between about 0 and 1.
 
     It is the median over 200 recorded states; of a long recording 100,000 rows are looked at.

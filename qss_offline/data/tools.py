@@ -16,7 +16,7 @@ from qss_offline.data.importing import About
 from qss_offline.data.load import load_transitions
 from qss_offline.data.metadata import env_id_of
 from qss_offline.data.minari_format import StoredDatasets
-from qss_offline.data.stochasticity import chance_share
+from qss_offline.data.stochasticity import behaviour_stochasticity
 from qss_offline.data.transitions import BoolArray, Float64Array, Int64Array, Transitions
 from qss_offline.errors import UserError
 from qss_offline.files import atomic_path
@@ -338,8 +338,7 @@ class Statistics:
         length_interval: its interval, likewise.
         coverage: share of the cells that are visited, of a 50 by 50 grid over the first two
             principal components of the observations, each from its 0.5% to its 99.5% quantile.
-        chance: share of the variance of steps that states don't tell, see `chance_share`; None
-            where a recording is too small to tell.
+        stochasticity: see `behaviour_stochasticity`; None where a recording is too small to tell.
         picture: where the picture is, None where none was drawn.
     """
 
@@ -354,7 +353,7 @@ class Statistics:
     length_mean: float
     length_interval: tuple[float, float] | None
     coverage: float
-    chance: float | None
+    stochasticity: float | None
     picture: Path | None = None
 
 
@@ -407,7 +406,7 @@ def dataset_statistics(
         length_mean=float(lengths.mean()),
         length_interval=interval_of_mean(lengths.astype(np.float64)),
         coverage=float((grid > 0).mean()),
-        chance=chance_share(transitions),
+        stochasticity=behaviour_stochasticity(transitions),
         picture=picture,
     )
 

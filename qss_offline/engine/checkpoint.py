@@ -20,7 +20,7 @@ from torch import Tensor
 
 from qss_offline.algorithms.networks import Network
 from qss_offline.algorithms.protocol import Algorithm
-from qss_offline.engine.optimiser import AdamState
+from qss_offline.engine.adam import AdamState
 from qss_offline.engine.state import TrainState
 from qss_offline.errors import UserError, printable, shown
 from qss_offline.files import open_regular_file, parse_json, write_bytes

@@ -10,7 +10,7 @@ import torch
 
 from qss_offline.algorithms.networks import Network
 from qss_offline.algorithms.protocol import Algorithm
-from qss_offline.engine.optimiser import AdamState
+from qss_offline.engine.adam import AdamState
 
 
 def seeded_generator(seed: int, stream: str, device: torch.device | str) -> torch.Generator:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from qss_offline.algorithms.protocol import Algorithm
-from qss_offline.engine.fit import fit
+from qss_offline.engine.loop import fit
 from qss_offline.engine.state import initial_state
 from qss_offline.engine.update import CHUNK
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from qss_offline.algorithms.networks import Network
 from qss_offline.algorithms.protocol import Algorithm, UpdateRule
-from qss_offline.engine.compiled import Metrics, eager_gradient
-from qss_offline.engine.optimiser import adam_step
+from qss_offline.engine.adam import adam_step
 from qss_offline.engine.state import TrainState
 
 CHUNK = 50
@@ -18,9 +18,30 @@ CHUNK = 50
 holds. Checkpoints fall between chunks. It is part of what a seed's numbers depend on on a GPU, so
 it is no setting."""
 
-GradientFunction = Callable[
-    [Algorithm, UpdateRule, dict[str, Network], Any], tuple[Tensor, dict[str, Tensor]]
-]
+Metrics = dict[str, Tensor]
+
+GradientOf = Callable[[UpdateRule], tuple[Tensor, Metrics]]
+"""The gradient of a rule's loss for its network's flat tensor, and metrics `(S,)`."""
+
+Gradients = Callable[[Algorithm, dict[str, Network], Any], GradientOf]
+"""Gradients on a batch, for the networks as they are when each is asked for."""
+
+
+def eager_gradients(algorithm: Algorithm, networks: dict[str, Network], batch: Any) -> GradientOf:
+    """Return what differentiates the losses of the seeds together.
+
+    As no loss mixes seeds, each seed's gradient is what it would be alone.
+    """
+
+    def gradient_of(rule: UpdateRule) -> tuple[Tensor, Metrics]:
+        trainable = networks[rule.network].trainable()
+        loss, metrics = rule.loss(
+            algorithm.parameters_type(**{**networks, rule.network: trainable}), batch
+        )
+        (gradient,) = torch.autograd.grad(loss.sum(), trainable.flat)
+        return gradient, {name: value.detach() for name, value in metrics.items()}
+
+    return gradient_of
 
 
 def apply_update(
@@ -29,7 +50,7 @@ def apply_update(
     batch: Any,
     update: int,
     learning_rate: float | Tensor,
-    gradient_of: GradientFunction = eager_gradient,
+    gradients: Gradients = eager_gradients,
 ) -> Metrics:
     """Apply every rule that is due at `update` (counted from 1) to all seeds, in place.
 
@@ -39,16 +60,17 @@ def apply_update(
         batch: columns of `(S, B, …)`.
         update: number of this update.
         learning_rate: Adam's step size.
-        gradient_of: `eager_gradient`, or something that does the same faster.
+        gradients: `eager_gradients`, or something that does the same faster.
 
     Returns:
         Metrics of the rules that were applied, each `(S,)`.
     """
+    gradient_of = gradients(algorithm, state.networks, batch)
     metrics: Metrics = {}
     for rule in algorithm.updates:
         if update % rule.interval:
             continue
-        gradient, measured = gradient_of(algorithm, rule, state.networks, batch)
+        gradient, measured = gradient_of(rule)
         flat = state.networks[rule.network].flat
         adam_step(flat, gradient, state.moments[rule.network], learning_rate)
         metrics.update(measured)

@@ -10,16 +10,21 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from qss_offline.algorithms.bco import cloned_action
 from qss_offline.algorithms.inverse_dynamics import inverse_action, inverse_logits
 from qss_offline.algorithms.networks import Network
 from qss_offline.algorithms.qss import propose_next_obs
+from qss_offline.data.facts import RecordingFacts
 from qss_offline.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from qss_offline.errors import UserError
 from qss_offline.evaluation.policy_schema import policy_file
+
+
+def _float32(values: ArrayLike) -> Tensor:
+    return torch.tensor(np.asarray(values, np.float32))
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,17 @@ class ObservationScale:
     mean: Tensor
     std: Tensor
     step_std: Tensor | None = None
+
+    @staticmethod
+    def of(mean: ArrayLike, std: ArrayLike, step_std: ArrayLike | None = None) -> ObservationScale:
+        """Build one of numbers, such as those that were measured of a recording."""
+        step = None if step_std is None else _float32(step_std)
+        return ObservationScale(_float32(mean), _float32(std), step)
+
+    @staticmethod
+    def of_recording(facts: RecordingFacts) -> ObservationScale:
+        """Return what the networks of a recording see its observations through."""
+        return ObservationScale.of(facts.observation_mean, facts.observation_std, facts.step_std)
 
     def apply(self, obs: Tensor) -> Tensor:
         """Scale observations `(…, obs_dim)`."""

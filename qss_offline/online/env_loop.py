@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from qss_offline.data.environments import make_env
+from qss_offline.data.facts import observation_spread
 from qss_offline.engine.checkpoint import Checkpoint
 from qss_offline.engine.replay import ReplayTable
 from qss_offline.evaluation.policies import ObservationScale
@@ -25,7 +26,6 @@ from qss_offline.online.exploration import Explorer, actions_of
 from qss_offline.online.warm_start import Start
 from qss_offline.parallel.reporting import print_notice
 from qss_offline.runs.folder import SeedFolder
-from qss_offline.training.recording_facts import observation_scale
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,8 @@ class SeedLoop:
         """Fix what observations go through by what the replay holds, if nothing has yet."""
         if self.scale is None:
             rows = self.table.read(self.table.oldest, self.table.added)
-            self.scale = observation_scale(self.columns.transitions(rows), normalize)
+            spread = observation_spread(self.columns.transitions(rows), normalize)
+            self.scale = ObservationScale.of(*spread)
 
     def checkpoint(self) -> Checkpoint:
         """Everything but the replay's rows."""

@@ -12,11 +12,11 @@ from torch import Tensor
 from qss_offline.algorithms.d3g import D3G, D3GBatch, D3GParameters
 from qss_offline.algorithms.networks import Network
 from qss_offline.algorithms.validation import ROWS_TOGETHER
-from qss_offline.engine.compiled import compiled_gradients, eager_gradient
+from qss_offline.engine.cpu_graph import recorded_gradients
 from qss_offline.engine.denormals import denormals_as_zero
 from qss_offline.engine.replay import ReplaySampler
 from qss_offline.engine.state import TrainState
-from qss_offline.engine.update import GradientFunction, MetricSums, apply_update
+from qss_offline.engine.update import MetricSums, apply_update, eager_gradients
 from qss_offline.evaluation.policies import DiscretePolicy, ObservationScale, Policy
 from qss_offline.online.config import OnlineConfig
 from qss_offline.online.env_loop import SeedLoop
@@ -30,7 +30,7 @@ class Learner:
         loops: the seeds; actions are of what they observe, batches are of their replays.
         state: their networks, in the same order.
         config: settings.
-        compiled: record the updates (`engine/compiled.py`).
+        compiled: record the updates (`engine/cpu_graph`).
 
     Attributes:
         metrics: of the updates since they were last read.
@@ -118,17 +118,13 @@ class Learner:
                 block = self._sampler.draw(self.state.generators, 1)
                 batch = D3GBatch(*(column[0] for column in block))
                 self.state.update += 1
-                gradient_of: GradientFunction = eager_gradient
-                if self._compiled:
-                    gradient_of = compiled_gradients(algorithm, self.state, batch)
-                    batch = gradient_of.place(batch)
                 measured = apply_update(
                     algorithm,
                     self.state,
                     batch,
                     self.state.update,
                     algorithm.config.learning_rate,
-                    gradient_of,
+                    recorded_gradients if self._compiled else eager_gradients,
                 )
                 self.metrics.add(measured)
 

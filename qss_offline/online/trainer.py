@@ -36,8 +36,7 @@ class OnlineTrainer:
         config: settings.
         plan: when to evaluate.
         device: where to train.
-        compiled: record the updates (`engine/compiled.py`), which takes seconds and pays over
-            thousands of them; None does so on a CPU.
+        compiled: record the updates (`engine/cpu_graph`); None does so on a CPU.
     """
 
     def __init__(

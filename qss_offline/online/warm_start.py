@@ -8,13 +8,13 @@ from pathlib import Path
 
 from torch import Tensor
 
-from qss_offline.data.environments import body_of
+from qss_offline.data.environments import env_name_of
 from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.engine.state import TrainState
 from qss_offline.errors import UserError
 from qss_offline.evaluation.policies import ObservationScale, Policy, load_policy
 from qss_offline.online.config import OnlineConfig
-from qss_offline.presets import Preset
+from qss_offline.runs.config import Preset
 from qss_offline.runs.folder import RunFolder, read_json
 from qss_offline.settings_json import from_plain
 
@@ -79,14 +79,14 @@ def load_start(run: Path, seed: int) -> Start:
     return Start(tensors, policy.scale)
 
 
-def check_body(run: Path, env_id: str) -> None:
+def check_environment_of(run: Path, env_id: str) -> None:
     """Refuse networks of another body.
 
     Raises:
         UserError: the offline run was of another.
     """
     then = str(read_json(run / "config.json").get("env_id", env_id))
-    if body_of(then) != body_of(env_id):
+    if env_name_of(then) != env_name_of(env_id):
         raise UserError(f"{run} is of another body: {then}, not {env_id}")
 
 

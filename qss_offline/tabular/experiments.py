@@ -21,6 +21,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from qss_offline.errors import UserError
 from qss_offline.parallel.progress import Reporter, silent
 from qss_offline.tabular.gridworld import cliffworld, gridworld
 from qss_offline.tabular.inverse import InverseDynamics
@@ -71,6 +72,39 @@ class Plan:
     def num_seeds(self) -> int:
         """K."""
         return len(self.schedule.seeds)
+
+    def spend(
+        self, seeds: int | None, steps: int | None, alpha: float | None, walkers: int | None
+    ) -> Plan:
+        """Return the plan with other budgets; None keeps the plan's.
+
+        Args:
+            seeds: how many.
+            steps: environment steps of each run.
+            alpha: step size α.
+            walkers: of each table.
+
+        Raises:
+            UserError: one of them is out of range.
+        """
+        schedule, settings = self.schedule, self.settings
+        if seeds is not None:
+            if seeds < 2:
+                raise UserError(f"--seeds must be at least 2 for an interval, not {seeds}")
+            schedule = replace(schedule, seeds=tuple(range(seeds)))
+        if steps is not None:
+            if steps < 1:
+                raise UserError(f"--steps must be at least 1, not {steps}")
+            schedule = replace(schedule, steps=steps)
+        if walkers is not None:
+            if walkers < 1:
+                raise UserError(f"--walkers must be at least 1, not {walkers}")
+            schedule = replace(schedule, walkers=walkers)
+        if alpha is not None:
+            if not 0.0 < alpha <= 1.0:
+                raise UserError(f"--alpha must be above 0 and at most 1, not {alpha}")
+            settings = replace(settings, alpha=alpha)
+        return replace(self, schedule=schedule, settings=settings)
 
     def qsa(self, worlds: Worlds) -> QSA:
         """Return a QSA learner that knows nothing yet."""

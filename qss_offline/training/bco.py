@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
@@ -12,15 +13,25 @@ import torch
 from qss_offline.algorithms.bco import BehaviouralCloning, CloningConfig, LabelledBatch
 from qss_offline.algorithms.inverse_dynamics import inverse_action
 from qss_offline.algorithms.networks import Network
+from qss_offline.data.environments import make_env
+from qss_offline.data.load import load_transitions
 from qss_offline.data.transitions import Transitions
 from qss_offline.engine.checkpoint import Checkpoint, seed_checkpoint, stack_checkpoints
-from qss_offline.engine.fit import fit
+from qss_offline.engine.loop import fit
 from qss_offline.engine.sampler import Columns, UniformSampler
 from qss_offline.engine.state import TrainState, initial_state
+from qss_offline.engine.timing import seconds_per_update
 from qss_offline.evaluation.policies import ClonedPolicy, ObservationScale
+from qss_offline.parallel.processes import Tick
+from qss_offline.parallel.progress import Reporter
+from qss_offline.parallel.reporting import counted_on
+from qss_offline.parallel.seeds import train_in_workers
+from qss_offline.runs.config import RunConfig
 from qss_offline.runs.inverse_config import InverseFitConfig
-from qss_offline.training.interaction import ActionSteps
-from qss_offline.training.inverse.models import InverseModels
+from qss_offline.training.interaction import ActionSteps, known_steps
+from qss_offline.training.inverse.models import InverseModels, inverse_seconds_per_update
+from qss_offline.training.offline import SeedTask
+from qss_offline.training.rounds import by_rounds_done, run_rounds
 
 _LABEL_ROWS = 1 << 15
 _CLONING = "cloning."
@@ -158,3 +169,61 @@ def _scale_first(scale: ObservationScale) -> Callable[[Columns], Columns]:
         return scale.apply(obs), action
 
     return prepare
+
+
+def bco_trainer(config: RunConfig, seeds: Sequence[int]) -> BCOTrainer:
+    """Return a trainer of some of the seeds, before its first round."""
+    transitions = load_transitions(config.dataset_id).transitions
+    assert config.cloning is not None
+    return BCOTrainer(
+        seeds,
+        [transitions] * len(seeds),
+        [ObservationScale.of_recording(config.facts)] * len(seeds),
+        lambda: make_env(config.env_id),
+        config.inverse,
+        config.cloning,
+        config.cloning_updates,
+        known_steps(config.actions_from, config.env_id),
+    )
+
+
+def train_bco_seeds(config: RunConfig, tasks: Sequence[SeedTask], tick: Tick) -> None:
+    """Train and evaluate some seeds in this process, from where their folders stand.
+
+    Args:
+        config: what to do; the tasks say for which seeds.
+        tasks: the seeds.
+        tick: told the updates done, over all of them.
+    """
+    done = 0
+    for same in by_rounds_done(tasks):
+        trainer = bco_trainer(config, [task.seed for task in same])
+        report = counted_on(tick, done, len(same))
+        run_rounds(trainer, same, config.env_id, config.evaluation_episodes, report)
+        done += config.units * len(same)
+    tick(done)
+
+
+def train_bco(
+    config: RunConfig, tasks: Sequence[SeedTask], workers: int | None, report: Reporter
+) -> None:
+    """Train and evaluate every seed, from where their folders stand.
+
+    Args:
+        config: what to do.
+        tasks: the seeds.
+        workers: processes; None takes one a core.
+        report: told the updates done, over all seeds.
+    """
+    train_in_workers(train_bco_seeds, config, tasks, "cpu", workers, report)
+
+
+def bco_seconds_per_seed(config: RunConfig, obs_dim: int, action_dim: int, stack: int) -> float:
+    """Measure how long the updates of a seed take in one process, `stack` seeds at a time."""
+    assert config.cloning is not None
+    # Any power takes as long.
+    cloning = replace(config.cloning, error_power=config.cloning.error_power or 2.0)
+    algorithm, widths = BehaviouralCloning(cloning, obs_dim, action_dim), (obs_dim, action_dim)
+    policy = seconds_per_update(algorithm, widths, stack, cloning.batch_size, LabelledBatch)
+    inverse = inverse_seconds_per_update(config.inverse.model, obs_dim, action_dim, stack)
+    return (config.updates * policy + config.inverse_updates * inverse) / stack

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from qss_offline.data.environments import body_of, make_env
+from qss_offline.data.environments import env_name_of, make_env
 from qss_offline.data.load import load_transitions
 from qss_offline.data.minari_format import local_dataset_ids
 from qss_offline.engine.checkpoint import load_checkpoint
@@ -163,7 +163,7 @@ def steps_of_run(path: Path, env: gym.Env[Any, Any]) -> ActionSteps:
         raise UserError(f"{path} isn't done: its online steps can be used when every seed is")
     steps = reduce(ActionSteps.extend, map(online_steps_of, seeds))
     of_shapes = steps.obs.shape[1:], steps.actions.shape[1:]
-    _check_body(f"run {path}", config.get("env_id"), of_shapes, env)
+    _check_environment_of(f"run {path}", config.get("env_id"), of_shapes, env)
     return replace(steps, taken_online=True)
 
 
@@ -204,7 +204,7 @@ def recorded_steps(dataset_id: str, env: gym.Env[Any, Any]) -> ActionSteps:
             else f"dataset {dataset_id!r} holds no actions, from which I could learn"
         )
     of_shapes = (transitions.obs_dim,), transitions.actions.shape[1:]
-    _check_body(f"dataset {dataset_id!r}", dataset.info.env_id, of_shapes, env)
+    _check_environment_of(f"dataset {dataset_id!r}", dataset.info.env_id, of_shapes, env)
     box = ActionBox.of(env.action_space)
     return ActionSteps(
         np.array(transitions.observations, np.float32),
@@ -213,7 +213,7 @@ def recorded_steps(dataset_id: str, env: gym.Env[Any, Any]) -> ActionSteps:
     )
 
 
-def _check_body(
+def _check_environment_of(
     source: str,
     env_id: str | None,
     of_shapes: tuple[tuple[int, ...], tuple[int, ...]],
@@ -221,7 +221,7 @@ def _check_body(
 ) -> None:
     """Refuse steps of another body, by its name, where it has one, and by its sizes."""
     asked = None if env.spec is None else env.spec.id
-    if env_id is not None and asked is not None and body_of(env_id) != body_of(asked):
+    if env_id is not None and asked is not None and env_name_of(env_id) != env_name_of(asked):
         raise UserError(f"{source} is of another body: {env_id}, not {asked}")
     observed, acted = env.observation_space.shape, env.action_space.shape
     if of_shapes != (observed, acted):

@@ -14,6 +14,7 @@ from qss_offline.algorithms.observational_d3g import (
     ObservationalD3GConfig,
     ObservationBatch,
 )
+from qss_offline.data.facts import RecordingFacts
 from qss_offline.data.transitions import Transitions
 from qss_offline.engine.checkpoint import (
     load_checkpoint,
@@ -22,7 +23,7 @@ from qss_offline.engine.checkpoint import (
     seed_checkpoint,
     stack_checkpoints,
 )
-from qss_offline.engine.fit import fit
+from qss_offline.engine.loop import fit
 from qss_offline.engine.sampler import Columns, UniformSampler, without_copy
 from qss_offline.engine.schedule import Schedule, linear_decay
 from qss_offline.engine.state import TrainState, initial_state
@@ -30,7 +31,6 @@ from qss_offline.engine.update import CHUNK
 from qss_offline.evaluation.policies import ObservationScale
 from qss_offline.parallel.reporting import counted_on
 from qss_offline.runs.folder import SeedFolder
-from qss_offline.training.recording_facts import RecordingFacts
 
 LOG_INTERVAL = 1_000
 CHECKPOINT_INTERVAL = 2_000
@@ -86,7 +86,9 @@ class OfflineTrainer:
     ) -> None:
         self.tasks, self.config, self.device = tuple(tasks), config, torch.device(device)
         self._datasets = datasets
-        self.scales = {dataset_id: facts[dataset_id].scale for dataset_id in datasets}
+        self.scales = {
+            dataset_id: ObservationScale.of_recording(facts[dataset_id]) for dataset_id in datasets
+        }
         self._columns = {
             dataset_id: _columns(transitions, self.device)
             for dataset_id, transitions in datasets.items()

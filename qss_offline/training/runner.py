@@ -1,165 +1,125 @@
-"""What every run on a recording does around its training: check, begin or resume, time, sum up."""
+"""A whole run on a recording, of any method: check, begin or resume, train, time, sum up."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, NamedTuple
 
-import numpy as np
-
-from qss_offline.data.environments import body_of, make_env
+from qss_offline.data.environments import env_name_of, make_env
+from qss_offline.data.facts import facts_of_config, recording_facts
 from qss_offline.data.load import LoadedDataset, load_transitions
 from qss_offline.data.minari_format import BehaviourReturns, returns_of
 from qss_offline.errors import UserError
 from qss_offline.files import write_json
 from qss_offline.parallel.processes import available_cores
 from qss_offline.parallel.progress import Reporter
-from qss_offline.parallel.reporting import ProgressFactory, forward_only
+from qss_offline.parallel.reporting import ProgressFactory, forward_only, no_progress
 from qss_offline.runs.clock import RunClock, in_words
+from qss_offline.runs.config import Method, RunConfig
 from qss_offline.runs.folder import RunFolder, read_json, seeds_in_words, versions
-from qss_offline.runs.inverse_config import InverseFitConfig
-from qss_offline.training.interaction import ActionSteps
+from qss_offline.runs.results import seed_results
+from qss_offline.training.bco import bco_seconds_per_seed, train_bco
+from qss_offline.training.d3g import d3g_seconds_per_seed, train_d3g
+from qss_offline.training.interaction import known_steps
 from qss_offline.training.offline import SeedTask
-from qss_offline.training.recording_facts import RecordingFacts, facts_of_config, recording_facts
+from qss_offline.training.rounds import evaluations_of
 
 LONG_RUN = 50_000
 """Updates, of all seeds, from which on the time that they take is said before they begin."""
 
 
-class RecordedRun(Protocol):
-    """What any method is asked to do with a recording; see `RunSettings`."""
+class _Training(NamedTuple):
+    """How the seeds of a method are trained, and how long that takes."""
 
-    @property
-    def env_id(self) -> str:
-        """Where the policy acts."""
-
-    @property
-    def dataset_id(self) -> str:
-        """What it learns from."""
-
-    @property
-    def seeds(self) -> tuple[int, ...]:
-        """Seeds of training."""
-
-    @property
-    def actions_from(self) -> str | None:
-        """What the inverse model learns from first."""
-
-    @property
-    def inverse(self) -> InverseFitConfig:
-        """The online budget."""
-
-    @property
-    def normalize_observations(self) -> bool:
-        """Whether networks see observations in units of their spread."""
-
-    @property
-    def facts(self) -> RecordingFacts:
-        """What was measured of the recording."""
-
-    @property
-    def units(self) -> int:
-        """Updates of one seed: what progress counts."""
-
-    def with_recording(self, facts: RecordingFacts) -> Self:
-        """Return the settings with what was measured of the recording."""
-
-    def seconds_per_seed(self, obs_dim: int, action_dim: int, stack: int) -> float:
-        """Measure how long the updates of a seed take in one process, `stack` seeds at a time."""
-
-    def known_steps(self) -> ActionSteps | None:
-        """Read the steps of `actions_from`."""
+    train: Callable[[RunConfig, Sequence[SeedTask], int | None, Reporter], None]
+    seconds_per_seed: Callable[[RunConfig, int, int, int], float]
 
 
-Settings = TypeVar("Settings", bound=RecordedRun)
+_TRAINING: dict[Method, _Training] = {
+    "d3g": _Training(train_d3g, d3g_seconds_per_seed),
+    "bco": _Training(train_bco, bco_seconds_per_seed),
+}
 
 
-def run_recorded(
-    method: str,
-    settings: Settings,
+def run(
+    config: RunConfig,
     folder: RunFolder,
-    train: Callable[[Settings, Sequence[SeedTask], Reporter], None],
-    *,
-    told: Mapping[str, Any],
-    resume: bool,
-    show_progress: ProgressFactory,
-    workers: int | None,
-    begun: float | None,
-    options: Mapping[str, Any] | None,
+    resume: bool = False,
+    show_progress: ProgressFactory = no_progress,
+    workers: int | None = None,
+    begun: float | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Train every seed, and return what `results.json` holds.
+    """Train and evaluate every seed, and return what `results.json` holds.
+
+    Seeds are spread over worker processes of one thread each, at most one a core.
 
     Args:
-        method: its name in `config.json`.
-        settings: what to do, all of which `config.json` holds: a run is resumed with the same only.
+        config: what to do, all of which `config.json` holds: a run is resumed with the same only.
         folder: where everything goes.
-        train: trains and evaluates the tasks, from where their folders stand.
-        told: what the method adds to `results.json`.
         resume: continue what the folder holds.
         show_progress: makes a progress display.
-        workers: processes; None takes one a core.
-        begun: reading of `time.monotonic()` that `wall_seconds` counts from; None counts from this
-            call.
-        options: what a command was given, for `config.json`.
+        workers: processes; None takes one a core on a CPU, one in all on a GPU.
+        begun: reading of `time.monotonic()` that `wall_seconds` counts from, where building the
+            dataset is to be counted; None counts from this call.
+        options: what a command was given, which a resumed run may not contradict.
 
     Raises:
         UserError: the dataset or the folder can't be used.
     """
     begin = time.monotonic() if begun is None else begun
-    dataset = load_transitions(settings.dataset_id)
-    _check_environment(settings.env_id, settings.dataset_id, dataset)
+    dataset = load_transitions(config.dataset_id)
+    _check_environment(config.env_id, config.dataset_id, dataset)
     folder.check(resume)
     digest = dataset.info.digest
     earlier = read_json(folder.config) if folder.started else None
     # What is given by name may be another by the time a run is resumed.
     if earlier is not None and earlier.get("dataset_digest") != digest:
         raise UserError(
-            f"{settings.dataset_id} isn't the recording that {folder.path} began with: it was "
+            f"{config.dataset_id} isn't the recording that {folder.path} began with: it was "
             "replaced since; choose another --out to learn from the new one"
         )
-    settings = settings.with_recording(
-        recording_facts(dataset.transitions, settings.normalize_observations)
+    config = config.with_recording(
+        recording_facts(dataset.transitions, config.preset.algorithm.normalize_observations)
         if earlier is None
         else facts_of_config(earlier, str(folder.config))
     )
-    config = {
-        "method": method,
-        **vars(settings),
-        "dataset_digest": digest,
-        "versions": versions(),
-    }
+    kept = {**vars(config), "dataset_digest": digest, "versions": versions()}
     if earlier is None and options is not None:
-        config["options"] = options
-    known = settings.known_steps()
+        kept["options"] = options
+    known = known_steps(config.actions_from, config.env_id)
     known_count = 0
     if known is not None:
-        known_count, config["known_digest"] = len(known), known.digest
+        known_count, kept["known_digest"] = len(known), known.digest
         del known
-    folder.start(config, resume)
+    folder.start(kept, resume)
     clock = RunClock(folder, begin)
-    tasks = [SeedTask(seed, settings.dataset_id, folder.seed(seed)) for seed in settings.seeds]
+    tasks = [SeedTask(seed, config.dataset_id, folder.seed(seed)) for seed in config.seeds]
     title = f"training {len(tasks)} seed{'s' if len(tasks) > 1 else ''}"
-    _tell_seeds(settings, dataset.transitions.obs_dim, workers)
-    with show_progress(title, settings.units * len(tasks), "updates") as show:
-        train(settings, tasks, forward_only(clock.noting(show)))
+    _tell_seeds(config, dataset.transitions.obs_dim, workers)
+    with show_progress(title, config.units * len(tasks), "updates") as show:
+        training = _TRAINING[config.method]
+        training.train(config, tasks, workers, forward_only(clock.noting(show)))
     behaviour = recorded_behaviour(dataset)
     results = {
-        **told,
-        "env_id": settings.env_id,
+        "method": config.method,
+        "preset": config.preset_name,
+        "updates": config.updates,
+        "ensemble": config.preset.ensemble,
+        "env_id": config.env_id,
         "random_action_prob": dataset.info.random_action_prob,
-        "dataset_id": settings.dataset_id,
+        "dataset_id": config.dataset_id,
         "transitions": len(dataset.transitions),
-        "actions_from": settings.actions_from,
+        "actions_from": config.actions_from,
         "known_steps": known_count,
         "behaviour_return": behaviour.mean,
         "behaviour_return_std": behaviour.std,
-        "chance_share": settings.facts.chance_share,
+        "behaviour_stochasticity": config.facts.behaviour_stochasticity,
         "wall_seconds": round(clock.seconds, 1),
         "seeds": [
-            _seed_result(read_json(task.folder.result), settings.inverse.online_steps)
-            for task in tasks
+            seed_results(task.seed, evaluations_of(read_json(task.folder.result))) for task in tasks
         ],
         "versions": versions(),
     }
@@ -176,20 +136,21 @@ def recorded_behaviour(dataset: LoadedDataset) -> BehaviourReturns:
     return returns_of(dataset.transitions.episode_returns()) if told is None else told
 
 
-def _tell_seeds(settings: RecordedRun, obs_dim: int, workers: int | None) -> None:
+def _tell_seeds(config: RunConfig, obs_dim: int, workers: int | None) -> None:
     """Say which seeds are trained, and how long that takes where it takes long."""
-    seeds = settings.seeds
+    seeds = config.seeds
     if len(seeds) == 1:
         return
     line = f"training {seeds_in_words(seeds)}"
-    if len(seeds) * settings.units >= LONG_RUN:
-        env = make_env(settings.env_id)
+    if len(seeds) * config.units >= LONG_RUN:
+        env = make_env(config.env_id)
         shape = env.action_space.shape
         env.close()
         assert shape is not None
         processes = min(workers or available_cores(), available_cores(), len(seeds))
         stack = math.ceil(len(seeds) / processes)
-        seconds = stack * settings.seconds_per_seed(obs_dim, shape[0], min(stack, 8))
+        per_seed = _TRAINING[config.method].seconds_per_seed
+        seconds = stack * per_seed(config, obs_dim, shape[0], min(stack, 8))
         line += f", about {in_words(seconds)} on {processes} core{'s' if processes > 1 else ''}"
     print(line, flush=True)
 
@@ -201,7 +162,7 @@ def _check_environment(env_id: str, dataset_id: str, dataset: LoadedDataset) -> 
         UserError: it is.
     """
     recorded = dataset.info.env_id
-    if recorded is not None and body_of(recorded) != body_of(env_id):
+    if recorded is not None and env_name_of(recorded) != env_name_of(env_id):
         raise UserError(
             f"dataset {dataset_id!r} is of another body: {recorded}, not {env_id}; choose a "
             "dataset of that environment"
@@ -215,22 +176,3 @@ def _check_environment(env_id: str, dataset_id: str, dataset: LoadedDataset) -> 
             f"dataset {dataset_id!r} holds observations of {dataset.transitions.obs_dim} numbers, "
             f"but {env_id} gives {shape[0]}; choose a dataset of that environment"
         )
-
-
-def _seed_result(result: Mapping[str, Any], online_steps: int) -> dict[str, Any]:
-    """Return what `results.json` says of a seed.
-
-    Args:
-        result: the seed's own `result.json`.
-        online_steps: environment steps of the whole run.
-    """
-    returns = [evaluation["returns"] for evaluation in result["evaluations"]]
-    means = [float(np.mean(values)) for values in returns]
-    best = int(np.argmax(means))
-    return {
-        "seed": result["seed"],
-        "last": {"mean": means[-1], "returns": returns[-1]},
-        "best": {"mean": means[best], "evaluation": best + 1},
-        "evaluations": means,
-        "online_steps": online_steps,
-    }

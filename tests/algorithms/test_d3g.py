@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from qss_offline.algorithms.d3g import D3G, D3GBatch, D3GConfig, D3GParameters
 from qss_offline.algorithms.networks import Network
-from qss_offline.engine.compiled import compiled_gradients, eager_gradient
+from qss_offline.engine.cpu_graph import recorded_gradients
 from qss_offline.engine.state import TrainState, initial_state
-from qss_offline.engine.update import apply_update
+from qss_offline.engine.update import apply_update, eager_gradients
 from qss_offline.errors import UserError
 
 OBS_DIM, ACTION_DIM = 3, 2
@@ -116,7 +116,7 @@ def test_losses_and_gradients_agree_with_plain_modules(cycle: bool, discrete: bo
         for rule in algorithm.updates:
             loss, _ = rule.loss(D3GParameters(**state.networks), drawn)
             torch.testing.assert_close(loss[row], expected[rule.network])
-            gradient, _ = eager_gradient(algorithm, rule, state.networks, drawn)
+            gradient, _ = eager_gradients(algorithm, state.networks, drawn)(rule)
             shape = state.networks[rule.network].shape
             flat = gradient[row].flatten(0, -2) if gradient.dim() == 3 else gradient[row : row + 1]
             theirs = plain.gradient(rule.network, expected[rule.network])
@@ -226,17 +226,17 @@ def test_updates_of_the_dynamics_alone_leave_values_and_proposals_as_they_are() 
 
 
 @pytest.mark.parametrize("discrete", [True, False])
-def test_compiled_equals_eager(discrete: bool) -> None:
+def test_compiled_equals_eager(discrete: bool, capsys: pytest.CaptureFixture[str]) -> None:
     config = D3GConfig(hidden_dims=(16, 16), clamp_targets=True, discrete_loss="cross_entropy")
     algorithm = D3G(config, OBS_DIM, ACTION_DIM, discrete)
     eager, compiled = (initial_state(algorithm, [0, 1]) for _ in range(2))
     for update in range(1, 11):
         drawn = batch(2, stream=update, discrete=discrete)
         apply_update(algorithm, eager, drawn, update, 1e-3)
-        gradient_of = compiled_gradients(algorithm, compiled, drawn)
-        apply_update(algorithm, compiled, gradient_of.place(drawn), update, 1e-3, gradient_of)
+        apply_update(algorithm, compiled, drawn, update, 1e-3, recorded_gradients)
     for name, network in eager.networks.items():
         assert torch.equal(network.flat, compiled.networks[name].flat), name
+    assert capsys.readouterr().err == "", "a loss was not recorded"
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from qss_offline.algorithms.semi_supervised_inverse import (
     affine_step,
 )
 from qss_offline.data.transitions import Transitions
-from qss_offline.engine.fit import Mode, fit
+from qss_offline.engine.loop import Mode, fit
 from qss_offline.engine.sampler import UniformSampler
 from qss_offline.engine.state import TrainState, initial_state
 from qss_offline.errors import UserError
@@ -136,7 +136,7 @@ def test_the_forward_model_is_affine_in_the_action() -> None:
     assert not torch.allclose(half, affine_step(network, drawn.obs, first), atol=1e-3)
 
 
-def test_compiled_gives_the_bits_of_eager() -> None:
+def test_compiled_gives_the_bits_of_eager(capsys: pytest.CaptureFixture[str]) -> None:
     def trained(mode: Mode) -> TrainState:
         learner = algorithm(2)
         state = initial_state(learner, (0, 1))
@@ -149,6 +149,7 @@ def test_compiled_gives_the_bits_of_eager() -> None:
     assert eager.networks.keys() == compiled.networks.keys()
     for name, network in eager.networks.items():
         assert torch.equal(network.flat, compiled.networks[name].flat), name
+    assert capsys.readouterr().err == "", "a loss was not recorded"
 
 
 @pytest.mark.parametrize("known", [False, True])

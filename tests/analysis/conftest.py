@@ -11,18 +11,16 @@ import pytest
 from qss_offline.algorithms.bco import CloningConfig
 from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig
 from qss_offline.algorithms.observational_d3g import ObservationalD3GConfig
-from qss_offline.analysis.any_run import load_any_run
-from qss_offline.analysis.cloned_run import ClonedRun
 from qss_offline.analysis.painting import require_drawing
-from qss_offline.analysis.trained_run import TrainedRun, load_run
 from qss_offline.data.build import build_dataset
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.errors import UserError
 from qss_offline.presets import Preset
+from qss_offline.runs.config import RunConfig
 from qss_offline.runs.folder import RunFolder
 from qss_offline.runs.inverse_config import InverseFitConfig
-from qss_offline.training.bco_run import BCOSettings, run_bco
-from qss_offline.training.offline_run import RunSettings, run
+from qss_offline.runs.reader import FinishedRun, load_run
+from qss_offline.training.runner import run
 
 PRESET = Preset(
     ObservationalD3GConfig((16, 16), 32, normalize_observations=True, clamp_targets=True),
@@ -49,7 +47,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         (root / "minari").mkdir()
         spec = DatasetSpec("InvertedPendulum", transitions=2000)
         dataset = build_dataset(spec, workers=1, notice=lambda message: None).obs_id
-        settings = RunSettings("InvertedPendulum-v5", dataset, (0, 1), "small", PRESET, 2)
+        settings = RunConfig(
+            "d3g", "InvertedPendulum-v5", dataset, (0, 1), "small", PRESET, evaluation_episodes=2
+        )
         run(settings, RunFolder(root / "run"), workers=1)
         yield root / "run"
 
@@ -57,33 +57,33 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def finished_bco(finished: Path) -> Path:
     """The folder of a run of BCO on the same recording."""
-    settings = BCOSettings(
+    settings = RunConfig(
+        "bco",
         "InvertedPendulum-v5",
         load_run(finished).dataset_id,
         (0, 1),
-        PRESET.inverse,
+        "small",
+        PRESET,
         CloningConfig((16, 16), 32, 1e-3, 2.0),
         cloning_updates=50,
         evaluation_episodes=2,
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MINARI_DATASETS_PATH", str(finished.parent / "minari"))
-        run_bco(settings, RunFolder(finished.parent / "bco"), workers=1)
+        run(settings, RunFolder(finished.parent / "bco"), workers=1)
     return finished.parent / "bco"
 
 
 @pytest.fixture
-def cloned(finished_bco: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ClonedRun:
+def cloned(finished_bco: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FinishedRun:
     """A copy of that run, to write into."""
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(finished_bco.parent / "minari"))
     shutil.copytree(finished_bco, tmp_path / "bco")
-    run = load_any_run(tmp_path / "bco")
-    assert isinstance(run, ClonedRun)
-    return run
+    return load_run(tmp_path / "bco")
 
 
 @pytest.fixture
-def trained(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainedRun:
+def trained(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FinishedRun:
     """A copy of that run, to write into."""
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(finished.parent / "minari"))
     shutil.copytree(finished, tmp_path / "pendulum")

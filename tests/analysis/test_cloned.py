@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import json
 import shlex
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from qss_offline.analysis.any_run import load_any_run
-from qss_offline.analysis.cloned_run import ClonedRun
+from qss_offline.algorithms.bco import CloningConfig
 from qss_offline.analysis.diagnostics import diagnose, hints
 from qss_offline.analysis.measures import inverse_fit
+from qss_offline.analysis.models import inverse_model_of
 from qss_offline.analysis.plots import report as figures
 from qss_offline.analysis.report.making import make_report
 from qss_offline.analysis.report.reproduce import command
-from qss_offline.analysis.trained_run import TrainedRun
 from qss_offline.analysis.video import render_run
 from qss_offline.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from qss_offline.errors import UserError
 from qss_offline.presets import PRESETS
+from qss_offline.runs.reader import FinishedRun, load_run
 
 
 @pytest.fixture
@@ -32,18 +32,18 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(figures, "svg", lambda figure: b"<svg/>")
 
 
-def hint(run: ClonedRun, name: str) -> str | None:
+def hint(run: FinishedRun, name: str) -> str | None:
     (found,) = [one for one in diagnose(run, 0) if one.name == name]
     return found.hint
 
 
-def with_results(run: ClonedRun, **values: object) -> ClonedRun:
+def with_results(run: FinishedRun, **values: object) -> FinishedRun:
     return replace(run, results={**run.results, **values})
 
 
 @pytest.mark.usefixtures("undrawn")
 def test_d3g_and_bco_are_put_side_by_side(
-    trained: TrainedRun, cloned: ClonedRun, tmp_path: Path
+    trained: FinishedRun, cloned: FinishedRun, tmp_path: Path
 ) -> None:
     notices: list[str] = []
     sources = [trained.folder.path, cloned.folder.path]
@@ -63,21 +63,21 @@ def test_d3g_and_bco_are_put_side_by_side(
     assert all("no video" in notice for notice in notices), notices
 
 
-def test_the_inverse_model_that_labels_is_the_one_that_was_saved(cloned: ClonedRun) -> None:
+def test_the_inverse_model_that_labels_is_the_one_that_was_saved(cloned: FinishedRun) -> None:
     folder = cloned.folder.seed(0)
-    good = inverse_fit(cloned.inverse_model(0), folder)
+    good = inverse_fit(inverse_model_of(cloned, 0), folder)
     saved = load_checkpoint(folder.online)
-    model = cloned.inverse_model(0)
+    model = inverse_model_of(cloned, 0)
     assert (model.network.flat[0] == saved.tensors["network.inverse_average"]).all()
     actions = saved.tensors["steps.actions"]
     shuffled = actions[np.random.default_rng(0).permutation(len(actions))]
     wrong = Checkpoint({**saved.tensors, "steps.actions": shuffled}, saved.metadata)
     save_checkpoint(folder.online, wrong)
-    assert inverse_fit(cloned.inverse_model(0), folder) < 0.2 < good <= 1
+    assert inverse_fit(inverse_model_of(cloned, 0), folder) < 0.2 < good <= 1
     assert "explains only" in (hint(cloned, "inverse model fits") or "")
 
 
-def test_what_bco_can_not_repeat_is_named(cloned: ClonedRun) -> None:
+def test_what_bco_can_not_repeat_is_named(cloned: FinishedRun) -> None:
     found = hint(cloned, "something to repeat")
     assert f"recipes.random_obs --env InvertedPendulum-v5 --dataset {cloned.dataset_id}" in (
         found or ""
@@ -86,46 +86,43 @@ def test_what_bco_can_not_repeat_is_named(cloned: ClonedRun) -> None:
     assert hint(with_results(cloned, random_action_prob=None), "something to repeat") is None
 
 
-def test_a_mean_over_chance_is_named_where_the_seed_failed(cloned: ClonedRun) -> None:
+def test_a_mean_over_chance_is_named_where_the_seed_failed(cloned: FinishedRun) -> None:
     name = "chance left out"
-    assert cloned.error_power == 2
+    assert cloned.config.error_power == 2
     assert "leave out --error-power" in (hint(cloned, name) or "")
-    without = {**cloned.config["recording"], "chance_share": 0.001, "error_power": 2.0}
-    assert hint(replace(cloned, config={**cloned.config, "recording": without}), name) is None
+    without = replace(cloned.facts, behaviour_stochasticity=0.001, error_power=2.0)
+    config = replace(cloned.config, recording=without)
+    assert hint(replace(cloned, config=config), name) is None
     learned = [{**seed, "last": {"mean": 1000.0}} for seed in cloned.results["seeds"]]
     assert hint(with_results(cloned, seeds=learned), name) is None
-    measured = {**cloned.config, "cloning": {**cloned.config["cloning"], "error_power": 0.5}}
+    assert cloned.config.cloning is not None
+    measured = replace(cloned.config, cloning=replace(cloned.config.cloning, error_power=0.5))
     assert hint(replace(cloned, config=measured), name) is None
 
 
-def test_hints_are_of_seeds_that_failed(cloned: ClonedRun) -> None:
+def test_hints_are_of_seeds_that_failed(cloned: FinishedRun) -> None:
     lines = hints(cloned)
     assert any(line.startswith("seed 0 did not learn") for line in lines)
     assert any(line.startswith("seed 1 did not learn") for line in lines)
 
 
-def test_the_command_repeats_the_run(cloned: ClonedRun) -> None:
+def test_the_command_repeats_the_run(cloned: FinishedRun) -> None:
     line, remark = command(cloned)
     assert line == (
         "python -m recipes.bco --env InvertedPendulum-v5 --randomness 1 --transitions 2000 "
-        "--dataset-seed 0 --seeds 0,1 --error-power 2 --updates 100 --episodes 2"
+        "--dataset-seed 0 --seeds 0,1 --preset small --episodes 2"
     )
-    assert remark == "No preset has these settings; config.json has them all."
+    assert remark == "The preset small is unknown here; config.json has all settings."
     spent = PRESETS["runners"].spend(None, 600, 3)
-    sizes = {
-        name: getattr(spent.algorithm, name)
-        for name in ("hidden_dims", "batch_size", "learning_rate")
-    }
-    config = json.loads(
-        json.dumps(
-            {
-                **cloned.config,
-                "inverse": asdict(spent.inverse),
-                "cloning": {**sizes, "error_power": cloned.facts.error_power},
-                "cloning_updates": 5000,
-                "evaluation_episodes": 10,
-            }
-        )
+    sizes = spent.algorithm
+    power = cloned.facts.error_power
+    config = replace(
+        cloned.config,
+        preset_name="runners",
+        preset=spent,
+        cloning=CloningConfig(sizes.hidden_dims, sizes.batch_size, sizes.learning_rate, power),
+        cloning_updates=5000,
+        evaluation_episodes=10,
     )
     line, remark = command(replace(cloned, config=config))
     assert remark is None
@@ -133,10 +130,15 @@ def test_the_command_repeats_the_run(cloned: ClonedRun) -> None:
         "--preset", "runners", "--online-steps", "600", "--online-rounds", "3",
         "--updates", "15000",
     ]  # fmt: skip
+    assert config.cloning is not None
+    other = replace(config, cloning=replace(config.cloning, error_power=1.5, hidden_dims=(9,)))
+    line, remark = command(replace(cloned, config=other))
+    assert "--error-power 1.5" in line
+    assert remark == "The preset has other settings; config.json has them all."
 
 
 @pytest.mark.usefixtures("drawing")
-def test_the_policy_is_drawn_beside_the_recording(cloned: ClonedRun) -> None:
+def test_the_policy_is_drawn_beside_the_recording(cloned: FinishedRun) -> None:
     pytest.importorskip("imageio_ffmpeg")
     made = render_run(cloned, steps=5, seed=1)
     assert {path.name for path in made.files} == {
@@ -151,24 +153,25 @@ def test_the_policy_is_drawn_beside_the_recording(cloned: ClonedRun) -> None:
     assert "Seed 1: recorded behaviour and the policy acting, side by side" in text
 
 
-def test_what_is_no_run_of_these_is_refused(cloned: ClonedRun, tmp_path: Path) -> None:
+def test_what_is_no_run_of_these_is_refused(cloned: FinishedRun, tmp_path: Path) -> None:
     path = cloned.folder.path
     with pytest.raises(UserError, match="does not exist; give a run folder"):
-        load_any_run(tmp_path / "none")
+        load_run(tmp_path / "none")
     config = json.loads((path / "config.json").read_text())
     for missing, words in (
-        ("env_id", "holds no run of BCO: 'env_id' is missing"),
-        ("inverse", "inverse is missing.*another version of this package"),
+        ("env_id", "env_id is missing.*another version of this package"),
+        ("recording", "recording is missing"),
+        ("cloning", "method bco needs settings of its policy"),
     ):
         rest = {name: value for name, value in config.items() if name != missing}
         (path / "config.json").write_text(json.dumps(rest))
         with pytest.raises(UserError, match=words):
-            load_any_run(path)
+            load_run(path)
 
 
 @pytest.mark.parametrize(
     ("kind", "part"),
-    [("cloned", "inverse"), ("cloned", "cloning"), ("trained", "preset.algorithm"),
+    [("cloned", "preset.inverse"), ("cloned", "cloning"), ("trained", "preset.algorithm"),
      ("trained", "preset.inverse.model"), ("trained", "preset")],
 )  # fmt: skip
 def test_a_run_with_a_setting_that_is_unknown_here_is_refused(
@@ -182,4 +185,4 @@ def test_a_run_with_a_setting_that_is_unknown_here_is_refused(
     inner["of_tomorrow"] = False
     file.write_text(json.dumps(config))
     with pytest.raises(UserError, match=r"of_tomorrow.*another version of this package"):
-        load_any_run(file.parent)
+        load_run(file.parent)

@@ -13,12 +13,12 @@ from qss_offline import presets
 from qss_offline.analysis import video as rendering
 from qss_offline.analysis.painting import DrawingError
 from qss_offline.analysis.plots import report as figures
-from qss_offline.analysis.trained_run import TrainedRun
 from qss_offline.analysis.video import Rendered
 from qss_offline.cli import doctor
 from qss_offline.cli import program as cli
 from qss_offline.cli import report as cli_report
 from qss_offline.cli.doctor import examine
+from qss_offline.runs.reader import FinishedRun
 from recipes import random_obs as recipe
 from recipes.random_obs import random_obs
 from tests.analysis.conftest import PRESET
@@ -35,12 +35,12 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
 
 
 def test_commands_name_what_they_made(
-    trained: TrainedRun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    trained: FinishedRun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = str(trained.folder.path)
     asked = {}
 
-    def rendered(found: TrainedRun, out: Path | None, **options: object) -> Rendered:
+    def rendered(found: FinishedRun, out: Path | None, **options: object) -> Rendered:
         asked.update(options, out=out, run=found.name)
         return Rendered(Path("d.json"), Path("d.png"))
 
@@ -67,7 +67,7 @@ def test_commands_name_what_they_made(
     ],
 )
 def test_bad_input_is_one_line_and_code_2(
-    trained: TrainedRun,
+    trained: FinishedRun,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     arguments: tuple[str, ...],

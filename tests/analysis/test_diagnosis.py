@@ -13,20 +13,21 @@ from numpy.typing import NDArray
 from qss_offline.analysis import diagnostics as diagnosis
 from qss_offline.analysis.diagnostics import bar, diagnose, failed_seeds, hints
 from qss_offline.analysis.measures import coverage, gain, inverse_fit, value_against_return
+from qss_offline.analysis.models import inverse_model_of, planner_of, policy_of
 from qss_offline.analysis.planning import Planner
-from qss_offline.analysis.trained_run import TrainedRun, load_run
+from qss_offline.data.facts import recording_facts
 from qss_offline.data.transitions import Transitions
 from qss_offline.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from qss_offline.errors import UserError
-from qss_offline.training.recording_facts import recording_facts
+from qss_offline.runs.reader import FinishedRun, load_run
 
 
-def hint(run: TrainedRun, name: str) -> str | None:
+def hint(run: FinishedRun, name: str) -> str | None:
     (found,) = [one for one in diagnose(run, 0) if one.name == name]
     return found.hint
 
 
-def log(run: TrainedRun, q: list[float], proposals: float) -> None:
+def log(run: FinishedRun, q: list[float], proposals: float) -> None:
     rows = [
         {"update": 1000 * (i + 1), "q": value, "proposal_value": proposals, "cycle_error": 0.1}
         for i, value in enumerate(q)
@@ -34,7 +35,7 @@ def log(run: TrainedRun, q: list[float], proposals: float) -> None:
     run.folder.seed(0).metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def test_values_out_of_bounds_are_named(trained: TrainedRun) -> None:
+def test_values_out_of_bounds_are_named(trained: FinishedRun) -> None:
     # Rewards of 0 and 1, γ = 0.99: between 0 and 100.
     name = "values within what the rewards allow"
     log(trained, [80.0], 104.0)
@@ -47,14 +48,14 @@ def test_values_out_of_bounds_are_named(trained: TrainedRun) -> None:
     assert "left the numbers" in (hint(trained, name) or "")
 
 
-def test_a_torn_line_of_metrics_is_told(trained: TrainedRun) -> None:
+def test_a_torn_line_of_metrics_is_told(trained: FinishedRun) -> None:
     with trained.folder.seed(0).metrics.open("a") as file:
         file.write('{"update": 20')
     with pytest.raises(UserError, match=r"metrics\.jsonl holds a line that isn't JSON"):
         trained.metrics(0)
 
 
-def test_values_that_still_rise_are_named(trained: TrainedRun) -> None:
+def test_values_that_still_rise_are_named(trained: FinishedRun) -> None:
     name = "values have settled"
     log(trained, [10.0, 60.0, 60.0, 61.0], 60.0)
     assert hint(trained, name) is None
@@ -64,10 +65,10 @@ def test_values_that_still_rise_are_named(trained: TrainedRun) -> None:
     assert "too few" in (hint(trained, name) or "")
 
 
-def test_an_inverse_model_that_fits_badly_is_named(trained: TrainedRun) -> None:
+def test_an_inverse_model_that_fits_badly_is_named(trained: FinishedRun) -> None:
     name = "inverse model fits"
     folder = trained.folder.seed(0)
-    good = inverse_fit(trained.inverse_model(0), folder)
+    good = inverse_fit(inverse_model_of(trained, 0), folder)
     saved = load_checkpoint(folder.online)
     actions = saved.tensors["steps.actions"]
     shuffled = actions[np.random.default_rng(0).permutation(len(actions))]
@@ -75,13 +76,13 @@ def test_an_inverse_model_that_fits_badly_is_named(trained: TrainedRun) -> None:
         folder.online,
         Checkpoint({**saved.tensors, "steps.actions": shuffled}, saved.metadata),
     )
-    bad = inverse_fit(trained.inverse_model(0), folder)
+    bad = inverse_fit(inverse_model_of(trained, 0), folder)
     assert bad < 0.2 < good <= 1
     assert "explains only" in (hint(trained, name) or "")
 
 
 def test_proposals_outside_the_data_are_named(
-    trained: TrainedRun, monkeypatch: pytest.MonkeyPatch
+    trained: FinishedRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     transitions = trained.dataset.transitions
 
@@ -91,17 +92,17 @@ def test_proposals_outside_the_data_are_named(
         )
 
     ask(0.0)
-    inside = coverage(trained.planner(0), transitions)
+    inside = coverage(planner_of(trained, 0), transitions)
     assert inside.proposed_outside < 0.05 and inside.step_ratio == 0
     assert hint(trained, "proposals inside the data") is None
     ask(50.0)
-    outside = coverage(trained.planner(0), transitions)
+    outside = coverage(planner_of(trained, 0), transitions)
     assert outside.proposed_outside == 1 and outside.step_ratio > 10
     assert "100% of the proposals" in (hint(trained, "proposals inside the data") or "")
 
 
 def test_values_that_dwarf_what_a_step_gains_are_named(
-    trained: TrainedRun, monkeypatch: pytest.MonkeyPatch
+    trained: FinishedRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = "values beside what a step gains"
     transitions = trained.dataset.transitions
@@ -113,10 +114,10 @@ def test_values_that_dwarf_what_a_step_gains_are_named(
         monkeypatch.setattr(Planner, "value", value)
         # A hundredth to the left of where recorded steps lead.
         where = transitions.next_observations - np.float32(0.01)
-        monkeypatch.setattr(Planner, "reach", lambda self, obs: where)
+        monkeypatch.setattr(Planner, "cycle", lambda self, obs: where)
 
     worth(1000.0)
-    assert gain(trained.planner(0), transitions).gap == pytest.approx(10, rel=1e-3)
+    assert gain(planner_of(trained, 0), transitions).gap == pytest.approx(10, rel=1e-3)
     assert hint(trained, name) is None
     worth(1.0)
     assert hint(with_results(trained, 900.0, 900.0), name) is None, "it learned"
@@ -126,16 +127,16 @@ def test_values_that_dwarf_what_a_step_gains_are_named(
     worth(float("nan"))
     assert hint(failed, name) is None
     worth(0.0)
-    assert gain(failed.planner(0), transitions).ratio > 1e6
+    assert gain(planner_of(failed, 0), transitions).ratio > 1e6
     worth(1.0)
-    held = {**trained.config["preset"]["algorithm"], "gap_units": True}
-    preset = {**trained.config["preset"], "algorithm": held}
-    weighed = replace(failed, config={**trained.config, "preset": preset})
+    preset = trained.config.preset
+    held = replace(preset, algorithm=replace(preset.algorithm, gap_units=True))
+    weighed = replace(failed, config=replace(trained.config, preset=held))
     assert hint(weighed, name) is None
 
 
 def test_few_terminal_transitions_are_named(
-    trained: TrainedRun, monkeypatch: pytest.MonkeyPatch
+    trained: FinishedRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert hint(trained, "terminal transitions") is None
     rows = 300
@@ -156,7 +157,7 @@ def test_few_terminal_transitions_are_named(
     assert recording_facts(few, True).value_limits(0.9) == pytest.approx((0.0, 10.0))
 
 
-def with_results(run: TrainedRun, last: float, best: float, **other: object) -> TrainedRun:
+def with_results(run: FinishedRun, last: float, best: float, **other: object) -> FinishedRun:
     seeds = [
         {**seed, "last": {**seed["last"], "mean": last}, "best": {**seed["best"], "mean": best}}
         for seed in run.results["seeds"]
@@ -164,7 +165,7 @@ def with_results(run: TrainedRun, last: float, best: float, **other: object) -> 
     return replace(run, results={**run.results, "seeds": seeds, **other})
 
 
-def test_the_bar_stands_between_recorded_and_expert(trained: TrainedRun) -> None:
+def test_the_bar_stands_between_recorded_and_expert(trained: FinishedRun) -> None:
     random = with_results(trained, 190.0, 190.0, behaviour_return=5.1)
     assert bar(random) == pytest.approx(5.1 + 0.2 * 994.9)
     assert failed_seeds(random) == (0, 1)
@@ -172,13 +173,13 @@ def test_the_bar_stands_between_recorded_and_expert(trained: TrainedRun) -> None
     expert = with_results(trained, 810.0, 810.0, behaviour_return=1000.0, random_action_prob=0.0)
     assert failed_seeds(expert) == ()
     assert failed_seeds(with_results(trained, float("nan"), 5.0)) == (0, 1)
-    unknown = replace(random, config={**random.config, "env_id": "Pendulum-v1"})
+    unknown = replace(random, config=replace(random.config, env_id="Pendulum-v1"))
     mean, spread = unknown.behaviour
     assert bar(unknown) == mean + spread
 
 
 def test_what_was_lost_is_named_and_a_run_that_learned_says_nothing(
-    trained: TrainedRun, monkeypatch: pytest.MonkeyPatch
+    trained: FinishedRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert hints(with_results(trained, 1000.0, 1000.0)) == []
     lost = with_results(trained, 20.0, 900.0)
@@ -188,9 +189,9 @@ def test_what_was_lost_is_named_and_a_run_that_learned_says_nothing(
     assert "none of the known reasons" in hints(lost)[0]
 
 
-def test_values_are_compared_with_what_followed(trained: TrainedRun) -> None:
+def test_values_are_compared_with_what_followed(trained: FinishedRun) -> None:
     found = value_against_return(
-        trained.planner(0), trained.policy(0), trained.env_id, 0.9, episodes=3
+        planner_of(trained, 0), policy_of(trained, 0), trained.env_id, 0.9, episodes=3
     )
     assert found.horizon == 44
     assert len(found.promised) == len(found.true)
@@ -199,7 +200,7 @@ def test_values_are_compared_with_what_followed(trained: TrainedRun) -> None:
     assert found.overestimation == pytest.approx(found.promised.mean() - found.true.mean())
 
 
-def test_folders_that_hold_no_run_are_refused(trained: TrainedRun, tmp_path: Path) -> None:
+def test_folders_that_hold_no_run_are_refused(trained: FinishedRun, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not exist"):
         load_run(tmp_path / "none")
     (tmp_path / "empty").mkdir()
@@ -210,9 +211,9 @@ def test_folders_that_hold_no_run_are_refused(trained: TrainedRun, tmp_path: Pat
     with pytest.raises(UserError, match="--resume"):
         load_run(path)
     (path / "results.json").write_text("{}")
-    with pytest.raises(UserError, match="holds no run of offline D3G"):
+    with pytest.raises(UserError, match="holds no results of a run"):
         load_run(path)
     (path / "kept.json").rename(path / "results.json")
     (path / "seeds" / "1" / "training.safetensors").write_bytes(b"")
     with pytest.raises(UserError, match="no readable checkpoint"):
-        load_run(path).planner(1)
+        planner_of(load_run(path), 1)

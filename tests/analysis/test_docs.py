@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from qss_offline.analysis.diagnostics import diagnose
-from qss_offline.analysis.trained_run import TrainedRun
 from qss_offline.cli import program as cli
 from qss_offline.runs.folder import RunFolder
+from qss_offline.runs.reader import FinishedRun
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "seeing.md"
@@ -47,7 +47,7 @@ def test_its_adapter_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert told == ["seed-4", {"step": 1000, "q": 2.0}, "finished"]
 
 
-def test_every_check_is_explained(trained: TrainedRun) -> None:
+def test_every_check_is_explained(trained: FinishedRun) -> None:
     text = PAGE.read_text()
     for found in diagnose(trained, 0):
         assert f"| {found.name} |" in text

@@ -9,11 +9,12 @@ import torch
 from qss_offline.algorithms.networks import MLPShape, Network
 from qss_offline.algorithms.observational_d3g import ObservationalD3G, cycle
 from qss_offline.algorithms.qss import transition_value
+from qss_offline.analysis.models import observation_std, planner_of, policy_of
 from qss_offline.analysis.planning import Planner, distances, plan_distances
 from qss_offline.analysis.rollouts import Rollouts, roll_out
-from qss_offline.analysis.trained_run import TrainedRun
 from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.evaluation.policies import ObservationScale
+from qss_offline.runs.reader import FinishedRun
 
 
 def linear(weight: torch.Tensor, bias: torch.Tensor, members: int | None = None) -> Network:
@@ -86,9 +87,9 @@ def test_rollouts_go_past_the_time_limit_and_stay_where_an_episode_ended() -> No
     np.testing.assert_array_equal(seen.observations, again.observations)
 
 
-def test_plans_of_a_run_are_measured_against_its_policy(trained: TrainedRun) -> None:
-    pairs = [(trained.planner(seed), trained.policy(seed)) for seed in trained.seeds]
-    found = plan_distances(pairs, trained.env_id, trained.observation_std, steps=4, episodes=5)
+def test_plans_of_a_run_are_measured_against_its_policy(trained: FinishedRun) -> None:
+    pairs = [(planner_of(trained, seed), policy_of(trained, seed)) for seed in trained.seeds]
+    found = plan_distances(pairs, trained.env_id, observation_std(trained), steps=4, episodes=5)
     assert found.mean[0] == found.low[0] == found.high[0] == 0
     assert all(low < mean < high for low, mean, high in zip(
         found.low[1:], found.mean[1:], found.high[1:], strict=True
@@ -97,12 +98,12 @@ def test_plans_of_a_run_are_measured_against_its_policy(trained: TrainedRun) -> 
     assert (found.seeds, found.episodes) == (2, 5)
     # The planner proposes what the policy aims at.
     obs = np.asarray(trained.dataset.transitions.observations[:7])
-    planner = trained.planner(1)
-    np.testing.assert_allclose(planner.propose(obs), trained.policy(1).propose(obs), atol=1e-6)
+    planner = planner_of(trained, 1)
+    np.testing.assert_allclose(planner.propose(obs), policy_of(trained, 1).propose(obs), atol=1e-6)
     # Values and the cycle are those of the networks that were trained.
-    scale = trained.policy(1).scale
+    scale = policy_of(trained, 1).scale
     tensors = load_checkpoint(trained.seed_folder(1).training).tensors
-    shapes = ObservationalD3G(trained.algorithm, 4).shapes
+    shapes = ObservationalD3G(trained.config.preset.algorithm, 4).shapes
     critic, forward = (
         Network(shapes[name], tensors[f"network.{name}"].unsqueeze(0))
         for name in ("critic", "q_forward_model")
@@ -114,5 +115,5 @@ def test_plans_of_a_run_are_measured_against_its_policy(trained: TrainedRun) -> 
     np.testing.assert_allclose(found, values.numpy(), rtol=1e-3, atol=1e-3)
     reached = cycle(critic.members[0], forward, states, proposed)
     np.testing.assert_allclose(
-        planner.reach(obs), scale.invert(reached)[0].numpy(), rtol=1e-3, atol=1e-3
+        planner.cycle(obs), scale.invert(reached)[0].numpy(), rtol=1e-3, atol=1e-3
     )

@@ -14,7 +14,6 @@ from qss_offline.analysis import painting
 from qss_offline.analysis import video as rendering
 from qss_offline.analysis.painting import DrawingError, paint
 from qss_offline.analysis.poses import NoPoseError
-from qss_offline.analysis.trained_run import TrainedRun
 from qss_offline.analysis.video import (
     Strip,
     _beside,
@@ -28,6 +27,7 @@ from qss_offline.analysis.video import (
 from qss_offline.data.environments import make_env
 from qss_offline.data.transitions import Transitions
 from qss_offline.errors import UserError
+from qss_offline.runs.reader import FinishedRun
 
 
 def recording(lengths: list[int], terminated: list[bool]) -> Transitions:
@@ -125,7 +125,7 @@ def test_frames_differ_with_the_pose_and_with_nothing_else() -> None:
 
 
 @pytest.mark.usefixtures("drawing")
-def test_a_run_is_rendered(trained: TrainedRun) -> None:
+def test_a_run_is_rendered(trained: FinishedRun) -> None:
     pytest.importorskip("imageio_ffmpeg")
     made = render_run(trained, steps=6, episodes=3)
     assert [path.name for path in made.files] == [
@@ -140,7 +140,7 @@ def test_a_run_is_rendered(trained: TrainedRun) -> None:
 
 
 def test_without_a_map_the_dimensions_are_plotted_and_it_says_so(
-    trained: TrainedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def none(env_id: str, env: object) -> None:
         raise NoPoseError(f"{env_id} is unheard of")
@@ -154,7 +154,7 @@ def test_without_a_map_the_dimensions_are_plotted_and_it_says_so(
 
 
 def test_what_is_missing_is_named(
-    trained: TrainedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(painting.sys, "platform", "linux")
     monkeypatch.setattr(painting.ctypes.util, "find_library", lambda name: None)

@@ -20,10 +20,10 @@ from qss_offline.analysis.report import making, page
 from qss_offline.analysis.report.comparison import Scores, Task, compare, read_returns
 from qss_offline.analysis.report.making import make_report
 from qss_offline.analysis.report.reproduce import command, recording_arguments
-from qss_offline.analysis.trained_run import TrainedRun
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.errors import UserError
 from qss_offline.overrides import changed
+from qss_offline.runs.reader import FinishedRun
 from qss_offline.statistics import Interval
 from tests.patience import PATIENCE_S
 
@@ -129,7 +129,7 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_what_a_stranger_wrote_stays_text(trained: TrainedRun) -> None:
+def test_what_a_stranger_wrote_stays_text(trained: FinishedRun) -> None:
     assert "<script>" not in page.table(("<b>",), [("<script>x</script>",)], "<i>")
     assert page.paragraph('<img src=x onerror="a">').count("<") == 2
     results = {**trained.results, "versions": {"<script>alert(1)</script>": "1"}}
@@ -141,7 +141,7 @@ def test_what_a_stranger_wrote_stays_text(trained: TrainedRun) -> None:
 
 @pytest.mark.usefixtures("undrawn")
 def test_a_missing_dataset_leaves_the_rest(
-    trained: TrainedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "none").mkdir()
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "none"))
@@ -154,39 +154,33 @@ def test_a_missing_dataset_leaves_the_rest(
     assert f"--dataset {trained.dataset_id}" in text
 
 
-def test_the_command_repeats_the_run(trained: TrainedRun) -> None:
+def test_the_command_repeats_the_run(trained: FinishedRun) -> None:
     line, remark = command(trained)
     assert "--preset small" in line
     assert remark is not None and "unknown here" in remark
-    from dataclasses import asdict
-
     from qss_offline.presets import PRESETS
 
     spent = PRESETS["default"].spend(500, 400, 2)
-    config = {
-        **trained.config, "preset_name": "default", "seeds": [0, 1],
-        "preset": json.loads(json.dumps(asdict(spent))), "evaluation_episodes": 3,
-    }  # fmt: skip
+    config = replace(trained.config, preset_name="default", preset=spent, evaluation_episodes=3)
     line, remark = command(replace(trained, config=config))
     assert line.endswith(
-        "--seeds 0,1 --preset default --updates 500 --online-steps 400 --online-rounds 2 "
+        "--seeds 0,1 --preset default --online-steps 400 --online-rounds 2 --updates 500 "
         "--episodes 3"
     )
     assert remark is None
-    known = {**config, "actions_from": "runs/earlier"}
+    known = replace(config, actions_from="runs/earlier")
     line, remark = command(replace(trained, config=known))
     assert line.endswith("--actions-from runs/earlier")
     assert remark == "It takes runs/earlier to be there."
-    config["preset"]["algorithm"] |= {"gamma": 0.5, "hidden_dims": [8, 8]}
+    other = replace(spent, algorithm=replace(spent.algorithm, gamma=0.5, hidden_dims=(8, 8)))
     # Results name changed settings beside the preset.
-    config["preset_name"] = "default with gamma=0.5"
+    config = replace(config, preset_name="default with gamma=0.5", preset=other)
     line, remark = command(replace(trained, config=config))
     assert remark is None
-    assert "--preset default --updates 500" in line
+    assert "--preset default " in line and "--updates 500" in line
     arguments = shlex.split(line)
     given = [arguments[i + 1] for i, word in enumerate(arguments) if word == "--set"]
-    again = json.loads(json.dumps(asdict(changed(spent, given))))
-    assert again == config["preset"]
+    assert changed(spent, given) == other
 
 
 def test_a_recording_of_the_environments_own_expert_is_repeated(

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from qss_offline.analysis.tracking import TENSORBOARD_FOLDER, tensorboard_progress, tracked
-from qss_offline.analysis.trained_run import TrainedRun
 from qss_offline.parallel.reporting import no_progress
 from qss_offline.runs.folder import RunFolder
+from qss_offline.runs.reader import FinishedRun
+from qss_offline.runs.results import evaluation_means
 from tests.patience import PATIENCE_S
 
 
@@ -64,7 +65,7 @@ def test_trackers_are_closed_when_training_fails(tmp_path: Path) -> None:
     assert told.closed
 
 
-def test_tensorboard_shows_what_the_json_lines_say(trained: TrainedRun) -> None:
+def test_tensorboard_shows_what_the_json_lines_say(trained: FinishedRun) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -78,7 +79,7 @@ def test_tensorboard_shows_what_the_json_lines_say(trained: TrainedRun) -> None:
     assert [event.step for event in written.Scalars("q")] == metrics["update"].tolist()
     assert [event.value for event in written.Scalars("q")] == pytest.approx(metrics["q"])
     returns = [event.value for event in written.Scalars("evaluation/return")]
-    assert returns == pytest.approx(trained.results["seeds"][1]["evaluations"])
+    assert returns == pytest.approx(evaluation_means(trained.results["seeds"][1]))
 
 
 def test_nothing_is_imported_unasked() -> None:

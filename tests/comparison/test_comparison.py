@@ -257,7 +257,7 @@ def test_another_setting_is_refused_and_the_failure_told(minari_root: Path, tmp_
     told: list[str] = []
     failures = run_cells(other, [SPEC], workers=1, notice=told.append)
     assert len(failures) == 1
-    assert "updates = 100, not 120" in failures[0]
+    assert "cloning_updates = 50, not 60" in failures[0]
     assert told and "failed" in told[0]
     assert len(rows(other)) == 2, "the failed seed is missing, the other one there"
 

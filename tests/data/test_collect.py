@@ -214,7 +214,7 @@ def test_bad_experts(expert_path: Path, tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
         return str(caught.value)
 
-    assert "cannot read" in collected(tmp_path / "none.safetensors")
+    assert "does not exist" in collected(tmp_path / "none.safetensors")
     assert "needs 10 to 2" in collected(expert_path, "Reacher")
     metadata = expert_path.with_suffix(".json")
     good = metadata.read_text()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from qss_offline.data import DatasetSpec, Transitions, collect
 from qss_offline.data import stochasticity as chance
-from qss_offline.data.stochasticity import CHANCE_FROM, chance_share
+from qss_offline.data.stochasticity import STOCHASTIC_FROM, behaviour_stochasticity
 
 EXPERTS = Path(__file__).parents[2] / "datasets" / "experts"
 
@@ -38,7 +38,7 @@ def smooth(obs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def share(transitions: Transitions, seed: int = 0) -> float:
-    found = chance_share(transitions, seed)
+    found = behaviour_stochasticity(transitions, seed)
     assert found is not None
     return found
 
@@ -95,16 +95,16 @@ def test_more_chance_is_a_greater_share_on_a_real_body() -> None:
         for level in (0.0, 0.05, 0.25, 1.0)
     ]
     assert shares == sorted(shares)
-    assert shares[0] < CHANCE_FROM / 3 and shares[1] > 3 * CHANCE_FROM
+    assert shares[0] < STOCHASTIC_FROM / 3 and shares[1] > 3 * STOCHASTIC_FROM
 
 
 def test_too_little_to_tell() -> None:
-    assert chance_share(recorded(smooth, rows=15)) is None
-    assert chance_share(recorded(lambda obs, rng: np.zeros_like(obs))) is None
+    assert behaviour_stochasticity(recorded(smooth, rows=15)) is None
+    assert behaviour_stochasticity(recorded(lambda obs, rng: np.zeros_like(obs))) is None
     still = recorded(smooth)
     columns = still.columns() | {"observations": np.zeros_like(still.observations)}
-    assert chance_share(Transitions(**columns)) is None
-    assert chance_share(recorded(smooth, rows=16)) is not None
+    assert behaviour_stochasticity(Transitions(**columns)) is None
+    assert behaviour_stochasticity(recorded(smooth, rows=16)) is not None
 
 
 def test_of_a_long_recording_some_rows_tell_as_much(monkeypatch: pytest.MonkeyPatch) -> None:

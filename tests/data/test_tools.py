@@ -255,14 +255,16 @@ def test_statistics_and_picture(mine: tuple[str, str], tmp_path: Path) -> None:
     assert low < numbers.return_mean < high
     assert numbers.length_mean == 20.5 and numbers.terminated == 0.5
     assert 0.05 < numbers.coverage < 0.6
-    assert numbers.chance is not None and numbers.chance > 0.3, "next observations are noise"
+    assert numbers.stochasticity is not None and numbers.stochasticity > 0.3, (
+        "next observations are noise"
+    )
     with pytest.raises(UserError, match="exists"):
         dataset_statistics(mine[0], path)
     with pytest.raises(UserError, match=r"ends in \.png"):
         dataset_statistics(mine[0], tmp_path / "x.jpg")
     one = from_arrays("mine/one", **make_transitions([1], obs_dim=1).columns())
     numbers = dataset_statistics(one.obs_id, tmp_path / "one.png")
-    assert numbers.episodes == 1 and numbers.chance is None
+    assert numbers.episodes == 1 and numbers.stochasticity is None
     assert numbers.return_interval is None and numbers.length_interval is None
 
 

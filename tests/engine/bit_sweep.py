@@ -33,7 +33,7 @@ from qss_offline.algorithms.semi_supervised_inverse import (
 )
 from qss_offline.algorithms.validation import ROWS_TOGETHER
 from qss_offline.engine.checkpoint import seed_checkpoint
-from qss_offline.engine.fit import Mode, fit
+from qss_offline.engine.loop import Mode, fit
 from qss_offline.engine.sampler import Columns, UniformSampler
 from qss_offline.engine.state import TrainState, initial_state
 from qss_offline.online.presets import ONLINE_PRESETS

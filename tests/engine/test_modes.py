@@ -10,7 +10,7 @@ from qss_offline.algorithms.observational_d3g import (
     ObservationalD3GConfig,
     ObservationBatch,
 )
-from qss_offline.engine.fit import Mode, fit
+from qss_offline.engine.loop import Mode, fit
 from qss_offline.engine.sampler import UniformSampler
 from qss_offline.engine.schedule import linear_decay
 from qss_offline.engine.state import TrainState, initial_state
@@ -70,10 +70,13 @@ def assert_close(left: TrainState, right: TrainState, tolerance: float) -> None:
 
 @pytest.mark.parametrize("config", [PLAIN, SWITCHED])
 @pytest.mark.parametrize("seeds", [1, 3])
-def test_compiled_gives_the_bits_of_eager(seeds: int, config: ObservationalD3GConfig) -> None:
+def test_compiled_gives_the_bits_of_eager(
+    seeds: int, config: ObservationalD3GConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
     compiled, eager = (train(mode, "cpu", 70, seeds, config) for mode in ("compiled", "eager"))
     for name, network in eager.networks.items():
         assert torch.equal(network.flat, compiled.networks[name].flat), name
+    assert capsys.readouterr().err == "", "a loss was not recorded"
 
 
 def test_captured_needs_a_cuda_device() -> None:

@@ -14,7 +14,7 @@ from qss_offline.algorithms.observational_d3g import (
     ObservationalD3GConfig,
     ObservationBatch,
 )
-from qss_offline.engine.fit import fit
+from qss_offline.engine.loop import fit
 from qss_offline.engine.sampler import UniformSampler
 from qss_offline.engine.schedule import linear_decay
 from qss_offline.engine.state import TrainState, initial_state

@@ -19,7 +19,7 @@ from qss_offline.engine.checkpoint import (
     seed_checkpoint,
     stack_checkpoints,
 )
-from qss_offline.engine.fit import fit
+from qss_offline.engine.loop import fit
 from qss_offline.engine.sampler import Columns, UniformSampler
 from qss_offline.engine.state import TrainState, initial_state
 from qss_offline.errors import UserError

@@ -32,9 +32,10 @@ from qss_offline.online.presets import online_preset
 from qss_offline.online.trainer import OnlineTrainer
 from qss_offline.online.warm_start import load_start, start_config, steps_before
 from qss_offline.presets import Preset
+from qss_offline.runs.config import RunConfig
 from qss_offline.runs.folder import RunFolder, SeedFolder, read_json
 from qss_offline.runs.inverse_config import InverseFitConfig
-from qss_offline.training.offline_run import RunSettings, run
+from qss_offline.training.runner import run
 from recipes.online import online
 from tests.online.small_run import CONFIG, settings
 from tests.patience import PATIENCE_S
@@ -148,7 +149,7 @@ def offline(tmp_path_factory: pytest.TempPathFactory) -> Path:
             ),
             updates=100,
         )
-        made = RunSettings(PENDULUM, dataset, (0, 1), "small", preset, 1)
+        made = RunConfig("d3g", PENDULUM, dataset, (0, 1), "small", preset, evaluation_episodes=1)
         run(made, RunFolder(root / "run"), workers=1)
     return root / "run"
 

@@ -251,7 +251,7 @@ def coverage_figure(found: Coverage, label: str) -> Figure:
         figure.colorbar(cells, ax=axis, label="recorded states", shrink=0.85)
     for states, colour, mark, size, name in (
         (found.proposed, ORANGE, "o", 3, "proposals s + τ(s)"),
-        (found.reached, BLUE, "+", 4.5, "cycled C(s, τ(s))"),
+        (found.cycled_next_obs, BLUE, "+", 4.5, "cycled C(s, τ(s))"),
     ):
         axis.plot(
             *states[:_PLOTTED].T,

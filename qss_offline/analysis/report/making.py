@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qss_offline.analysis.any_run import load_any_run
 from qss_offline.analysis.diagnostics import bar, diagnose, failed_seeds, hints
 from qss_offline.analysis.measures import (
     Coverage,
@@ -22,19 +21,21 @@ from qss_offline.analysis.measures import (
     coverage,
     value_against_return,
 )
+from qss_offline.analysis.models import planner_of, proposing_policy_of
 from qss_offline.analysis.plots import report as figures
 from qss_offline.analysis.report import page
 from qss_offline.analysis.report.comparison import Comparison, Scores, Task, compare, read_returns
 from qss_offline.analysis.report.reproduce import command
-from qss_offline.analysis.trained_run import TrainedRun
 from qss_offline.analysis.video import FOLDER as RENDER_FOLDER
 from qss_offline.analysis.video import numbers_name, picture_name, render_run
 from qss_offline.data.card import dataset_card
 from qss_offline.errors import UserError
 from qss_offline.files import write_bytes
 from qss_offline.parallel.reporting import Notice, ProgressFactory, no_progress, print_notice
-from qss_offline.runs.finished_run import FinishedRun
 from qss_offline.runs.folder import read_json
+from qss_offline.runs.reader import FinishedRun, load_run
+from qss_offline.runs.results import evaluation_means
+from qss_offline.settings_json import to_plain
 from qss_offline.statistics import Interval
 from qss_offline.tabular.intervals import interval
 
@@ -85,7 +86,7 @@ def make_report(
         UserError: a source can't be read.
     """
     tables = [path for path in sources if path.suffix == ".csv"]
-    runs = [load_any_run(path) for path in sources if path.suffix != ".csv"]
+    runs = [load_run(path) for path in sources if path.suffix != ".csv"]
     if out is None:
         out = runs[0].folder.path / "report" if len(sources) == 1 and runs else Path("report")
     scores = _scores(runs, [read_returns(path) for path in tables])
@@ -180,7 +181,7 @@ def _overview(runs: Sequence[FinishedRun], names: Sequence[str]) -> str:
             _over_seeds(run.best),
             str(len(run.seeds)),
             _online_steps(run),
-            f"{run.updates:,}",
+            f"{run.config.updates:,}",
             f"{run.results['wall_seconds']:,.0f}",
         )
         for run, name in zip(runs, names, strict=True)
@@ -243,9 +244,9 @@ def _curves(book: _Book, runs: Mapping[str, FinishedRun]) -> list[str]:
 
 def _curve(run: FinishedRun) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return online steps `(evaluations,)` and returns `(evaluations, seeds)`."""
-    returns = np.array([seed["evaluations"] for seed in run.results["seeds"]]).T
-    steps = run.inverse_settings.steps_per_round
-    return steps * np.arange(1, len(returns) + 1), returns
+    seeds = run.results["seeds"]
+    steps = [point["online_steps"] for point in seeds[0]["evaluations"]]
+    return np.array(steps), np.array([evaluation_means(seed) for seed in seeds]).T
 
 
 def _tasks(count: int) -> str:
@@ -313,12 +314,12 @@ def _one(
     attempt("video", lambda: _seen(book, run, prefix, video, notice, progress))
     book.parts.append(page.heading(3, "Results"))
     attempt("results", lambda: _results(book, run, prefix))
-    if isinstance(run, TrainedRun):
+    if run.method == "d3g":
         trained = run
         book.parts.append(page.heading(3, "What was learned"))
         attempt("figures of training", lambda: _training(book, trained, prefix))
         attempt("measurements", lambda: _measured(book, trained, prefix))
-    settings = json.dumps(run.config, indent=2)
+    settings = json.dumps(to_plain(run.config), indent=2)
     book.parts.append(page.folded("Configuration", page.code(settings)))
     attempt("dataset card", lambda: _card(book, run, notice))
 
@@ -375,7 +376,7 @@ def _seen(
         )
     measured = read_json(numbers)
     shown = f"Seed {measured['shown_seed']}"
-    planned = isinstance(run, TrainedRun)
+    planned = run.method == "d3g"
     between = ", the imagined plan" if planned else ""
     what = f"recorded behaviour{between} and the policy acting, side by side"
     if (folder / f"{name}.mp4").exists():
@@ -429,7 +430,7 @@ def _results(book: _Book, run: FinishedRun, prefix: str) -> None:
             f"{seed['last']['mean']:.1f}",
             f"{seed['best']['mean']:.1f} ({seed['best']['evaluation']} of "
             f"{len(seed['evaluations'])})",
-            ", ".join(f"{value:.1f}" for value in seed["evaluations"]),
+            ", ".join(f"{value:.1f}" for value in evaluation_means(seed)),
             ", ".join(f"{value:.0f}" for value in seed["last"]["returns"]),
         )
         for seed in seeds
@@ -470,7 +471,7 @@ def _pairs(rows: Sequence[tuple[str, float, float]]) -> str:
     return "; ".join(f"{label}: last {last:.1f}, best {best:.1f}" for label, last, best in rows)
 
 
-def _training(book: _Book, run: TrainedRun, prefix: str) -> None:
+def _training(book: _Book, run: FinishedRun, prefix: str) -> None:
     logged = [run.metrics(seed) for seed in run.seeds]
     rows = min(len(one.get("update", ())) for one in logged)
     if rows == 0:
@@ -482,7 +483,7 @@ def _training(book: _Book, run: TrainedRun, prefix: str) -> None:
 
     limits: tuple[float, float] | None
     try:
-        limits = run.facts.value_limits(run.algorithm.gamma)
+        limits = run.facts.value_limits(run.config.preset.algorithm.gamma)
         allowed = f" The rewards allow {_number(limits[0])} to {_number(limits[1])}."
     except UserError:
         limits, allowed = None, ""
@@ -532,12 +533,13 @@ def _training(book: _Book, run: TrainedRun, prefix: str) -> None:
     )
 
 
-def _measured(book: _Book, run: TrainedRun, prefix: str) -> None:
+def _measured(book: _Book, run: FinishedRun, prefix: str) -> None:
+    gamma = run.config.preset.algorithm.gamma
     values: list[tuple[str, ValueAgainstReturn]] = [
         (
             f"seed {seed}",
             value_against_return(
-                run.planner(seed), run.policy(seed), run.env_id, run.algorithm.gamma, seed=seed
+                planner_of(run, seed), proposing_policy_of(run, seed), run.env_id, gamma, seed=seed
             ),
         )
         for seed in run.seeds
@@ -546,7 +548,8 @@ def _measured(book: _Book, run: TrainedRun, prefix: str) -> None:
     worth = np.array([one.true.mean() for _, one in values])
     text = f"{_over_seeds(over)} where the true returns average {worth.mean():.1f}"
     first = run.seeds[0]
-    found: list[Coverage] = [coverage(run.planner(s), run.dataset.transitions) for s in run.seeds]
+    transitions = run.dataset.transitions
+    found: list[Coverage] = [coverage(planner_of(run, s), transitions) for s in run.seeds]
     outside = ", ".join(f"{one.proposed_outside:.0%}" for one in found)
     book.parts.append(
         page.figures(
@@ -557,7 +560,7 @@ def _measured(book: _Book, run: TrainedRun, prefix: str) -> None:
                     "Scatter plot of promised values against the true discounted returns. Mean "
                     f"overestimation {text}.",
                     f"Q of the proposals at states that the policy came through, against the "
-                    f"discounted return that followed (γ = {run.algorithm.gamma:g}, past the time "
+                    f"discounted return that followed (γ = {gamma:g}, past the time "
                     f"limit). Mean overestimation with 95% interval over seeds: {text}.",
                 ),
                 book.figure(

@@ -30,7 +30,7 @@ from qss_offline.algorithms.semi_supervised_inverse import (
 )
 from qss_offline.data.transitions import Transitions
 from qss_offline.engine.checkpoint import Checkpoint, seed_checkpoint, stack_checkpoints
-from qss_offline.engine.fit import fit
+from qss_offline.engine.loop import fit
 from qss_offline.engine.sampler import (
     Columns,
     JointSampler,

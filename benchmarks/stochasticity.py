@@ -1,9 +1,9 @@
-"""What recordings of each body show of chance, from none to all: the share, and how long it takes.
+"""Behaviour stochasticity of recordings of each environment, at every level of random actions.
 
-    python -m benchmarks.chance
+    python -m benchmarks.stochasticity
 
-Every family of `datasets/` is recorded anew at several levels, in memory, and `chance_share` is
-measured without their actions. Below `CHANCE_FROM` a recording counts as one without chance.
+Every family of `datasets/` is recorded anew at several levels, in memory, and its stochasticity is
+measured without its actions. Below `STOCHASTIC_FROM` behaviour counts as deterministic.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rich.table import Table
 
 from qss_offline.data.collect import collect
 from qss_offline.data.specs import read_family
-from qss_offline.data.stochasticity import chance_share
+from qss_offline.data.stochasticity import behaviour_stochasticity
 from qss_offline.files import write_json
 from qss_offline.runs.provenance import machine
 
@@ -48,7 +48,7 @@ def main() -> None:
                 )
             )
             begun = time.process_time()
-            share = chance_share(recording)
+            share = behaviour_stochasticity(recording)
             rows.append(
                 {
                     "family": family.stem,

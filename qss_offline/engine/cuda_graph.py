@@ -8,10 +8,9 @@ import torch
 from torch import Tensor
 
 from qss_offline.algorithms.protocol import Algorithm
-from qss_offline.engine.compiled import Metrics
 from qss_offline.engine.schedule import Schedule
 from qss_offline.engine.state import TrainState
-from qss_offline.engine.update import CHUNK, MetricSums, apply_update
+from qss_offline.engine.update import CHUNK, Metrics, MetricSums, apply_update
 from qss_offline.errors import UserError
 
 _WARM_UP_UPDATES = 4

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 
 from qss_offline.data.load import observation_statistics
-from qss_offline.data.stochasticity import CHANCE_FROM, chance_share
+from qss_offline.data.stochasticity import STOCHASTIC_FROM, behaviour_stochasticity
 from qss_offline.data.transitions import Transitions
 from qss_offline.errors import UserError
-from qss_offline.evaluation.policies import ObservationScale
 from qss_offline.settings_json import from_plain
+
+Float32Array: TypeAlias = NDArray[np.float32]
 
 MEAN_POWER, MODE_POWER = 2.0, 0.5
 
@@ -36,7 +37,7 @@ class RecordingFacts:
         step_std: `(obs_dim,)`, spread of s' − s in scaled units; 1 where a dimension never moves.
         reward_low: the least reward.
         reward_high: the greatest reward.
-        chance_share: see `data/chance.py`; None where a recording is too small to tell.
+        behaviour_stochasticity: see `data/chance.py`; None where a recording is too small to tell.
         error_power: the power of errors against recorded behaviour that the recording asks for, see
             `power_of`.
     """
@@ -46,7 +47,7 @@ class RecordingFacts:
     step_std: tuple[float, ...]
     reward_low: float
     reward_high: float
-    chance_share: float | None
+    behaviour_stochasticity: float | None
     error_power: float
 
     def __post_init__(self) -> None:
@@ -62,15 +63,6 @@ class RecordingFacts:
         if min(*self.observation_std, *self.step_std) <= 0:
             raise UserError("a recording's spreads must be above 0")
 
-    @property
-    def scale(self) -> ObservationScale:
-        """What networks' observations go through."""
-        mean, std, step_std = (
-            torch.tensor(values, dtype=torch.float32)
-            for values in (self.observation_mean, self.observation_std, self.step_std)
-        )
-        return ObservationScale(mean, std, step_std)
-
     def value_limits(self, gamma: float) -> tuple[float, float]:
         """Return the least and greatest discounted return that the recorded rewards allow."""
         return min(self.reward_low, 0.0) / (1 - gamma), max(self.reward_high, 0.0) / (1 - gamma)
@@ -84,7 +76,7 @@ def power_of(share: float | None) -> float:
     there is nothing to leave out, and a low power cares least for the states that it fits worst,
     which are those that a body falls in. Where it can't be told, chance isn't ruled out.
     """
-    return MEAN_POWER if share is not None and share < CHANCE_FROM else MODE_POWER
+    return MEAN_POWER if share is not None and share < STOCHASTIC_FROM else MODE_POWER
 
 
 def recording_facts(transitions: Transitions, normalize: bool) -> RecordingFacts:
@@ -94,13 +86,12 @@ def recording_facts(transitions: Transitions, normalize: bool) -> RecordingFacts
         transitions: the recording.
         normalize: whether networks see observations in units of their spread.
     """
-    scale = observation_scale(transitions, normalize)
-    assert scale.step_std is not None
-    share = chance_share(transitions)
+    share = behaviour_stochasticity(transitions)
+    mean, std, step_std = observation_spread(transitions, normalize)
     return RecordingFacts(
-        tuple(scale.mean.tolist()),
-        tuple(scale.std.tolist()),
-        tuple(scale.step_std.tolist()),
+        tuple(mean.tolist()),
+        tuple(std.tolist()),
+        tuple(step_std.tolist()),
         float(transitions.rewards.min()),
         float(transitions.rewards.max()),
         share,
@@ -125,12 +116,18 @@ def facts_of_config(config: Mapping[str, Any], where: str) -> RecordingFacts:
     return from_plain(RecordingFacts, config["recording"], f"{where}: recording")
 
 
-def observation_scale(transitions: Transitions, normalize: bool) -> ObservationScale:
+def observation_spread(
+    transitions: Transitions, normalize: bool
+) -> tuple[Float32Array, Float32Array, Float32Array]:
     """Measure what observations are shifted and scaled by, and the spread of a step.
 
     Args:
         transitions: a dataset.
         normalize: off leaves observations as they are; the step's spread is measured all the same.
+
+    Returns:
+        Mean and standard deviation of observations, and that of s' − s in scaled units,
+        `(obs_dim,)` each.
     """
     dim = transitions.obs_dim
     mean, std = np.zeros(dim, np.float32), np.ones(dim, np.float32)
@@ -146,8 +143,4 @@ def observation_scale(transitions: Transitions, normalize: bool) -> ObservationS
     # A dimension that never moves (Reacher's target) gets the scale 1: its step is 0 anyway.
     step_std = np.sqrt(np.maximum(variance, 0.0))
     step_std[step_std < 1e-6] = 1.0
-    return ObservationScale(
-        torch.from_numpy(np.array(mean)),
-        torch.from_numpy(np.array(std)),
-        torch.from_numpy(step_std.astype(np.float32)),
-    )
+    return mean, std, step_std.astype(np.float32)

@@ -6,17 +6,17 @@ from collections.abc import Callable
 from typing import Literal
 
 from qss_offline.algorithms.protocol import Algorithm
-from qss_offline.engine.captured import CapturedChunk
-from qss_offline.engine.compiled import CompiledGradients, compiled_gradients, eager_gradient
+from qss_offline.engine.cpu_graph import recorded_gradients
+from qss_offline.engine.cuda_graph import CapturedChunk
 from qss_offline.engine.denormals import denormals_as_zero
 from qss_offline.engine.sampler import Sampler
 from qss_offline.engine.schedule import Schedule, constant
 from qss_offline.engine.state import TrainState
-from qss_offline.engine.update import CHUNK, MetricSums, apply_update
+from qss_offline.engine.update import CHUNK, MetricSums, apply_update, eager_gradients
 
 Mode = Literal["eager", "compiled", "captured"]
 """How the same functions are run: as they are, recorded once and run without Python
-(`engine/compiled.py`), or in a CUDA graph (`engine/captured.py`)."""
+(`engine/cpu_graph`), or in a CUDA graph (`engine/cuda_graph.py`)."""
 
 ReadMetrics = Callable[[], dict[str, list[float]]]
 
@@ -45,7 +45,7 @@ def fit(
     schedule = learning_rate if callable(learning_rate) else constant(learning_rate)
     metrics = MetricSums()
     captured: CapturedChunk | None = None
-    compiled: CompiledGradients | None = None
+    gradients = recorded_gradients if mode == "compiled" else eager_gradients
     while state.update < updates:
         length = min(CHUNK - state.update % CHUNK, updates - state.update)
         block = sampler.draw(state.generators, length)
@@ -55,20 +55,15 @@ def fit(
             captured.replay(state, block, metrics)
         else:
             with denormals_as_zero():
-                for index in range(length):
+                for batch in map(type(block), *(column.unbind() for column in block)):
                     state.update += 1
-                    batch = type(block)(*(column[index] for column in block))
-                    if mode == "compiled":
-                        if compiled is None:
-                            compiled = compiled_gradients(algorithm, state, batch)
-                        batch = compiled.place(batch)
                     measured = apply_update(
                         algorithm,
                         state,
                         batch,
                         state.update,
                         schedule(state.update),
-                        compiled or eager_gradient,
+                        gradients,
                     )
                     metrics.add(measured)
         if on_chunk is not None:

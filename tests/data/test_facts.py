@@ -18,26 +18,26 @@ from qss_offline.algorithms.observational_d3g import (
     ObservationalD3GConfig,
     ObservationBatch,
 )
+from qss_offline.data import facts as facts_module
 from qss_offline.data.build import build_dataset
+from qss_offline.data.facts import (
+    facts_of_config,
+    observation_spread,
+    power_of,
+    recording_facts,
+)
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.data.transitions import Transitions
 from qss_offline.engine.state import initial_state
 from qss_offline.errors import UserError
+from qss_offline.evaluation.policies import ObservationScale
 from qss_offline.parallel.progress import Reporter
 from qss_offline.presets import PRESETS
 from qss_offline.runs.folder import RunFolder, read_json
 from qss_offline.runs.inverse_config import InverseFitConfig
 from qss_offline.settings_json import to_plain
-from qss_offline.training import recording_facts as recording_facts_module
-from qss_offline.training.bco_run import BCOSettings, run_bco
-from qss_offline.training.offline_run import run
-from qss_offline.training.recording_facts import (
-    facts_of_config,
-    observation_scale,
-    power_of,
-    recording_facts,
-)
-from recipes.random_obs import chance_line
+from qss_offline.training.runner import run
+from recipes.random_obs import stochasticity_line
 from tests.small_run import settings
 from tests.test_bco import CLONING, MODEL, expert_recording
 
@@ -75,9 +75,9 @@ def test_facts_come_back_from_json_as_they_were(normalize: bool) -> None:
     facts = recording_facts(MIXED, normalize)
     read = facts_of_config(json.loads(json.dumps({"recording": to_plain(facts)})), "here")
     assert read == facts
-    measured = observation_scale(MIXED, normalize)
+    measured = ObservationScale.of(*observation_spread(MIXED, normalize))
     for name, tensor in measured.named_tensors().items():
-        assert torch.equal(tensor, read.scale.named_tensors()[name]), name
+        assert torch.equal(tensor, ObservationScale.of_recording(read).named_tensors()[name]), name
     low, high = read.value_limits(0.9)
     assert low == pytest.approx(min(MIXED.rewards.min(), 0) * 10)
     assert high == pytest.approx(max(MIXED.rewards.max(), 0) * 10)
@@ -91,7 +91,7 @@ def test_facts_come_back_from_json_as_they_were(normalize: bool) -> None:
         ({"observation_mean": [float("nan")]}, "finite"),
         ({"reward_low": 10**400}, "finite"),
         ({"reward_low": "0"}, "a number"),
-        ({"chance_share": [1]}, "a number"),
+        ({"behaviour_stochasticity": [1]}, "a number"),
         ({"step_std": {"a": 1}}, "a list"),
         ({"of_tomorrow": 1}, "no setting"),
     ],
@@ -144,8 +144,10 @@ def d3g(dataset: str, power: float | None) -> Callable[..., dict[str, Any]]:
 def bco(dataset: str, power: float | None) -> Callable[..., dict[str, Any]]:
     inverse = InverseFitConfig(2, 40, 50, model=MODEL)
     cloning = replace(CLONING, error_power=power)
-    asked = BCOSettings("InvertedPendulum-v5", dataset, (0,), inverse, cloning, 50)
-    return partial(run_bco, replace(asked, evaluation_episodes=2), workers=1)
+    few = settings(dataset)
+    preset = replace(few.preset, inverse=inverse)
+    asked = replace(few, method="bco", preset=preset, cloning=cloning, cloning_updates=50)
+    return partial(run, replace(asked, seeds=(0,)), workers=1)
 
 
 @pytest.mark.parametrize("method", [d3g, bco])
@@ -158,7 +160,7 @@ def test_a_resumed_run_trains_on_what_was_measured_when_it_began(
     dataset = build_dataset(DatasetSpec("InvertedPendulum", transitions=500), workers=1).obs_id
     whole, told, broken = (RunFolder(tmp_path / name) for name in ("whole", "told", "broken"))
     measured = method(dataset, None)(whole)
-    assert measured["chance_share"] > 0.3
+    assert measured["behaviour_stochasticity"] > 0.3
     method(dataset, 0.5)(told)
     assert files(told.path) == files(whole.path), "measured is as told"
     config = read_json(whole.config)
@@ -171,21 +173,21 @@ def test_a_resumed_run_trains_on_what_was_measured_when_it_began(
     def measured_again(*_: object) -> None:
         raise AssertionError("measured again")
 
-    monkeypatch.setattr(recording_facts_module, "chance_share", measured_again)
-    monkeypatch.setattr(recording_facts_module, "observation_statistics", measured_again)
+    monkeypatch.setattr(facts_module, "behaviour_stochasticity", measured_again)
+    monkeypatch.setattr(facts_module, "observation_statistics", measured_again)
     # A later version that would draw the line elsewhere.
-    monkeypatch.setattr(recording_facts_module, "CHANCE_FROM", 0.99)
+    monkeypatch.setattr(facts_module, "STOCHASTIC_FROM", 0.99)
     method(dataset, None)(broken, resume=True)
     assert files(broken.path) == files(whole.path)
 
 
 def test_users_are_told_what_was_measured() -> None:
-    facts = replace(recording_facts(PLAIN, True), chance_share=0.0021)
-    assert chance_line(facts, 2.0, "proposals") == (
+    facts = replace(recording_facts(PLAIN, True), behaviour_stochasticity=0.0021)
+    assert stochasticity_line(facts, 2.0, "proposals") == (
         "chance in the recording: 0.2% of the variance of its steps; proposals held to the mean of "
         "what was done"
     )
-    unknown = replace(facts, chance_share=None)
-    assert "can't be measured; the policy held to the mode" in chance_line(
+    unknown = replace(facts, behaviour_stochasticity=None)
+    assert "can't be measured; the policy held to the mode" in stochasticity_line(
         unknown, 0.5, "the policy"
     )

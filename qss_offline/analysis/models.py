@@ -1,0 +1,121 @@
+"""The networks of a finished run: policies, inverse dynamics models, and what D3G learned."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qss_offline.algorithms.ensemble import mean_network
+from qss_offline.algorithms.networks import Network
+from qss_offline.algorithms.observational_d3g import ObservationalD3G
+from qss_offline.analysis.planning import Planner
+from qss_offline.data.load import observation_statistics
+from qss_offline.engine.checkpoint import load_checkpoint
+from qss_offline.errors import UserError
+from qss_offline.evaluation.policies import (
+    ClonedPolicy,
+    ObservationScale,
+    Policy,
+    SavedPolicy,
+    load_policy,
+)
+from qss_offline.runs.reader import FinishedRun
+from qss_offline.training.bco import bco_trainer
+
+
+class InverseModel(NamedTuple):
+    """A seed's I(s, s') as it is after its last round.
+
+    Attributes:
+        network: I, one seed, `(1, P)`.
+        scale: what observations go through.
+        step_inputs: whether I was trained on steps; needs `scale.step_std`.
+    """
+
+    network: Network
+    scale: ObservationScale
+    step_inputs: bool
+
+
+def policy_of(run: FinishedRun, seed: int) -> SavedPolicy:
+    """Return a seed's policy.
+
+    Raises:
+        UserError: its file can't be read, or holds another method's policy.
+    """
+    path = run.seed_folder(seed).policy
+    policy, _ = load_policy(path)
+    if isinstance(policy, ClonedPolicy) != (run.method == "bco"):
+        raise UserError(f"{path} holds the policy of another method than {run.method}")
+    return policy
+
+
+def proposing_policy_of(run: FinishedRun, seed: int) -> Policy:
+    """Return the policy of a seed of D3G, which proposes states.
+
+    Raises:
+        UserError: as `policy_of`, or it proposes none.
+    """
+    policy = policy_of(run, seed)
+    if not isinstance(policy, Policy):
+        raise UserError(f"{run.folder.path} holds a cloned policy, which proposes no states")
+    return policy
+
+
+def inverse_model_of(run: FinishedRun, seed: int) -> InverseModel:
+    """Return a seed's I: D3G's policy holds it, BCO's checkpoint does.
+
+    Raises:
+        UserError: it can't be read.
+    """
+    if run.method == "d3g":
+        policy = proposing_policy_of(run, seed)
+        return InverseModel(policy.inverse_dynamics, policy.scale, policy.step_inputs)
+    config = run.config
+    if config.inverse.model.form == "network":
+        # It is in the checkpoint: what it learned from first needn't be there any longer.
+        config = replace(config, actions_from=None)
+    trainer = bco_trainer(config, [seed])
+    trainer.restore([load_checkpoint(run.seed_folder(seed).online)])
+    return InverseModel(trainer.average(0), trainer.scales[0], config.inverse.model.step_inputs)
+
+
+def planner_of(run: FinishedRun, seed: int) -> Planner:
+    """Return what offline D3G learned for a seed: of an ensemble, Q and f of its first.
+
+    Raises:
+        UserError: the policy or the checkpoint can't be read, or they don't fit.
+    """
+    scale, preset = proposing_policy_of(run, seed).scale, run.config.preset
+    shapes = ObservationalD3G(preset.algorithm, len(scale.mean)).shapes
+
+    def network(number: int, name: str, kept: str) -> Network:
+        path = run.seed_folder(seed).member(number).training
+        flat = load_checkpoint(path).tensors.get(f"network.{kept}")
+        if flat is None or flat.shape[-1] != sum(shapes[name].sizes):
+            raise UserError(f"{path} holds no {kept} of the sizes that the run's settings say")
+        return Network(shapes[name], flat.unsqueeze(0))
+
+    proposals = [
+        network(number, "proposal", "proposal_average") for number in range(preset.ensemble)
+    ]
+    return Planner(
+        mean_network(proposals),
+        network(0, "critic", "critic"),
+        network(0, "q_forward_model", "q_forward_model"),
+        scale,
+    )
+
+
+def observation_std(run: FinishedRun) -> NDArray[np.float32]:
+    """Return the standard deviations of the recording's observations, `(obs_dim,)`.
+
+    Raises:
+        UserError: neither the run nor the dataset, which isn't here, knows them.
+    """
+    if run.config.preset.algorithm.normalize_observations:
+        return np.asarray(run.facts.observation_std, np.float32)
+    return observation_statistics(run.dataset.transitions)[1]

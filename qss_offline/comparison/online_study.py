@@ -1,0 +1,74 @@
+"""Online runs of several environments and algorithms, whose results lie side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from qss_offline.comparison.online_runs import online_run
+from qss_offline.data.environments import make_env
+from qss_offline.errors import UserError
+from qss_offline.files import write_json
+from qss_offline.online.config import EvaluationPlan, OnlineConfig, OnlineSettings
+from qss_offline.parallel.reporting import ProgressFactory, no_progress
+from qss_offline.runs.folder import RunFolder, read_json
+
+
+def run_missing(
+    env_ids: Sequence[str],
+    configs: Mapping[str, OnlineConfig],
+    seeds: tuple[int, ...],
+    preset_name: str,
+    runs: Path,
+    results: Path,
+    workers: int | None = None,
+    show_progress: ProgressFactory = no_progress,
+) -> None:
+    """Run each environment with each algorithm, or read the run where it is finished.
+
+    Args:
+        env_ids: environments.
+        configs: settings of each algorithm, by its name.
+        seeds: of every run.
+        preset_name: where the settings came from.
+        runs: folder of the run folders, which are named `<environment>-<algorithm>`.
+        results: folder of a copy of each `results.json`, of the same name.
+        workers: processes; None takes one a core.
+        show_progress: makes a progress display.
+
+    Raises:
+        UserError: an environment can't be made, or results of other settings would be lost.
+    """
+    for env_id in env_ids:
+        make_env(env_id, discrete_actions=True).close()
+    for env_id in env_ids:
+        for name, config in configs.items():
+            settings = OnlineSettings(env_id, name, seeds, preset_name, config, EvaluationPlan())
+            folder = RunFolder(runs / f"{env_id}-{name}".replace("/", "-"))
+            path = results / f"{folder.path.name}.json"
+            _check_same(path, settings)
+            write_json(path, online_run(settings, folder, folder.started, show_progress, workers))
+
+
+def _check_same(path: Path, settings: OnlineSettings) -> None:
+    """Refuse to write over results of other settings, or of seeds that aren't asked for.
+
+    Raises:
+        UserError: they would be lost.
+    """
+    if not path.exists():
+        return
+    written = read_json(path)
+    asked = {"preset": settings.preset_name, "steps": settings.config.steps}
+    for name, value in asked.items():
+        if written.get(name) != value:
+            raise UserError(
+                f"{path} holds results with {name} = {written.get(name)}, not {value}; choose "
+                "another --results and another --runs"
+            )
+    lost = {seed["seed"] for seed in written.get("seeds", ())} - set(settings.seeds)
+    if lost:
+        raise UserError(
+            f"{path} holds seed {min(lost)}, too, which isn't asked for and would be lost: ask "
+            "for it, or choose another --results"
+        )

@@ -1,0 +1,171 @@
+"""What a run on a recording is asked to do, whatever its method."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+from qss_offline.algorithms.bco import CloningConfig
+from qss_offline.algorithms.ensemble import member_seeds
+from qss_offline.algorithms.observational_d3g import ObservationalD3GConfig
+from qss_offline.algorithms.validation import check_positive
+from qss_offline.data.facts import RecordingFacts
+from qss_offline.errors import UserError, nearest
+from qss_offline.runs.inverse_config import InverseFitConfig
+
+Method = Literal["d3g", "bco"]
+METHODS: tuple[Method, ...] = get_args(Method)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Settings of a whole run.
+
+    Attributes:
+        algorithm: offline D3G.
+        inverse: the inverse fit.
+        updates: updates of offline D3G, of each of an ensemble.
+        ensemble: a departure: how many times Q, τ and f of a seed are trained, apart from each
+            other; the policy heads for the mean of what the τ propose.
+    """
+
+    algorithm: ObservationalD3GConfig
+    inverse: InverseFitConfig
+    updates: int
+    ensemble: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse a run without updates."""
+        check_positive(self, "updates", "ensemble")
+
+    @property
+    def offline_updates(self) -> int:
+        """Updates of a seed's whole ensemble."""
+        return self.updates * self.ensemble
+
+    def spend(
+        self, updates: int | None, online_steps: int | None, online_rounds: int | None
+    ) -> Preset:
+        """Return the preset with other budgets; None keeps the preset's.
+
+        Args:
+            updates: of offline D3G.
+            online_steps: environment steps in all, a multiple of the rounds.
+            online_rounds: rounds of the inverse fit.
+
+        Raises:
+            UserError: a budget is not above 0, or the steps can't be spread over the rounds.
+        """
+        inverse = self.inverse
+        if online_rounds is not None:
+            # Refuses rounds that are not above 0 before anything is divided by them.
+            inverse = replace(inverse, rounds=online_rounds)
+        if online_steps is not None:
+            if online_steps % inverse.rounds:
+                raise UserError(
+                    f"{online_steps} online steps can't be spread evenly over {inverse.rounds} "
+                    "rounds; choose a multiple, or other --online-rounds"
+                )
+            inverse = replace(inverse, steps_per_round=online_steps // inverse.rounds)
+        return replace(self, inverse=inverse, updates=self.updates if updates is None else updates)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What a run is asked to do.
+
+    Attributes:
+        method: "d3g" learns which next states to aim for, "bco" repeats what was recorded.
+        env_id: where the policy acts.
+        dataset_id: what it learns from; actions that it may hold are not looked at.
+        seeds: seeds of training; the dataset has its own.
+        preset_name: where `preset` came from.
+        preset: settings of training and of the inverse fit. BCO takes its inverse fit, and whether
+            observations are normalised.
+        cloning: BCO's policy; None for D3G.
+        cloning_updates: its updates in a round; 0 for D3G.
+        evaluation_episodes: episodes of each evaluation.
+        device: "cpu" or "cuda".
+        tf32: matrix products on a GPU in TF32 (10 bits of mantissa) instead of float32.
+        actions_from: another recording of the same environment, one with actions, or folder of an
+            earlier run, whose online steps have them: the inverse dynamics model learns from it
+            before it takes online steps; None if there is none.
+        recording: what was measured of the recording; None before the run has measured it.
+    """
+
+    method: Method
+    env_id: str
+    dataset_id: str
+    seeds: tuple[int, ...]
+    preset_name: str
+    preset: Preset
+    cloning: CloningConfig | None = None
+    cloning_updates: int = 0
+    evaluation_episodes: int = 10
+    device: str = "cpu"
+    tf32: bool = False
+    actions_from: str | None = None
+    recording: RecordingFacts | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a run without episodes, or with settings of another method."""
+        check_positive(self, "evaluation_episodes")
+        if self.method not in METHODS:
+            hint = nearest(self.method, METHODS) or f"; there are {', '.join(METHODS)}"
+            raise UserError(f"unknown method {self.method!r}{hint}")
+        if self.method == "d3g":
+            for seed in self.seeds:
+                member_seeds(seed, self.preset.ensemble)
+        if self.method == "bco":
+            if self.cloning is None:
+                raise UserError("method bco needs settings of its policy (cloning)")
+            check_positive(self, "cloning_updates")
+        elif self.cloning is not None or self.cloning_updates:
+            raise UserError(f"cloning and cloning_updates are for method bco, not {self.method}")
+
+    @property
+    def inverse(self) -> InverseFitConfig:
+        """The online budget."""
+        return self.preset.inverse
+
+    @property
+    def facts(self) -> RecordingFacts:
+        """What was measured of the recording."""
+        assert self.recording is not None, "training comes after measuring"
+        return self.recording
+
+    @property
+    def error_power(self) -> float:
+        """The power of errors against recorded steps, of a run that has measured its recording."""
+        power = (
+            self.preset.algorithm.behaviour_power
+            if self.cloning is None
+            else (self.cloning.error_power)
+        )
+        return self.facts.error_power if power is None else power
+
+    @property
+    def updates(self) -> int:
+        """Updates of offline D3G, of each of an ensemble; or of BCO's policy, over all rounds."""
+        return self.cloning_updates * self.inverse.rounds or self.preset.updates
+
+    @property
+    def inverse_updates(self) -> int:
+        """Updates of one seed's inverse dynamics model."""
+        return self.inverse.updates(self.actions_from is not None)
+
+    @property
+    def units(self) -> int:
+        """Updates of all models of one seed: what progress counts."""
+        trained = self.updates if self.method == "bco" else self.preset.offline_updates
+        return trained + self.inverse_updates
+
+    def with_recording(self, facts: RecordingFacts) -> RunConfig:
+        """Return the settings with what was measured, a power that it decides included."""
+        algorithm, cloning = self.preset.algorithm, self.cloning
+        if self.method == "d3g" and algorithm.behaviour_coef and algorithm.behaviour_power is None:
+            algorithm = replace(algorithm, behaviour_power=facts.error_power)
+        if cloning is not None and cloning.error_power is None:
+            cloning = replace(cloning, error_power=facts.error_power)
+        preset = replace(self.preset, algorithm=algorithm)
+        return replace(self, preset=preset, cloning=cloning, recording=facts)

@@ -1,0 +1,175 @@
+"""A finished run on a recording, of any method, read back."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qss_offline.data.environments import env_id_of_file
+from qss_offline.data.facts import RecordingFacts
+from qss_offline.data.load import LoadedDataset, load_transitions
+from qss_offline.errors import UserError
+from qss_offline.runs.config import Method, RunConfig
+from qss_offline.runs.folder import RunFolder, SeedFolder, read_json
+from qss_offline.settings_json import settings_of
+
+TITLES: dict[Method, str] = {"d3g": "offline D3G", "bco": "BCO"}
+"""Methods in words."""
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run with everything that `results.json` holds.
+
+    Attributes:
+        folder: its files.
+        config: what it was asked to do.
+        results: what came of it.
+    """
+
+    folder: RunFolder
+    config: RunConfig
+    results: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.folder.path.resolve().name
+
+    @property
+    def method(self) -> Method:
+        """What learned."""
+        return self.config.method
+
+    @property
+    def env_id(self) -> str:
+        """Where the policies act."""
+        return self.config.env_id
+
+    @property
+    def dataset_id(self) -> str:
+        """What it learned from."""
+        return self.config.dataset_id
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Seeds of training."""
+        return tuple(int(seed["seed"]) for seed in self.results["seeds"])
+
+    @property
+    def last(self) -> NDArray[np.float64]:
+        """`(seeds,)` mean return of each seed's last evaluation."""
+        return np.array([seed["last"]["mean"] for seed in self.results["seeds"]])
+
+    @property
+    def best(self) -> NDArray[np.float64]:
+        """`(seeds,)` mean return of each seed's best evaluation."""
+        return np.array([seed["best"]["mean"] for seed in self.results["seeds"]])
+
+    @property
+    def behaviour(self) -> tuple[float, float]:
+        """Mean and standard deviation of the recorded returns."""
+        return self.results["behaviour_return"], self.results["behaviour_return_std"]
+
+    @property
+    def label(self) -> str:
+        """What it is called beside other runs of its recording."""
+        if self.method == "d3g":
+            return self.config.preset_name
+        power = self.config.error_power
+        as_measured = power == self.facts.error_power
+        title = TITLES[self.method]
+        return title if as_measured else f"{title} with error_power={power:g}"
+
+    @property
+    def facts(self) -> RecordingFacts:
+        """What was measured of the recording."""
+        return self.config.facts
+
+    def seed_folder(self, seed: int) -> SeedFolder:
+        """Return the files of one seed.
+
+        Raises:
+            UserError: the run has no such seed.
+        """
+        if seed not in self.seeds:
+            known = ", ".join(map(str, self.seeds))
+            raise UserError(f"{self.folder.path} has no seed {seed}; its seeds are {known}")
+        return self.folder.seed(seed)
+
+    @cached_property
+    def dataset(self) -> LoadedDataset:
+        """What it learned from.
+
+        Raises:
+            UserError: the dataset isn't here.
+        """
+        return load_transitions(self.dataset_id)
+
+    def metrics(self, seed: int) -> dict[str, NDArray[np.float64]]:
+        """Return the losses and values of training, of an ensemble's first, each `(rows,)`.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        path = self.seed_folder(seed).metrics
+        lines = path.read_text().splitlines() if path.exists() else []
+        try:
+            rows = [json.loads(line) for line in lines]
+        except ValueError as error:
+            raise UserError(f"{path} holds a line that isn't JSON: {error}") from error
+        names = rows[0].keys() if rows else ()
+        return {name: np.array([float(row[name]) for row in rows]) for name in names}
+
+
+def load_run(path: Path, method: Method | None = None) -> FinishedRun:
+    """Read the folder of a finished run.
+
+    Args:
+        path: the folder.
+        method: of the run; None takes any.
+
+    Raises:
+        UserError: there is no such folder, it holds no run, one that isn't finished, an online one,
+            another method's, or one of another version of this package.
+    """
+    folder = RunFolder(path)
+    if not path.is_dir():
+        raise UserError(f"{path} does not exist; give a run folder, such as one under runs/")
+    if not folder.started:
+        raise UserError(f"{path} holds no run (no config.json)")
+    if not folder.results.exists():
+        raise UserError(f"{path} is not finished (no results.json); --resume continues it")
+    run = FinishedRun(folder, read_run_config(folder), read_json(folder.results))
+    if method is not None and run.method != method:
+        raise UserError(f"{path} holds no run of {TITLES[method]}, but of {TITLES[run.method]}")
+    if run.config.recording is None:
+        raise UserError(f"{folder.config}: recording is missing: it is of another version")
+    try:
+        complete = bool(run.seeds) and np.isfinite([*run.last, *run.best]).size > 0
+        _ = [float(value) for value in run.behaviour]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{folder.results} holds no results of a run: {error} is wrong") from error
+    if not complete:
+        raise UserError(f"{folder.results} holds no results of a run")
+    return run
+
+
+def read_run_config(folder: RunFolder) -> RunConfig:
+    """Read what a run on a recording was asked to do.
+
+    Raises:
+        UserError: it is an online run, or of another version of this package; or its environment
+            isn't registered here.
+    """
+    config = read_json(folder.config)
+    if config.get("method") == "online":
+        raise UserError(f"{folder.path} is an online run; this reads offline runs")
+    asked = settings_of(RunConfig, config, str(folder.config))
+    return replace(asked, env_id=env_id_of_file(asked.env_id, folder.config))

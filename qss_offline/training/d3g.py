@@ -1,0 +1,135 @@
+"""Offline D3G and the inverse fit for several seeds, in several processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+
+from qss_offline.algorithms.ensemble import mean_network
+from qss_offline.algorithms.networks import Network
+from qss_offline.algorithms.observational_d3g import ObservationalD3G, ObservationBatch
+from qss_offline.data.environments import make_env
+from qss_offline.data.load import load_transitions
+from qss_offline.data.transitions import Transitions
+from qss_offline.engine.state import TrainState
+from qss_offline.engine.timing import seconds_per_update
+from qss_offline.parallel.processes import Tick
+from qss_offline.parallel.progress import Reporter
+from qss_offline.parallel.reporting import counted_on
+from qss_offline.parallel.seeds import train_in_workers
+from qss_offline.runs.config import RunConfig
+from qss_offline.training.interaction import known_steps
+from qss_offline.training.inverse.fitting import InverseFitter
+from qss_offline.training.inverse.models import inverse_seconds_per_update
+from qss_offline.training.offline import OfflineTrainer, SeedTask, member_tasks
+from qss_offline.training.rounds import by_rounds_done, run_rounds
+
+
+def train_d3g(
+    config: RunConfig, tasks: Sequence[SeedTask], workers: int | None, report: Reporter
+) -> None:
+    """Train and evaluate every seed, from where their folders stand.
+
+    Args:
+        config: what to do.
+        tasks: the seeds.
+        workers: processes; None takes one a core on a CPU, one in all on a GPU.
+        report: told the updates done, over all seeds.
+    """
+    members = [m for task in tasks for m in member_tasks(task, config.preset.ensemble)]
+    if config.device == "cpu" and len(members) > len(tasks):
+        # An ensemble's trainings first, so that those of one seed are spread over cores, too.
+        train_in_workers(_train_members, config, members, "cpu", workers, report)
+    train_in_workers(_train_group, config, tasks, config.device, workers, report)
+
+
+def d3g_seconds_per_seed(config: RunConfig, obs_dim: int, action_dim: int, stack: int) -> float:
+    """Measure how long the updates of a seed take in one process, `stack` seeds at a time."""
+    # Any power takes as long.
+    power = config.preset.algorithm.behaviour_power or 2.0
+    losses = replace(config.preset.algorithm, behaviour_power=power)
+    algorithm, widths = ObservationalD3G(losses, obs_dim), (obs_dim, obs_dim, None, None)
+    offline = seconds_per_update(algorithm, widths, stack, losses.batch_size, ObservationBatch)
+    inverse = inverse_seconds_per_update(config.inverse.model, obs_dim, action_dim, stack)
+    return (config.preset.offline_updates * offline + config.inverse_updates * inverse) / stack
+
+
+def _train_members(config: RunConfig, members: Sequence[SeedTask], tick: Tick) -> None:
+    """Train Q, τ and f alone, for one worker; their checkpoints are what comes of it."""
+    transitions = {config.dataset_id: load_transitions(config.dataset_id).transitions}
+    facts = {config.dataset_id: config.facts}
+    OfflineTrainer(members, transitions, config.preset.algorithm, facts).run(
+        config.preset.updates, tick
+    )
+
+
+def _train_group(config: RunConfig, tasks: Sequence[SeedTask], tick: Tick) -> None:
+    """Train the seeds of one worker, with the matrix products that the run asks for."""
+    tf32 = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = config.tf32
+    try:
+        train_seeds(config, tasks, tick)
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = tf32
+
+
+def train_seeds(config: RunConfig, tasks: Sequence[SeedTask], tick: Tick) -> None:
+    """Train, fit and evaluate some seeds in this process, from where their folders stand.
+
+    Args:
+        config: what to do; the tasks say for which seeds.
+        tasks: the seeds.
+        tick: told the updates done, over all of them.
+    """
+    preset = config.preset
+    # Foreign datasets were given their columns, with a notice, when the run began.
+    dataset = load_transitions(config.dataset_id)
+    members = [member for task in tasks for member in member_tasks(task, preset.ensemble)]
+    trainer = OfflineTrainer(
+        members,
+        {config.dataset_id: dataset.transitions},
+        preset.algorithm,
+        {config.dataset_id: config.facts},
+        config.device,
+    )
+    state = trainer.run(preset.updates, tick)
+    trained = preset.offline_updates * len(tasks)
+    done = trained
+    for same in by_rounds_done(tasks):
+        report = counted_on(tick, done, len(same))
+        _fit_inverse(config, same, state, trainer, dataset.transitions, report)
+        done += config.inverse_updates * len(same)
+    tick(done)
+
+
+def _fit_inverse(
+    config: RunConfig,
+    tasks: Sequence[SeedTask],
+    state: TrainState,
+    trainer: OfflineTrainer,
+    recording: Transitions,
+    report: Callable[[int], None],
+) -> None:
+    """Fit the inverse models of seeds that stand after the same round, and save the policies."""
+    scales = [trainer.scales[task.dataset_id] for task in tasks]
+    average = state.networks["proposal_average"]
+    rows = {seed: row for row, seed in enumerate(state.seeds)}
+    proposals = []
+    for task in tasks:
+        trained = [
+            Network(average.shape, average.flat[row : row + 1].cpu().clone())
+            for row in (rows[m.seed] for m in member_tasks(task, config.preset.ensemble))
+        ]
+        proposals.append(mean_network(trained))
+    fitter = InverseFitter(
+        [task.seed for task in tasks],
+        proposals,
+        scales,
+        lambda: make_env(config.env_id),
+        config.preset.inverse,
+        known_steps(config.actions_from, config.env_id),
+        [recording] * len(tasks),
+    )
+    run_rounds(fitter, tasks, config.env_id, config.evaluation_episodes, report)
