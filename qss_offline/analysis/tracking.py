@@ -17,7 +17,8 @@ from typing import Any, Protocol
 from qss_offline.errors import UserError
 from qss_offline.parallel.progress import Reporter
 from qss_offline.parallel.reporting import ProgressFactory
-from qss_offline.runs.folder import RunFolder
+from qss_offline.runs.folder import RunFolder, read_json
+from qss_offline.runs.results import evaluations_of
 
 TENSORBOARD_FOLDER = "tensorboard"
 _LOOK_INTERVAL_S = 2.0
@@ -110,10 +111,9 @@ class _Follower:
             path = self._folder.seed(seed).result
             if not path.exists():
                 continue
-            for evaluation in json.loads(path.read_text())["evaluations"]:
-                returns = evaluation["returns"]
-                values = {"evaluation/return": sum(returns) / len(returns)}
-                self._tracker.log(seed, evaluation["online_steps"], values)
+            for point in evaluations_of(read_json(path), path):
+                values = {"evaluation/return": sum(point.returns) / len(point.returns)}
+                self._tracker.log(seed, point.online_steps, values)
 
 
 def tracked(

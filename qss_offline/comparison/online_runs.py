@@ -14,7 +14,7 @@ import qss_offline.online.gridworld  # noqa: F401  registers the gridworld, in w
 from qss_offline.baselines import require_d3rlpy
 from qss_offline.data.environments import make_env
 from qss_offline.engine.checkpoint import load_checkpoint
-from qss_offline.errors import UserError
+from qss_offline.errors import UserError, shown
 from qss_offline.files import write_json
 from qss_offline.online.config import OnlineSettings
 from qss_offline.online.env_loop import OnlineTask
@@ -27,6 +27,7 @@ from qss_offline.parallel.reporting import ProgressFactory, counted_on, no_progr
 from qss_offline.parallel.seeds import train_in_workers
 from qss_offline.runs.clock import RunClock
 from qss_offline.runs.folder import RunFolder, SeedFolder, read_json, versions
+from qss_offline.runs.results import best_of, returns_of_file, whole
 
 LAST_EVALUATIONS = 3
 """How many evaluations at the end make the score of a seed."""
@@ -83,13 +84,20 @@ def online_run(
         "config": asdict(settings.config),
         "wall_seconds": round(wall_s, 1),
         "seeds": [
-            seed_result(seed, read_json(folder.seed(seed).result)["evaluations"])
-            for seed in settings.seeds
+            seed_result(seed, _evaluations(folder.seed(seed).result)) for seed in settings.seeds
         ],
         "versions": versions(),
     }
     write_json(folder.results, results)
     return results
+
+
+def _evaluations(path: Path) -> list[tuple[int, tuple[float, ...]]]:
+    """Read the steps and returns of a seed's evaluations."""
+    rows = read_json(path).get("evaluations")
+    if not isinstance(rows, list) or not all(isinstance(r, list) and len(r) == 2 for r in rows):
+        raise UserError(f"{path}: evaluations is {shown(rows)}, expected steps and returns")
+    return [(whole(step, f"{path}: step"), returns_of_file(r, path)) for step, r in rows]
 
 
 def _check(settings: OnlineSettings) -> None:
@@ -161,7 +169,7 @@ def seed_result(seed: int, evaluations: Sequence[tuple[int, Sequence[float]]]) -
         evaluations: environment steps before each, and the returns of its episodes.
     """
     means = [float(np.mean(returns)) for _, returns in evaluations]
-    best = int(np.argmax(means))
+    best = best_of(means)
     return {
         "seed": seed,
         f"last_{LAST_EVALUATIONS}": float(np.mean(means[-LAST_EVALUATIONS:])),

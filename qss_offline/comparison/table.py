@@ -17,6 +17,7 @@ from qss_offline.comparison.paper_results import reported
 from qss_offline.errors import UserError
 from qss_offline.files import write_bytes
 from qss_offline.runs.folder import read_json
+from qss_offline.runs.results import best_of, evaluations_of, number, whole
 from qss_offline.statistics import Interval, bootstrap_interval, iqm, mean
 
 METRICS = ("last", "best")
@@ -68,14 +69,14 @@ def rows(cells: Sequence[Cell]) -> list[Row]:
         for seed in cell.seeds:
             path = cell.folder.seed(seed).result
             if path.exists():
-                found += _rows_of(cell, read_json(path))
+                found += _rows_of(cell, read_json(path), path)
     return found
 
 
-def _rows_of(cell: Cell, result: Mapping[str, Any]) -> list[Row]:
-    evaluations = result["evaluations"]
-    means = [float(np.mean(evaluation["returns"])) for evaluation in evaluations]
-    chosen = {"last": len(means) - 1, "best": int(np.argmax(means))}
+def _rows_of(cell: Cell, result: Mapping[str, Any], path: Path) -> list[Row]:
+    points = evaluations_of(result, path)
+    means = [float(np.mean(point.returns)) for point in points]
+    chosen = {"last": len(means) - 1, "best": best_of(means)}
     updates = cell.settings.updates(cell.method)
     # BCO's policy is as far as the rounds are; D3G's proposal is the same in all of them.
     by_round = cell.method == "bco"
@@ -84,17 +85,18 @@ def _rows_of(cell: Cell, result: Mapping[str, Any]) -> list[Row]:
             cell.env_id,
             cell.random_action_prob,
             cell.method,
-            int(result["seed"]),
+            whole(result.get("seed"), f"{path}: seed"),
             metric,
             means[index],
-            int(evaluations[index]["online_steps"]),
-            int(
-                evaluations[index].get(
+            points[index].online_steps,
+            whole(
+                result["evaluations"][index].get(
                     "updates", updates * (index + 1) // len(means) if by_round else updates
-                )
+                ),
+                f"{path}: updates",
             ),
             cell.settings.name,
-            float(result.get("seconds", math.nan)),
+            number(result.get("seconds"), f"{path}: seconds"),
         )
         for metric, index in chosen.items()
     ]

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from qss_offline.algorithms.networks import Network
+from qss_offline.algorithms.networks import MLPShape, Network
 from qss_offline.algorithms.protocol import Algorithm
 from qss_offline.engine.adam import AdamState
 from qss_offline.engine.state import TrainState
@@ -140,6 +140,31 @@ def seed_checkpoint(state: TrainState, index: int) -> Checkpoint:
     return Checkpoint(tensors, {"seed": state.seeds[index], "update": state.update})
 
 
+def network_of(checkpoint: Checkpoint, name: str, shape: MLPShape) -> Network:
+    """Take one network out of a seed's checkpoint, as a stack of one seed.
+
+    Raises:
+        UserError: it isn't there, or of another shape.
+    """
+    flat = _tensor(checkpoint, f"network.{name}", _sizes(shape))
+    return Network(shape, flat.unsqueeze(0))
+
+
+def _sizes(shape: MLPShape) -> tuple[int, ...]:
+    members = () if shape.members is None else (shape.members,)
+    return (*members, sum(shape.sizes))
+
+
+def _tensor(checkpoint: Checkpoint, key: str, sizes: tuple[int, ...]) -> Tensor:
+    try:
+        tensor = checkpoint.tensors[key]
+    except KeyError:
+        raise UserError(f"a checkpoint lacks {key!r}: it is of another algorithm") from None
+    if tensor.shape != sizes or tensor.dtype != torch.float32:
+        raise UserError(f"a checkpoint's {key} is of other sizes than the run's settings say")
+    return tensor
+
+
 def stack_checkpoints(
     algorithm: Algorithm, checkpoints: Sequence[Checkpoint], device: torch.device | str = "cpu"
 ) -> TrainState:
@@ -150,24 +175,18 @@ def stack_checkpoints(
     """
     shapes = {**algorithm.shapes, **{c: algorithm.shapes[s] for c, s in algorithm.copies.items()}}
 
-    def stacked(key: str, *shape: int) -> Tensor:
-        try:
-            rows = [checkpoint.tensors[key] for checkpoint in checkpoints]
-        except KeyError:
-            raise UserError(f"a checkpoint lacks {key!r}: it is of another algorithm") from None
-        if any(row.shape != shape or row.dtype != torch.float32 for row in rows):
-            raise UserError(f"a checkpoint's {key} has other sizes than this run's")
-        return torch.stack(rows).to(device)
+    def stacked(key: str, sizes: tuple[int, ...]) -> Tensor:
+        return torch.stack([_tensor(one, key, sizes) for one in checkpoints]).to(device)
 
     networks, moments = {}, {}
     for name, shape in shapes.items():
-        sizes = (() if shape.members is None else (shape.members,)) + (sum(shape.sizes),)
-        networks[name] = Network(shape, stacked(f"network.{name}", *sizes))
+        sizes = _sizes(shape)
+        networks[name] = Network(shape, stacked(f"network.{name}", sizes))
         if name in algorithm.shapes:
             moments[name] = AdamState(
-                stacked(f"first.{name}", *sizes),
-                stacked(f"second.{name}", *sizes),
-                stacked(f"steps.{name}")[0].clone(),
+                stacked(f"first.{name}", sizes),
+                stacked(f"second.{name}", sizes),
+                stacked(f"steps.{name}", ())[0].clone(),
             )
     generators = []
     for checkpoint in checkpoints:

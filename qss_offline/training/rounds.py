@@ -13,7 +13,6 @@ from qss_offline.evaluation.episodes import evaluate
 from qss_offline.evaluation.policies import SavedPolicy, save_policy
 from qss_offline.files import write_json
 from qss_offline.runs.inverse_config import InverseFitConfig
-from qss_offline.runs.results import EvaluationPoint
 from qss_offline.training.offline import SeedTask
 
 
@@ -39,11 +38,6 @@ def rounds_done(task: SeedTask) -> int:
     """Return the number of rounds that the seed's checkpoint stands after."""
     path = task.folder.online
     return len(load_checkpoint(path).metadata["evaluations"]) if path.exists() else 0
-
-
-def evaluations_of(result: Mapping[str, Any]) -> list[EvaluationPoint]:
-    """Return a seed's evaluations, from what `run_rounds` wrote into its `result.json`."""
-    return [EvaluationPoint(row["online_steps"], row["returns"]) for row in result["evaluations"]]
 
 
 def by_rounds_done(tasks: Sequence[SeedTask]) -> list[list[SeedTask]]:

@@ -19,12 +19,11 @@ from qss_offline.parallel.reporting import ProgressFactory, forward_only, no_pro
 from qss_offline.runs.clock import RunClock, in_words
 from qss_offline.runs.config import Method, RunConfig
 from qss_offline.runs.folder import RunFolder, read_json, seeds_in_words, versions
-from qss_offline.runs.results import seed_results
+from qss_offline.runs.results import evaluations_of, seed_results
 from qss_offline.training.bco import bco_seconds_per_seed, train_bco
 from qss_offline.training.d3g import d3g_seconds_per_seed, train_d3g
 from qss_offline.training.interaction import known_steps
 from qss_offline.training.offline import SeedTask
-from qss_offline.training.rounds import evaluations_of
 
 LONG_RUN = 50_000
 """Updates, of all seeds, from which on the time that they take is said before they begin."""
@@ -119,7 +118,10 @@ def run(
         "behaviour_stochasticity": config.facts.behaviour_stochasticity,
         "wall_seconds": round(clock.seconds, 1),
         "seeds": [
-            seed_results(task.seed, evaluations_of(read_json(task.folder.result))) for task in tasks
+            seed_results(
+                task.seed, evaluations_of(read_json(task.folder.result), task.folder.result)
+            )
+            for task in tasks
         ],
         "versions": versions(),
     }
