@@ -21,7 +21,7 @@ from typer import Option
 import qss_offline.online.gridworld  # noqa: F401  registers the gridworld
 from qss_offline.cli.command import main
 from qss_offline.cli.resume import plain_options, run_to_resume
-from qss_offline.comparison.online_runs import LAST_EVALUATIONS, online_run
+from qss_offline.comparison.online_runs import online_run
 from qss_offline.data.environments import make_env, resolve_env_id
 from qss_offline.engine.device import choose_device
 from qss_offline.errors import UserError
@@ -33,6 +33,7 @@ from qss_offline.online.warm_start import start_config
 from qss_offline.overrides import changed, differences, with_changes
 from qss_offline.parallel.progress import progress
 from qss_offline.runs.folder import RunFolder, free_folder, parse_seeds
+from qss_offline.runs.results import FINAL_EVALUATIONS, final_mean
 
 
 def online(
@@ -79,12 +80,12 @@ def online(
     algo, preset = settings.algorithm, settings.preset_name
     print(f"{algo} on {settings.env_id} with preset {preset}; run folder {folder.path}")
     found = online_run(settings, folder, resume, progress, workers, options)
-    last = f"mean of last {LAST_EVALUATIONS} evaluations"
-    table = Table("seed", last, "last", "best", title=f"{algo}, {settings.env_id}")
+    final = f"mean of last {FINAL_EVALUATIONS} evaluations"
+    table = Table("seed", final, "last", "best", title=f"{algo}, {settings.env_id}")
     for seed in found["seeds"]:
-        best = f"{seed['best']['mean']:.1f} (step {seed['best']['step']:,})"
-        score = f"{seed[f'last_{LAST_EVALUATIONS}']:.1f}"
-        table.add_row(str(seed["seed"]), score, f"{seed['last']:.1f}", best)
+        best = f"{seed['best']['mean']:.1f} (step {seed['best']['online_steps']:,})"
+        last = f"{seed['last']['mean']:.1f}"
+        table.add_row(str(seed["seed"]), f"{final_mean(seed):.1f}", last, best)
     Console().print(table)
     if results is not None:
         write_json(results, found)

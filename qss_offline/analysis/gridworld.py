@@ -53,7 +53,7 @@ def measure_runs(
         rows[algorithm] = [
             {
                 "seed": seed["seed"],
-                "last_return": seed["last"],
+                "last_return": seed["last"]["mean"],
                 **measure_seed(folder.seed(seed["seed"]), config.algorithm.gamma),
             }
             for seed in found["seeds"]

@@ -17,8 +17,8 @@ from typing import Any, Protocol
 from qss_offline.errors import UserError
 from qss_offline.parallel.progress import Reporter
 from qss_offline.parallel.reporting import ProgressFactory
-from qss_offline.runs.folder import RunFolder, read_json
-from qss_offline.runs.results import evaluations_of
+from qss_offline.runs.folder import RunFolder
+from qss_offline.runs.results import read_evaluations
 
 TENSORBOARD_FOLDER = "tensorboard"
 _LOOK_INTERVAL_S = 2.0
@@ -111,9 +111,8 @@ class _Follower:
             path = self._folder.seed(seed).result
             if not path.exists():
                 continue
-            for point in evaluations_of(read_json(path), path):
-                values = {"evaluation/return": sum(point.returns) / len(point.returns)}
-                self._tracker.log(seed, point.online_steps, values)
+            for point in read_evaluations(path):
+                self._tracker.log(seed, point.online_steps, {"evaluation/return": point.mean})
 
 
 def tracked(

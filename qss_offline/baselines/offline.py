@@ -34,6 +34,7 @@ from qss_offline.data.transitions import Transitions
 from qss_offline.engine.denormals import denormals_as_zero
 from qss_offline.errors import UserError, nearest
 from qss_offline.evaluation.episodes import BatchPolicy, evaluate
+from qss_offline.runs.results import EvaluationPoint
 
 METHODS = ("bc", "td3+bc", "iql", "cql")
 _UPDATES_PER_TICK = 100
@@ -80,19 +81,6 @@ class OfflineBaselineConfig:
                 raise UserError(f"{name} must be above 0, not {value}")
         if not 0 <= self.gamma < 1:
             raise UserError(f"gamma must be in [0, 1), not {self.gamma}")
-
-
-@dataclass(frozen=True)
-class EvaluationPoint:
-    """An evaluation during training.
-
-    Attributes:
-        updates: gradient steps before it.
-        returns: undiscounted, one for each episode.
-    """
-
-    updates: int
-    returns: tuple[float, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,7 +152,7 @@ def train_offline(
             if update in due:
                 start = int(_stream(seed, b"evaluation", due[update]).generate_state(1)[0])
                 result = evaluate(batch_policy(algo), env_id, episodes, start, make_env)
-                points.append(EvaluationPoint(update, result.returns))
+                points.append(EvaluationPoint(0, result.returns, update))
             if update % _UPDATES_PER_TICK == 0 or update == config.updates:
                 tick(update)
     return TrainedBaseline(algo, tuple(points))

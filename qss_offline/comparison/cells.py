@@ -24,6 +24,7 @@ from qss_offline.files import write_json
 from qss_offline.runs.clock import ELAPSED_INTERVAL_S
 from qss_offline.runs.config import RunConfig
 from qss_offline.runs.folder import RunFolder, SeedFolder, read_json, versions
+from qss_offline.runs.results import write_evaluations
 from qss_offline.training.bco import bco_trainer, train_bco_seeds
 from qss_offline.training.d3g import train_seeds
 from qss_offline.training.offline import SeedTask
@@ -285,13 +286,5 @@ def _run_baseline(cell: Cell, seed: int, folder: SeedFolder, tick: Tick) -> None
     )
     steps = settings.online_steps(cell.method)
     folder.path.mkdir(parents=True, exist_ok=True)
-    write_json(
-        folder.result,
-        {
-            "seed": seed,
-            "evaluations": [
-                {"online_steps": steps, "updates": point.updates, "returns": list(point.returns)}
-                for point in trained.evaluations
-            ],
-        },
-    )
+    points = [point._replace(online_steps=steps) for point in trained.evaluations]
+    write_evaluations(folder.result, seed, points)

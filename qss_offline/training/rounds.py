@@ -11,8 +11,8 @@ from qss_offline.data.environments import make_env
 from qss_offline.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from qss_offline.evaluation.episodes import evaluate
 from qss_offline.evaluation.policies import SavedPolicy, save_policy
-from qss_offline.files import write_json
 from qss_offline.runs.inverse_config import InverseFitConfig
+from qss_offline.runs.results import EvaluationPoint, write_evaluations
 from qss_offline.training.offline import SeedTask
 
 
@@ -87,14 +87,8 @@ def run_rounds(
             save_checkpoint(task.folder.online, fitter.checkpoint(index, metadata))
     for index, task in enumerate(tasks):
         save_policy(task.folder.policy, fitter.policy(index), env_id)
-        steps = (config.steps_per_round * n for n in range(1, config.rounds + 1))
-        write_json(
-            task.folder.result,
-            {
-                "seed": task.seed,
-                "evaluations": [
-                    {"online_steps": s, "returns": list(returns)}
-                    for s, returns in zip(steps, evaluations[index], strict=True)
-                ],
-            },
-        )
+        points = [
+            EvaluationPoint(config.steps_per_round * number, returns)
+            for number, returns in enumerate(evaluations[index], 1)
+        ]
+        write_evaluations(task.folder.result, task.seed, points)

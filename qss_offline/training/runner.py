@@ -19,7 +19,7 @@ from qss_offline.parallel.reporting import ProgressFactory, forward_only, no_pro
 from qss_offline.runs.clock import RunClock, in_words
 from qss_offline.runs.config import Method, RunConfig
 from qss_offline.runs.folder import RunFolder, read_json, seeds_in_words, versions
-from qss_offline.runs.results import evaluations_of, seed_results
+from qss_offline.runs.results import read_evaluations, seed_results
 from qss_offline.training.bco import bco_seconds_per_seed, train_bco
 from qss_offline.training.d3g import d3g_seconds_per_seed, train_d3g
 from qss_offline.training.interaction import known_steps
@@ -117,12 +117,7 @@ def run(
         "behaviour_return_std": behaviour.std,
         "behaviour_stochasticity": config.facts.behaviour_stochasticity,
         "wall_seconds": round(clock.seconds, 1),
-        "seeds": [
-            seed_results(
-                task.seed, evaluations_of(read_json(task.folder.result), task.folder.result)
-            )
-            for task in tasks
-        ],
+        "seeds": [seed_results(task.seed, read_evaluations(task.folder.result)) for task in tasks],
         "versions": versions(),
     }
     write_json(folder.results, results)

@@ -37,7 +37,7 @@ def test_a_seed_gives_the_same_again_and_leaves_the_global_generator_alone(metho
     assert torch.equal(torch.random.get_rng_state(), before)
     torch.rand(3)
     assert evaluations(method, 0) == first
-    assert [step for step, _ in first] == [0, 30, 60]
+    assert [point.online_steps for point in first] == [0, 30, 60]
     assert evaluations(method, 1) != first
 
 

@@ -18,6 +18,7 @@ from safetensors import safe_open
 from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig
 from qss_offline.algorithms.observational_d3g import ObservationalD3GConfig
 from qss_offline.algorithms.qss import QSSConfig
+from qss_offline.analysis.plots.learning_curves import load_curves
 from qss_offline.comparison.online_runs import online_run
 from qss_offline.data.build import build_dataset
 from qss_offline.data.load import load_transitions
@@ -35,6 +36,8 @@ from qss_offline.presets import Preset
 from qss_offline.runs.config import RunConfig
 from qss_offline.runs.folder import RunFolder, SeedFolder, read_json
 from qss_offline.runs.inverse_config import InverseFitConfig
+from qss_offline.runs.reader import load_run
+from qss_offline.runs.results import evaluation_means, learning_curve
 from qss_offline.training.runner import run
 from recipes.online import online
 from tests.online.small_run import CONFIG, settings
@@ -83,13 +86,15 @@ def test_killed_runs_resume_to_the_same_bits(tmp_path: Path) -> None:
         rows = [path.name for path in replay_files(SeedFolder(ours))]
         assert rows == [path.name for path in replay_files(SeedFolder(theirs))]
 
+    with pytest.raises(UserError, match=r"is an online run.*figure7 --draw"):
+        load_run(killed)
+    assert load_curves(killed)[0]["algorithm"] == "d3g"
     results = json.loads((killed / "results.json").read_text())
     assert (results["env_id"], results["algorithm"]) == (PENDULUM, "d3g")
     for seed in results["seeds"]:
-        means = [evaluation["mean"] for evaluation in seed["evaluations"]]
-        assert [e["step"] for e in seed["evaluations"]] == list(range(0, 701, 100))
-        assert seed["last_3"] == pytest.approx(np.mean(means[-3:]))
-        assert seed["best"]["mean"] == max(means)
+        assert learning_curve([seed])[0].tolist() == list(range(0, 701, 100))
+        means = evaluation_means(seed)
+        assert (seed["last"]["mean"], seed["best"]["mean"]) == (means[-1], max(means))
 
 
 def run_here(made: OnlineSettings, folder: RunFolder) -> None:

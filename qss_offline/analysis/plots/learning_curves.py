@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qss_offline.comparison.online_runs import LAST_EVALUATIONS
+from qss_offline.errors import UserError
 from qss_offline.runs.folder import read_json
+from qss_offline.runs.results import FINAL_EVALUATIONS, final_mean, learning_curve
 from qss_offline.statistics import bootstrap_interval, mean
 
 # Okabe and Ito's colours, with dashes of their own.
@@ -30,9 +31,25 @@ _STARTED_OFFLINE = "#E69F00"
 
 
 def load_curves(folder: Path) -> list[dict[str, Any]]:
-    """Read the results files of online runs in a folder, in the order of their names."""
-    found = [read_json(path) for path in sorted(folder.glob("*.json"))]
-    return [curve for curve in found if "algorithm" in curve and "seeds" in curve]
+    """Read the results files of online runs in a folder, in the order of their names.
+
+    Raises:
+        UserError: one can't be read, or is of another version of this package.
+    """
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        result = read_json(path)
+        if not {"algorithm", "seeds", "wall_seconds"} <= result.keys():
+            continue
+        try:
+            curve(result)
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{path} holds no results of an online run: {error} is missing or wrong; it is of "
+                "another version of this package"
+            ) from error
+        found.append(result)
+    return found
 
 
 def curve(result: dict[str, Any]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -40,10 +57,8 @@ def curve(result: dict[str, Any]) -> tuple[NDArray[np.int64], NDArray[np.float64
 
     A run that started offline begins with the online steps that the offline run took.
     """
-    evaluations = [seed["evaluations"] for seed in result["seeds"]]
-    steps = np.array([point["step"] for point in evaluations[0]], np.int64)
-    means = np.array([[point["mean"] for point in seed] for seed in evaluations], np.float64)
-    return steps + int(result.get("steps_before", 0)), means.T
+    steps, means = learning_curve(result["seeds"])
+    return steps + int(result.get("steps_before", 0)), means
 
 
 def png(results: Sequence[dict[str, Any]]) -> bytes:
@@ -103,10 +118,9 @@ def score_lines(results: Sequence[dict[str, Any]]) -> list[str]:
     """Return a line for each run: the mean of the last evaluations of every seed."""
     lines = []
     for result in results:
-        scores = [seed[f"last_{LAST_EVALUATIONS}"] for seed in result["seeds"]]
-        listed = ", ".join(f"{score:.1f}" for score in scores)
+        listed = ", ".join(f"{final_mean(seed):.1f}" for seed in result["seeds"])
         lines.append(
             f"{result['env_id']} {result['algorithm']}, {result['steps']:,} steps, mean of the "
-            f"last {LAST_EVALUATIONS} evaluations of each seed: {listed}"
+            f"last {FINAL_EVALUATIONS} evaluations of each seed: {listed}"
         )
     return lines

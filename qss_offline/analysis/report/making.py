@@ -34,7 +34,7 @@ from qss_offline.files import write_bytes
 from qss_offline.parallel.reporting import Notice, ProgressFactory, no_progress, print_notice
 from qss_offline.runs.folder import read_json
 from qss_offline.runs.reader import FinishedRun, load_run
-from qss_offline.runs.results import evaluation_means
+from qss_offline.runs.results import evaluation_means, learning_curve
 from qss_offline.settings_json import to_plain
 from qss_offline.statistics import Interval
 from qss_offline.tabular.intervals import interval
@@ -227,7 +227,11 @@ def _curves(book: _Book, runs: Mapping[str, FinishedRun]) -> list[str]:
     """Draw the runs of an environment into one figure, where there are several."""
     drawn = []
     for env_id in dict.fromkeys(run.env_id for run in runs.values()):
-        curves = {name: _curve(run) for name, run in runs.items() if run.env_id == env_id}
+        curves = {
+            name: learning_curve(run.results["seeds"])
+            for name, run in runs.items()
+            if run.env_id == env_id
+        }
         if len(curves) < 2:
             continue
         ends = ", ".join(f"{name} {rows[-1].mean():.1f}" for name, (_, rows) in curves.items())
@@ -240,13 +244,6 @@ def _curves(book: _Book, runs: Mapping[str, FinishedRun]) -> list[str]:
             )
         )
     return drawn
-
-
-def _curve(run: FinishedRun) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return online steps `(evaluations,)` and returns `(evaluations, seeds)`."""
-    seeds = run.results["seeds"]
-    steps = [point["online_steps"] for point in seeds[0]["evaluations"]]
-    return np.array(steps), np.array([evaluation_means(seed) for seed in seeds]).T
 
 
 def _tasks(count: int) -> str:
@@ -448,7 +445,9 @@ def _results(book: _Book, run: FinishedRun, prefix: str) -> None:
                 book.figure(
                     f"{prefix}learning-curve",
                     figures.learning_figure(
-                        {f"mean of {len(seeds)} seeds": _curve(run)}, behaviour, run.env_id
+                        {f"mean of {len(seeds)} seeds": learning_curve(seeds)},
+                        behaviour,
+                        run.env_id,
                     ),
                     f"Line chart of returns over online steps; recorded behaviour {behaviour:.1f}, "
                     f"seeds end at {lasts}.",
