@@ -17,7 +17,7 @@ from torch import Tensor
 
 from qss_offline.data.environments import env_name_of, make_env
 from qss_offline.data.load import load_transitions
-from qss_offline.data.minari_format import local_dataset_ids
+from qss_offline.data.local import local_dataset_ids
 from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.errors import UserError, nearest
 from qss_offline.evaluation.policies import ActionBox
