@@ -198,6 +198,16 @@ def test_no_module_that_a_run_names_is_imported(
     assert trap not in sys.modules
 
 
+@pytest.mark.parametrize("name", ["dataset_id", "preset_name", "device", "actions_from"])
+@pytest.mark.parametrize("text", ["a\x1b[2J", "a\nb", "\u202eevil", "\x00"], ids=ascii)
+def test_words_that_a_terminal_would_obey_are_refused(
+    name: str, text: str, trained: FinishedRun
+) -> None:
+    path = trained.folder.config
+    path.write_text(json.dumps({**json.loads(path.read_text()), name: text}))
+    assert refused(load_run, trained.folder.path)
+
+
 def test_results_that_lie_are_computed_from_the_returns(trained: FinishedRun) -> None:
     path = trained.folder.results
     results = json.loads(path.read_text())
