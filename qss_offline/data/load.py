@@ -74,9 +74,9 @@ def load_transitions(
 ) -> LoadedDataset:
     """Load a local Minari dataset.
 
-    With a sidecar this maps a file and checks its digest. Without one, or where episodes were
-    added since it was written, the episodes are read one by one, which is said, and a sidecar is
-    written where the folder allows it.
+    With a sidecar this maps a file and checks its digest, once a process while the file stays as it
+    is. Without one, or where episodes were added since it was written, the episodes are read one by
+    one, which is said, and a sidecar is written where the folder allows it.
 
     Args:
         dataset_id: Minari id.
@@ -167,7 +167,7 @@ def _from_sidecar(
         )
         return None
     try:
-        return columns.read_sidecar(
+        return columns.open_sidecar(
             path,
             metadata["total_steps"],
             metadata["total_episodes"],
