@@ -16,7 +16,7 @@ import torch
 from typer import Argument, Option
 
 from qss_offline.analysis.plots.online_budget import budget_figure
-from qss_offline.analysis.plots.report import png
+from qss_offline.analysis.plots.style import to_png
 from qss_offline.cli.command import Register, main
 from qss_offline.comparison.online_budget import fit_missing, load_proposals, returns_by_budget
 from qss_offline.data.environments import register_environments
@@ -69,7 +69,7 @@ def online_budget(
         show_progress=progress,
     )
     write_json(results / "provenance.json", {"machine": machine()})
-    write_bytes(results / "online_budget.png", png(budget_figure(rows)))
+    write_bytes(results / "online_budget.png", to_png(budget_figure(rows)))
     for (dataset, name, budget), returns in returns_by_budget(rows).items():
         print(printable(dataset), name, f"{budget:,}", ", ".join(f"{one:.1f}" for one in returns))
     print(f"Made: {results / 'returns.csv'} and {results / 'online_budget.png'}.")

@@ -6,10 +6,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from qss_offline.analysis.plots.gridworld import measure_seed
 from qss_offline.comparison.online_runs import online_run
 from qss_offline.online.config import EvaluationPlan, OnlineConfig, OnlineSettings
 from qss_offline.online.gridworld import ENV_ID
+from qss_offline.online.gridworld_measures import measure_seed
 from qss_offline.online.presets import online_preset
 from qss_offline.parallel.reporting import ProgressFactory, no_progress
 from qss_offline.runs.folder import RunFolder, versions

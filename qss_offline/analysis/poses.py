@@ -15,8 +15,8 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from qss_offline.data.environments import env_name_of
 from qss_offline.errors import UserError
+from qss_offline.evaluation.normalization import environment_name
 
 FloatArray: TypeAlias = NDArray[np.floating[Any]]
 _Layout: TypeAlias = Callable[[FloatArray, int, int], tuple[FloatArray, FloatArray]]
@@ -131,11 +131,6 @@ _MAPS: dict[str, tuple[_Layout, int]] = {
     "Swimmer": (_joints(2), 2),
 }
 _SETTLE = {"Reacher": settle_reacher}
-
-
-def environment_name(env_id: str) -> str:
-    """Return an id without module, namespace and version: `Reacher` of `Reacher-v5`."""
-    return env_name_of(env_id).rpartition("/")[2]
 
 
 def pose_map(env_id: str, env: gym.Env[Any, Any]) -> PoseMap:

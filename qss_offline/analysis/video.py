@@ -166,10 +166,11 @@ def render_run(
 
 def _plot_dimensions(strips: Sequence[Strip], path: Path) -> None:
     """Plot the dimensions of all strips but what was recorded, which ends again and again."""
-    from qss_offline.analysis.plots.report import dimensions_figure, png
+    from qss_offline.analysis.plots.report import dimensions_figure
+    from qss_offline.analysis.plots.style import to_png
 
     shown = [(strip.title, strip.observations) for strip in strips[1:]]
-    write_bytes(path, png(dimensions_figure(shown)))
+    write_bytes(path, to_png(dimensions_figure(shown)))
 
 
 def _distances(

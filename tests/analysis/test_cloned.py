@@ -15,7 +15,7 @@ from qss_offline.algorithms.bco import CloningConfig
 from qss_offline.analysis.diagnostics import diagnose, hints
 from qss_offline.analysis.measures import inverse_fit
 from qss_offline.analysis.models import inverse_model_of
-from qss_offline.analysis.plots import report as figures
+from qss_offline.analysis.plots import style
 from qss_offline.analysis.report.making import make_report
 from qss_offline.analysis.report.reproduce import command
 from qss_offline.analysis.video import render_run
@@ -28,8 +28,8 @@ from qss_offline.runs.reader import FinishedRun, load_run
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures are left blank: drawing takes most of the time."""
-    monkeypatch.setattr(figures, "png", lambda figure: b"\x89PNG")
-    monkeypatch.setattr(figures, "svg", lambda figure: b"<svg/>")
+    monkeypatch.setattr(style, "to_png", lambda figure: b"\x89PNG")
+    monkeypatch.setattr(style, "to_svg", lambda figure: b"<svg/>")
 
 
 def hint(run: FinishedRun, name: str) -> str | None:

@@ -12,7 +12,7 @@ import pytest
 from qss_offline import presets
 from qss_offline.analysis import video as rendering
 from qss_offline.analysis.painting import DrawingError
-from qss_offline.analysis.plots import report as figures
+from qss_offline.analysis.plots import style
 from qss_offline.analysis.video import Rendered
 from qss_offline.cli import doctor
 from qss_offline.cli import program as cli
@@ -45,8 +45,8 @@ def test_commands_name_what_they_made(
         return Rendered(Path("d.json"), Path("d.png"))
 
     monkeypatch.setattr(rendering, "render_run", rendered)
-    monkeypatch.setattr(figures, "png", lambda figure: b"")
-    monkeypatch.setattr(figures, "svg", lambda figure: b"")
+    monkeypatch.setattr(style, "to_png", lambda figure: b"")
+    monkeypatch.setattr(style, "to_svg", lambda figure: b"")
     assert call(monkeypatch, "render", run, "--seed", "1", "--steps", "7", "--out", "o") == 0
     assert capsys.readouterr().out == "made d.png\nmade d.json\n"
     assert (asked["seed"], asked["steps"], asked["out"]) == (1, 7, Path("o"))

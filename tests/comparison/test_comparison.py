@@ -11,6 +11,7 @@ from matplotlib.image import imread
 
 from qss_offline.algorithms.bco import CloningConfig
 from qss_offline.analysis.plots.comparison import png
+from qss_offline.analysis.plots.style import GREY
 from qss_offline.comparison.cells import Cell, Job, run_job
 from qss_offline.comparison.grid import known_recordings, make_cells, recordings, run_cells
 from qss_offline.comparison.paper_results import reported
@@ -390,8 +391,9 @@ def test_a_single_level_shows_what_was_recorded(tmp_path: Path) -> None:
         imread(io.BytesIO(png(cells, [row(0, 10.0, "d3g")], behaviour)))[..., :3]
         for behaviour in ({SPEC.obs_id: Interval(5.1, 5.0, 5.2)}, {})
     )
+    shade = int(GREY[1:3], 16) / 255
     upper = slice(0, int(0.8 * len(known)))  # the legend is below
-    grey = [(abs(image[upper] - 0.4).max(axis=-1) < 0.01).sum() for image in (known, unknown)]
+    grey = [(abs(image[upper] - shade).max(axis=-1) < 0.01).sum() for image in (known, unknown)]
     assert grey[0] > grey[1] + 100, "more than the edges of letters"
 
 

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from qss_offline.algorithms.networks import MLPShape, Network
-from qss_offline.analysis.plots.gridworld import imagine, measure_seed, optimal_values
 from qss_offline.analysis.plots.gridworld import png as gridworld_png
 from qss_offline.analysis.plots.learning_curves import (
     curve,
@@ -22,6 +21,7 @@ from qss_offline.engine.checkpoint import Checkpoint, save_checkpoint
 from qss_offline.errors import UserError
 from qss_offline.evaluation.policies import DiscretePolicy, ObservationScale, save_policy
 from qss_offline.files import write_json
+from qss_offline.online.gridworld_measures import imagine, measure_seed, optimal_values
 from qss_offline.runs.folder import SeedFolder
 from qss_offline.runs.results import EvaluationPoint, final_mean, seed_results
 from recipes.figure7 import figure7

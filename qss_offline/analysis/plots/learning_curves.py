@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,23 +10,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qss_offline.analysis.plots.style import (
+    BLUE,
+    GREEN,
+    ORANGE,
+    PURPLE,
+    WIDE_DPI,
+    YELLOW,
+    styled,
+    to_png,
+)
 from qss_offline.errors import UserError
 from qss_offline.runs.folder import read_json
 from qss_offline.runs.results import FINAL_EVALUATIONS, final_mean, learning_curve
 from qss_offline.statistics import bootstrap_interval, mean
 
-# Okabe and Ito's colours, with dashes of their own.
 _LOOKS = {
-    "d3g": ("D3G", "#0072B2", "-"),
-    "d3g-no-cycle": ("D3G⁻", "#D55E00", "--"),
-    "td3": ("TD3", "#009E73", "-."),
-    "ddpg": ("DDPG", "#CC79A7", ":"),
+    "d3g": ("D3G", BLUE, "-"),
+    "d3g-no-cycle": ("D3G⁻", ORANGE, "--"),
+    "td3": ("TD3", GREEN, "-."),
+    "ddpg": ("DDPG", PURPLE, ":"),
 }
 
 # Each point's interval is one of many in a picture.
 _RESAMPLES = 1_000
-
-_STARTED_OFFLINE = "#E69F00"
 
 
 def load_curves(folder: Path) -> list[dict[str, Any]]:
@@ -61,47 +67,42 @@ def curve(result: dict[str, Any]) -> tuple[NDArray[np.int64], NDArray[np.float64
     return steps + int(result.get("steps_before", 0)), means
 
 
+@styled
 def png(results: Sequence[dict[str, Any]]) -> bytes:
     """Draw a panel for each environment: the mean over seeds in its 95% bootstrap interval."""
-    import matplotlib as mpl
     from matplotlib.figure import Figure
 
     env_ids = list(dict.fromkeys(result["env_id"] for result in results))
     columns = min(4, len(env_ids))
     rows = math.ceil(len(env_ids) / columns)
-    with mpl.rc_context({"font.size": 10, "legend.frameon": False}):
-        figure = Figure(figsize=(max(4.2 * columns, 5), 3.4 * rows), layout="constrained")
-        axes = list(figure.subplots(rows, columns, squeeze=False).flat)
-        for panel, env_id in zip(axes, env_ids, strict=False):
-            for result in results:
-                if result["env_id"] != env_id:
-                    continue
-                steps, samples = curve(result)
-                name, colour, dashes = _LOOKS[result["algorithm"]]
-                if result.get("start_run") is not None:
-                    name, colour = f"{name}, started offline", _STARTED_OFFLINE
-                count = samples.shape[1]
-                label = f"{name} ({count} seed{'s' if count > 1 else ''})"
-                panel.plot(steps, samples.mean(axis=1), color=colour, ls=dashes, label=label)
-                if count > 1:
-                    # Bounds that Student's interval gives a few seeds go far beyond any return.
-                    rng = np.random.default_rng(0)
-                    bands = [
-                        bootstrap_interval(point, rng, mean, resamples=_RESAMPLES)
-                        for point in samples
-                    ]
-                    low, high = ([getattr(band, end) for band in bands] for end in ("low", "high"))
-                    panel.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
-            panel.set_title(env_id)
-            panel.set_xlabel("environment steps")
-            panel.set_ylabel("return of an episode")
-            panel.spines[["top", "right"]].set_visible(False)
-            panel.legend()
-        for panel in axes[len(env_ids) :]:
-            panel.set_visible(False)
-        content = io.BytesIO()
-        figure.savefig(content, format="png", dpi=110)
-    return content.getvalue()
+    figure = Figure(figsize=(max(4.2 * columns, 5), 3.4 * rows), layout="constrained")
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for panel, env_id in zip(axes, env_ids, strict=False):
+        for result in results:
+            if result["env_id"] != env_id:
+                continue
+            steps, samples = curve(result)
+            name, colour, dashes = _LOOKS[result["algorithm"]]
+            if result.get("start_run") is not None:
+                name, colour = f"{name}, started offline", YELLOW
+            count = samples.shape[1]
+            label = f"{name} ({count} seed{'s' if count > 1 else ''})"
+            panel.plot(steps, samples.mean(axis=1), color=colour, ls=dashes, label=label)
+            if count > 1:
+                # Bounds that Student's interval gives a few seeds go far beyond any return.
+                rng = np.random.default_rng(0)
+                bands = [
+                    bootstrap_interval(point, rng, mean, resamples=_RESAMPLES) for point in samples
+                ]
+                low, high = ([getattr(band, end) for band in bands] for end in ("low", "high"))
+                panel.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
+        panel.set_title(env_id)
+        panel.set_xlabel("environment steps")
+        panel.set_ylabel("return of an episode")
+        panel.legend()
+    for panel in axes[len(env_ids) :]:
+        panel.set_visible(False)
+    return to_png(figure, WIDE_DPI)
 
 
 def return_lines(result: dict[str, Any]) -> list[str]:

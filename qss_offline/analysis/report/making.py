@@ -23,6 +23,7 @@ from qss_offline.analysis.measures import (
 )
 from qss_offline.analysis.models import planner_of, proposing_policy_of
 from qss_offline.analysis.plots import report as figures
+from qss_offline.analysis.plots import style
 from qss_offline.analysis.report import page
 from qss_offline.analysis.report.comparison import Comparison, Scores, Task, compare, read_returns
 from qss_offline.analysis.report.reproduce import command
@@ -36,8 +37,7 @@ from qss_offline.runs.folder import read_json
 from qss_offline.runs.reader import FinishedRun, load_run
 from qss_offline.runs.results import evaluation_means, learning_curve
 from qss_offline.settings_json import to_plain
-from qss_offline.statistics import Interval
-from qss_offline.tabular.intervals import interval
+from qss_offline.statistics import Interval, student_band
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -55,10 +55,10 @@ class _Book:
 
     def figure(self, name: str, figure: Figure, alt: str, caption: str) -> str:
         """Write a figure as PNG and SVG, and return it for the page."""
-        content = figures.png(figure)
+        content = style.to_png(figure)
         # It is laid out by now; doing that again would take as long as drawing.
         figure.set_layout_engine("none")
-        for suffix, written in ((".png", content), (".svg", figures.svg(figure))):
+        for suffix, written in ((".png", content), (".svg", style.to_svg(figure))):
             path = self.folder / f"{name}{suffix}"
             write_bytes(path, written)
             self.made.append(path)
@@ -156,7 +156,7 @@ def _over_seeds(values: NDArray[np.float64]) -> str:
     mean = f"{values.mean():.1f}"
     if len(values) == 1:
         return f"{mean} (one seed)"
-    found = interval(values)
+    found = student_band(values)
     return f"{mean} [{found.low:.1f}, {found.high:.1f}]"
 
 
