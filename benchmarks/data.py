@@ -42,9 +42,10 @@ from qss_offline.data import (
     Transitions,
     build_dataset,
     load_transitions,
-    minari_format,
     verify_dataset,
 )
+from qss_offline.data.local import minari_root
+from qss_offline.data.minari_format import EPISODES_FILE
 from qss_offline.files import write_json
 from qss_offline.runs.provenance import machine
 
@@ -66,13 +67,13 @@ def build(env_id: str, transitions: int) -> Row:
     """Record and write both datasets."""
     spec = DatasetSpec(env_id, transitions=transitions)
     pair = build_dataset(spec, notice=lambda message: None)
-    root = minari_format.minari_root()
+    root = minari_root()
     sizes = {
         path.name: path.stat().st_size / 2**20 for path in (root / pair.obs_id / "data").iterdir()
     }
     return {
         "episodes": pair.episodes,
-        "body_mib": sizes[minari_format.BODY_FILE],
+        "body_mib": sizes[EPISODES_FILE],
         "sidecar_mib": sizes["columns.arrow"],
     }
 

@@ -188,8 +188,20 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write `content` as indented JSON to `path` atomically; NaN and Infinity are refused."""
-    write_bytes(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
+    """Write `content` as indented JSON to `path` atomically.
+
+    NaN and infinities, which JSON doesn't have, become null: what a policy that diverged returned
+    mustn't keep a run from saying so.
+    """
+    write_bytes(path, (json.dumps(_without_nan(content), indent=2) + "\n").encode())
+
+
+def _without_nan(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {key: _without_nan(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_without_nan(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 @contextmanager

@@ -100,6 +100,8 @@ def _read_number_or_word(hint: Any, value: Any, where: str) -> Any:
     if type(value) is not hint:
         words = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
         raise UserError(f"{where}: expected {words[hint]}, not {_shown(value)}")
+    if isinstance(value, str) and not value.isprintable():
+        raise UserError(f"{where}: expected text without control characters, not {_shown(value)}")
     if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"{where}: expected a finite number, not {value}")
     return value

@@ -16,9 +16,9 @@ from rich.console import Console
 from rich.table import Table
 from typer import Option
 
+from qss_offline.analysis.gridworld import measure_runs
 from qss_offline.analysis.plots.gridworld import png
 from qss_offline.cli.command import main
-from qss_offline.comparison.gridworld_runs import measure_runs
 from qss_offline.files import write_bytes, write_json
 from qss_offline.parallel.progress import progress
 from qss_offline.runs.folder import parse_seeds

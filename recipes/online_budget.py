@@ -20,7 +20,7 @@ from qss_offline.analysis.plots.style import to_png
 from qss_offline.cli.command import Register, main
 from qss_offline.comparison.online_budget import fit_missing, load_proposals, returns_by_budget
 from qss_offline.data.environments import register_environments
-from qss_offline.errors import UserError
+from qss_offline.errors import UserError, printable
 from qss_offline.files import write_bytes, write_json
 from qss_offline.parallel.progress import progress
 from qss_offline.runs.provenance import machine
@@ -71,7 +71,7 @@ def online_budget(
     write_json(results / "provenance.json", {"machine": machine()})
     write_bytes(results / "online_budget.png", to_png(budget_figure(rows)))
     for (dataset, name, budget), returns in returns_by_budget(rows).items():
-        print(dataset, name, f"{budget:,}", ", ".join(f"{one:.1f}" for one in returns))
+        print(printable(dataset), name, f"{budget:,}", ", ".join(f"{one:.1f}" for one in returns))
     print(f"Made: {results / 'returns.csv'} and {results / 'online_budget.png'}.")
 
 

@@ -34,7 +34,7 @@ from qss_offline.comparison.settings import (
 from qss_offline.comparison.table import Row, markdown, read_csv, rows, with_earlier, write_csv
 from qss_offline.data.collect import complete_returns
 from qss_offline.data.load import load_transitions
-from qss_offline.data.minari_format import local_dataset_ids
+from qss_offline.data.local import local_dataset_ids
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.errors import UserError, nearest
 from qss_offline.files import write_bytes, write_json

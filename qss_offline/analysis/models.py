@@ -13,7 +13,7 @@ from qss_offline.algorithms.networks import Network
 from qss_offline.algorithms.observational_d3g import ObservationalD3G
 from qss_offline.analysis.planning import Planner
 from qss_offline.data.load import observation_statistics
-from qss_offline.engine.checkpoint import load_checkpoint
+from qss_offline.engine.checkpoint import load_checkpoint, network_of
 from qss_offline.errors import UserError
 from qss_offline.evaluation.policies import (
     ClonedPolicy,
@@ -94,10 +94,7 @@ def planner_of(run: FinishedRun, seed: int) -> Planner:
 
     def network(number: int, name: str, stored: str) -> Network:
         path = run.seed_folder(seed).member(number).training
-        flat = load_checkpoint(path).tensors.get(f"network.{stored}")
-        if flat is None or flat.shape[-1] != sum(shapes[name].sizes):
-            raise UserError(f"{path} holds no {stored} of the sizes that the run's settings say")
-        return Network(shapes[name], flat.unsqueeze(0))
+        return network_of(load_checkpoint(path), stored, shapes[name])
 
     proposals = [
         network(number, "proposal", "proposal_average") for number in range(preset.ensemble)

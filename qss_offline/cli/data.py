@@ -13,16 +13,17 @@ from rich.console import Console
 from rich.table import Column, Table
 from typer import Argument, Option
 
+from qss_offline.data import edit, importing, listing, statistics
 from qss_offline.data import hub as sharing
-from qss_offline.data import importing, tools
 from qss_offline.data import readers as tables
 from qss_offline.data.build import build_family
 from qss_offline.data.card import write_card
+from qss_offline.data.export import export_dataset
 from qss_offline.data.importing import About
-from qss_offline.data.minari_format import StoredDatasets
-from qss_offline.data.readers import ColumnNames, export_dataset
+from qss_offline.data.readers import ColumnNames
 from qss_offline.data.specs import read_family
 from qss_offline.data.verify import verify_dataset
+from qss_offline.data.write import StoredDatasets
 from qss_offline.errors import UserError, printable
 from qss_offline.parallel.progress import progress
 
@@ -169,7 +170,7 @@ def list_() -> None:
     """List the local datasets, with and without actions."""
     header = ("dataset", "environment", "actions", "transitions", "episodes")
     rows: list[tuple[str, ...]] = [header]
-    for one in tools.list_datasets():
+    for one in listing.list_datasets():
         if one.problem is not None:
             rows.append((one.dataset_id, f"can't be used: {one.problem}"))
             continue
@@ -188,7 +189,7 @@ def list_() -> None:
 @app.command("show")
 def show(dataset_id: DatasetId) -> None:
     """Describe one dataset, as JSON."""
-    _json(tools.describe(dataset_id))
+    _json(listing.describe(dataset_id))
 
 
 @app.command("verify")
@@ -213,7 +214,7 @@ def stats(
     overwrite: Overwrite = False,
 ) -> None:
     """Print returns, lengths and state coverage, and draw them."""
-    numbers = tools.dataset_statistics(dataset_id, picture, overwrite=overwrite)
+    numbers = statistics.dataset_statistics(dataset_id, picture, overwrite=overwrite)
     values = {key: value for key, value in asdict(numbers).items() if key != "picture"}
     _json(values)
     if numbers.picture is not None:
@@ -239,7 +240,7 @@ def split(
             raise UserError(
                 f"--into {part!r}: expected NAME=SHARE, such as me/x/test=0.2"
             ) from error
-    for stored in tools.split_dataset(
+    for stored in edit.split_dataset(
         dataset_id, parts, seed=seed, overwrite=overwrite, progress=progress
     ):
         _made(stored)
@@ -252,7 +253,7 @@ def merge(
     overwrite: Overwrite = False,
 ) -> None:
     """Put datasets one behind the other; never mixes observation-only ones with others."""
-    _made(tools.merge_datasets(dataset_ids, into, overwrite=overwrite, progress=progress))
+    _made(edit.merge_datasets(dataset_ids, into, overwrite=overwrite, progress=progress))
 
 
 @app.command("sample")
@@ -265,7 +266,7 @@ def sample(
     overwrite: Overwrite = False,
 ) -> None:
     """Draw whole episodes at random into a new dataset."""
-    stored = tools.sample_dataset(
+    stored = edit.sample_dataset(
         dataset_id,
         into,
         episodes=episodes,

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from qss_offline.analysis.painting import DrawingError, require_drawing
 from qss_offline.data.environments import make_env
-from qss_offline.data.minari_format import minari_root
-from qss_offline.data.tools import list_datasets
+from qss_offline.data.listing import list_datasets
+from qss_offline.data.local import minari_root
 from qss_offline.errors import UserError
 from qss_offline.parallel.processes import available_cores
 from qss_offline.runs.folder import versions

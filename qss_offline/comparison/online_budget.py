@@ -18,7 +18,7 @@ from qss_offline.algorithms.observational_d3g import ObservationalD3G, Observati
 from qss_offline.data.environments import env_id_of_file, make_env
 from qss_offline.data.facts import RecordingFacts, facts_of_config
 from qss_offline.data.load import load_transitions
-from qss_offline.engine.checkpoint import load_checkpoint
+from qss_offline.engine.checkpoint import load_checkpoint, network_of
 from qss_offline.errors import UserError
 from qss_offline.evaluation.episodes import evaluate
 from qss_offline.evaluation.policies import ObservationScale
@@ -113,8 +113,7 @@ def load_proposals(path: Path) -> TrainedProposals:
                     f"{path} isn't done: seed {seed} stands at update {done:,} of {updates:,}; "
                     "finish it first (--resume)"
                 )
-            flat = checkpoint.tensors["network.proposal_average"]
-            trained.append(Network(shape, flat.unsqueeze(0)))
+            trained.append(network_of(checkpoint, "proposal_average", shape))
         proposals.append(mean_network(trained))
     facts = facts_of_config(config, str(folder.config))
     return TrainedProposals(

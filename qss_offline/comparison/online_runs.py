@@ -24,7 +24,7 @@ from qss_offline.parallel.processes import Tick
 from qss_offline.parallel.reporting import ProgressFactory, counted_on, no_progress
 from qss_offline.parallel.seeds import train_in_workers
 from qss_offline.runs.clock import RunClock
-from qss_offline.runs.folder import RunFolder, SeedFolder, versions
+from qss_offline.runs.folder import RunFolder, SeedFolder, seeds_in_words, versions
 from qss_offline.runs.results import (
     EvaluationPoint,
     read_evaluations,
@@ -70,6 +70,9 @@ def online_run(
     clock = RunClock(folder, begin)
     seeds = [(seed, folder.seed(seed)) for seed in settings.seeds]
     title = f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''} of {settings.env_id}"
+    if len(seeds) > 1:
+        steps = f"{settings.config.steps * len(seeds):,} environment steps"
+        print(f"training {seeds_in_words(settings.seeds)}, {steps} in all", flush=True)
     with show_progress(title, settings.config.steps * len(seeds), "steps") as show:
         train_in_workers(_train, settings, seeds, settings.device, workers, clock.noting(show))
     wall_s = clock.seconds

@@ -13,7 +13,7 @@ import numpy as np
 from qss_offline.comparison.cells import Cell, Run
 from qss_offline.comparison.paper_results import reported
 from qss_offline.runs.folder import read_json
-from qss_offline.runs.results import EvaluationPoint, read_evaluations, seed_results
+from qss_offline.runs.results import EvaluationPoint, number, read_evaluations, seed_results
 from qss_offline.runs.tables import read_table, write_table
 from qss_offline.statistics import Interval, bootstrap_interval, iqm, mean
 
@@ -62,7 +62,7 @@ def rows(cells: Sequence[Cell]) -> list[Row]:
         for seed in cell.seeds:
             path = cell.folder.seed(seed).result
             if path.exists():
-                seconds = float(read_json(path).get("seconds", math.nan))
+                seconds = number(read_json(path).get("seconds"), f"{path}: seconds")
                 found += _rows_of(cell, seed, read_evaluations(path), seconds)
     return found
 

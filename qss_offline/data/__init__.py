@@ -3,42 +3,27 @@
 from qss_offline.data.build import FamilyMember, build_dataset, build_datasets, build_family
 from qss_offline.data.card import dataset_card, write_card
 from qss_offline.data.collect import collect
+from qss_offline.data.edit import merge_datasets, sample_dataset, split_dataset
 from qss_offline.data.environments import make_env, resolve_env_id
+from qss_offline.data.export import export_dataset
 from qss_offline.data.hub import pull_dataset, push_dataset
-from qss_offline.data.importing import (
-    About,
-    collect_with_policy,
-    from_arrays,
-    from_minari,
-    from_replay_buffer,
-)
+from qss_offline.data.importing import About, from_arrays, from_minari, from_replay_buffer
+from qss_offline.data.listing import Summary, describe, list_datasets
 from qss_offline.data.load import (
     DatasetInfo,
     LoadedDataset,
     load_transitions,
     observation_statistics,
 )
-from qss_offline.data.minari_format import (
-    BehaviourReturns,
-    DatasetPair,
-    StoredDatasets,
-    write_pair,
-)
+from qss_offline.data.minari_format import BehaviourReturns
 from qss_offline.data.policies import MLPExpert, load_expert, save_expert
-from qss_offline.data.readers import ColumnNames, export_dataset, from_file
+from qss_offline.data.readers import ColumnNames, from_file
+from qss_offline.data.record_policy import collect_with_policy
 from qss_offline.data.specs import DatasetSpec, Family, load_family, read_family
-from qss_offline.data.tools import (
-    Statistics,
-    Summary,
-    dataset_statistics,
-    describe,
-    list_datasets,
-    merge_datasets,
-    sample_dataset,
-    split_dataset,
-)
+from qss_offline.data.statistics import Statistics, dataset_statistics
 from qss_offline.data.transitions import Transitions
 from qss_offline.data.verify import Check, Verification, verify_dataset
+from qss_offline.data.write import DatasetPair, StoredDatasets, write_pair
 
 __all__ = [
     "About",

@@ -7,13 +7,16 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from qss_offline.data import minari_format, verify
 from qss_offline.data import sidecar as columns
+from qss_offline.data import verify
 from qss_offline.data.collect import collect_all, complete_returns, default_workers
 from qss_offline.data.load import load_transitions
-from qss_offline.data.minari_format import DatasetPair, Stage
+from qss_offline.data.local import check_base_id, data_folder, minari_root, read_metadata
+from qss_offline.data.minari_format import recorded_returns
+from qss_offline.data.publish import Stage, hold_stage
 from qss_offline.data.specs import DatasetSpec
-from qss_offline.data.tools import interval_of_mean
+from qss_offline.data.statistics import interval_of_mean
+from qss_offline.data.write import DatasetPair, write_pairs
 from qss_offline.errors import UserError
 from qss_offline.parallel.processes import Tick, available_cores, run_jobs
 from qss_offline.parallel.progress import Reporter
@@ -66,7 +69,7 @@ def build_datasets(
     """
     ids = [spec.base_id for spec in specs]
     for base_id in ids:
-        minari_format.check_base_id(base_id)
+        check_base_id(base_id)
         if ids.count(base_id) > 1:
             raise UserError(f"dataset {base_id!r}: two specs have this id; give one a name")
     pairs: dict[str, DatasetPair] = {}
@@ -76,7 +79,7 @@ def build_datasets(
         with ExitStack() as stack:
             # Held in one order by everyone, so that no two builders wait for each other.
             stages = {
-                spec.base_id: stack.enter_context(minari_format.stage(spec.base_id, notice))
+                spec.base_id: stack.enter_context(hold_stage(spec.base_id, notice))
                 for spec in sorted(some, key=lambda spec: spec.base_id)
             }
             missing = []
@@ -108,9 +111,7 @@ def _build(
         (transitions, spec, stage)
         for transitions, (spec, stage) in zip(recorded, missing, strict=True)
     ]
-    return minari_format.write_pairs(
-        recordings, overwrite=overwrite, workers=workers, progress=progress
-    )
+    return write_pairs(recordings, overwrite=overwrite, workers=workers, progress=progress)
 
 
 @dataclass(frozen=True)
@@ -178,14 +179,14 @@ def _existing(spec: DatasetSpec, identity: dict[str, Any]) -> DatasetPair | None
     Raises:
         UserError: it is another one, incomplete or damaged.
     """
-    root = minari_format.minari_root()
+    root = minari_root()
     there = [name for name in (spec.obs_id, spec.act_id) if (root / name).exists()]
     if not there:
         return None
     mend = "delete it or build with overwrite"
     digests = {}
     for dataset_id in there:
-        metadata = minari_format.read_metadata(dataset_id)
+        metadata = read_metadata(dataset_id)
         recorded = metadata.get("spec")
         if recorded != identity:
             difference = _difference(recorded, identity)
@@ -193,7 +194,7 @@ def _existing(spec: DatasetSpec, identity: dict[str, Any]) -> DatasetPair | None
                 f"dataset {dataset_id!r} exists and is another one ({difference}); {mend}, "
                 "or give yours a name"
             )
-        path = minari_format.data_folder(dataset_id) / columns.FILE_NAME
+        path = data_folder(dataset_id) / columns.FILE_NAME
         sidecar = None
         try:
             if path.exists():
@@ -210,7 +211,7 @@ def _existing(spec: DatasetSpec, identity: dict[str, Any]) -> DatasetPair | None
     if len(there) == 1:
         missing = spec.act_id if there == [spec.obs_id] else spec.obs_id
         raise UserError(f"dataset {there[0]!r} exists without its twin {missing!r}; {mend}")
-    returns = minari_format.recorded_returns(metadata)
+    returns = recorded_returns(metadata)
     if returns is None:
         raise UserError(
             f"dataset {there[-1]!r} exists without the returns of its behaviour; {mend}"

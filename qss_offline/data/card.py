@@ -6,9 +6,8 @@ import json
 import re
 from typing import Any
 
-from qss_offline.data import minari_format
-from qss_offline.data.minari_format import METADATA_FILE
-from qss_offline.data.tools import Statistics, dataset_statistics
+from qss_offline.data.local import METADATA_FILE, data_folder, read_metadata
+from qss_offline.data.statistics import Statistics, dataset_statistics
 from qss_offline.errors import UserError, printable
 from qss_offline.files import write_bytes, write_json
 from qss_offline.parallel.reporting import Notice, print_notice
@@ -49,7 +48,7 @@ def dataset_card(
     Raises:
         UserError: the dataset can't be loaded, or the licence isn't an identifier.
     """
-    metadata = minari_format.read_metadata(dataset_id)
+    metadata = read_metadata(dataset_id)
     if license is None:
         recorded = metadata.get("license")
         license = recorded if isinstance(recorded, str) else DEFAULT_LICENSE
@@ -88,9 +87,9 @@ def write_card(
         UserError: the dataset can't be loaded, or its folder can't be written to.
     """
     text = dataset_card(dataset_id, license=license, citation=citation, notice=notice)
-    data = minari_format.data_folder(dataset_id)
+    data = data_folder(dataset_id)
     if license is not None:
-        metadata = minari_format.read_metadata(dataset_id) | {"license": license}
+        metadata = read_metadata(dataset_id) | {"license": license}
         write_json(data / METADATA_FILE, metadata)
     path = data.parent / CARD_FILE
     write_bytes(path, text.encode())

@@ -1,6 +1,6 @@
 """Reading the body of any Minari dataset: its episodes, in HDF5, Arrow or Parquet, as columns.
 
-The episodes are read one by one in a child process (see `isolated`), which writes their columns to
+The episodes are read one by one in a child process (see `sandbox`), which writes their columns to
 disk as it goes and a sidecar in the end; this process maps that file and checks all of it again.
 However large the dataset, memory is taken for its longest episode only. HDF5 is read here and not
 through Minari: so links to other files are refused, and every array's type and size is known before
@@ -20,11 +20,12 @@ import numpy.typing as npt
 from gymnasium import spaces
 from h5py import h5d, h5g, h5l, h5s
 
-from qss_offline.data import minari_format
-from qss_offline.data import sandbox as isolated
+from qss_offline.data import sandbox
 from qss_offline.data import sidecar as columns
 from qss_offline.data.column_files import ColumnTypes, ColumnWriter, column_types, map_columns
+from qss_offline.data.minari_format import EPISODES_FILE
 from qss_offline.data.scratch import scratch_folder
+from qss_offline.data.spaces import is_placeholder, is_vector, read_space, vector_size
 from qss_offline.data.transitions import Transitions
 from qss_offline.errors import UserError
 from qss_offline.parallel.processes import Tick
@@ -42,7 +43,7 @@ _MAX_RECURRING = 1 << 14
 
 
 @dataclass(frozen=True, eq=False)
-class Body:
+class StoredEpisodes:
     """The episodes of a dataset as columns.
 
     Attributes:
@@ -56,53 +57,19 @@ class Body:
     extras: tuple[str, ...]
 
 
-def vector_size(space: spaces.Space[Any]) -> int:
-    """Return the numbers in a flattened observation.
-
-    Raises:
-        UserError: the space can't be flattened into numbers.
-    """
-    for part in _parts(space):
-        if isinstance(part, spaces.Box) and part.dtype == np.uint8 and len(part.shape) > 1:
-            raise UserError("images are no vectors: encode them first")
-        known = (spaces.Box, spaces.Discrete, spaces.MultiBinary, spaces.MultiDiscrete)
-        if not isinstance(part, known):
-            raise UserError(f"a {type(part).__name__} space can't be flattened into numbers")
-    size = int(spaces.flatdim(space))
-    if size == 0:
-        raise UserError("an observation without numbers says nothing")
-    return size
-
-
-def is_vector(space: spaces.Space[Any]) -> bool:
-    """Return whether a space is a one-dimensional Box with at least one number."""
-    return isinstance(space, spaces.Box) and len(space.shape) == 1 and space.shape[0] > 0
-
-
-def _parts(space: spaces.Space[Any]) -> Iterator[spaces.Space[Any]]:
-    if isinstance(space, spaces.Dict):
-        for part in space.spaces.values():
-            yield from _parts(part)
-    elif isinstance(space, spaces.Tuple):
-        for part in space.spaces:
-            yield from _parts(part)
-    else:
-        yield space
-
-
-def read_body(
+def read_episodes(
     dataset_id: str,
     metadata: dict[str, Any],
     data: Path,
     *,
     with_actions: bool,
     progress: ProgressFactory = no_progress,
-) -> Body:
+) -> StoredEpisodes:
     """Read all episodes of a dataset; observations that aren't vectors are flattened.
 
     Args:
         dataset_id: for messages.
-        metadata: the dataset's, checked by `minari_format.read_metadata`.
+        metadata: the dataset's, checked by `read_metadata`.
         data: its `data` folder.
         with_actions: read the actions too; they must be vectors.
         progress: makes a reporter of transitions.
@@ -111,10 +78,10 @@ def read_body(
         UserError: the episodes can't be read, don't fit the metadata or each other, hold NaN or
             infinity, or wouldn't fit into memory.
     """
-    obs_dim = vector_size(minari_format.read_space(metadata, "observation_space"))
+    obs_dim = vector_size(read_space(metadata, "observation_space"))
     act_dim = 0
     if with_actions:
-        action_space = minari_format.read_space(metadata, "action_space")
+        action_space = read_space(metadata, "action_space")
         assert is_vector(action_space) and action_space.shape is not None
         act_dim = action_space.shape[0]
     steps, episodes = metadata["total_steps"], metadata["total_episodes"]
@@ -132,7 +99,7 @@ def read_body(
         # The columns lie there twice for a moment: one file each, and together in the sidecar.
         types = column_types(obs_dim, act_dim or None)
         row_bytes = 2 * sum(column.row_bytes for column in types.values())
-        isolated.check_disk(steps * row_bytes, target.parent, f"{what}: its {steps:,} steps")
+        sandbox.check_disk(steps * row_bytes, target.parent, f"{what}: its {steps:,} steps")
         request = {
             "dataset_id": dataset_id,
             "metadata": {key: metadata.get(key) for key in _NEEDED},
@@ -141,13 +108,13 @@ def read_body(
             "target": str(target),
         }
         try:
-            allowed = min(episode_bytes, isolated.available_memory())
-            reply = isolated.call(_read, request, allowed, report)
+            allowed = min(episode_bytes, sandbox.available_memory())
+            reply = sandbox.call(_read, request, allowed, report)
             sidecar = columns.read_sidecar(target, steps, episodes)
             report(steps)
         except UserError as error:
             raise UserError(f"{what}: {error}") from error
-    return Body(sidecar, int(reply["unfinished"]), tuple(map(str, reply["extras"])))
+    return StoredEpisodes(sidecar, int(reply["unfinished"]), tuple(map(str, reply["extras"])))
 
 
 _NEEDED = (
@@ -164,8 +131,8 @@ _NEEDED = (
 def _read(request: dict[str, Any], tick: Tick) -> dict[str, Any]:
     """Read a dataset's episodes and write them as a sidecar; runs in the child."""
     metadata = request["metadata"]
-    observation_space = minari_format.read_space(metadata, "observation_space")
-    action_space = minari_format.read_space(metadata, "action_space")
+    observation_space = read_space(metadata, "observation_space")
+    action_space = read_space(metadata, "action_space")
     data = Path(request["data"])
     if metadata["data_format"] == "hdf5":
         source = _Hdf5(data, observation_space, action_space, request["with_actions"])
@@ -298,7 +265,7 @@ class _Hdf5:
         action_space: spaces.Space[Any],
         with_actions: bool,
     ) -> None:
-        self._path = data / minari_format.BODY_FILE
+        self._path = data / EPISODES_FILE
         self._observation_space, self._action_space = observation_space, action_space
         # The writer here links equal small arrays instead of repeating them; read them once.
         self._recurring: dict[int, Array] = {}
@@ -339,7 +306,7 @@ class _Hdf5:
         held = {name.decode(errors="replace") for name in group}
         episode["extras"] = held - known
         # Actions where there should be none are an extra too.
-        if minari_format.is_placeholder(self._action_space) and "actions" in held:
+        if is_placeholder(self._action_space) and "actions" in held:
             actions = _open(group, "actions")
             if not isinstance(actions, h5d.DatasetID) or actions.shape != (steps, 0):
                 episode["extras"] |= {"actions"}
@@ -416,7 +383,7 @@ def _arrow_episodes(
     action_space: spaces.Space[Any],
 ) -> Iterator[dict[str, Nested]]:
     # Arrow divides by an array's size: an empty one would end this process.
-    if minari_format.is_placeholder(action_space):
+    if is_placeholder(action_space):
         raise UserError("an observation-only dataset in Arrow's formats can't be read")
     from minari.dataset._storages import get_minari_storage
 

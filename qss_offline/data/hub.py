@@ -23,12 +23,12 @@ from minari.namespace import namespace_hierarchy
 from minari.storage import remotes
 from minari.storage.remotes.cloud_storage import CloudStorage
 
-from qss_offline.data import minari_format, verify
-from qss_offline.data import sandbox as isolated
+from qss_offline.data import sandbox, verify
 from qss_offline.data.card import CARD_FILE, write_card
 from qss_offline.data.load import expected_digest
+from qss_offline.data.local import check_place, dataset_ids, minari_root, plain_files, read_metadata
 from qss_offline.data.metadata import MAX_BYTES, check_metadata
-from qss_offline.data.minari_format import NAMESPACE_FILE
+from qss_offline.data.publish import NAMESPACE_FILE, hold_stage, publish
 from qss_offline.errors import UserError
 from qss_offline.files import (
     atomic_directory,
@@ -58,20 +58,20 @@ class FolderStorage(CloudStorage):  # type: ignore[misc]  # Minari has no types
 
     def upload_dataset(self, dataset_id: str) -> None:
         """Copy a local dataset here; it becomes visible when it is whole."""
-        source = minari_format.minari_root() / dataset_id
+        source = minari_root() / dataset_id
         with atomic_directory(self._root / dataset_id) as temporary:
             _copy_files(source, temporary, f"dataset {dataset_id!r}", sys.maxsize)
 
     def list_datasets(self, prefix: str | None = None) -> Iterable[str]:
         """Yield the ids of the datasets here that begin with `prefix`."""
         below = (prefix or "").rpartition("/")[0]
-        for dataset_id in sorted(minari_format.dataset_ids(self._root, below)):
+        for dataset_id in sorted(dataset_ids(self._root, below)):
             if dataset_id.startswith(prefix or ""):
                 yield dataset_id
 
     def get_dataset_metadata(self, dataset_id: str) -> dict[str, Any]:
         """Return a dataset's metadata."""
-        return minari_format.read_metadata(dataset_id, self._root)
+        return read_metadata(dataset_id, self._root)
 
     def download_dataset(self, dataset_id: str, path: Path) -> None:
         """Copy a dataset from here into `path`."""
@@ -91,7 +91,7 @@ class FolderStorage(CloudStorage):  # type: ignore[misc]  # Minari has no types
 
     def upload_namespace(self, namespace: str) -> None:
         """Copy a local namespace's metadata here."""
-        self._copy_namespace(minari_format.minari_root() / namespace, self._root / namespace)
+        self._copy_namespace(minari_root() / namespace, self._root / namespace)
 
     @staticmethod
     def _copy_namespace(source: Path, target: Path) -> None:
@@ -105,11 +105,11 @@ def _copy_files(source: Path, target: Path, what: str, limit: int) -> None:
     Raises:
         UserError: something in it is no plain file, it holds more, or a file can't be copied.
     """
-    files = list(minari_format.plain_files(source, what))
+    files = list(plain_files(source, what))
     declared = sum(file.lstat().st_size for file in files)
     _check_size(declared, limit, what)
     target.mkdir(parents=True, exist_ok=True)
-    isolated.check_disk(declared, target, what)
+    sandbox.check_disk(declared, target, what)
     left = declared
     for file in files:
         copy = target / file.relative_to(source)
@@ -210,7 +210,7 @@ def push_dataset(
     Raises:
         UserError: the dataset isn't sound, is there already, or the remote fails.
     """
-    metadata = minari_format.read_metadata(dataset_id)
+    metadata = read_metadata(dataset_id)
     ids = [dataset_id]
     if twin:
         other = metadata.get("twin")
@@ -224,7 +224,7 @@ def push_dataset(
             if one in set(storage.list_datasets(prefix=one)):
                 raise UserError(f"dataset {one!r} is in {to} already; raise its version")
     for one in ids:
-        if license is not None or not (minari_format.minari_root() / one / CARD_FILE).is_file():
+        if license is not None or not (minari_root() / one / CARD_FILE).is_file():
             write_card(one, license=license, notice=notice)
         with _remote_errors(to):
             _upload(storage, one)
@@ -250,7 +250,7 @@ def _upload_front_page(storage: CloudStorage, dataset_id: str) -> None:
     repository = f"{storage.name}/{dataset_id.partition('/')[0]}"
     if not api.file_exists(repository, CARD_FILE, repo_type="dataset"):
         api.upload_file(
-            path_or_fileobj=minari_format.minari_root() / dataset_id / CARD_FILE,
+            path_or_fileobj=minari_root() / dataset_id / CARD_FILE,
             path_in_repo=CARD_FILE,
             repo_id=repository,
             repo_type="dataset",
@@ -286,15 +286,15 @@ def pull_dataset(
         UserError: the remote has no such dataset or fails, what came doesn't agree with its
             digests or with itself, it is there already, or it can't be written.
     """
-    minari_format.check_place(dataset_id)
-    root = minari_format.minari_root()
+    check_place(dataset_id)
+    root = minari_root()
     if (root / dataset_id).exists() and not overwrite:
         raise UserError(f"dataset {dataset_id!r} is here already; overwrite it or keep it")
     storage = _open(source, token)
     if isinstance(storage, FolderStorage):
         storage.limit = max_bytes
     what = f"dataset {dataset_id!r}"
-    with minari_format.stage(f"pull/{dataset_id}", notice) as stage:
+    with hold_stage(f"pull/{dataset_id}", notice) as stage:
         downloads = stage.folder / "downloads"
         downloads.mkdir()
         with _remote_errors(source):
@@ -303,22 +303,22 @@ def pull_dataset(
                 raise UserError(f"dataset {dataset_id!r} is not in {source}")
             declared = _declared_bytes(storage, dataset_id)
             _check_size(declared, max_bytes, what)
-            isolated.check_disk(declared, downloads, what)
+            sandbox.check_disk(declared, downloads, what)
             storage.download_dataset(dataset_id, downloads)
         folder = downloads / dataset_id
         if not folder.is_dir():
             raise UserError(f"remote {source!r}: {dataset_id!r} did not come")
         # Before anything is opened: a link inside would lead out of the folder.
-        came = sum(file.lstat().st_size for file in minari_format.plain_files(downloads, what))
+        came = sum(file.lstat().st_size for file in plain_files(downloads, what))
         _check_size(came, max_bytes, what)
-        metadata = minari_format.read_metadata(dataset_id, downloads)
+        metadata = read_metadata(dataset_id, downloads)
         digest = expected_digest(metadata)
         if digest is None:
             notice(f"{dataset_id} carries no digest: only its own consistency was checked")
         verify.require(dataset_id, root=downloads, progress=progress)
         folder.rename(stage.folder / "dataset")
         shutil.rmtree(downloads)
-        minari_format.publish(stage, {"dataset": dataset_id})
+        publish(stage, {"dataset": dataset_id})
     return digest
 
 

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from qss_offline.data import episodes as bodies
-from qss_offline.data import minari_format
 from qss_offline.data import sidecar as columns
+from qss_offline.data.episodes import read_episodes
+from qss_offline.data.local import data_folder, read_metadata
 from qss_offline.data.metadata import env_id_of
+from qss_offline.data.minari_format import BehaviourReturns, recorded_returns
+from qss_offline.data.spaces import is_placeholder, read_space
 from qss_offline.data.transitions import Float32Array, Transitions, row_chunks
 from qss_offline.errors import UserError
 from qss_offline.parallel.reporting import Notice, ProgressFactory, no_progress, print_notice
@@ -42,7 +44,7 @@ class DatasetInfo:
     env_id: str | None
     observation_only: bool
     random_action_prob: float | None
-    behaviour_return: minari_format.BehaviourReturns | None
+    behaviour_return: BehaviourReturns | None
     digest: str
     total_steps: int
     total_episodes: int
@@ -72,9 +74,9 @@ def load_transitions(
 ) -> LoadedDataset:
     """Load a local Minari dataset.
 
-    With a sidecar this maps a file and checks its digest. Without one, or where episodes were
-    added since it was written, the episodes are read one by one, which is said, and a sidecar is
-    written where the folder allows it.
+    With a sidecar this maps a file and checks its digest, once a process while the file stays as it
+    is. Without one, or where episodes were added since it was written, the episodes are read one by
+    one, which is said, and a sidecar is written where the folder allows it.
 
     Args:
         dataset_id: Minari id.
@@ -86,8 +88,8 @@ def load_transitions(
         UserError: the id is unknown, the dataset half-built or damaged, its observations not
             vectors, of another size, NaN or infinite, or its arrays don't fit together.
     """
-    metadata = minari_format.read_metadata(dataset_id)
-    observation_space = minari_format.read_space(metadata, "observation_space")
+    metadata = read_metadata(dataset_id)
+    observation_space = read_space(metadata, "observation_space")
     if not isinstance(observation_space, spaces.Box) or len(observation_space.shape) != 1:
         raise UserError(
             f"dataset {dataset_id!r}: its observations are {_kind(observation_space)}, but vectors "
@@ -116,7 +118,7 @@ def load_transitions(
         env_id=env_id_of(metadata),
         observation_only=action_space is None,
         random_action_prob=None if probability is None else float(probability),
-        behaviour_return=minari_format.recorded_returns(metadata),
+        behaviour_return=recorded_returns(metadata),
         digest=sidecar.info.digest,
         total_steps=len(sidecar.transitions),
         total_episodes=metadata["total_episodes"],
@@ -133,8 +135,8 @@ def _kind(space: spaces.Space[Any]) -> str:
 
 
 def _usable_actions(metadata: dict[str, Any], notice: Notice) -> spaces.Box | None:
-    space = minari_format.read_space(metadata, "action_space")
-    if minari_format.is_placeholder(space):
+    space = read_space(metadata, "action_space")
+    if is_placeholder(space):
         return None
     if metadata.get("observation_only") is True:
         raise UserError(
@@ -151,7 +153,7 @@ def _usable_actions(metadata: dict[str, Any], notice: Notice) -> spaces.Box | No
 
 def sidecar_path(dataset_id: str) -> Path:
     """Return where a local dataset's sidecar is, or would be."""
-    return minari_format.data_folder(dataset_id) / columns.FILE_NAME
+    return data_folder(dataset_id) / columns.FILE_NAME
 
 
 def _from_sidecar(
@@ -165,7 +167,7 @@ def _from_sidecar(
         )
         return None
     try:
-        return columns.read_sidecar(
+        return columns.open_sidecar(
             path,
             metadata["total_steps"],
             metadata["total_episodes"],
@@ -197,10 +199,8 @@ def _from_episodes(
     notice: Notice,
     progress: ProgressFactory,
 ) -> columns.Sidecar:
-    data = minari_format.data_folder(dataset_id)
-    body = bodies.read_body(
-        dataset_id, metadata, data, with_actions=with_actions, progress=progress
-    )
+    data = data_folder(dataset_id)
+    body = read_episodes(dataset_id, metadata, data, with_actions=with_actions, progress=progress)
     if body.unfinished:
         notice(
             f"{dataset_id}: {body.unfinished} episodes end without termination or truncation; "

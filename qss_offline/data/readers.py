@@ -1,6 +1,6 @@
 """Recordings in `.npz`, Parquet and CSV files: read with bounded memory, written atomically.
 
-A file is read in a child process (see `isolated`). The columns that `export_dataset` writes are
+A file is read in a child process (see `sandbox`). The columns that `export_dataset` writes are
 the names that the importer looks for by itself; others are named by `ColumnNames`.
 """
 
@@ -20,15 +20,12 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from qss_offline.data import importing
-from qss_offline.data import sandbox as isolated
-from qss_offline.data.importing import NOTHING_KNOWN, About
-from qss_offline.data.load import load_transitions
-from qss_offline.data.minari_format import StoredDatasets
+from qss_offline.data import sandbox
+from qss_offline.data.arrays import transitions_of
+from qss_offline.data.importing import NOTHING_KNOWN, About, store
 from qss_offline.data.scratch import scratch_folder
-from qss_offline.data.transitions import Transitions
+from qss_offline.data.write import StoredDatasets
 from qss_offline.errors import UserError, nearest
-from qss_offline.files import atomic_path
 from qss_offline.parallel.processes import Tick
 from qss_offline.parallel.reporting import Notice, ProgressFactory, no_progress, print_notice
 
@@ -37,7 +34,6 @@ Array: TypeAlias = npt.NDArray[Any]
 SUFFIXES = (".npz", ".parquet", ".csv")
 _MATRICES = ("observations", "next_observations", "actions")
 _OPTIONAL = ("next_observations", "actions", "truncations", "episodes")
-_EXPORT_ROWS = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -112,7 +108,7 @@ def from_file(
     """Store a recording in a `.npz`, `.parquet` or `.csv` file as Minari datasets.
 
     Args:
-        path: the file; one row is one step (see `importing.from_arrays` for the layouts).
+        path: the file; one row is one step (see `from_arrays` for the layouts).
         dataset_id: `namespace/.../name`.
         names: which columns hold what.
         observation_only: leave the actions out.
@@ -129,10 +125,10 @@ def from_file(
     if observation_only:
         given.pop("actions", None)
     try:
-        transitions = importing.transitions_of(given, notice)
+        transitions = transitions_of(given, notice)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    return importing.store(
+    return store(
         transitions,
         dataset_id,
         about,
@@ -154,7 +150,7 @@ def read_columns(path: Path, names: ColumnNames) -> dict[str, Array]:
         raise UserError(f"{path} does not exist")
     # A text file holds a number in two bytes or more, a compressed one in less: each reader
     # looks at the sizes that the file declares before it takes memory.
-    expected = isolated.available_memory()
+    expected = sandbox.available_memory()
     with scratch_folder() as folder:
         request = {
             "path": str(path.absolute()),
@@ -162,7 +158,7 @@ def read_columns(path: Path, names: ColumnNames) -> dict[str, Array]:
             "target": str(folder),
         }
         try:
-            reply = isolated.call(_read, request, expected)
+            reply = sandbox.call(_read, request, expected)
             return {
                 str(name): np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
                 for name in reply["fields"]
@@ -206,7 +202,7 @@ def _read_npz(path: Path, names: ColumnNames) -> dict[str, Array]:
                 )
             sizes[member.filename.removesuffix(".npy")] = size
     wanted = names.resolve(list(sizes))
-    isolated.check_memory(2 * sum(sizes[n] for part in wanted.values() for n in part), path.name)
+    sandbox.check_memory(2 * sum(sizes[n] for part in wanted.values() for n in part), path.name)
     with np.load(path, allow_pickle=False) as arrays:
         return {field: _joined([arrays[n] for n in part]) for field, part in wanted.items()}
 
@@ -214,7 +210,7 @@ def _read_npz(path: Path, names: ColumnNames) -> dict[str, Array]:
 def _read_parquet(path: Path, names: ColumnNames) -> dict[str, Array]:
     with pa.parquet.ParquetFile(path) as file:
         wanted = names.resolve(file.schema_arrow.names)
-        isolated.check_memory(3 * _unpacked_bytes(file.metadata, wanted), path.name)
+        sandbox.check_memory(3 * _unpacked_bytes(file.metadata, wanted), path.name)
         table = file.read(columns=[name for part in wanted.values() for name in part])
     return {field: _table_columns(table, part) for field, part in wanted.items()}
 
@@ -234,7 +230,7 @@ def _unpacked_bytes(metadata: pa.parquet.FileMetaData, wanted: dict[str, list[st
 
 
 def _read_csv(path: Path, names: ColumnNames) -> dict[str, Array]:
-    isolated.check_memory(8 * path.stat().st_size, path.name)
+    sandbox.check_memory(8 * path.stat().st_size, path.name)
     with path.open(newline="", encoding="utf-8") as file:
         header = next(csv.reader([file.readline(1 << 20)]), [])
     wanted = names.resolve(header)
@@ -282,58 +278,3 @@ def _joined(arrays: list[Array]) -> Array:
     if len(arrays) == 1:
         return arrays[0]
     return np.column_stack(arrays)
-
-
-# --- export ---------------------------------------------------------------------------------
-
-
-def export_dataset(
-    dataset_id: str, path: Path, *, overwrite: bool = False, notice: Notice = print_notice
-) -> Path:
-    """Write a dataset's transitions to a `.parquet` or `.npz` file, one row for each step.
-
-    Parquet holds the matrices as lists of a fixed size. `from_file` reads either back, to the
-    same digest. The file is written atomically.
-
-    Args:
-        dataset_id: Minari id.
-        path: where to; the suffix decides on the format.
-        overwrite: replace a file that exists.
-        notice: told of whatever is out of the ordinary.
-
-    Raises:
-        UserError: the dataset can't be loaded, the suffix is another, the file exists, or it
-            can't be written.
-    """
-    if path.suffix not in (".parquet", ".npz"):
-        raise UserError(f"{path}: expected a file that ends in .parquet or .npz")
-    if path.exists() and not overwrite:
-        raise UserError(f"{path} exists; overwrite it or choose another name")
-    transitions = load_transitions(dataset_id, notice=notice).transitions
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        if path.suffix == ".npz":
-            np.savez(file, allow_pickle=False, **transitions.columns())
-        else:
-            _write_parquet(transitions, file)
-    return path
-
-
-def _write_parquet(transitions: Transitions, file: Any) -> None:
-    writer = None
-    try:
-        for start in range(0, len(transitions), _EXPORT_ROWS):
-            rows = slice(start, start + _EXPORT_ROWS)
-            arrays = {}
-            for name, column in transitions.columns().items():
-                part = np.ascontiguousarray(column[rows])
-                array = pa.array(part.reshape(-1))
-                if part.ndim == 2:
-                    array = pa.FixedSizeListArray.from_arrays(array, part.shape[1])
-                arrays[name] = array
-            table = pa.table(arrays)
-            if writer is None:
-                writer = pa.parquet.ParquetWriter(file, table.schema, compression="zstd")
-            writer.write_table(table)
-    finally:
-        if writer is not None:
-            writer.close()

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from qss_offline.data import episodes as bodies
-from qss_offline.data import minari_format
 from qss_offline.data import sidecar as columns
+from qss_offline.data.episodes import read_episodes
 from qss_offline.data.load import expected_digest
+from qss_offline.data.local import data_folder, minari_root, read_metadata
+from qss_offline.data.spaces import is_placeholder, is_vector, read_space, vector_size
 from qss_offline.data.transitions import Float32Array, Transitions, row_chunks
 from qss_offline.errors import UserError
 from qss_offline.parallel.reporting import ProgressFactory, no_progress
@@ -81,24 +82,24 @@ def verify_dataset(
     """
     checks: list[Check] = []
     try:
-        metadata = minari_format.read_metadata(dataset_id, root)
-        data = minari_format.data_folder(dataset_id, root)
+        metadata = read_metadata(dataset_id, root)
+        data = data_folder(dataset_id, root)
     except UserError as error:
-        folder = (minari_format.minari_root() if root is None else root) / dataset_id
+        folder = (minari_root() if root is None else root) / dataset_id
         if not folder.is_dir():
             raise
         return Verification(dataset_id, (Check("folder and metadata", False, str(error)),))
     checks.append(Check("folder and metadata", True, f"{metadata['total_steps']:,} steps"))
     try:
-        action_space = minari_format.read_space(metadata, "action_space")
-        observation_space = minari_format.read_space(metadata, "observation_space")
+        action_space = read_space(metadata, "action_space")
+        observation_space = read_space(metadata, "observation_space")
         checks.append(_spaces(metadata, observation_space, action_space))
     except UserError as error:
         return Verification(dataset_id, (*checks, Check("spaces", False, str(error))))
     sidecar = _sidecar(metadata, data, checks)
-    with_actions = bodies.is_vector(action_space)
+    with_actions = is_vector(action_space)
     try:
-        body = bodies.read_body(
+        body = read_episodes(
             dataset_id, metadata, data, with_actions=with_actions, progress=progress
         )
     except UserError as error:
@@ -125,7 +126,7 @@ def verify_dataset(
     if transitions.actions is not None and isinstance(action_space, spaces.Box):
         checks.append(_inside("actions within their space", transitions.actions, action_space))
     checks.append(_secrecy(metadata, action_space, body.extras))
-    if minari_format.is_placeholder(action_space):
+    if is_placeholder(action_space):
         checks.append(_twin(metadata, data, transitions, root))
     return Verification(dataset_id, tuple(checks))
 
@@ -153,10 +154,10 @@ def _spaces(
     observation_space: spaces.Space[Any],
     action_space: spaces.Space[Any],
 ) -> Check:
-    placeholder = minari_format.is_placeholder(action_space)
+    placeholder = is_placeholder(action_space)
     claimed = metadata.get("observation_only")
     try:
-        size = bodies.vector_size(observation_space)
+        size = vector_size(observation_space)
     except UserError as error:
         return Check("spaces", False, str(error))
     if claimed is not None and claimed is not placeholder:
@@ -214,7 +215,7 @@ def _secrecy(
     metadata: dict[str, Any], action_space: spaces.Space[Any], extras: tuple[str, ...]
 ) -> Check:
     name = "nothing besides the five arrays"
-    if not minari_format.is_placeholder(action_space):
+    if not is_placeholder(action_space):
         return Check(name, None, ", ".join(extras) or "yes")
     if extras:
         return Check(
@@ -232,8 +233,8 @@ def _twin(
     try:
         if not isinstance(twin_id, str):
             return Check(name, None, "it names no twin")
-        twin = minari_format.read_metadata(twin_id, root)
-        path = minari_format.data_folder(twin_id, root) / columns.FILE_NAME
+        twin = read_metadata(twin_id, root)
+        path = data_folder(twin_id, root) / columns.FILE_NAME
         sidecar = columns.read_sidecar(
             path, twin["total_steps"], twin["total_episodes"], expected_digest(twin)
         )

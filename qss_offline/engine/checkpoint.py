@@ -8,21 +8,21 @@ name, flushed and renamed, so that a reader sees the old checkpoint or the new o
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from qss_offline.algorithms.networks import Network
+from qss_offline.algorithms.networks import MLPShape, Network
 from qss_offline.algorithms.protocol import Algorithm
 from qss_offline.engine.adam import AdamState
 from qss_offline.engine.state import TrainState
-from qss_offline.errors import UserError, printable
+from qss_offline.errors import UserError, printable, shown
 from qss_offline.files import open_regular_file, parse_json, write_bytes
 
 
@@ -79,7 +79,52 @@ def load_checkpoint(path: Path) -> Checkpoint:
     metadata = parse_json(text, f"{path}{anew}: its metadata", nan=True)
     if not isinstance(metadata, dict):
         raise UserError(f"{path} is no readable checkpoint or policy (no metadata){anew}")
-    return Checkpoint(tensors, metadata)
+    for name, value in metadata.items():
+        if not _METADATA.get(name, _anything)(value):
+            raise UserError(f"{path}: {printable(name)} is {shown(value)}{anew}")
+    return Checkpoint(_Held(tensors, path), _Held(metadata, path))
+
+
+class _Held(dict[str, Any]):
+    """What a file holds by name; what it lacks is refused by whoever asks for it."""
+
+    def __init__(self, held: Mapping[str, Any], path: Path) -> None:
+        super().__init__(held)
+        self._path = path
+
+    def __missing__(self, name: str) -> NoReturn:
+        raise UserError(f"{self._path} holds no {name!r}: it is of another algorithm or version")
+
+
+def _anything(value: object) -> bool:
+    return True
+
+
+def _is_whole(value: object) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _are_numbers(value: object) -> bool:
+    return isinstance(value, list) and all(type(number) in (int, float) for number in value)
+
+
+def _are_evaluations(value: object) -> bool:
+    """Whether these are returns, or pairs of a step and returns."""
+    return isinstance(value, list) and all(
+        _are_numbers(one)
+        or (isinstance(one, list) and len(one) == 2 and _is_whole(one[0]) and _are_numbers(one[1]))
+        for one in value
+    )
+
+
+_METADATA: Mapping[str, Callable[[object], bool]] = {
+    **dict.fromkeys(
+        ("seed", "update", "cloning_update", "step", "episode", "episode_length"), _is_whole
+    ),
+    "reward_limits": lambda value: _are_numbers(value) and len(cast(list[float], value)) == 2,
+    "evaluations": _are_evaluations,
+}
+"""What metadata that this package writes must be."""
 
 
 def seed_checkpoint(state: TrainState, index: int) -> Checkpoint:
@@ -95,6 +140,31 @@ def seed_checkpoint(state: TrainState, index: int) -> Checkpoint:
     return Checkpoint(tensors, {"seed": state.seeds[index], "update": state.update})
 
 
+def network_of(checkpoint: Checkpoint, name: str, shape: MLPShape) -> Network:
+    """Take one network out of a seed's checkpoint, as a stack of one seed.
+
+    Raises:
+        UserError: it isn't there, or of another shape.
+    """
+    flat = _tensor(checkpoint, f"network.{name}", _sizes(shape))
+    return Network(shape, flat.unsqueeze(0))
+
+
+def _sizes(shape: MLPShape) -> tuple[int, ...]:
+    members = () if shape.members is None else (shape.members,)
+    return (*members, sum(shape.sizes))
+
+
+def _tensor(checkpoint: Checkpoint, key: str, sizes: tuple[int, ...]) -> Tensor:
+    try:
+        tensor = checkpoint.tensors[key]
+    except KeyError:
+        raise UserError(f"a checkpoint lacks {key!r}: it is of another algorithm") from None
+    if tensor.shape != sizes or tensor.dtype != torch.float32:
+        raise UserError(f"a checkpoint's {key} is of other sizes than the run's settings say")
+    return tensor
+
+
 def stack_checkpoints(
     algorithm: Algorithm, checkpoints: Sequence[Checkpoint], device: torch.device | str = "cpu"
 ) -> TrainState:
@@ -105,31 +175,26 @@ def stack_checkpoints(
     """
     shapes = {**algorithm.shapes, **{c: algorithm.shapes[s] for c, s in algorithm.copies.items()}}
 
-    def stacked(key: str) -> Tensor:
-        try:
-            rows = [checkpoint.tensors[key] for checkpoint in checkpoints]
-        except KeyError:
-            raise UserError(f"a checkpoint lacks {key!r}: it is of another algorithm") from None
-        return torch.stack(rows).to(device)
+    def stacked(key: str, sizes: tuple[int, ...]) -> Tensor:
+        return torch.stack([_tensor(one, key, sizes) for one in checkpoints]).to(device)
 
-    networks = {}
+    networks, moments = {}, {}
     for name, shape in shapes.items():
-        flat = stacked(f"network.{name}")
-        if flat.shape[-1] != sum(shape.sizes):
-            raise UserError(f"the checkpoint's {name} has other sizes than this run's")
-        networks[name] = Network(shape, flat)
-    moments = {
-        name: AdamState(
-            stacked(f"first.{name}"),
-            stacked(f"second.{name}"),
-            checkpoints[0].tensors[f"steps.{name}"].to(device).clone(),
-        )
-        for name in algorithm.shapes
-    }
+        sizes = _sizes(shape)
+        networks[name] = Network(shape, stacked(f"network.{name}", sizes))
+        if name in algorithm.shapes:
+            moments[name] = AdamState(
+                stacked(f"first.{name}", sizes),
+                stacked(f"second.{name}", sizes),
+                stacked(f"steps.{name}", ())[0].clone(),
+            )
     generators = []
     for checkpoint in checkpoints:
         generator = torch.Generator(device)
-        generator.set_state(checkpoint.tensors["generator"])
+        try:
+            generator.set_state(checkpoint.tensors["generator"])
+        except (RuntimeError, TypeError) as error:
+            raise UserError(f"a checkpoint's generator can't go on: {printable(error)}") from error
         generators.append(generator)
     return TrainState(
         seeds=tuple(int(checkpoint.metadata["seed"]) for checkpoint in checkpoints),

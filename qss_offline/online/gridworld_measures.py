@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from qss_offline.algorithms.networks import MLPShape, Network
+from qss_offline.algorithms.networks import MLPShape
 from qss_offline.algorithms.qss import transition_value
-from qss_offline.engine.checkpoint import load_checkpoint
+from qss_offline.engine.checkpoint import load_checkpoint, network_of
 from qss_offline.evaluation.policies import Policy, load_policy
 from qss_offline.online.gridworld import neighbour_distance
 from qss_offline.runs.folder import SeedFolder
@@ -55,9 +55,8 @@ def measure_seed(folder: SeedFolder, gamma: float) -> dict[str, Any]:
 def state_values(folder: SeedFolder, policy: Policy) -> NDArray[np.float64]:
     """Q_1(s, s + τ(s)) of every state after the last update, `(11, 11)`; NaN at the goal."""
     states = np.stack(np.divmod(np.arange(SIZE * SIZE), SIZE), axis=1).astype(np.float32)
-    flat = load_checkpoint(folder.training).tensors["network.critic"]
-    hidden = policy.proposal.shape.dims[1:-1]
-    critic = Network(MLPShape((4, *hidden, 1), members=2), flat.unsqueeze(0))
+    shape = MLPShape((4, *policy.proposal.shape.dims[1:-1], 1), members=2)
+    critic = network_of(load_checkpoint(folder.training), "critic", shape)
     obs, proposed = (
         policy.scale.apply(torch.from_numpy(array)).unsqueeze(0)
         for array in (states, policy.propose(states))

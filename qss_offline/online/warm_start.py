@@ -41,7 +41,11 @@ class Start:
     scale: ObservationScale
 
     def write_into(self, state: TrainState, index: int) -> None:
-        """Give it to the seed at `index` of a fresh state."""
+        """Give it to the seed at `index` of a fresh state.
+
+        Raises:
+            UserError: it doesn't fit.
+        """
         for key, tensor in self.tensors.items():
             kind, _, name = key.partition(".")
             if kind == "network":
@@ -50,6 +54,8 @@ class Start:
                 target = state.moments[name].steps
             else:
                 target = getattr(state.moments[name], kind)[index]
+            if target.shape != tensor.shape or target.dtype != tensor.dtype:
+                raise UserError(f"{key} of the offline run is of other sizes than its settings say")
             target.copy_(tensor)
 
 

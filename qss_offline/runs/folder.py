@@ -27,6 +27,7 @@ from qss_offline.files import parse_json, read_regular_file, write_bytes, write_
 from qss_offline.settings_json import to_plain
 
 MOST_SEEDS = 10_000
+MOST_METRICS_BYTES = 1 << 30
 _MAX_JSON_BYTES = 256 << 20
 
 
@@ -66,24 +67,32 @@ class SeedFolder:
         return self.path / "result.json"
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
-        """Add a row of metrics."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        with self.metrics.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        """Add a row of metrics.
+
+        Raises:
+            UserError: the folder can't be written to or the disk is full.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with self.metrics.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise UserError(f"cannot write {self.metrics}: {error.strerror or error}") from error
 
     def cut_metrics(self, update: int) -> None:
         """Drop what was logged after `update`, and what a kill left half-written."""
         if not self.metrics.exists():
             return
-        rows = []
-        for line in self.metrics.read_text().splitlines():
+        lines = []
+        for line in read_regular_file(self.metrics, MOST_METRICS_BYTES).splitlines():
             try:
-                row = json.loads(line)
-            except ValueError:
+                row = parse_json(line, self.metrics, nan=True)
+            except UserError:
                 continue
-            if row["update"] <= update:
-                rows.append(line + "\n")
-        write_bytes(self.metrics, "".join(rows).encode())
+            now = row.get("update") if isinstance(row, dict) else None
+            if isinstance(now, int) and now <= update:
+                lines.append(line + b"\n")
+        write_bytes(self.metrics, b"".join(lines))
 
 
 @dataclass(frozen=True)

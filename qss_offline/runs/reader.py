@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,9 +13,11 @@ from numpy.typing import NDArray
 from qss_offline.data.environments import env_id_of_file
 from qss_offline.data.facts import RecordingFacts
 from qss_offline.data.load import LoadedDataset, load_transitions
-from qss_offline.errors import UserError
+from qss_offline.errors import UserError, shown
+from qss_offline.files import parse_json, read_regular_file
 from qss_offline.runs.config import Method, RunConfig
-from qss_offline.runs.folder import RunFolder, SeedFolder, read_json
+from qss_offline.runs.folder import MOST_METRICS_BYTES, RunFolder, SeedFolder, read_json
+from qss_offline.runs.results import number, results_of_file
 from qss_offline.settings_json import settings_of
 
 TITLES: dict[Method, str] = {"d3g": "offline D3G", "bco": "BCO"}
@@ -119,13 +120,19 @@ class FinishedRun:
             UserError: the file is damaged.
         """
         path = self.seed_folder(seed).metrics
-        lines = path.read_text().splitlines() if path.exists() else []
-        try:
-            rows = [json.loads(line) for line in lines]
-        except ValueError as error:
-            raise UserError(f"{path} holds a line that isn't JSON: {error}") from error
+        if not path.exists():
+            return {}
+        rows: list[dict[str, Any]] = []
+        for line in read_regular_file(path, MOST_METRICS_BYTES).splitlines():
+            row = parse_json(line, f"{path}: a line", nan=True)
+            if not isinstance(row, dict) or (rows and row.keys() != rows[0].keys()):
+                raise UserError(f"{path} holds lines of different metrics")
+            rows.append(row)
         names = rows[0].keys() if rows else ()
-        return {name: np.array([float(row[name]) for row in rows]) for name in names}
+        return {
+            name: np.array([number(row[name], f"{path}: {shown(name)}") for row in rows])
+            for name in names
+        }
 
 
 def load_run(path: Path, method: Method | None = None) -> FinishedRun:
@@ -146,18 +153,13 @@ def load_run(path: Path, method: Method | None = None) -> FinishedRun:
         raise UserError(f"{path} holds no run (no config.json)")
     if not folder.results.exists():
         raise UserError(f"{path} is not finished (no results.json); --resume continues it")
-    run = FinishedRun(folder, read_run_config(folder), read_json(folder.results))
+    config = read_run_config(folder)
+    results = results_of_file(read_json(folder.results), folder.results)
+    run = FinishedRun(folder, config, results)
     if method is not None and run.method != method:
         raise UserError(f"{path} holds no run of {TITLES[method]}, but of {TITLES[run.method]}")
     if run.config.recording is None:
         raise UserError(f"{folder.config}: recording is missing: it is of another version")
-    try:
-        complete = bool(run.seeds) and np.isfinite([*run.last, *run.best]).size > 0
-        _ = [float(value) for value in run.behaviour]
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{folder.results} holds no results of a run: {error} is wrong") from error
-    if not complete:
-        raise UserError(f"{folder.results} holds no results of a run")
     return run
 
 

@@ -1,11 +1,14 @@
-"""What is stored of a seed's evaluations: one schema for every kind of run.
+"""Evaluations of a seed: one schema for every kind of run, checked when it is read.
 
 `seeds/<seed>/result.json` holds the returns of each evaluation as they were measured;
-`results.json` holds for each seed what `seed_results` makes of them.
+`results.json` holds for each seed what `seed_results` makes of them. JSON has no NaN: a return that
+was no number is null in files, and NaN again once it is read. Scores are computed from the returns
+on reading, too, whatever a file says they are.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from qss_offline.errors import UserError
+from qss_offline.errors import UserError, shown
 from qss_offline.files import write_json
 from qss_offline.runs.folder import read_json
 
@@ -62,15 +65,7 @@ def read_evaluations(path: Path) -> list[EvaluationPoint]:
     Raises:
         UserError: the file can't be read or holds something else.
     """
-    try:
-        return [
-            EvaluationPoint(
-                int(row["online_steps"]), [float(x) for x in row["returns"]], row.get("updates")
-            )
-            for row in read_json(path)["evaluations"]
-        ]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{path} holds no evaluations of a seed: {error} is wrong") from error
+    return evaluations_of(read_json(path), path)
 
 
 def seed_results(seed: int, evaluations: Sequence[EvaluationPoint]) -> dict[str, Any]:
@@ -81,7 +76,7 @@ def seed_results(seed: int, evaluations: Sequence[EvaluationPoint]) -> dict[str,
         evaluations: in the order in which they were made, one at least.
     """
     last = evaluations[-1]
-    best = int(np.argmax([point.mean for point in evaluations]))
+    best = _best_of([point.mean for point in evaluations])
     return {
         "seed": seed,
         "online_steps": last.online_steps,
@@ -102,6 +97,11 @@ def seed_results(seed: int, evaluations: Sequence[EvaluationPoint]) -> dict[str,
     }
 
 
+def _best_of(means: Sequence[float]) -> int:
+    """Return the number of the greatest mean; any number is greater than NaN."""
+    return int(np.argmax(np.nan_to_num(means, nan=-math.inf, posinf=math.inf, neginf=-math.inf)))
+
+
 def evaluation_means(seed: Mapping[str, Any]) -> list[float]:
     """Return the mean return of each of a seed's evaluations, from what `seed_results` made."""
     return [evaluation["mean"] for evaluation in seed["evaluations"]]
@@ -119,3 +119,110 @@ def learning_curve(
 def final_mean(seed: Mapping[str, Any]) -> float:
     """Return the mean of a seed's last three evaluations, likewise."""
     return float(np.mean(evaluation_means(seed)[-FINAL_EVALUATIONS:]))
+
+
+def evaluations_of(result: Mapping[str, Any], where: object) -> list[EvaluationPoint]:
+    """Return a seed's evaluations, as its `result.json` or `results.json` hold them.
+
+    Args:
+        result: what the file holds.
+        where: the file, for a refusal.
+
+    Raises:
+        UserError: they are none.
+    """
+    rows = _some(result.get("evaluations"), f"{where}: evaluations")
+    points = []
+    for index, row in enumerate(rows):
+        name = f"{where}: evaluations[{index}]"
+        if not isinstance(row, dict):
+            raise UserError(f"{name} is {shown(row)}, expected an object")
+        steps = whole(row.get("online_steps"), f"{name}.online_steps")
+        updates = row.get("updates")
+        if updates is not None:
+            updates = whole(updates, f"{name}.updates")
+        returns = _returns_of_file(row.get("returns"), name)
+        points.append(EvaluationPoint(steps, returns, updates))
+    return points
+
+
+def _returns_of_file(values: object, where: object) -> tuple[float, ...]:
+    """Return the returns of an evaluation's episodes, one at least.
+
+    Raises:
+        UserError: they are no numbers.
+    """
+    name = f"{where}: returns"
+    return tuple(number(value, name) for value in _some(values, name))
+
+
+def results_of_file(results: Mapping[str, Any], where: object) -> dict[str, Any]:
+    """Return what a run's `results.json` holds, every number of it checked.
+
+    Args:
+        results: what the file holds.
+        where: the file, for a refusal.
+
+    Raises:
+        UserError: something is missing or of another type or range.
+    """
+    held = dict(results)
+    for name in ("behaviour_return", "behaviour_return_std", "wall_seconds"):
+        held[name] = number(results.get(name, _MISSING), f"{where}: {name}")
+    held["known_steps"] = whole(results.get("known_steps", 0), f"{where}: known_steps")
+    share = results.get("random_action_prob")
+    if share is not None and not 0 <= number(share, f"{where}: random_action_prob") <= 1:
+        raise UserError(f"{where}: random_action_prob is {shown(share)}, not from 0 to 1")
+    versions = results.get("versions", {})
+    if not isinstance(versions, dict) or not all(isinstance(v, str) for v in versions.values()):
+        raise UserError(f"{where}: versions is {shown(versions)}")
+    held["seeds"] = [
+        _seed(seed, f"{where}: seeds[{index}]")
+        for index, seed in enumerate(_some(results.get("seeds"), f"{where}: seeds"))
+    ]
+    numbers = [seed["seed"] for seed in held["seeds"]]
+    if len(set(numbers)) < len(numbers):
+        raise UserError(f"{where}: a seed is there twice")
+    if len({tuple(e["online_steps"] for e in seed["evaluations"]) for seed in held["seeds"]}) > 1:
+        raise UserError(f"{where}: seeds were evaluated at different steps")
+    return held
+
+
+_MISSING = object()
+
+
+def _seed(seed: object, where: str) -> dict[str, Any]:
+    if not isinstance(seed, dict):
+        raise UserError(f"{where} is {shown(seed)}, expected an object")
+    return seed_results(whole(seed.get("seed"), f"{where}.seed"), evaluations_of(seed, where))
+
+
+def number(value: object, where: str) -> float:
+    """Return a number from a file; null is NaN.
+
+    Raises:
+        UserError: it is none.
+    """
+    if value is None:
+        return math.nan
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        told = "missing" if value is _MISSING else f"{shown(value)}, expected a number"
+        raise UserError(f"{where} is {told}")
+    return float(value)
+
+
+def whole(value: object, where: str) -> int:
+    """Return a whole number from a file, of at least 0.
+
+    Raises:
+        UserError: it is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise UserError(f"{where} is {shown(value)}, expected a whole number")
+    return value
+
+
+def _some(values: object, where: str) -> list[Any]:
+    if not isinstance(values, list) or not values:
+        raise UserError(f"{where} is {shown(values)}, expected a list that holds something")
+    return values

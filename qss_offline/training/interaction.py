@@ -17,7 +17,7 @@ from torch import Tensor
 
 from qss_offline.data.environments import env_name_of, make_env
 from qss_offline.data.load import load_transitions
-from qss_offline.data.minari_format import local_dataset_ids
+from qss_offline.data.local import local_dataset_ids
 from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.errors import UserError, nearest
 from qss_offline.evaluation.policies import ActionBox
@@ -63,9 +63,16 @@ class ActionSteps:
 
         Raises:
             KeyError: a column is missing.
+            UserError: they are no steps.
         """
-        obs, next_obs, actions = (tensors[f"steps.{name}"] for name in ActionSteps.columns)
-        return ActionSteps(obs.numpy(), next_obs.numpy(), actions.numpy())
+        obs, next_obs, actions = (tensors[f"steps.{name}"].numpy() for name in ActionSteps.columns)
+        fits = all(
+            column.dtype == np.float32 and column.ndim == 2 and np.isfinite(column).all()
+            for column in (obs, next_obs, actions)
+        )
+        if not fits or obs.shape != next_obs.shape or len(obs) != len(actions):
+            raise UserError("a checkpoint's online steps are no rows of finite float32")
+        return ActionSteps(obs, next_obs, actions)
 
     @property
     def digest(self) -> int:

@@ -28,6 +28,7 @@ from qss_offline.engine.sampler import Columns, UniformSampler, without_copy
 from qss_offline.engine.schedule import Schedule, linear_decay
 from qss_offline.engine.state import TrainState, initial_state
 from qss_offline.engine.update import CHUNK
+from qss_offline.errors import UserError
 from qss_offline.evaluation.policies import ObservationScale
 from qss_offline.parallel.reporting import counted_on
 from qss_offline.runs.folder import SeedFolder
@@ -136,7 +137,11 @@ class OfflineTrainer:
         if update == 0:
             return initial_state(algorithm, [task.seed for task in tasks], self.device)
         checkpoints = [load_checkpoint(task.folder.training) for task in tasks]
-        return stack_checkpoints(algorithm, checkpoints, self.device)
+        state = stack_checkpoints(algorithm, checkpoints, self.device)
+        for task, seed in zip(tasks, state.seeds, strict=True):
+            if task.seed != seed:
+                raise UserError(f"{task.folder.training} is of seed {seed}, not {task.seed}")
+        return state
 
     def _algorithm(self, tasks: Sequence[SeedTask]) -> ObservationalD3G:
         limits: tuple[Tensor | None, Tensor | None] = (None, None)

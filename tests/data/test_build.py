@@ -29,7 +29,7 @@ from qss_offline.data import (
     save_expert,
 )
 from qss_offline.data.collect import complete_episodes
-from qss_offline.data.exchange import exchange
+from qss_offline.data.publish import exchange
 from qss_offline.errors import UserError
 from qss_offline.parallel.progress import Reporter
 from tests.patience import PATIENCE_S
@@ -428,7 +428,7 @@ def test_exchange(tmp_path: Path) -> None:
 def test_without_exchange_datasets_are_replaced_too(
     pair: DatasetPair, minari_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("qss_offline.data.minari_format.exchange", lambda a, b: False)
+    monkeypatch.setattr("qss_offline.data.publish.exchange", lambda a, b: False)
     spec = DatasetSpec("InvertedPendulum", transitions=60, name="mine")
     old = build(spec)
     new = build(DatasetSpec("InvertedPendulum", transitions=70, name="mine"), overwrite=True)
@@ -441,12 +441,11 @@ import os, signal, sys
 from pathlib import Path
 from qss_offline.data import DatasetSpec
 from qss_offline.data import build_dataset
-from qss_offline.data import exchange
-from qss_offline.data import minari_format
+from qss_offline.data import publish
 
 dies_after = int(sys.argv[1])
 swaps = 0
-real = minari_format.exchange
+real = publish.exchange
 
 def dying(first, second):
     global swaps
@@ -456,7 +455,7 @@ def dying(first, second):
         os.kill(os.getpid(), signal.SIGKILL)
     return done
 
-minari_format.exchange = dying
+publish.exchange = dying
 build_dataset(DatasetSpec("InvertedPendulum", transitions=70, name="mine"), 1, overwrite=True)
 """
 

@@ -21,7 +21,7 @@ from qss_offline.data import (
     build_dataset,
     collect,
     load_transitions,
-    minari_format,
+    publish,
     write_pair,
 )
 from qss_offline.errors import UserError
@@ -253,8 +253,8 @@ def test_a_builder_killed_between_its_renames_is_finished(
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "rename", dying)
-        recover = minari_format._recover
-        patch.setattr(minari_format, "_recover", nothing)
+        recover = publish._recover
+        patch.setattr(publish, "_recover", nothing)
         with pytest.raises(Killed):
             write_pair(recording, small_spec)
         assert recover is not nothing

@@ -282,7 +282,7 @@ def test_card(pair: DatasetPair, minari_root: Path) -> None:
         "## How it was made", "uniformly random actions", "with probability 1", "seed: 3",
         "95% interval", "versions: python", "mujoco", "## Licence", "## Citation",
         "minari.load_dataset", "load_transitions", "Box(-inf, inf, (0,), float32)",
-        pair.obs_digest, "InvertedPendulum-v5", "isn't told by the state they start from",
+        pair.obs_digest, "InvertedPendulum-v5", "isn't explained by the state they start from",
     ):  # fmt: skip
         assert words in rest, words
     path = Path(write_card(pair.obs_id, license="cc-by-4.0", citation="@misc{me}"))

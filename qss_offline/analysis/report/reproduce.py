@@ -6,8 +6,8 @@ import shlex
 from dataclasses import replace
 from typing import Any
 
-from qss_offline.data import minari_format
 from qss_offline.data.environments import env_id_of_file
+from qss_offline.data.local import local_dataset_ids, read_metadata
 from qss_offline.data.policies import expert_path
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.errors import UserError
@@ -34,7 +34,7 @@ def command(run: FinishedRun) -> tuple[str, str | None]:
         arguments += ["--tf32"]
     if config.actions_from:
         arguments += ["--actions-from", config.actions_from]
-        if config.actions_from not in minari_format.local_dataset_ids():
+        if config.actions_from not in local_dataset_ids():
             there = f"It takes {config.actions_from} to be there."
             remark = " ".join(filter(None, (remark, there)))
     return shlex.join(arguments), remark
@@ -82,7 +82,7 @@ def _as_measured(preset: Preset, config: RunConfig) -> Preset:
 def _recording(run: FinishedRun) -> list[str] | None:
     """Return the arguments that record the dataset anew, None where it isn't a recipe's own."""
     try:
-        spec = minari_format.read_metadata(run.dataset_id).get("spec")
+        spec = read_metadata(run.dataset_id).get("spec")
     except UserError:
         return None
     if not isinstance(spec, dict):

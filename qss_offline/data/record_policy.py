@@ -1,0 +1,167 @@
+"""A policy acts in an environment, and what happens becomes a dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from qss_offline.data.arrays import Array
+from qss_offline.data.environments import quiet_mujoco, resolve_env_id
+from qss_offline.data.importing import NOTHING_KNOWN, About, flattening, store
+from qss_offline.data.local import check_base_id
+from qss_offline.data.spaces import is_vector, vector_size
+from qss_offline.data.transitions import Transitions
+from qss_offline.data.write import StoredDatasets
+from qss_offline.errors import UserError
+from qss_offline.parallel.reporting import ProgressFactory, no_progress
+
+Policy: TypeAlias = Callable[[Any], Any]
+_STEPS_PER_REPORT = 1_000
+
+
+def collect_with_policy(
+    env: str | gymnasium.Env[Any, Any],
+    policy: Policy,
+    dataset_id: str,
+    *,
+    transitions: int,
+    seed: int = 0,
+    observation_only: bool = False,
+    about: About = NOTHING_KNOWN,
+    overwrite: bool = False,
+    progress: ProgressFactory = no_progress,
+) -> StoredDatasets:
+    """Let a policy act in a Gymnasium environment and store what happens.
+
+    Args:
+        env: an id, or an environment; it is left open. Observations of `Dict`, `Tuple` or
+            another kind reach the policy as they are and are recorded flattened.
+        policy: maps an observation to an action; randomness and seeds are its own affair.
+        dataset_id: `namespace/.../name`.
+        transitions: steps to record; the last episode is cut there, as a truncation.
+        seed: of the environment's first reset.
+        observation_only: leave the actions out.
+        about: what else is known; `algorithm_name` should say who the policy is.
+        overwrite: replace datasets that exist.
+        progress: makes a reporter of transitions.
+
+    Raises:
+        UserError: the environment is unknown, its observations can't be flattened, an action
+            doesn't fit its space, a value isn't finite, or the datasets can't be written.
+    """
+    check_base_id(dataset_id)
+    if isinstance(transitions, bool) or not isinstance(transitions, int) or transitions < 1:
+        raise UserError(f"transitions: expected a whole number of at least 1, got {transitions!r}")
+    if isinstance(env, str):
+        made = _make_any(resolve_env_id(env))
+        try:
+            return collect_with_policy(
+                made,
+                policy,
+                dataset_id,
+                transitions=transitions,
+                seed=seed,
+                observation_only=observation_only,
+                about=about,
+                overwrite=overwrite,
+                progress=progress,
+            )
+        finally:
+            made.close()
+    keep_actions = not observation_only and is_vector(env.action_space)
+    recorded = _record(env, policy, transitions, seed, keep_actions, progress)
+    extra = flattening(env.observation_space)
+    if env.spec is not None:
+        extra["env_id"] = env.spec.id
+        try:
+            extra["env_spec"] = env.spec.to_json()
+        except (TypeError, ValueError):
+            extra["env_spec_missing"] = "the environment's arguments can't be written as JSON"
+    flat = spaces.flatten_space(env.observation_space)
+    assert isinstance(flat, spaces.Box)
+    action_space = env.action_space if isinstance(env.action_space, spaces.Box) else None
+    name = getattr(policy, "__qualname__", type(policy).__qualname__)
+    if about.algorithm_name is None:
+        about = About(**{**vars(about), "algorithm_name": f"the policy {name}"})
+    return store(
+        recorded,
+        dataset_id,
+        about,
+        {"kind": "a policy at work", "policy": name, "seed": seed},
+        observation_space=flat,
+        action_space=action_space,
+        extra=extra,
+        overwrite=overwrite,
+        progress=progress,
+    )
+
+
+def _make_any(env_id: str) -> gymnasium.Env[Any, Any]:
+    """Make an environment whose observations may be of any kind that can be flattened."""
+    try:
+        with quiet_mujoco(env_id):
+            return gymnasium.make(env_id, disable_env_checker=True)
+    except Exception as error:
+        # An environment's constructor may raise anything, a missing package first of all.
+        raise UserError(
+            f"environment {env_id!r} can't be made: {' '.join(str(error).split())}"
+        ) from error
+
+
+def _record(
+    env: gymnasium.Env[Any, Any],
+    policy: Policy,
+    steps: int,
+    seed: int,
+    keep_actions: bool,
+    progress: ProgressFactory,
+) -> Transitions:
+    space = env.observation_space
+    obs_dim = vector_size(space)
+    arrays: dict[str, Array] = {
+        "observations": np.empty((steps, obs_dim), np.float32),
+        "next_observations": np.empty((steps, obs_dim), np.float32),
+        "rewards": np.empty(steps, np.float32),
+        "terminations": np.zeros(steps, np.bool_),
+        "truncations": np.zeros(steps, np.bool_),
+        "episodes": np.empty(steps, np.int64),
+    }
+    if keep_actions:
+        assert env.action_space.shape is not None
+        arrays["actions"] = np.empty((steps, *env.action_space.shape), np.float32)
+    episode = 0
+    observation, _ = env.reset(seed=seed)
+    flat = spaces.flatten(space, observation)
+    with progress("collecting", steps, "transitions") as report:
+        for row in range(steps):
+            action = policy(observation)
+            if keep_actions and np.shape(action) != env.action_space.shape:
+                raise UserError(
+                    f"policy: it returned an action of shape {np.shape(action)}, expected "
+                    f"{env.action_space.shape}"
+                )
+            arrays["observations"][row] = flat
+            if keep_actions:
+                # The environment gets the very numbers that are stored.
+                arrays["actions"][row] = action
+                action = arrays["actions"][row].astype(env.action_space.dtype)
+            observation, reward, terminated, truncated, _ = env.step(action)
+            flat = spaces.flatten(space, observation)
+            arrays["next_observations"][row] = flat
+            arrays["rewards"][row] = reward
+            arrays["terminations"][row], arrays["truncations"][row] = terminated, truncated
+            arrays["episodes"][row] = episode
+            if terminated or truncated:
+                episode += 1
+                observation, _ = env.reset()
+                flat = spaces.flatten(space, observation)
+            if row % _STEPS_PER_REPORT == 0:
+                report(row)
+        report(steps)
+    if not arrays["terminations"][-1]:
+        arrays["truncations"][-1] = True
+    return Transitions(**arrays)

@@ -1,0 +1,369 @@
+"""Recordings become datasets: columns, episodes and metadata are written, then published."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from gymnasium import spaces
+
+from qss_offline.data import sidecar as columns
+from qss_offline.data.collect import complete_returns
+from qss_offline.data.environments import make_env
+from qss_offline.data.local import METADATA_FILE, check_place, minari_root, pair_id
+from qss_offline.data.minari_format import (
+    EPISODES_FILE,
+    BehaviourReturns,
+    Description,
+    env_metadata,
+    kind_metadata,
+    returns_of,
+    shared_metadata,
+    write_episodes,
+)
+from qss_offline.data.publish import Stage, hold_stage, publish
+from qss_offline.data.specs import DatasetSpec
+from qss_offline.data.transitions import Transitions, row_chunks
+from qss_offline.errors import UserError
+from qss_offline.files import write_json
+from qss_offline.parallel.processes import Tick, available_cores, run_jobs
+from qss_offline.parallel.reporting import ProgressFactory, no_progress
+
+# Starting a second process takes about as long as writing this many episodes.
+_WORTH_A_WORKER = 8_000
+
+
+@dataclass(frozen=True)
+class DatasetPair:
+    """Two Minari datasets of the same rollouts.
+
+    Attributes:
+        obs_id: the one without actions.
+        act_id: its twin with actions.
+        obs_digest: of the observation-only columns.
+        act_digest: of the columns with actions.
+        transitions: steps in each.
+        episodes: episodes in each.
+        behaviour_return: of the behaviour that was recorded.
+        built: whether this call wrote them; false where they were there already.
+    """
+
+    obs_id: str
+    act_id: str
+    obs_digest: str
+    act_digest: str
+    transitions: int
+    episodes: int
+    behaviour_return: BehaviourReturns
+    built: bool
+
+
+@dataclass(frozen=True)
+class StoredDatasets:
+    """What was written: a pair, or an observation-only dataset alone.
+
+    Attributes:
+        obs_id: the dataset without actions.
+        act_id: its twin with actions, None where there is none.
+        obs_digest: of the observation-only columns.
+        act_digest: of the columns with actions, None likewise.
+        transitions: steps in each.
+        episodes: episodes in each.
+        behaviour_return: of the behaviour that was recorded.
+    """
+
+    obs_id: str
+    act_id: str | None
+    obs_digest: str
+    act_digest: str | None
+    transitions: int
+    episodes: int
+    behaviour_return: BehaviourReturns
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The ids of what was written."""
+        return (self.obs_id,) if self.act_id is None else (self.obs_id, self.act_id)
+
+
+def write_pair(
+    transitions: Transitions,
+    spec: DatasetSpec,
+    *,
+    stage: Stage | None = None,
+    overwrite: bool = False,
+    workers: int | None = None,
+    progress: ProgressFactory = no_progress,
+) -> DatasetPair:
+    """Write the two Minari datasets of a recording, each with its sidecar.
+
+    Args:
+        transitions: the recording, with actions.
+        spec: what was recorded; it names the datasets and becomes part of their metadata.
+        stage: a stage that the caller holds; by default one is held for this call.
+        overwrite: replace datasets that exist.
+        workers: 2 writes both bodies side by side; by default where that is quicker.
+        progress: makes a reporter of episodes written, of both datasets together.
+
+    Raises:
+        UserError: the recording has no actions or its rows don't follow each other, a dataset
+            of that id exists, the root can't be written to, or the disk is full.
+    """
+    with nullcontext(stage) if stage is not None else hold_stage(spec.base_id) as held:
+        (pair,) = write_pairs(
+            [(transitions, spec, held)], overwrite=overwrite, workers=workers, progress=progress
+        )
+    return pair
+
+
+def write_pairs(
+    recordings: Sequence[tuple[Transitions, DatasetSpec, Stage]],
+    *,
+    overwrite: bool = False,
+    workers: int | None = None,
+    progress: ProgressFactory = no_progress,
+) -> list[DatasetPair]:
+    """Write the pairs of several recordings side by side; see `write_pair`.
+
+    Args:
+        recordings: each with its spec and a stage that the caller holds.
+        overwrite: replace datasets that exist.
+        workers: processes, one for each body that is being written.
+        progress: makes a reporter of episodes written, of all datasets together.
+    """
+    drafts = [
+        Draft(transitions, _spec_description(spec, behaviour_returns(transitions, spec)), held)
+        for transitions, spec, held in recordings
+    ]
+    pairs = []
+    for written in write_drafts(drafts, overwrite=overwrite, workers=workers, progress=progress):
+        assert written.act_id is not None and written.act_digest is not None
+        pairs.append(
+            DatasetPair(
+                obs_id=written.obs_id,
+                act_id=written.act_id,
+                obs_digest=written.obs_digest,
+                act_digest=written.act_digest,
+                transitions=written.transitions,
+                episodes=written.episodes,
+                behaviour_return=written.behaviour_return,
+                built=True,
+            )
+        )
+    return pairs
+
+
+def write_datasets(
+    transitions: Transitions,
+    description: Description,
+    *,
+    overwrite: bool = False,
+    workers: int | None = None,
+    progress: ProgressFactory = no_progress,
+) -> StoredDatasets:
+    """Write a recording as a pair of Minari datasets, or the observation-only one alone.
+
+    Args:
+        transitions: the recording; actions are left out where the description has no space
+            for them.
+        description: what is said about it, ids and spaces included.
+        overwrite: replace datasets that exist.
+        workers: 2 writes both bodies side by side; by default where that is quicker.
+        progress: makes a reporter of episodes written, of both datasets together.
+
+    Raises:
+        UserError: the rows don't follow each other or don't fit the spaces, actions are
+            missing, a dataset of that id exists, the root can't be written to, or the disk is
+            full.
+    """
+    with hold_stage(description.base_id) as held:
+        (stored,) = write_drafts(
+            [Draft(transitions, description, held)],
+            overwrite=overwrite,
+            workers=workers,
+            progress=progress,
+        )
+    return stored
+
+
+@dataclass(frozen=True, eq=False)
+class Draft:
+    """A recording that is to become datasets.
+
+    Attributes:
+        transitions: the recording; actions are left out where the description has no space
+            for them.
+        description: what is said about it, ids and spaces included.
+        stage: where its files are made, held by whoever calls.
+    """
+
+    transitions: Transitions
+    description: Description
+    stage: Stage
+
+    @property
+    def ids(self) -> dict[str, str]:
+        """From a kind of dataset, "obs" or "act", to its id."""
+        base_id = self.description.base_id
+        return {kind: pair_id(base_id, kind) for kind in self.description.kinds}
+
+
+def write_drafts(
+    drafts: Sequence[Draft],
+    *,
+    overwrite: bool = False,
+    workers: int | None = None,
+    progress: ProgressFactory = no_progress,
+) -> list[StoredDatasets]:
+    """Write several recordings side by side; see `write_datasets`.
+
+    Each becomes visible as soon as its own datasets are whole.
+    """
+    for draft in drafts:
+        _check_draft(draft, overwrite)
+    stored, jobs, owners = [], [], []
+    for index, draft in enumerate(drafts):
+        stored.append(_write_sidecars(draft))
+        dtype = draft.description.observation_space.dtype
+        assert dtype is not None
+        for kind in draft.ids:
+            folder = str(draft.stage.folder / kind / "data")
+            jobs.append((folder, dtype.str, stored[-1].transitions, stored[-1].episodes))
+            owners.append(index)
+    episodes = sum(job[3] for job in jobs)
+    if workers is None:
+        worth_it = episodes > 2 * _WORTH_A_WORKER
+        workers = min(len(jobs), available_cores()) if worth_it else 1
+    missing = [owners.count(index) for index in range(len(drafts))]
+    with progress("writing", episodes, "episodes") as report:
+        for job, _ in run_jobs(_write_job, jobs, workers, report):
+            missing[owners[job]] -= 1
+            if missing[owners[job]] == 0:
+                _publish_draft(drafts[owners[job]], stored[owners[job]])
+    return stored
+
+
+def _check_draft(draft: Draft, overwrite: bool) -> None:
+    for dataset_id in draft.ids.values():
+        check_place(dataset_id)
+        if not overwrite and (minari_root() / dataset_id).exists():
+            raise UserError(f"dataset {dataset_id!r} exists; overwrite it or choose a name")
+    if "act" in draft.ids and draft.transitions.actions is None:
+        raise UserError("actions: a pair of datasets is written from a recording with actions")
+    _check_alignment(draft.transitions)
+    _check_spaces(draft.transitions, draft.description)
+
+
+def _check_alignment(transitions: Transitions) -> None:
+    """Check that within an episode each row begins where the one before ended."""
+    rows = len(transitions)
+    for chunk in row_chunks(rows - 1):
+        after = slice(chunk.start + 1, chunk.stop + 1)
+        follows = (transitions.next_observations[chunk] == transitions.observations[after]).all(
+            axis=1
+        )
+        follows |= transitions.episodes[chunk] != transitions.episodes[after]
+        if not follows.all():
+            row = chunk.start + int(follows.argmin())
+            raise UserError(
+                f"next_observations: row {row} differs from the observations of row {row + 1} "
+                "of the same episode"
+            )
+
+
+def _check_spaces(transitions: Transitions, description: Description) -> None:
+    if description.observation_space.shape != (transitions.obs_dim,):
+        raise UserError(
+            f"observations: they hold {transitions.obs_dim} numbers, but their space is "
+            f"{description.observation_space.shape}"
+        )
+    actions = transitions.actions
+    if (
+        description.action_space is not None
+        and actions is not None
+        and description.action_space.shape != actions.shape[1:]
+    ):
+        raise UserError(
+            f"actions: they hold {actions.shape[1]} numbers, but their space is "
+            f"{description.action_space.shape}"
+        )
+
+
+def _write_sidecars(draft: Draft) -> StoredDatasets:
+    """Write the columns of a draft, from which its bodies are made."""
+    parts = {"obs": draft.transitions.without_actions(), "act": draft.transitions}
+    steps, episodes = len(draft.transitions), len(draft.transitions.episode_starts())
+    digests = {}
+    for kind, dataset_id in draft.ids.items():
+        data = draft.stage.folder / kind / "data"
+        data.mkdir(parents=True)
+        digests[kind] = columns.digest(parts[kind])
+        info = columns.SidecarInfo(steps, episodes, dataset_id, digests[kind])
+        columns.write_sidecar(data / columns.FILE_NAME, parts[kind], info)
+    return StoredDatasets(
+        obs_id=draft.ids["obs"],
+        act_id=draft.ids.get("act"),
+        obs_digest=digests["obs"],
+        act_digest=digests.get("act"),
+        transitions=steps,
+        episodes=episodes,
+        behaviour_return=draft.description.behaviour_return,
+    )
+
+
+def _write_job(job: tuple[str, str, int, int], tick: Tick) -> None:
+    """Write the episodes of the sidecar in a data folder as Minari's HDF5 file."""
+    folder, dtype, steps, episodes = Path(job[0]), np.dtype(job[1]), job[2], job[3]
+    # From the file and not from memory: a second process gets its input without a copy.
+    sidecar = columns.read_sidecar(folder / columns.FILE_NAME, steps, episodes)
+    write_episodes(folder / EPISODES_FILE, sidecar.transitions, dtype, tick)
+
+
+def _publish_draft(draft: Draft, stored: StoredDatasets) -> None:
+    """Write the metadata of a draft whose bodies are written, and make it visible."""
+    digests = {"obs": stored.obs_digest}
+    if stored.act_digest is not None:
+        digests["act"] = stored.act_digest
+    shared = shared_metadata(draft.description, stored.transitions, stored.episodes)
+    for kind in draft.ids:
+        data = draft.stage.folder / kind / "data"
+        size = sum(file.stat().st_size for file in data.iterdir()) / 1e6
+        own_metadata = kind_metadata(draft.description, kind, digests)
+        write_json(data / METADATA_FILE, shared | own_metadata | {"dataset_size": round(size, 1)})
+    # With actions first: who finds the observation-only dataset finds its twin too.
+    publish(draft.stage, {kind: draft.ids[kind] for kind in ("act", "obs") if kind in draft.ids})
+
+
+def _spec_description(spec: DatasetSpec, returns: BehaviourReturns) -> Description:
+    env = make_env(spec.env_id)
+    try:
+        observation_space, action_space = env.observation_space, env.action_space
+    finally:
+        env.close()
+    assert isinstance(observation_space, spaces.Box) and isinstance(action_space, spaces.Box)
+    percent = f"{100 * spec.random_action_prob:g}%"
+    return Description(
+        base_id=spec.base_id,
+        observation_space=observation_space,
+        action_space=action_space,
+        text=f"{spec.env_id}, {percent} random behaviour",
+        algorithm_name=f"{percent} uniformly random actions, else an expert's"
+        if spec.behaviour_expert
+        else "uniformly random actions",
+        behaviour_return=returns,
+        metadata=env_metadata(spec.env_id)
+        | {
+            "author": ["QSS Offline"],
+            "random_action_prob": spec.random_action_prob,
+            "seed": spec.seed,
+            "spec": spec.identity(),
+        },
+    )
+
+
+def behaviour_returns(transitions: Transitions, spec: DatasetSpec) -> BehaviourReturns:
+    """Return the spread of the behaviour's returns over the episodes that weren't cut."""
+    return returns_of(complete_returns(transitions, spec))

@@ -1,0 +1,332 @@
+"""Run folders from anybody, and runs on a machine that fails: right, or one line; never a lie."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import random
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save
+
+from qss_offline.analysis.diagnostics import diagnose
+from qss_offline.analysis.models import inverse_model_of, planner_of, policy_of
+from qss_offline.cli.report import report
+from qss_offline.comparison.online_budget import load_proposals
+from qss_offline.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from qss_offline.errors import UserError
+from qss_offline.files import write_json
+from qss_offline.runs.folder import RunFolder, SeedFolder, read_json
+from qss_offline.runs.reader import FinishedRun, load_run, read_run_config
+from qss_offline.runs.results import EvaluationPoint, results_of_file, seed_results
+from qss_offline.training.interaction import known_steps
+from qss_offline.training.runner import run
+from tests.analysis.conftest import cloned, finished, finished_bco, trained
+from tests.hostile.conftest import refused
+from tests.hostile.test_files import ODD_FILES
+
+__all__ = ["cloned", "finished", "finished_bco", "trained"]
+
+VALUES: tuple[Any, ...] = (
+    None, True, 0, -1, 3, 2**62, 10**400, 0.5, 1e308, -1e308, float("nan"), float("inf"), "",
+    "text", "\x1b[2J", "os:X-v0", [], [[]], {}, {"a": 1}, [None], [2**62, 2**62], "x" * 100_000,
+)  # fmt: skip
+
+
+def looks(path: Path) -> None:
+    """Read everything of a run as reports do."""
+    found = load_run(path)
+    for seed in found.seeds:
+        policy_of(found, seed)
+        inverse_model_of(found, seed)
+        found.metrics(seed)
+        if found.method == "d3g":
+            planner_of(found, seed)
+        diagnose(found, seed)
+
+
+def resumes(path: Path) -> None:
+    """Go on with a run as `--resume` does."""
+    folder = RunFolder(path)
+    run(read_run_config(folder), folder, resume=True, workers=1)
+
+
+def places(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Return every place in a JSON value."""
+    if isinstance(value, dict):
+        inner = [place for key in value for place in places(value[key], (*at, key))]
+    elif isinstance(value, list):
+        inner = [place for n in range(len(value)) for place in places(value[n], (*at, n))]
+    else:
+        inner = []
+    return [at, *inner]
+
+
+def spoil(content: Any, rng: random.Random) -> Any:
+    """Put any value in any place of a JSON value, or take it out."""
+    *before, last = rng.choice(places(content)[1:])
+    inner = content
+    for key in before:
+        inner = inner[key]
+    if rng.random() < 0.2:
+        del inner[last]
+    else:
+        inner[last] = rng.choice(VALUES)
+    return content
+
+
+@pytest.mark.parametrize("method", ["trained", "cloned"])
+@pytest.mark.parametrize("name", ["config.json", "results.json"])
+def test_whatever_a_run_says_it_is_read_or_refused_in_one_line(
+    method: str, name: str, cases: int, request: pytest.FixtureRequest
+) -> None:
+    path = request.getfixturevalue(method).folder.path
+    looks(path)
+    honest = (path / name).read_text()
+    for case in range(max(1, cases // 4)):
+        rng = random.Random(f"{method} {name} {case}")
+        (path / name).write_text(json.dumps(spoil(json.loads(honest), rng)))
+        refused(looks, path)
+        if name == "config.json":
+            refused(load_proposals, path)
+
+
+def test_bytes_of_a_run_may_be_anything(trained: FinishedRun, cases: int) -> None:
+    path = trained.folder.path
+    chosen = [p for p in sorted(path.rglob("*")) if p.is_file()]
+    for case in range(max(1, cases // 2)):
+        rng = random.Random(case)
+        file = rng.choice(chosen)
+        honest = file.read_bytes()
+        damaged = bytearray(honest)
+        for _ in range(rng.randrange(1, 10)):
+            damaged[rng.randrange(min(len(damaged), 500))] = rng.randrange(256)
+        file.write_bytes(damaged[: rng.randrange(len(damaged) + 1)])
+        refused(looks, path)
+        file.write_bytes(honest)
+
+
+@pytest.mark.parametrize("name", ["training", "online"])
+def test_a_run_with_any_checkpoint_goes_on_or_is_refused_in_one_line(
+    name: str, trained: FinishedRun, cases: int
+) -> None:
+    path = getattr(trained.folder.seed(0), name)
+    held = load_checkpoint(path)
+    # A copy: what was read is mapped from the file, which is written over.
+    honest = Checkpoint({k: v.clone() for k, v in held.tensors.items()}, held.metadata)
+    for case in range(max(1, cases // 5)):
+        path.write_bytes(spoilt(honest, random.Random(f"{name} {case}")))
+        refused(resumes, trained.folder.path)
+
+
+def spoilt(honest: Checkpoint, rng: random.Random) -> bytes:
+    """Return a checkpoint with one thing that is another."""
+    tensors, metadata = dict(honest.tensors), json.loads(json.dumps(dict(honest.metadata)))
+    name = rng.choice(sorted(tensors))
+    old = tensors[name]
+    changes: tuple[Callable[[], Any], ...] = (
+        lambda: tensors.pop(name),
+        lambda: tensors.update({name: old.double()}),
+        lambda: tensors.update({name: old.flatten()[:-1].clone()}),
+        lambda: tensors.update({name: old.repeat(*[2] * max(1, old.dim()))}),
+        lambda: tensors.update({name: torch.full(old.shape, math.nan)}),
+        lambda: tensors.update({name: torch.zeros(0)}),
+        lambda: spoil(metadata, rng),
+    )
+    rng.choice(changes)()
+    return save(tensors, metadata={"json": json.dumps(metadata)})
+
+
+@pytest.mark.parametrize("name", ["config.json", "results.json", "training", "policy", "metrics"])
+@pytest.mark.parametrize("make", ODD_FILES, ids=lambda make: make.__name__)
+def test_odd_files_in_a_run_are_refused(
+    make: Callable[[Path], None], name: str, trained: FinishedRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = trained.folder.path
+    file = path / name if name.endswith("json") else getattr(trained.folder.seed(0), name)
+    file.unlink()
+    monkeypatch.chdir(file.parent)
+    make(Path(file.name))
+    if name == "metrics" and not file.exists():
+        assert trained.metrics(0) == {}
+    else:
+        assert refused(looks, path)
+
+
+@pytest.fixture
+def trap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a module that can be imported, and shouldn't be."""
+    (tmp_path / "trap_of_a_run.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return "trap_of_a_run"
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        looks,
+        resumes,
+        load_proposals,
+        lambda path: report([path], video=False),
+        lambda path: known_steps(str(path), "InvertedPendulum-v5"),
+    ],
+    ids=["look", "resume", "online_budget", "report", "actions_from"],
+)
+def test_no_module_that_a_run_names_is_imported(
+    act: Callable[[Path], Any], trained: FinishedRun, trap: str
+) -> None:
+    path = trained.folder.path
+    config = json.loads((path / "config.json").read_text())
+    for told in (f"{trap}:Trap-v0", f"{trap}:Trap", f"{trap}:"):
+        (path / "config.json").write_text(json.dumps({**config, "env_id": told}))
+        assert refused(act, path)
+    # What is registered is found whatever module the file names with it.
+    named = {**config, "env_id": f"{trap}:InvertedPendulum-v5"}
+    (path / "config.json").write_text(json.dumps(named))
+    refused(act, path)
+    assert trap not in sys.modules
+
+
+@pytest.mark.parametrize("name", ["dataset_id", "preset_name", "device", "actions_from"])
+@pytest.mark.parametrize("text", ["a\x1b[2J", "a\nb", "\u202eevil", "\x00"], ids=ascii)
+def test_words_that_a_terminal_would_obey_are_refused(
+    name: str, text: str, trained: FinishedRun
+) -> None:
+    path = trained.folder.config
+    path.write_text(json.dumps({**json.loads(path.read_text()), name: text}))
+    assert refused(load_run, trained.folder.path)
+
+
+def test_results_that_lie_are_computed_from_the_returns(trained: FinishedRun) -> None:
+    path = trained.folder.results
+    results = json.loads(path.read_text())
+    results["seeds"][0]["last"]["mean"] = results["seeds"][0]["best"]["mean"] = 1e6
+    path.write_text(json.dumps(results))
+    assert load_run(trained.folder.path).last.tolist() == trained.last.tolist()
+    assert load_run(trained.folder.path).best.tolist() == trained.best.tolist()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_results_can_be_written_and_read_whatever_was_returned(
+    value: float, tmp_path: Path
+) -> None:
+    points = [EvaluationPoint(1, (3.0, 5.0)), EvaluationPoint(2, (value, 1.0))]
+    seed = seed_results(0, points)
+    if math.isnan(value):
+        assert seed["best"]["evaluation"] == 1 and math.isnan(seed["last"]["mean"])
+    told = {"behaviour_return": value, "behaviour_return_std": value, "wall_seconds": 1.0}
+    write_json(tmp_path / "results.json", {**told, "seeds": [seed]})
+    json.loads((tmp_path / "results.json").read_text(), parse_constant=pytest.fail)
+    read = results_of_file(read_json(tmp_path / "results.json"), "results.json")
+    assert math.isnan(read["behaviour_return"])
+    assert read["seeds"][0]["best"]["mean"] == 4.0
+    assert math.isnan(read["seeds"][0]["last"]["mean"])
+
+
+# --- a machine that fails -------------------------------------------------------------------
+
+
+def came_to(trained: FinishedRun) -> dict[str, bytes]:
+    """Return what training gave seed 1."""
+    folder = trained.folder.seed(1)
+    made = folder.policy, folder.result, folder.metrics, folder.training
+    return {path.name: path.read_bytes() for path in made}
+
+
+def begin_again(trained: FinishedRun) -> dict[str, bytes]:
+    """Let seed 1 begin anew, and return what it had come to."""
+    kept = came_to(trained)
+    shutil.rmtree(trained.folder.seed(1).path)
+    trained.folder.results.unlink()
+    return kept
+
+
+def test_a_full_disk_ends_in_one_line_and_the_run_goes_on(
+    trained: FinishedRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = begin_again(trained)
+    fsync, left = os.fsync, 3
+
+    def full(descriptor: int) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        told = refused(resumes, trained.folder.path)
+    assert told is not None and "No space left" in told
+    assert list(trained.folder.path.rglob(".*")) == []
+    resumes(trained.folder.path)
+    assert came_to(trained) == kept
+
+
+def test_metrics_that_find_no_room_end_in_one_line(tmp_path: Path) -> None:
+    folder = SeedFolder(tmp_path)
+    folder.metrics.symlink_to("/dev/full")
+    told = refused(folder.append_metrics, {"update": 1})
+    assert told is not None and "No space left" in told
+
+
+def test_a_clock_that_goes_backwards_changes_nothing(
+    trained: FinishedRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = begin_again(trained)
+    now = time.time()
+
+    def backwards() -> float:
+        nonlocal now
+        now -= 3600.0
+        return now
+
+    monkeypatch.setattr(time, "time", backwards)
+    resumes(trained.folder.path)
+    assert came_to(trained) == kept
+    assert load_run(trained.folder.path).results["wall_seconds"] >= 0
+
+
+@pytest.fixture
+def outside() -> Iterator[Path]:
+    """A folder that other users may enter, as pytest's are not."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can be another user for a while")
+def test_a_folder_that_another_user_may_only_read_is_refused_in_one_line(
+    trained: FinishedRun, outside: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin_again(trained)
+    path = Path(shutil.copytree(trained.folder.path, outside / "run"))
+    shutil.copytree(os.environ["MINARI_DATASETS_PATH"], outside / "minari")
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(outside / "minari"))
+    os.seteuid(65534)
+    try:
+        told = refused(resumes, path)
+    finally:
+        os.seteuid(0)
+    assert told is not None and "Permission denied" in told
+    assert not (path / "seeds" / "1").exists()
+
+
+def test_a_checkpoint_of_returns_that_are_no_numbers_goes_on(tmp_path: Path) -> None:
+    held = Checkpoint({"a": torch.zeros(1)}, {"evaluations": [[math.nan, 1.0]]})
+    save_checkpoint(tmp_path / "x.safetensors", held)
+    read = load_checkpoint(tmp_path / "x.safetensors").metadata["evaluations"]
+    assert np.isnan(read[0][0])
+    with pytest.raises(UserError, match="holds no 'update'"):
+        load_checkpoint(tmp_path / "x.safetensors").metadata["update"]
