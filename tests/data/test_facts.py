@@ -39,7 +39,7 @@ from qss_offline.runs.inverse_config import InverseFitConfig
 from qss_offline.settings_json import to_plain
 from qss_offline.training.runner import run
 from tests.small_run import settings
-from tests.test_bco import CLONING, MODEL, expert_recording
+from tests.training.test_bco import CLONING, MODEL, expert_recording
 
 CONFIG = ObservationalD3GConfig(
     (8, 8), 32, normalize_observations=True, behaviour_coef=1000.0, behaviour_weights="plain"

@@ -17,7 +17,7 @@ from recipes import bco as bco_recipe
 from recipes import online as online_recipe
 from recipes import random_obs as random_obs_recipe
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SMALL = "--transitions 500 --online-steps 30 --episodes 1 --seeds 3,"
 
 COMMANDS: dict[str, tuple[Callable[..., Any], str]] = {

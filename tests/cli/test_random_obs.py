@@ -24,7 +24,7 @@ from tests.patience import PATIENCE_S
 from tests.small_run import settings
 
 COMMAND = (sys.executable, "-m", "recipes.random_obs")
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def start(*command: str) -> "subprocess.Popen[str]":
