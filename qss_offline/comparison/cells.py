@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from qss_offline.comparison.settings import ComparisonSettings
+from qss_offline.comparison.config import ComparisonConfig
 from qss_offline.data.facts import RecordingFacts, facts_of_config, recording_facts
 from qss_offline.data.load import load_transitions
 from qss_offline.engine.checkpoint import load_checkpoint
@@ -57,7 +57,7 @@ class Cell:
     obs_id: str
     act_id: str
     root: Path
-    settings: ComparisonSettings
+    settings: ComparisonConfig
     actions_from: str | None = None
 
     @property

@@ -16,10 +16,8 @@ from qss_offline.analysis.plots import style
 from qss_offline.analysis.video import Rendered
 from qss_offline.cli import doctor
 from qss_offline.cli import program as cli
-from qss_offline.cli import report as cli_report
 from qss_offline.cli.doctor import examine
 from qss_offline.runs.reader import FinishedRun
-from recipes import random_obs as recipe
 from recipes.random_obs import random_obs
 from tests.analysis.conftest import PRESET
 
@@ -88,16 +86,16 @@ def test_the_doctor_sees_what_is_missing(
 
     checks = {check.name: check for check in examine(broken)}
     assert checks["drawing (EGL)"].ok is False
-    assert "libegl1" in checks["drawing (EGL)"].seen
-    assert checks["Minari root"].ok and str(minari_root) in checks["Minari root"].seen
-    assert checks["MuJoCo"].ok and checks["disk"].seen.count("GB free") >= 1
-    assert "torch" in checks["versions"].seen and "cores" in checks["threads"].seen
+    assert "libegl1" in checks["drawing (EGL)"].found
+    assert checks["Minari root"].ok and str(minari_root) in checks["Minari root"].found
+    assert checks["MuJoCo"].ok and checks["disk"].found.count("GB free") >= 1
+    assert "torch" in checks["versions"].found and "cores" in checks["threads"].found
     monkeypatch.setattr(doctor, "find_spec", lambda package: None)
     checks = {check.name: check for check in examine(lambda: None)}
     assert checks["drawing (EGL)"].ok
-    assert "qss-offline[video]" in checks["imageio_ffmpeg"].seen
+    assert "qss-offline[video]" in checks["imageio_ffmpeg"].found
 
-    monkeypatch.setattr(cli_report, "examine", lambda: examine(broken))
+    monkeypatch.setattr(doctor, "examine", lambda: examine(broken))
     assert call(monkeypatch, "doctor") == 0
     assert "libegl1" in capsys.readouterr().out
     # A folder that can't be made leaves nothing to work with.
@@ -134,7 +132,7 @@ def test_a_video_that_cannot_be_made_is_refused_before_anything_is_done(
     def broken() -> None:
         raise DrawingError("no EGL")
 
-    monkeypatch.setattr(recipe, "require_drawing", broken)
+    monkeypatch.setattr("qss_offline.cli.train.require_drawing", broken)
     with pytest.raises(DrawingError):
         random_obs(video=True, out=tmp_path / "run")
     assert not any(minari_root.iterdir()) and not (tmp_path / "run").exists()

@@ -12,17 +12,17 @@ from matplotlib.image import imread
 from qss_offline.algorithms.bco import CloningConfig
 from qss_offline.analysis.plots.comparison import png
 from qss_offline.analysis.plots.style import GREY
+from qss_offline.comparison import study
 from qss_offline.comparison.cells import Cell, Job, run_job
-from qss_offline.comparison.grid import known_recordings, make_cells, recordings, run_cells
-from qss_offline.comparison.paper_results import reported
-from qss_offline.comparison.settings import (
-    COMPARISONS,
+from qss_offline.comparison.config import (
     METHODS,
-    ComparisonSettings,
+    ComparisonConfig,
     KnownActions,
     Restriction,
-    comparison,
 )
+from qss_offline.comparison.grid import known_recordings, make_cells, recordings, run_cells
+from qss_offline.comparison.paper_results import reported
+from qss_offline.comparison.presets import COMPARISONS, comparison
 from qss_offline.comparison.table import (
     METRICS,
     Row,
@@ -41,11 +41,10 @@ from qss_offline.errors import UserError
 from qss_offline.files import write_json
 from qss_offline.runs.folder import read_json
 from qss_offline.statistics import Interval
-from recipes import table1 as recipe
 from recipes.table1 import table1
 from tests.small_run import PRESET
 
-SMALL = ComparisonSettings(
+SMALL = ComparisonConfig(
     name="small",
     families=("inverted_pendulum",),
     random_action_probs=(1.0,),
@@ -65,7 +64,7 @@ WITH_KNOWN = replace(SMALL.d3g, inverse=replace(SMALL.d3g.inverse, known_updates
 SPEC = DatasetSpec("InvertedPendulum", transitions=500, shards=1)
 
 
-def cells_of(settings: ComparisonSettings, tmp_path: Path) -> list[Cell]:
+def cells_of(settings: ComparisonConfig, tmp_path: Path) -> list[Cell]:
     return make_cells(settings, [SPEC], tmp_path / "runs")
 
 
@@ -135,7 +134,7 @@ def test_families_of_ones_own_and_other_settings_have_names_of_their_own(
     family.write_text('env_id = "Reacher"\ntransitions = 500\nrandom_action_probs = [1.0]\n')
     monkeypatch.chdir(tmp_path)
     mine = {"families": "mine", "levels": "100", "methods": "bco", "datasets": tmp_path}
-    monkeypatch.setattr(recipe, "run_cells", lambda *_, **__: [])
+    monkeypatch.setattr(study, "run_cells", lambda *_, **__: [])
     table1(**mine)
     assert read_json(Path("runs/table1-quick-mine/provenance.json"))["preset"] == "quick-mine"
     table1(methods="bco", cloning_power=0.5, datasets=DATASETS)
@@ -172,7 +171,7 @@ def test_published_results_are_only_read(
         ran.append(len(cells))
         return []
 
-    monkeypatch.setattr(recipe, "run_cells", run_nothing)
+    monkeypatch.setattr(study, "run_cells", run_nothing)
     table1(**ASKED)
     assert ran == [1], "what is published isn't what this user ran"
     assert contents(tmp_path / "results") == before
@@ -415,7 +414,7 @@ def test_nothing_of_the_picture_is_cut_off(tmp_path: Path, env_ids: tuple[str, .
 def test_a_table_is_written_without_its_recordings(
     minari_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recipe, "run_cells", lambda *_, **__: [])
+    monkeypatch.setattr(study, "run_cells", lambda *_, **__: [])
     shown: list[tuple[bytes, str]] = []
     for written in (-40.5, None):
         out = tmp_path / str(written)

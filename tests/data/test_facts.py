@@ -18,6 +18,7 @@ from qss_offline.algorithms.observational_d3g import (
     ObservationalD3GConfig,
     ObservationBatch,
 )
+from qss_offline.cli.train import stochasticity_line
 from qss_offline.data import facts as facts_module
 from qss_offline.data.build import build_dataset
 from qss_offline.data.facts import (
@@ -37,9 +38,8 @@ from qss_offline.runs.folder import RunFolder, read_json
 from qss_offline.runs.inverse_config import InverseFitConfig
 from qss_offline.settings_json import to_plain
 from qss_offline.training.runner import run
-from recipes.random_obs import stochasticity_line
 from tests.small_run import settings
-from tests.test_bco import CLONING, MODEL, expert_recording
+from tests.training.test_bco import CLONING, MODEL, expert_recording
 
 CONFIG = ObservationalD3GConfig(
     (8, 8), 32, normalize_observations=True, behaviour_coef=1000.0, behaviour_weights="plain"
@@ -184,7 +184,7 @@ def test_a_resumed_run_trains_on_what_was_measured_when_it_began(
 def test_users_are_told_what_was_measured() -> None:
     facts = replace(recording_facts(PLAIN, True), behaviour_stochasticity=0.0021)
     assert stochasticity_line(facts, 2.0, "proposals") == (
-        "chance in the recording: 0.2% of the variance of its steps; proposals held to the mean of "
+        "behaviour stochasticity: 0.2% of the variance of its steps; proposals held to the mean of "
         "what was done"
     )
     unknown = replace(facts, behaviour_stochasticity=None)

@@ -12,8 +12,8 @@ import pytest
 
 from qss_offline.data import from_arrays, push_dataset
 from qss_offline.errors import UserError, printable
+from tests.cli.test_program import run
 from tests.data.conftest import make_transitions
-from tests.test_cli import run
 
 __all__ = ["run"]
 

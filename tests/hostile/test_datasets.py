@@ -22,12 +22,12 @@ from qss_offline.data import (
     verify_dataset,
 )
 from qss_offline.errors import UserError
+from tests.cli.test_program import qss_offline
 from tests.data.conftest import same
 from tests.data.test_load import FOREIGN, buffers, create, quiet
 from tests.hostile.conftest import OURS, refused
 from tests.hostile.test_files import ODD_FILES, missing
 from tests.hostile.test_text import ESCAPES
-from tests.test_cli import qss_offline
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 

@@ -16,6 +16,7 @@ import pytest
 
 from qss_offline.data import hub as sharing
 from qss_offline.data import load_transitions, pull_dataset, push_dataset
+from tests.cli.test_program import Cli, qss_offline
 from tests.data.conftest import same
 from tests.data.test_load import quiet
 from tests.hostile.conftest import OURS, TRUTH, refused
@@ -23,7 +24,6 @@ from tests.hostile.test_datasets import damaged
 from tests.hostile.test_files import ODD_FILES, missing
 from tests.hostile.test_metadata import NUMBERS, VALUES, put
 from tests.hostile.test_text import ESCAPES
-from tests.test_cli import Cli, qss_offline
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 

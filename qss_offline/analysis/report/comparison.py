@@ -101,7 +101,7 @@ def read_returns(path: Path) -> Scores:
 
 
 @dataclass(frozen=True)
-class Cell:
+class MethodReturns:
     """All seeds of one method on one task: mean return with its 95% interval over seeds."""
 
     task: Task
@@ -123,7 +123,7 @@ class Comparison:
         notes: what was left out.
     """
 
-    cells: tuple[Cell, ...]
+    cells: tuple[MethodReturns, ...]
     profiles: Mapping[str, Profile]
     iqms: Mapping[str, Interval]
     shared: tuple[Task, ...]
@@ -144,7 +144,7 @@ def compare(scores: Scores, reference: str | None = None) -> Comparison:
         reference = "d3g" if "d3g" in methods else methods[0]
     notes = []
     cells = tuple(
-        Cell(task, method, len(seeds), bootstrap_interval(list(seeds.values()), rng, mean))
+        MethodReturns(task, method, len(seeds), bootstrap_interval(list(seeds.values()), rng, mean))
         for task, found in scores.items()
         for method, seeds in found.items()
     )

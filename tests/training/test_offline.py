@@ -140,7 +140,7 @@ def test_a_worker_that_dies_ends_the_run_in_one_line_and_it_resumes(
     out = tmp_path / "run"
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.small_run", dataset, str(out)],
-        cwd=Path(__file__).parent.parent,
+        cwd=Path(__file__).parents[2],
         stderr=subprocess.PIPE,
         text=True,
     )

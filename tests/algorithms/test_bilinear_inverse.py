@@ -23,8 +23,8 @@ from qss_offline.evaluation.policies import ObservationScale, load_policy, save_
 from qss_offline.runs.inverse_config import InverseFitConfig
 from qss_offline.training.bco import BCOTrainer
 from qss_offline.training.inverse.fitting import InverseFitter
-from tests.test_acting import SCALE, PointMass, fits_alike, to_origin_proposal
-from tests.test_bco import CLONING, expert_recording
+from tests.evaluation.test_policies import SCALE, PointMass, fits_alike, to_origin_proposal
+from tests.training.test_bco import CLONING, expert_recording
 
 MODEL = InverseDynamicsConfig(step_inputs=True, form="bilinear")
 

@@ -33,9 +33,9 @@ from qss_offline.training.interaction import (
 from qss_offline.training.inverse.fitting import InverseFitter
 from qss_offline.training.inverse.models import InverseModels
 from qss_offline.training.runner import run
+from tests.evaluation.test_policies import SCALE, PointMass, fits_alike, to_origin_proposal
 from tests.small_run import settings
-from tests.test_acting import SCALE, PointMass, fits_alike, to_origin_proposal
-from tests.test_bco import CLONING, expert_recording
+from tests.training.test_bco import CLONING, expert_recording
 
 MODEL = InverseDynamicsConfig((16, 16), 32, 3e-3, step_inputs=True, form="either")
 CONFIG = InverseFitConfig(2, 30, 50, known_updates=300, model=MODEL)
