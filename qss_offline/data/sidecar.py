@@ -10,7 +10,7 @@ The digest covers names, types, shapes and bytes of the columns and nothing else
 another id keeps it. It is BLAKE2b-256, over the hashes of the columns, which two threads
 compute side by side; SHA-256 takes twice as long on machines without instructions for it.
 
-A stranger's file is hostile until proven otherwise: types and sizes are compared with the
+The file is untrusted: types and sizes are compared with the
 file's size before a batch is read, and compressed batches (a few bytes that unpack to any
 amount of memory) are refused unread.
 """
@@ -169,8 +169,8 @@ def read_sidecar(
 
 
 _opened: dict[tuple[object, ...], tuple[weakref.ref[Transitions], SidecarInfo]] = {}
-# A run's recording and its twin stay mapped between two uses; pages that nobody reads take no
-# memory that the system couldn't use otherwise.
+# A run's recording and its twin stay mapped between two uses; pages of a mapped file
+# take no memory that the system couldn't use otherwise.
 _latest: deque[Transitions] = deque(maxlen=2)
 
 

@@ -159,7 +159,7 @@ def test_damage_at_random(remote: Path, cases: int, rng: random.Random, in_proce
     metadata = json.loads(good[data / "metadata.json"])
     outcomes = {"pulled": 0, "refused": 0}
     for case in range(cases):
-        # A damaged body can end the process that reads it: that is what children are for.
+        # Damaged episodes can end the process that reads them: that is what children are for.
         if case % 3 == 0:
             path = data / "columns.arrow"
             path.write_bytes(damaged(good[path], rng))
