@@ -47,8 +47,8 @@ class Cell:
         act_id: its twin with actions; only methods that are given actions open it.
         root: folder of the whole comparison's runs.
         settings: the comparison.
-        actions_from: another recording of the body, one with actions, that the inverse models of
-            D3G and BCO learn from first, if there is one.
+        actions_from: another recording in the environment, with actions, that the IDM of D3G and
+            BCO learns from first, if there is one.
     """
 
     method: str

@@ -10,8 +10,8 @@ from qss_offline.errors import UserError, nearest
 from qss_offline.runs.config import Preset
 
 METHODS = ("d3g", "bco", "pseudo-td3+bc", "pseudo-iql", "bc", "td3+bc", "iql", "cql")
-"""Ours and BCO see no actions and may take online steps; `pseudo-` methods are given the labels
-of BCO's inverse model, so that they have seen the same online steps; the rest see the actions."""
+"""Ours and BCO get no actions and may take online steps; `pseudo-` methods are given the labels
+of BCO's IDM, so that they have the same online steps; the rest are given the actions."""
 
 
 @dataclass(frozen=True)

@@ -139,7 +139,7 @@ def run_cells(
         known: runs that needn't be made, since their returns are at hand.
         workers: processes; None takes one a core.
         show_progress: makes a progress display.
-        notice: told what is there already, and what failed.
+        notice: gets a line for what is there already, and for what failed.
         with_actions: recordings whose actions are known.
     """
     wanted = {cell.key: (cell, cell.missing(known)) for cell in cells}

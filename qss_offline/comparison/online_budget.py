@@ -42,8 +42,8 @@ class BudgetRow:
         dataset_id: what its proposals were learned from.
         variant: name of the inverse fit's settings.
         seed: of the proposals and of the inverse fit.
-        online_steps: environment steps of its own that I was fitted on; those of `--actions-from`
-            aren't counted.
+        online_steps: environment steps of its own that the IDM was fitted on, without those of
+            `--actions-from`.
         mean_return: of the last policy, over the episodes of one evaluation.
     """
 
@@ -143,16 +143,16 @@ def fit_budget(
     report: Callable[[int], None] = lambda updates: None,
     actions_from: str | None = None,
 ) -> list[BudgetRow]:
-    """Fit I for every seed on one budget, and evaluate the last policies.
+    """Fit an IDM for every seed on one budget, and evaluate the last policies.
 
     Args:
         trained: the proposals.
         inverse: the budget.
         variant: its name.
         episodes: of each evaluation.
-        report: told the updates of one seed so far.
-        actions_from: another recording of the same body, one with actions, or folder of an earlier
-            run, that I learns from first.
+        report: gets the updates of one seed so far.
+        actions_from: another recording in the environment, with actions, or folder of an earlier
+            run, that the IDM learns from first.
 
     Raises:
         UserError: these can't be used.
@@ -222,7 +222,7 @@ def fit_missing(
         budgets: online steps.
         table: the CSV file.
         rounds: of each budget.
-        updates: of I in all; None takes as many as the run's own.
+        updates: of the IDM in all; None takes as many as the run's own.
         changes: `name=value` of other settings of the inverse fit.
         variant: name of these settings.
         episodes: of each evaluation.

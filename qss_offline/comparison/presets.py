@@ -65,7 +65,7 @@ _RUNNERS = replace(
 COMPARISONS = {
     "quick": _QUICK,
     # One observation-only setting for every level, on seeds and recordings that no setting was
-    # chosen with, beside the methods that have seen as little.
+    # chosen with, beside the other methods without actions.
     "beyond": replace(
         _QUICK,
         name="beyond",

@@ -32,7 +32,7 @@ class Row:
         seed: of the method.
         metric: one of `METRICS`.
         mean_return: undiscounted, over the episodes of one evaluation.
-        online_steps: environment steps that the method had seen by then.
+        online_steps: environment steps that the method had taken by then.
         updates: gradient steps of its policy by then.
         preset: name of the comparison.
         seconds: wall time of the seed (a stack's time is shared out evenly).

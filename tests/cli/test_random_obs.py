@@ -1,4 +1,4 @@
-"""The front door as a user meets it: real processes, really killed."""
+"""The quickstart as a user meets it: real processes, really killed."""
 
 import json
 import os

@@ -98,7 +98,7 @@ def test_cells_run_and_run_again_only_where_something_is_missing(
     assert sorted(map(str, kept)) == sorted(map(str, first))
 
 
-def test_two_recordings_of_one_body_and_level_are_not_mixed_up(
+def test_two_recordings_of_one_environment_and_level_are_not_mixed_up(
     minari_root: Path, tmp_path: Path
 ) -> None:
     other = replace(SPEC, seed=1)
@@ -129,7 +129,7 @@ ASKED: dict[str, Any] = {
 def test_families_of_ones_own_and_other_settings_have_names_of_their_own(
     minari_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Their rows must not be taken for those of the comparison's own recordings of the body."""
+    """Their rows must not be taken for those of the comparison's own recordings."""
     family = tmp_path / "mine.toml"
     family.write_text('env_id = "Reacher"\ntransitions = 500\nrandom_action_probs = [1.0]\n')
     monkeypatch.chdir(tmp_path)
@@ -234,7 +234,7 @@ def test_known_actions_reach_d3g_and_bco(minari_root: Path, tmp_path: Path) -> N
     assert run_cells(cells, [SPEC], workers=1, with_actions=known) == []
     for cell in cells:
         assert read_json(cell.folder.path / "config.json")["actions_from"] == known[0].act_id
-    # As many updates more as I learned from them, and no more online steps.
+    # As many updates more as the IDM learned from them, and no more online steps.
     plain = cells_of(replace(settings, known=None), tmp_path)
     assert [c.units - p.units for c, p in zip(cells, plain, strict=True)] == [60, 60]
     assert {r.online_steps for r in rows(cells) if r.metric == "last"} == {200}
@@ -249,16 +249,18 @@ def test_known_actions_reach_d3g_and_bco(minari_root: Path, tmp_path: Path) -> N
         KnownActions(50, 7)
 
 
-def test_another_setting_is_refused_and_the_failure_told(minari_root: Path, tmp_path: Path) -> None:
+def test_another_setting_is_refused_and_the_failure_reported(
+    minari_root: Path, tmp_path: Path
+) -> None:
     settings = replace(SMALL, methods=("bco",), seeds=1)
     cells = cells_of(settings, tmp_path)
     assert run_cells(cells, [SPEC], workers=1) == []
     other = cells_of(replace(settings, seeds=2, cloning_updates=60), tmp_path)
-    told: list[str] = []
-    failures = run_cells(other, [SPEC], workers=1, notice=told.append)
+    notices: list[str] = []
+    failures = run_cells(other, [SPEC], workers=1, notice=notices.append)
     assert len(failures) == 1
     assert "cloning_updates = 50, not 60" in failures[0]
-    assert told and "failed" in told[0]
+    assert notices and "failed" in notices[0]
     assert len(rows(other)) == 2, "the failed seed is missing, the other one there"
 
 

@@ -72,12 +72,12 @@ def trained(finished: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_proposals_are_those_of_the_run(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fitted: list[InverseFitter] = []
 
-    class Seen(InverseFitter):
+    class Noted(InverseFitter):
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments)
             fitted.append(self)
 
-    monkeypatch.setattr("qss_offline.comparison.online_budget.InverseFitter", Seen)
+    monkeypatch.setattr("qss_offline.comparison.online_budget.InverseFitter", Noted)
     proposals = load_proposals(trained)
     fit_budget(proposals, spread(proposals.inverse, 40), "default", episodes=1)
     obs = np.full((3, 4), 0.1, np.float32)

@@ -151,11 +151,11 @@ def test_resumed_is_uninterrupted() -> None:
 
 
 def test_progress_counts_both_models() -> None:
-    bco, told = trainer([0]), list[int]()
-    bco.run_round(told.append)
-    bco.run_round(told.append)
-    assert told[-1] == 400
-    assert told == sorted(told)
+    bco, reports = trainer([0]), list[int]()
+    bco.run_round(reports.append)
+    bco.run_round(reports.append)
+    assert reports[-1] == 400
+    assert reports == sorted(reports)
 
 
 def test_its_policy_is_saved_and_loaded(tmp_path: Path) -> None:

@@ -166,7 +166,7 @@ def test_online_steps_of_an_earlier_run_are_used_again(minari_root: Path, tmp_pa
     for name in ActionSteps.columns:
         taken = np.concatenate([tensors[f"steps.{name}"].numpy() for tensors in each])
         np.testing.assert_array_equal(getattr(steps, name), taken)
-    # What they say of actions holds of the body, in units of the box.
+    # What they say of actions holds of the environment, in units of the box.
     env.reset()
     env.unwrapped.set_state(steps.obs[5, :2].astype(float), steps.obs[5, 2:].astype(float))  # type: ignore[attr-defined]
     reached = env.step(3.0 * steps.actions[5])[0]
