@@ -17,7 +17,7 @@ from qss_offline.errors import UserError, shown
 from qss_offline.files import parse_json, read_regular_file
 from qss_offline.runs.config import Method, RunConfig
 from qss_offline.runs.folder import MOST_METRICS_BYTES, RunFolder, SeedFolder, read_json
-from qss_offline.runs.results import number, results_of_file
+from qss_offline.runs.results import number, results_of_file, seeds_of_file
 from qss_offline.settings_json import settings_of
 
 TITLES: dict[Method, str] = {"d3g": "offline D3G", "bco": "BCO"}
@@ -161,6 +161,61 @@ def load_run(path: Path, method: Method | None = None) -> FinishedRun:
     if run.config.recording is None:
         raise UserError(f"{folder.config}: recording is missing: it is of another version")
     return run
+
+
+@dataclass(frozen=True)
+class OnlineRun:
+    """A finished online run: what its `results.json`, or a copy of it elsewhere, holds.
+
+    Attributes:
+        path: the file.
+        results: what it holds, the scores of its seeds computed from their returns.
+    """
+
+    path: Path
+    results: dict[str, Any]
+
+    @property
+    def env_id(self) -> str:
+        """Where it acted."""
+        return str(self.results["env_id"])
+
+    @property
+    def algorithm(self) -> str:
+        """What learned."""
+        return str(self.results["algorithm"])
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Seeds of training."""
+        return tuple(int(seed["seed"]) for seed in self.results["seeds"])
+
+    @property
+    def last(self) -> NDArray[np.float64]:
+        """`(seeds,)` mean return of each seed's last evaluation."""
+        return np.array([seed["last"]["mean"] for seed in self.results["seeds"]])
+
+    @property
+    def best(self) -> NDArray[np.float64]:
+        """`(seeds,)` mean return of each seed's best evaluation."""
+        return np.array([seed["best"]["mean"] for seed in self.results["seeds"]])
+
+
+def load_online_run(path: Path) -> OnlineRun:
+    """Read a finished online run.
+
+    Args:
+        path: its folder, or a file of results.
+
+    Raises:
+        UserError: the file can't be read, or holds no results of an online run of this version.
+    """
+    file = path / "results.json" if path.is_dir() else path
+    results = read_json(file)
+    missing = [name for name in ("env_id", "algorithm", "wall_seconds") if name not in results]
+    if missing:
+        raise UserError(f"{file} holds no results of an online run: {missing[0]} is missing")
+    return OnlineRun(file, {**results, "seeds": seeds_of_file(results, file)})
 
 
 def read_run_config(folder: RunFolder) -> RunConfig:

@@ -176,16 +176,31 @@ def results_of_file(results: Mapping[str, Any], where: object) -> dict[str, Any]
     versions = results.get("versions", {})
     if not isinstance(versions, dict) or not all(isinstance(v, str) for v in versions.values()):
         raise UserError(f"{where}: versions is {shown(versions)}")
-    held["seeds"] = [
+    held["seeds"] = seeds_of_file(results, where)
+    return held
+
+
+def seeds_of_file(results: Mapping[str, Any], where: object) -> list[dict[str, Any]]:
+    """Return the seeds of a run's results, their scores computed from their returns.
+
+    Args:
+        results: what the file holds.
+        where: the file, for a refusal.
+
+    Raises:
+        UserError: something is missing or wrong, a seed is there twice, or seeds were evaluated at
+            different steps.
+    """
+    seeds = [
         _seed(seed, f"{where}: seeds[{index}]")
         for index, seed in enumerate(_some(results.get("seeds"), f"{where}: seeds"))
     ]
-    numbers = [seed["seed"] for seed in held["seeds"]]
+    numbers = [seed["seed"] for seed in seeds]
     if len(set(numbers)) < len(numbers):
         raise UserError(f"{where}: a seed is there twice")
-    if len({tuple(e["online_steps"] for e in seed["evaluations"]) for seed in held["seeds"]}) > 1:
+    if len({tuple(e["online_steps"] for e in seed["evaluations"]) for seed in seeds}) > 1:
         raise UserError(f"{where}: seeds were evaluated at different steps")
-    return held
+    return seeds
 
 
 _MISSING = object()

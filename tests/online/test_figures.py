@@ -152,8 +152,10 @@ def test_a_run_folder_is_drawn_and_results_of_another_layout_are_refused(tmp_pat
     write_json(tmp_path / "results.json", written)
     write_json(tmp_path / "config.json", {"algorithm": "d3g", "seeds": [0, 1]})
     assert load_curves(tmp_path) == [written]
-    write_json(tmp_path / "earlier.json", {**written, "seeds": [{"evaluations": [{"step": 0}]}]})
-    with pytest.raises(UserError, match=r"earlier.*'online_steps' is missing"):
+    write_json(
+        tmp_path / "earlier.json", {**written, "seeds": [{"seed": 0, "evaluations": [{"step": 0}]}]}
+    )
+    with pytest.raises(UserError, match=r"earlier.*online_steps is None"):
         load_curves(tmp_path)
 
 

@@ -36,7 +36,7 @@ from qss_offline.presets import Preset
 from qss_offline.runs.config import RunConfig
 from qss_offline.runs.folder import RunFolder, SeedFolder, read_json
 from qss_offline.runs.inverse_config import InverseFitConfig
-from qss_offline.runs.reader import load_run
+from qss_offline.runs.reader import load_online_run, load_run
 from qss_offline.runs.results import evaluation_means, learning_curve
 from qss_offline.training.runner import run
 from recipes.online import online
@@ -91,6 +91,10 @@ def test_killed_runs_resume_to_the_same_bits(tmp_path: Path) -> None:
     assert load_curves(killed)[0]["algorithm"] == "d3g"
     results = json.loads((killed / "results.json").read_text())
     assert (results["env_id"], results["algorithm"]) == (PENDULUM, "d3g")
+    read = load_online_run(killed)
+    assert (read.env_id, read.algorithm, read.seeds) == (PENDULUM, "d3g", (0, 1))
+    assert read.results["seeds"] == results["seeds"]
+    assert (read.last <= read.best).all()
     for seed in results["seeds"]:
         assert learning_curve([seed])[0].tolist() == list(range(0, 701, 100))
         means = evaluation_means(seed)

@@ -20,8 +20,8 @@ from qss_offline.analysis.plots.style import (
     styled,
     to_png,
 )
-from qss_offline.errors import UserError
 from qss_offline.runs.folder import read_json
+from qss_offline.runs.reader import load_online_run
 from qss_offline.runs.results import FINAL_EVALUATIONS, final_mean, learning_curve
 from qss_offline.statistics import bootstrap_interval, mean
 
@@ -44,17 +44,8 @@ def load_curves(folder: Path) -> list[dict[str, Any]]:
     """
     found = []
     for path in sorted(folder.glob("*.json")):
-        result = read_json(path)
-        if not {"algorithm", "seeds", "wall_seconds"} <= result.keys():
-            continue
-        try:
-            curve(result)
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(
-                f"{path} holds no results of an online run: {error} is missing or wrong; it is of "
-                "another version of this package"
-            ) from error
-        found.append(result)
+        if {"algorithm", "seeds", "wall_seconds"} <= read_json(path).keys():
+            found.append(load_online_run(path).results)
     return found
 
 
