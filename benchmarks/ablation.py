@@ -27,7 +27,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from qss_offline.analysis.plots.report import BLUE, ORANGE, png, styled
+from qss_offline.analysis.plots.style import BLUE, ORANGE, styled, to_png
 from qss_offline.data.build import build_dataset
 from qss_offline.data.specs import load_family
 from qss_offline.errors import UserError
@@ -244,7 +244,7 @@ def main() -> None:
         if arguments.ensemble is not None:
             title += f", trainings of each seed: {arguments.ensemble}"
         drawn = figure(rows, title, [part for part in PARTS if part in asked])
-        write_bytes(arguments.out / f"{name}.png", png(drawn))
+        write_bytes(arguments.out / f"{name}.png", to_png(drawn))
     table = Table("variant", "last, each seed", "best of evaluations", "updates")
     for row in rows:
         table.add_row(

@@ -132,12 +132,12 @@ def episode_buffers(transitions: Transitions) -> list[EpisodeBuffer]:
     starts = transitions.episode_starts()
     buffers = []
     for start, end in zip(starts, [*starts[1:], len(transitions)], strict=True):
-        seen = np.concatenate(
+        obs = np.concatenate(
             [transitions.observations[start:end], transitions.next_observations[end - 1 : end]]
         )
         buffers.append(
             EpisodeBuffer(
-                observations=seen.astype(np.float64),
+                observations=obs.astype(np.float64),
                 actions=transitions.actions[start:end],
                 rewards=transitions.rewards[start:end].tolist(),
                 terminations=transitions.terminations[start:end].tolist(),

@@ -1,4 +1,4 @@
-"""The front door's figures: the default recipe, from nothing, for five seeds of each environment.
+"""The quickstart's figures: the default recipe, from nothing, for five seeds of each environment.
 
     python -m benchmarks.front_door
 

@@ -40,7 +40,7 @@ RESULTS = Path("benchmarks/results/online.json")
 
 
 class Clock:
-    """Seconds from the end of the warm-up, as a function told of steps sees them.
+    """Seconds from the end of the warm-up, as seen by what is called at each step.
 
     Args:
         steps: of one seed, after which time is taken.

@@ -24,7 +24,7 @@ def perceptron(dims: Sequence[int]) -> nn.Sequential:
 
 
 class PlainD3G:
-    """Offline D3G for one seed, with the authors' settings unless told otherwise."""
+    """Offline D3G for one seed, with the authors' settings unless given others."""
 
     def __init__(
         self,

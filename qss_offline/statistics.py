@@ -110,6 +110,27 @@ def bootstrap_interval(
     return _interval(tasks, of_all, sum(map(len, tasks)), rng, confidence, resamples)
 
 
+@dataclass(frozen=True, eq=False)
+class MeanBand:
+    """Means over seeds and their 95% confidence intervals, each of the shape without that axis."""
+
+    mean: FloatArray
+    low: FloatArray
+    high: FloatArray
+
+
+def student_band(samples: ArrayLike, axis: int = -1) -> MeanBand:
+    """Return the mean along `axis`, the axis of the seeds, with Student's 95% interval."""
+    from scipy import special
+
+    array = np.asarray(samples, dtype=np.float64)
+    count = array.shape[axis]
+    means = np.asarray(array.mean(axis=axis))
+    error = array.std(axis=axis, ddof=1) / np.sqrt(count)
+    margin = np.asarray(float(special.stdtrit(count - 1, 0.975)) * error)
+    return MeanBand(means, means - margin, means + margin)
+
+
 _MANY = 10_000
 
 

@@ -1,4 +1,4 @@
-"""One setting for every randomness: the default preset beside methods that have seen as little.
+"""One setting for every level of random actions: the default preset beside methods without actions.
 
     python -m recipes.beyond
 
@@ -10,36 +10,26 @@ labels. It writes every return, a table with intervals and a figure to runs/beyo
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-from typer import Option
-
+from qss_offline.cli import options
 from qss_offline.cli.command import main
-from recipes.table1 import table1
 
 
 def beyond(
-    methods: Annotated[str | None, Option(help="only these, such as d3g,bco")] = None,
-    levels: Annotated[str | None, Option(help="only these percentages, such as 0,100")] = None,
-    families: Annotated[str | None, Option(help="only these, such as reacher")] = None,
-    seeds: Annotated[int | None, Option(help="seeds of each cell")] = None,
-    runs: Annotated[Path, Option(help="folder of the runs")] = Path("runs/beyond"),
-    out: Annotated[Path | None, Option(help="folder of the table (that of the runs)")] = None,
-    workers: Annotated[int | None, Option(min=1, help="processes (one a core)")] = None,
-    show_only: Annotated[bool, Option("--show", help="run nothing; show what is done")] = False,
+    methods: options.Methods = None,
+    levels: options.Levels = None,
+    families: options.Families = None,
+    seeds: options.CellSeeds = None,
+    runs: options.Runs = Path("runs/beyond"),
+    out: options.TableFolder = None,
+    workers: options.Workers = None,
+    show_only: options.ShowOnly = False,
 ) -> None:
     """Run the comparison and write its table."""
-    table1(
-        preset="beyond",
-        methods=methods,
-        levels=levels,
-        families=families,
-        seeds=seeds,
-        runs=runs,
-        out=out,
-        workers=workers,
-        show_only=show_only,
-    )
+    arguments = locals()
+    from qss_offline.cli.compare import compare
+
+    compare(preset="beyond", **arguments)
 
 
 if __name__ == "__main__":

@@ -12,18 +12,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import torch
 from typer import Argument, Option
 
-from qss_offline.analysis.plots.online_budget import budget_figure
-from qss_offline.analysis.plots.report import png
-from qss_offline.cli.command import Register, main
-from qss_offline.comparison.online_budget import fit_missing, load_proposals, returns_by_budget
-from qss_offline.data.environments import register_environments
-from qss_offline.errors import UserError, printable
-from qss_offline.files import write_bytes, write_json
-from qss_offline.parallel.progress import progress
-from qss_offline.runs.provenance import machine
+from qss_offline.cli import options
+from qss_offline.cli.command import main
 
 
 def online_budget(
@@ -31,48 +23,22 @@ def online_budget(
     budgets: Annotated[str, Option(help="online steps")] = "100,300,1000,3000,10000",
     rounds: Annotated[int, Option(min=1, help="rounds that a budget is spread over")] = 5,
     updates: Annotated[
-        int | None, Option(help="gradient steps of I in all (as many as the run's own)")
+        int | None, Option(help="gradient steps of the IDM in all (as many as the run's own)")
     ] = None,
     episodes: Annotated[int, Option(min=1, help="episodes of each evaluation")] = 10,
     change: Annotated[
         list[str] | None, Option("--set", help="name=value, another setting of the inverse fit")
     ] = None,
-    actions_from: Annotated[
-        str | None,
-        Option(help="recording of the body with actions, or earlier run; I learns from it first"),
-    ] = None,
+    actions_from: options.ActionsFrom = None,
     variant: Annotated[str, Option(help="name of these settings in the results")] = "default",
-    results: Annotated[Path, Option(help="where results and figure go")] = Path(
-        "runs/online_budget"
-    ),
-    env: Register = None,
+    results: options.Results = Path("runs/online_budget"),
+    env: options.RegisteredModules = None,
 ) -> None:
     """Fit, evaluate, and draw."""
-    register_environments(env or ())
-    if actions_from is not None and variant == "default":
-        raise UserError("--actions-from makes other points: name them with --variant, too")
-    try:
-        steps = [int(budget) for budget in budgets.split(",")]
-    except ValueError as error:
-        raise UserError(f"--budgets takes numbers such as 100,1000, not {budgets!r}") from error
-    torch.set_num_threads(1)
-    rows = fit_missing(
-        [load_proposals(path) for path in runs],
-        steps,
-        results / "returns.csv",
-        rounds=rounds,
-        updates=updates,
-        changes=change or (),
-        variant=variant,
-        episodes=episodes,
-        actions_from=actions_from,
-        show_progress=progress,
-    )
-    write_json(results / "provenance.json", {"machine": machine()})
-    write_bytes(results / "online_budget.png", png(budget_figure(rows)))
-    for (dataset, name, budget), returns in returns_by_budget(rows).items():
-        print(printable(dataset), name, f"{budget:,}", ", ".join(f"{one:.1f}" for one in returns))
-    print(f"Made: {results / 'returns.csv'} and {results / 'online_budget.png'}.")
+    arguments = locals()
+    from qss_offline.cli.budget import draw_online_budget
+
+    draw_online_budget(**arguments)
 
 
 if __name__ == "__main__":

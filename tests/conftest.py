@@ -45,7 +45,7 @@ def minari_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Read bodies and files in this process: for tests of anything but the child itself, which
+    """Read data files in this process: for tests of anything but the child itself, which
     takes half a second to start. `hostile/test_datasets.py` reads all in children."""
 
     def call(task: Any, request: Any, expected_bytes: int, report: Reporter = silent) -> Any:

@@ -27,12 +27,12 @@ class Finding:
 
     Attributes:
         name: what.
-        seen: its figure, in words.
+        measured: the figure, in words.
         hint: what it means and what to try, None where nothing is wrong.
     """
 
     name: str
-    seen: str
+    measured: str
     hint: str | None = None
 
 
@@ -92,16 +92,16 @@ def _values(run: FinishedRun, seed: int) -> Finding:
     if "q" not in rows:
         return Finding(name, "no metrics were written")
     values = {"Q": rows["q"][-1], "Q of proposals": rows["proposal_value"][-1]}
-    seen = ", ".join(f"{what} {value:.3g}" for what, value in values.items())
-    seen += f"; possible: {low:.3g} to {high:.3g}"
+    measured = ", ".join(f"{what} {value:.3g}" for what, value in values.items())
+    measured += f"; possible: {low:.3g} to {high:.3g}"
     slack = _VALUE_SLACK * (high - low)
     worst = max(values.values())
     if not np.isfinite(list(values.values())).all():
-        return Finding(name, seen, "Q has left the numbers: take a smaller learning rate")
+        return Finding(name, measured, "Q is no longer finite: take a smaller learning rate")
     if worst > high + slack:
         return Finding(
             name,
-            seen,
+            measured,
             f"Q is {worst:.3g}, but no reward stream of this recording is worth more than "
             f"{high:.3g}: the critic overestimates. --preset default holds targets inside what is "
             "possible (clamp_targets); a smaller gamma or a greater cycle_coef help too",
@@ -109,11 +109,11 @@ def _values(run: FinishedRun, seed: int) -> Finding:
     if min(values.values()) < low - slack:
         return Finding(
             name,
-            seen,
+            measured,
             f"Q is {min(values.values()):.3g}, but nothing here is worth less than {low:.3g}: the "
             "critic drifts. --preset default holds targets inside what is possible (clamp_targets)",
         )
-    return Finding(name, seen)
+    return Finding(name, measured)
 
 
 def _settled(run: FinishedRun, seed: int) -> Finding:
@@ -128,22 +128,24 @@ def _settled(run: FinishedRun, seed: int) -> Finding:
             f"{updates:,} updates are too few to judge anything; give more --updates",
         )
     moved = float(q[-1] - q[-1 - len(q) // 4])
-    seen = f"Q moved by {moved:.2g} in the last quarter"
+    measured = f"Q moved by {moved:.2g} in the last quarter"
     if abs(moved) <= _STILL_MOVING * (high - low):
-        return Finding(name, seen)
-    return Finding(name, seen, f"{seen}: it is still being learned; give more --updates")
+        return Finding(name, measured)
+    return Finding(name, measured, f"{measured}: it is still being learned; give more --updates")
 
 
 def _proposals(run: FinishedRun, seed: int) -> Finding:
     found = coverage(planner_of(run, seed), run.dataset.transitions)
     share = found.proposed_outside
-    seen = f"{share:.0%} of the proposals lie outside the recorded states (of these themselves: 1%)"
+    measured = (
+        f"{share:.0%} of the proposals lie outside the recorded states (of these themselves: 1%)"
+    )
     name = "proposals inside the data"
     if share <= _MANY_OUTSIDE:
-        return Finding(name, seen)
+        return Finding(name, measured)
     return Finding(
         name,
-        seen,
+        measured,
         f"{share:.0%} of the proposals lead where the recording has never been; their values are "
         f"guesses (steps are {found.step_ratio:.1f} times the recorded size). A greater cycle_coef "
         "keeps them reachable; more transitions (--transitions) or updates help too",
@@ -152,33 +154,33 @@ def _proposals(run: FinishedRun, seed: int) -> Finding:
 
 def _gain(run: FinishedRun, seed: int) -> Finding:
     found = gain(planner_of(run, seed), run.dataset.transitions)
-    seen = f"|Q| is {found.value:.3g}, and proposals change it by {found.gap:.2g}"
+    measured = f"|Q| is {found.value:.3g}, and proposals change it by {found.gap:.2g}"
     name = "values beside what a step gains"
     only_random = run.results.get("random_action_prob") == 1.0
     if run.config.preset.algorithm.gap_units or only_random or not found.ratio > _DWARFED:
-        return Finding(name, seen)
+        return Finding(name, measured)
     if seed not in failed_seeds(run):
         # Common, and no harm where proposals hold to the recording all the same.
-        return Finding(name, seen)
+        return Finding(name, measured)
     return Finding(
         name,
-        seen,
+        measured,
         f"values are {found.ratio:.0f} times what a proposal changes them by, so that their errors "
         "may choose: --preset bodies weighs them by what there is to gain and keeps to recorded "
-        "steps, for bodies that fall; --preset runners is for those that can't",
+        "steps, for environments that end early; --preset runners is for those that don't",
     )
 
 
 def _inverse(run: FinishedRun, seed: int) -> Finding:
     fit = inverse_fit(inverse_model_of(run, seed), run.seed_folder(seed))
     steps = run.results["seeds"][run.seeds.index(seed)]["online_steps"]
-    seen = f"explains {max(fit, 0.0):.0%} of the actions of its {steps:,} online steps"
+    measured = f"explains {max(fit, 0.0):.0%} of the actions of its {steps:,} online steps"
     name = "inverse model fits"
     if fit >= _POOR_FIT:
-        return Finding(name, seen)
+        return Finding(name, measured)
     return Finding(
         name,
-        seen,
+        measured,
         f"the inverse model explains only {max(fit, 0.0):.0%} of the actions of its seed's own "
         "online steps: what it says of other steps is hardly better. Give it more steps "
         "(--online-steps) or rounds (--online-rounds)",
@@ -190,44 +192,46 @@ def _something_to_repeat(run: FinishedRun) -> Finding:
     name = "something to repeat"
     if probability is None:
         return Finding(name, "nobody said how random the recorded behaviour is")
-    seen = f"{probability:.0%} of the recorded actions are random"
+    measured = f"{probability:.0%} of the recorded actions are random"
     if probability < 1:
-        return Finding(name, seen)
+        return Finding(name, measured)
     return Finding(
         name,
-        seen,
-        "all that was recorded is chance, which is all that BCO can repeat: D3G learns from such "
+        measured,
+        "all recorded actions are random, which is all that BCO can repeat: D3G learns from such "
         f"recordings (python -m recipes.random_obs --env {run.env_id} --dataset {run.dataset_id})",
     )
 
 
 def _random_actions_left_out(run: FinishedRun, seed: int) -> Finding:
     share, power = run.facts.behaviour_stochasticity, run.config.error_power
-    name = "chance left out"
-    told = "an unknown share" if share is None else f"{share:.1%}"
-    seen = (
-        f"{told} of the variance of recorded steps is chance; errors count to the power {power:g}"
+    name = "random actions left out"
+    stochasticity = "an unknown share" if share is None else f"{share:.1%}"
+    measured = (
+        f"{stochasticity} of the variance of recorded steps comes from random actions; errors "
+        f"count to the power {power:g}"
     )
     if power <= run.facts.error_power or seed not in failed_seeds(run):
-        return Finding(name, seen)
+        return Finding(name, measured)
     return Finding(
         name,
-        seen,
-        f"the policy repeats the mean of what the controller did and what chance did ({told} of "
-        "the variance of recorded steps): leave out --error-power to repeat the mode",
+        measured,
+        "the policy repeats the mean of the controller's actions and of random ones "
+        f"({stochasticity} of the variance of recorded steps): leave out "
+        "--error-power to repeat the mode",
     )
 
 
 def _terminals(run: FinishedRun) -> Finding:
     transitions = run.dataset.transitions
     count = int(transitions.terminations.sum())
-    seen = f"{count:,} of {len(transitions):,} transitions are terminal"
+    measured = f"{count:,} of {len(transitions):,} transitions are terminal"
     name = "terminal transitions"
     if count == 0 or count >= _FEW_TERMINALS:
-        return Finding(name, seen)
+        return Finding(name, measured)
     return Finding(
         name,
-        seen,
+        measured,
         f"only {count} recorded transitions are terminal: too few to learn from what ends an "
         "episode. Record more (--transitions), or behaviour that fails more often (--randomness)",
     )
@@ -236,13 +240,13 @@ def _terminals(run: FinishedRun) -> Finding:
 def _steadiness(run: FinishedRun, seed: int) -> Finding:
     index, (mean, _) = run.seeds.index(seed), run.behaviour
     last, best = float(run.last[index]), float(run.best[index])
-    seen = f"last {last:.1f}, best of evaluations {best:.1f}"
+    measured = f"last {last:.1f}, best of evaluations {best:.1f}"
     name = "last policy as good as the best"
     if best <= mean or last - mean >= _LOST * (best - mean):
-        return Finding(name, seen)
+        return Finding(name, measured)
     return Finding(
         name,
-        seen,
+        measured,
         f"an earlier evaluation returned {best:.1f}, the last {last:.1f}: the policy was there and "
         "was lost. More online rounds (--online-rounds) steady the inverse model; more updates "
         f"(--updates) the {'policy' if run.method == 'bco' else 'proposal'}",

@@ -70,16 +70,16 @@ def value_against_return(
         seed: of the episodes.
     """
     horizon = min(math.ceil(math.log(_TAIL) / math.log(gamma)) if gamma > 0 else 1, _MOST_STEPS)
-    seen = roll_out(policy, env_id, episodes, _VALUED_STEPS + horizon, seed)
-    returns = seen.returns_to_go(gamma)
-    chosen = np.arange(_VALUED_STEPS)[None] < seen.lengths[:, None]
-    obs = seen.observations[:, :_VALUED_STEPS][chosen]
+    rollouts = roll_out(policy, env_id, episodes, _VALUED_STEPS + horizon, seed)
+    returns = rollouts.returns_to_go(gamma)
+    chosen = np.arange(_VALUED_STEPS)[None] < rollouts.lengths[:, None]
+    obs = rollouts.observations[:, :_VALUED_STEPS][chosen]
     return ValueAgainstReturn(
         planner.value(obs, planner.cycle(obs)),
         returns[:, :_VALUED_STEPS][chosen],
         gamma,
         horizon,
-        float(seen.terminated.mean()),
+        float(rollouts.terminated.mean()),
     )
 
 

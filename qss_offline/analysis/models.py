@@ -30,9 +30,9 @@ class InverseModel(NamedTuple):
     """A seed's I(s, s') as it is after its last round.
 
     Attributes:
-        network: I, one seed, `(1, P)`.
+        network: IDM, one seed, `(1, P)`.
         scale: what observations go through.
-        step_inputs: whether I was trained on steps; needs `scale.step_std`.
+        step_inputs: whether the IDM was trained on steps; needs `scale.step_std`.
     """
 
     network: Network
@@ -66,7 +66,7 @@ def proposing_policy_of(run: FinishedRun, seed: int) -> Policy:
 
 
 def inverse_model_of(run: FinishedRun, seed: int) -> InverseModel:
-    """Return a seed's I: D3G's policy holds it, BCO's checkpoint does.
+    """Return a seed's IDM: D3G's policy holds it, BCO's checkpoint does.
 
     Raises:
         UserError: it can't be read.
@@ -92,9 +92,9 @@ def planner_of(run: FinishedRun, seed: int) -> Planner:
     scale, preset = proposing_policy_of(run, seed).scale, run.config.preset
     shapes = ObservationalD3G(preset.algorithm, len(scale.mean)).shapes
 
-    def network(number: int, name: str, kept: str) -> Network:
+    def network(number: int, name: str, stored: str) -> Network:
         path = run.seed_folder(seed).member(number).training
-        return network_of(load_checkpoint(path), kept, shapes[name])
+        return network_of(load_checkpoint(path), stored, shapes[name])
 
     proposals = [
         network(number, "proposal", "proposal_average") for number in range(preset.ensemble)

@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qss_offline.analysis.poses import FloatArray, environment_name
+from qss_offline.analysis.poses import FloatArray
 from qss_offline.data.environments import make_env
 from qss_offline.errors import UserError
+from qss_offline.evaluation.normalization import environment_name
 from qss_offline.parallel.progress import Reporter, silent
 
 Frames = NDArray[np.uint8]
@@ -48,7 +49,7 @@ def paint(env_id: str, qpos: FloatArray, report: Reporter = silent) -> Frames:
     Args:
         env_id: a MuJoCo environment.
         qpos: `(T, nq)` positions.
-        report: told the frames drawn.
+        report: called with the frames drawn.
 
     Returns:
         `(T, 192, 256, 3)`.

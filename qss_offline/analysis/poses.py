@@ -15,8 +15,8 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from qss_offline.data.environments import env_name_of
 from qss_offline.errors import UserError
+from qss_offline.evaluation.normalization import environment_name
 
 FloatArray: TypeAlias = NDArray[np.floating[Any]]
 _Layout: TypeAlias = Callable[[FloatArray, int, int], tuple[FloatArray, FloatArray]]
@@ -81,9 +81,9 @@ def _joints(hidden: int) -> _Layout:
 
     def layout(obs: FloatArray, nq: int, nv: int) -> tuple[FloatArray, FloatArray]:
         qpos = np.zeros((len(obs), nq))
-        seen = nq - hidden
-        qpos[:, hidden:] = obs[:, :seen]
-        return qpos, obs[:, seen : seen + nv].copy()
+        observed = nq - hidden
+        qpos[:, hidden:] = obs[:, :observed]
+        return qpos, obs[:, observed : observed + nv].copy()
 
     return layout
 
@@ -133,11 +133,6 @@ _MAPS: dict[str, tuple[_Layout, int]] = {
 _SETTLE = {"Reacher": settle_reacher}
 
 
-def environment_name(env_id: str) -> str:
-    """Return an id without module, namespace and version: `Reacher` of `Reacher-v5`."""
-    return env_name_of(env_id).rpartition("/")[2]
-
-
 def pose_map(env_id: str, env: gym.Env[Any, Any]) -> PoseMap:
     """Return how an environment's observations determine its state, checked on a fresh episode.
 
@@ -165,10 +160,10 @@ def pose_map(env_id: str, env: gym.Env[Any, Any]) -> PoseMap:
     obs, _ = env.reset(seed=0)
     try:
         poses = found.poses(np.asarray(obs)[None])
-        seen, true = poses.qpos[0, hidden:], np.asarray(inner.data.qpos)[hidden:]
+        mapped, true = poses.qpos[0, hidden:], np.asarray(inner.data.qpos)[hidden:]
         fits = (
-            np.allclose(np.cos(seen), np.cos(true), atol=1e-6)
-            and np.allclose(np.sin(seen), np.sin(true), atol=1e-6)
+            np.allclose(np.cos(mapped), np.cos(true), atol=1e-6)
+            and np.allclose(np.sin(mapped), np.sin(true), atol=1e-6)
             and np.allclose(poses.qvel[0], inner.data.qvel, atol=1e-6)
         )
     except ValueError:

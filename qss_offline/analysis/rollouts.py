@@ -1,4 +1,4 @@
-"""Letting a policy act and keeping what was seen, several episodes side by side."""
+"""Letting a policy act and keeping its trajectories, several episodes side by side."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ def roll_out(policy: BatchPolicy, env_id: str, episodes: int, steps: int, seed: 
     envs = [without_time_limit(make_env(env_id)) for _ in range(episodes)]
     try:
         obs = np.stack([env.reset(seed=int(s))[0] for env, s in zip(envs, seeds, strict=True)])
-        seen = np.empty((episodes, steps + 1, obs.shape[1]), np.float32)
-        seen[:, 0] = obs
+        trajectories = np.empty((episodes, steps + 1, obs.shape[1]), np.float32)
+        trajectories[:, 0] = obs
         rewards = np.zeros((episodes, steps))
         lengths = np.zeros(episodes, np.int64)
         terminated = np.zeros(episodes, np.bool_)
         running = np.arange(episodes)
         for step in range(steps):
-            seen[:, step + 1] = seen[:, step]
+            trajectories[:, step + 1] = trajectories[:, step]
             if not running.size:
                 continue
             actions = policy(obs[running])
@@ -77,8 +77,8 @@ def roll_out(policy: BatchPolicy, env_id: str, episodes: int, steps: int, seed: 
                 terminated[index] = ended
                 if ended or cut:
                     running = running[running != index]
-                seen[index, step + 1] = obs[index]
+                trajectories[index, step + 1] = obs[index]
     finally:
         for env in envs:
             env.close()
-    return Rollouts(seen, rewards, lengths, terminated)
+    return Rollouts(trajectories, rewards, lengths, terminated)

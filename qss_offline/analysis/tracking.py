@@ -1,6 +1,6 @@
 """Sending a run's metrics elsewhere while it trains.
 
-A run always writes its metrics as JSON lines (`runs/folder.py`). A tracker is told the same rows:
+A run always writes its metrics as JSON lines (`runs/folder.py`). A tracker gets the same rows:
 training knows nothing of it, and nothing is imported unless a tracker is asked for.
 """
 
@@ -17,8 +17,8 @@ from typing import Any, Protocol
 from qss_offline.errors import UserError
 from qss_offline.parallel.progress import Reporter
 from qss_offline.parallel.reporting import ProgressFactory
-from qss_offline.runs.folder import RunFolder, read_json
-from qss_offline.runs.results import evaluations_of
+from qss_offline.runs.folder import RunFolder
+from qss_offline.runs.results import read_evaluations
 
 TENSORBOARD_FOLDER = "tensorboard"
 _LOOK_INTERVAL_S = 2.0
@@ -83,7 +83,7 @@ class _Follower:
 
     def __init__(self, folder: RunFolder, seeds: Sequence[int], tracker: Tracker) -> None:
         self._folder, self._tracker = folder, tracker
-        self._told = dict.fromkeys(seeds, 0)
+        self._logged = dict.fromkeys(seeds, 0)
         self._looked = 0.0
 
     def look(self, at_once: bool = False) -> None:
@@ -91,7 +91,7 @@ class _Follower:
         if not at_once and time.monotonic() - self._looked < _LOOK_INTERVAL_S:
             return
         self._looked = time.monotonic()
-        for seed, told in self._told.items():
+        for seed, logged in self._logged.items():
             path = self._folder.seed(seed).metrics
             for line in path.read_text().splitlines() if path.exists() else ():
                 try:
@@ -100,20 +100,19 @@ class _Follower:
                     continue  # half a line: a worker is writing it
                 step = int(row.pop("update"))
                 # A resumed run repeats rows, to the same bits.
-                if step > told:
+                if step > logged:
                     self._tracker.log(seed, step, row)
-                    self._told[seed] = step
+                    self._logged[seed] = step
 
     def finish(self) -> None:
         """Tell the rest, and the returns of every evaluation."""
         self.look(at_once=True)
-        for seed in self._told:
+        for seed in self._logged:
             path = self._folder.seed(seed).result
             if not path.exists():
                 continue
-            for point in evaluations_of(read_json(path), path):
-                values = {"evaluation/return": sum(point.returns) / len(point.returns)}
-                self._tracker.log(seed, point.online_steps, values)
+            for point in read_evaluations(path):
+                self._tracker.log(seed, point.online_steps, {"evaluation/return": point.mean})
 
 
 def tracked(
@@ -125,7 +124,7 @@ def tracked(
         show_progress: shows the progress.
         folder: of the run.
         seeds: of the run.
-        tracker: told every row once; closed at the end.
+        tracker: gets every row once; closed at the end.
     """
 
     @contextmanager

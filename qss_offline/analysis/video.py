@@ -115,7 +115,7 @@ def render_run(
         seed: whose plan and policy are shown; the first by default. Distances are of all seeds.
         steps: of each trajectory.
         episodes: first states of each seed that distances are measured from.
-        notice: told of whatever is left out.
+        notice: called with a line for whatever is left out.
         progress: makes a progress display.
 
     Raises:
@@ -140,7 +140,7 @@ def render_run(
     finally:
         env.close()
     strips: tuple[Strip, ...] = (recorded, acting)
-    told: dict[str, Any] = {
+    numbers: dict[str, Any] = {
         "env_id": run.env_id, "dataset_id": run.dataset_id, "shown_seed": shown,
     }  # fmt: skip
     if run.method == "d3g":
@@ -148,9 +148,9 @@ def render_run(
         plan = planner_of(run, shown).imagine(acting.observations[:1], steps, settle)[0]
         captions = tuple(f"step {step}" for step in range(steps + 1))
         strips = (recorded, Strip("imagined plan: s → C(s, τ(s))", plan, captions), acting)
-        told |= _distances(run, steps, episodes, settle)
+        numbers |= _distances(run, steps, episodes, settle)
     result = Rendered(folder / numbers_name(run), folder / "dimensions.png", why_not=why_not)
-    write_json(result.numbers, told)
+    write_json(result.numbers, numbers)
     _plot_dimensions(strips, result.dimensions)
     if poses is None:
         notice(f"no video: {why_not}; the state's dimensions are in {result.dimensions}")
@@ -166,10 +166,11 @@ def render_run(
 
 def _plot_dimensions(strips: Sequence[Strip], path: Path) -> None:
     """Plot the dimensions of all strips but what was recorded, which ends again and again."""
-    from qss_offline.analysis.plots.report import dimensions_figure, png
+    from qss_offline.analysis.plots.report import dimensions_figure
+    from qss_offline.analysis.plots.style import to_png
 
     shown = [(strip.title, strip.observations) for strip in strips[1:]]
-    write_bytes(path, png(dimensions_figure(shown)))
+    write_bytes(path, to_png(dimensions_figure(shown)))
 
 
 def _distances(
@@ -250,16 +251,16 @@ def acting_strip(
         start = poses.poses(first[None])
         env.unwrapped.set_state(start.qpos[0], start.qvel[0])
         obs = env.unwrapped._get_obs()
-    seen, captions, ended = [np.array(obs)], ["step 0"], False
+    observations, captions, ended = [np.array(obs)], ["step 0"], False
     for step in range(1, steps + 1):
         if not ended:
             obs, _, terminated, truncated, _ = env.step(policy(np.asarray(obs)[None])[0])
             ended = terminated or truncated
             caption = f"step {step}" + (": over" if ended else "")
-        seen.append(np.array(obs))
+        observations.append(np.array(obs))
         captions.append(caption)
     title = "acting: π(s) = I(s, s + τ(s))" if isinstance(policy, Policy) else "acting: π(s)"
-    return Strip(title, np.array(seen), tuple(captions))
+    return Strip(title, np.array(observations), tuple(captions))
 
 
 # --- pictures -------------------------------------------------------------------------------

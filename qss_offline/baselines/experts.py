@@ -111,7 +111,7 @@ def train_expert(settings: ExpertSettings, report: Reporter = silent) -> Trained
 
     Args:
         settings: what to train.
-        report: told the environment steps done.
+        report: called with the environment steps done.
     """
     d3rlpy.seed(settings.seed)
     # d3rlpy logs its parameters and every epoch, through structlog.

@@ -34,6 +34,7 @@ from qss_offline.data.transitions import Transitions
 from qss_offline.engine.denormals import denormals_as_zero
 from qss_offline.errors import UserError, nearest
 from qss_offline.evaluation.episodes import BatchPolicy, evaluate
+from qss_offline.runs.results import EvaluationPoint
 
 METHODS = ("bc", "td3+bc", "iql", "cql")
 _UPDATES_PER_TICK = 100
@@ -82,19 +83,6 @@ class OfflineBaselineConfig:
             raise UserError(f"gamma must be in [0, 1), not {self.gamma}")
 
 
-@dataclass(frozen=True)
-class EvaluationPoint:
-    """An evaluation during training.
-
-    Attributes:
-        updates: gradient steps before it.
-        returns: undiscounted, one for each episode.
-    """
-
-    updates: int
-    returns: tuple[float, ...]
-
-
 @dataclass(frozen=True, eq=False)
 class TrainedBaseline:
     """What training gave.
@@ -141,7 +129,7 @@ def train_offline(
         evaluations: how many, evenly spaced, the last one after the last update; at most one an
             update.
         episodes: whole episodes of each evaluation.
-        tick: told the updates done, now and then.
+        tick: called with the updates done, now and then.
 
     Raises:
         UserError: d3rlpy isn't installed, the recording holds no actions, doesn't fit the
@@ -164,7 +152,7 @@ def train_offline(
             if update in due:
                 start = int(_stream(seed, b"evaluation", due[update]).generate_state(1)[0])
                 result = evaluate(batch_policy(algo), env_id, episodes, start, make_env)
-                points.append(EvaluationPoint(update, result.returns))
+                points.append(EvaluationPoint(0, result.returns, update))
             if update % _UPDATES_PER_TICK == 0 or update == config.updates:
                 tick(update)
     return TrainedBaseline(algo, tuple(points))

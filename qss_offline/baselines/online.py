@@ -27,6 +27,7 @@ from qss_offline.evaluation.episodes import evaluate
 from qss_offline.online.config import EvaluationPlan, OnlineConfig
 from qss_offline.online.env_loop import OnlineTask, SeedLoop
 from qss_offline.online.exploration import BoxActions
+from qss_offline.runs.results import EvaluationPoint
 
 _STEPS_PER_TICK = 100
 
@@ -38,7 +39,7 @@ def train_online(
     plan: EvaluationPlan,
     task: OnlineTask,
     tick: Callable[[int], None] = lambda steps: None,
-) -> list[tuple[int, tuple[float, ...]]]:
+) -> list[EvaluationPoint]:
     """Train one seed on the CPU and return its evaluations.
 
     The same arguments give the same result. d3rlpy draws from torch's global random numbers; they
@@ -50,10 +51,7 @@ def train_online(
         config: settings; see above for which of them count.
         plan: when to evaluate; policies aren't kept.
         task: the seed; nothing is written into its folder.
-        tick: told the environment steps done, now and then.
-
-    Returns:
-        Environment steps before each evaluation, and the returns of its episodes.
+        tick: called with the environment steps done, now and then.
 
     Raises:
         UserError: d3rlpy isn't installed, the method is another, or actions are discrete.
@@ -79,7 +77,7 @@ def _train(
     loop: SeedLoop,
     actions: BoxActions,
     tick: Callable[[int], None],
-) -> list[tuple[int, tuple[float, ...]]]:
+) -> list[EvaluationPoint]:
     algo = _create(method, config)
     algo.create_impl((loop.columns.obs_dim,), actions.dim)
     act = batch_policy(algo)
@@ -95,7 +93,7 @@ def _train(
             int(stream.generate_state(1)[0]),
             make_env,
         )
-        loop.evaluations.append((step, result.returns))
+        loop.evaluations.append(EvaluationPoint(step, result.returns))
 
     assess()
     while loop.table.added < config.steps:

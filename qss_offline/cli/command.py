@@ -9,23 +9,13 @@ import sys
 from collections.abc import Callable
 from contextvars import ContextVar
 from types import FrameType
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from typer.core import TyperCommand
 
 from qss_offline.errors import UserError, printable
 from qss_offline.parallel.processes import end_workers
-
-Register = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--env",
-        help="module:Env-v0 of your own environment: the module is imported; those that files "
-        "name never are; repeatable",
-    ),
-]
-"""An option of commands that read runs, whose environments may be the user's own."""
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""

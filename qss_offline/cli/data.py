@@ -6,26 +6,18 @@ import json
 import math
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Column, Table
 from typer import Argument, Option
 
-from qss_offline.data import edit, importing, listing, statistics
-from qss_offline.data import hub as sharing
-from qss_offline.data import readers as tables
-from qss_offline.data.build import build_family
-from qss_offline.data.card import write_card
-from qss_offline.data.export import export_dataset
-from qss_offline.data.importing import About
-from qss_offline.data.readers import ColumnNames
-from qss_offline.data.specs import read_family
-from qss_offline.data.verify import verify_dataset
-from qss_offline.data.write import StoredDatasets
 from qss_offline.errors import UserError, printable
 from qss_offline.parallel.progress import progress
+
+if TYPE_CHECKING:
+    from qss_offline.data.write import StoredDatasets
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -42,9 +34,8 @@ Token = Annotated[
     str | None, Option("--token", help="Hugging Face token, or the path of a key for gcp")
 ]
 
-_NAMES = ColumnNames()
-# Characters of a stranger's text in a table.
-_SHOWN = 60
+# Characters of a dataset's own text in a table.
+_MAX_TEXT = 60
 
 
 def _made(stored: StoredDatasets) -> None:
@@ -68,6 +59,9 @@ def build(
     ] = None,
 ) -> None:
     """Build every pair of a family that is missing, several at once, and verify all of them."""
+    from qss_offline.data.build import build_family
+    from qss_offline.data.specs import read_family
+
     described = read_family(family)
     members = build_family(described.specs, workers, overwrite, progress=progress)
     paper = described.paper_returns
@@ -117,16 +111,21 @@ def import_(
     license: License = None,
     observations: Annotated[
         str, Option(help="columns, comma-separated, * allowed")
-    ] = _NAMES.observations,
-    next_observations: Annotated[str, Option(help="likewise")] = _NAMES.next_observations,
-    actions: Annotated[str, Option(help="likewise")] = _NAMES.actions,
-    rewards: Annotated[str, Option(help="column")] = _NAMES.rewards,
-    terminations: Annotated[str, Option(help="column")] = _NAMES.terminations,
-    truncations: Annotated[str, Option(help="column")] = _NAMES.truncations,
-    episodes: Annotated[str, Option(help="column")] = _NAMES.episodes,
+    ] = "observations,observations_*,obs_*",
+    next_observations: Annotated[
+        str, Option(help="likewise")
+    ] = "next_observations,next_observations_*,next_obs_*",
+    actions: Annotated[str, Option(help="likewise")] = "actions,actions_*,action,action_*",
+    rewards: Annotated[str, Option(help="column")] = "rewards,reward",
+    terminations: Annotated[str, Option(help="column")] = "terminations,terminated",
+    truncations: Annotated[str, Option(help="column")] = "truncations,truncated",
+    episodes: Annotated[str, Option(help="column")] = "episodes,episode",
     overwrite: Overwrite = False,
 ) -> None:
     """Make a verified pair of datasets of a recording, or the observation-only one alone."""
+    from qss_offline.data.importing import About, from_minari
+    from qss_offline.data.readers import SUFFIXES, ColumnNames, from_file
+
     about = About(
         env_id=env,
         text=text,
@@ -134,7 +133,7 @@ def import_(
         author=tuple(author or ()),
         license=license,
     )
-    if Path(source).suffix in tables.SUFFIXES:
+    if Path(source).suffix in SUFFIXES:
         names = ColumnNames(
             observations=observations,
             rewards=rewards,
@@ -144,7 +143,7 @@ def import_(
             actions=actions,
             episodes=episodes,
         )
-        stored = tables.from_file(
+        stored = from_file(
             Path(source),
             into,
             names=names,
@@ -154,7 +153,7 @@ def import_(
             progress=progress,
         )
     else:
-        stored = importing.from_minari(
+        stored = from_minari(
             source,
             into,
             observation_only=observation_only,
@@ -168,13 +167,15 @@ def import_(
 @app.command("list")
 def list_() -> None:
     """List the local datasets, with and without actions."""
+    from qss_offline.data.listing import list_datasets
+
     header = ("dataset", "environment", "actions", "transitions", "episodes")
     rows: list[tuple[str, ...]] = [header]
-    for one in listing.list_datasets():
+    for one in list_datasets():
         if one.problem is not None:
             rows.append((one.dataset_id, f"can't be used: {one.problem}"))
             continue
-        env_id = printable(one.env_id or "unknown")[:_SHOWN]
+        env_id = printable(one.env_id or "unknown")[:_MAX_TEXT]
         actions = "no" if one.observation_only else "yes"
         numbers = f"{one.total_steps:,}", f"{one.total_episodes:,}"
         rows.append((one.dataset_id, env_id, actions, *numbers))
@@ -189,12 +190,16 @@ def list_() -> None:
 @app.command("show")
 def show(dataset_id: DatasetId) -> None:
     """Describe one dataset, as JSON."""
-    _json(listing.describe(dataset_id))
+    from qss_offline.data.listing import describe
+
+    _json(describe(dataset_id))
 
 
 @app.command("verify")
 def verify(dataset_id: DatasetId) -> None:
     """Check a dataset in full; repair nothing. Code 2 if anything is wrong."""
+    from qss_offline.data.verify import verify_dataset
+
     verification = verify_dataset(dataset_id, progress=progress)
     marks = {True: "ok", False: "FAULT", None: "-"}
     for check in verification.checks:
@@ -214,7 +219,9 @@ def stats(
     overwrite: Overwrite = False,
 ) -> None:
     """Print returns, lengths and state coverage, and draw them."""
-    numbers = statistics.dataset_statistics(dataset_id, picture, overwrite=overwrite)
+    from qss_offline.data.statistics import dataset_statistics
+
+    numbers = dataset_statistics(dataset_id, picture, overwrite=overwrite)
     values = {key: value for key, value in asdict(numbers).items() if key != "picture"}
     _json(values)
     if numbers.picture is not None:
@@ -231,6 +238,8 @@ def split(
     overwrite: Overwrite = False,
 ) -> None:
     """Deal the episodes of a dataset out to several new ones."""
+    from qss_offline.data.edit import split_dataset
+
     parts: dict[str, float] = {}
     for part in into:
         name, _, share = part.partition("=")
@@ -240,7 +249,7 @@ def split(
             raise UserError(
                 f"--into {part!r}: expected NAME=SHARE, such as me/x/test=0.2"
             ) from error
-    for stored in edit.split_dataset(
+    for stored in split_dataset(
         dataset_id, parts, seed=seed, overwrite=overwrite, progress=progress
     ):
         _made(stored)
@@ -253,7 +262,9 @@ def merge(
     overwrite: Overwrite = False,
 ) -> None:
     """Put datasets one behind the other; never mixes observation-only ones with others."""
-    _made(edit.merge_datasets(dataset_ids, into, overwrite=overwrite, progress=progress))
+    from qss_offline.data.edit import merge_datasets
+
+    _made(merge_datasets(dataset_ids, into, overwrite=overwrite, progress=progress))
 
 
 @app.command("sample")
@@ -266,7 +277,9 @@ def sample(
     overwrite: Overwrite = False,
 ) -> None:
     """Draw whole episodes at random into a new dataset."""
-    stored = edit.sample_dataset(
+    from qss_offline.data.edit import sample_dataset
+
+    stored = sample_dataset(
         dataset_id,
         into,
         episodes=episodes,
@@ -285,6 +298,8 @@ def export(
     overwrite: Overwrite = False,
 ) -> None:
     """Write the transitions to a Parquet or npz file."""
+    from qss_offline.data.export import export_dataset
+
     typer.echo(f"made {export_dataset(dataset_id, path, overwrite=overwrite)}")
 
 
@@ -295,6 +310,8 @@ def card(
     citation: Annotated[str | None, Option(help="BibTeX or a sentence")] = None,
 ) -> None:
     """Write the dataset card, README.md, into the dataset's folder."""
+    from qss_offline.data.card import write_card
+
     typer.echo(f"made {write_card(dataset_id, license=license, citation=citation)}")
 
 
@@ -307,9 +324,9 @@ def push(
     token: Token = None,
 ) -> None:
     """Verify a dataset and upload it, card and all."""
-    ids = sharing.push_dataset(
-        dataset_id, to, token=token, twin=twin, license=license, progress=progress
-    )
+    from qss_offline.data.hub import push_dataset
+
+    ids = push_dataset(dataset_id, to, token=token, twin=twin, license=license, progress=progress)
     for one in ids:
         typer.echo(f"pushed {one} to {to}")
 
@@ -322,12 +339,14 @@ def pull(
     overwrite: Overwrite = False,
     max_gb: Annotated[
         float, Option("--max-gb", min=0, help="gigabytes that a dataset may hold")
-    ] = sharing.MAX_PULLED_BYTES / 1e9,
+    ] = 20.0,
 ) -> None:
     """Download a dataset; it becomes visible when its digests are checked."""
+    from qss_offline.data.hub import pull_dataset
+
     if not math.isfinite(max_gb):
         raise UserError(f"--max-gb: expected a number, not {max_gb}")
-    digest = sharing.pull_dataset(
+    digest = pull_dataset(
         dataset_id,
         source,
         token=token,

@@ -28,13 +28,13 @@ class Check:
     Attributes:
         name: what.
         ok: whether it is there; None where it is there to be known only.
-        seen: what was found, and what to do if something is wrong.
+        found: what there is, and what to do if something is wrong.
         needed: whether nothing works without it.
     """
 
     name: str
     ok: bool | None
-    seen: str
+    found: str
     needed: bool = False
 
 
@@ -95,7 +95,7 @@ def _threads() -> Check:
 def _minari() -> Check:
     try:
         root = minari_root()
-        found = list_datasets()
+        datasets = list_datasets()
     except UserError as error:
         return Check("Minari root", False, str(error), needed=True)
     writable = next((p for p in (root, *root.parents) if p.exists()), root)
@@ -106,11 +106,11 @@ def _minari() -> Check:
             f"{root} can't be written to; set MINARI_DATASETS_PATH to a folder that can",
             needed=True,
         )
-    broken = [one.dataset_id for one in found if one.problem is not None]
-    seen = f"{root}: {len(found)} datasets"
+    broken = [one.dataset_id for one in datasets if one.problem is not None]
+    found = f"{root}: {len(datasets)} datasets"
     if broken:
-        return Check("Minari root", False, f"{seen}, {len(broken)} unusable, first {broken[0]}")
-    return Check("Minari root", True, seen, needed=True)
+        return Check("Minari root", False, f"{found}, {len(broken)} unusable, first {broken[0]}")
+    return Check("Minari root", True, found, needed=True)
 
 
 def _disk() -> Check:
@@ -122,10 +122,10 @@ def _disk() -> Check:
     for path in paths:
         existing = next(p for p in (path, *path.parents) if p.exists())
         spaces[str(existing)] = shutil.disk_usage(existing).free / 1e9
-    seen = ", ".join(f"{free:.1f} GB free at {path}" for path, free in spaces.items())
+    found = ", ".join(f"{free:.1f} GB free at {path}" for path, free in spaces.items())
     if min(spaces.values()) < _LITTLE_SPACE_GB:
-        return Check("disk", False, f"{seen}; a million transitions take about 0.2 GB")
-    return Check("disk", True, seen)
+        return Check("disk", False, f"{found}; a million transitions take about 0.2 GB")
+    return Check("disk", True, found)
 
 
 def _drawing(draw: Callable[[], None]) -> Check:
@@ -139,10 +139,10 @@ def _drawing(draw: Callable[[], None]) -> Check:
 
 def _optional(package: str, purpose: str, extra: str) -> Check:
     if find_spec(package) is None:
-        seen = f"not installed: pip install 'qss-offline[{extra}]' for {purpose}"
-        return Check(package, None, seen)
+        missing = f"not installed: pip install 'qss-offline[{extra}]' for {purpose}"
+        return Check(package, None, missing)
     try:
-        found = version(package)
+        installed = version(package)
     except PackageNotFoundError:
-        found = "of an unknown version"
-    return Check(package, True, f"{found}, for {purpose}")
+        installed = "of an unknown version"
+    return Check(package, True, f"{installed}, for {purpose}")

@@ -1,7 +1,6 @@
-"""`qss-offline`: the house behind the front door.
+"""`qss-offline`: its commands but for those on data and on finished runs.
 
-Commands import what they need when they run, where that brings torch along: looking at data and
-asking for help shouldn't wait seconds for it.
+Commands import what they need when they run: asking for help must not wait for torch or Minari.
 """
 
 from __future__ import annotations
@@ -10,31 +9,35 @@ import json
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
-from numpy.typing import NDArray
 from typer import Argument, Option
 
-import qss_offline.online.gridworld  # noqa: F401  registers the gridworld
 from qss_offline import __version__
 from qss_offline.cli import data as cli_data
 from qss_offline.cli import report as cli_report
 from qss_offline.cli.command import main as run_command
-from qss_offline.data.environments import env_id_of_file, env_name_of, make_env, resolve_env_id
 from qss_offline.errors import UserError, printable
-from qss_offline.evaluation.episodes import evaluate
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Offline reinforcement learning from recordings without actions. "
-    "The front door is `python -m recipes.random_obs --env InvertedPendulum`.",
+    "Begin with `python -m recipes.random_obs --env InvertedPendulum`.",
 )
 app.add_typer(cli_data.app, name="data")
 cli_report.register(app)
+
+
+@app.callback()
+def register_gridworld() -> None:
+    """Let every command know the environment that comes with the package."""
+    import qss_offline.online.gridworld  # noqa: F401  registers it
 
 
 @app.command("evaluate")
@@ -50,19 +53,23 @@ def evaluate_policy(
     """Let a saved policy act, and print every return."""
     if episodes <= 0:
         raise UserError(f"--episodes must be above 0, not {episodes}")
+    import numpy as np
+
+    from qss_offline.data.environments import env_id_of_file, env_name_of, make_env, resolve_env_id
+    from qss_offline.evaluation.episodes import evaluate
     from qss_offline.evaluation.policies import check_fits, load_policy
 
     named = None if env is None else resolve_env_id(env)
-    loaded, told = load_policy(policy)
-    if named is not None and env_name_of(named) != env_name_of(told):
-        raise UserError(f"{policy} acts in {printable(told)}, not in {named}")
-    env_id = env_id_of_file(told, policy) if named is None else named
+    loaded, stored_id = load_policy(policy)
+    if named is not None and env_name_of(named) != env_name_of(stored_id):
+        raise UserError(f"{policy} acts in {printable(stored_id)}, not in {named}")
+    env_id = env_id_of_file(stored_id, policy) if named is None else named
     make = partial(make_env, discrete_actions=True)
-    tried = make(env_id)
+    first = make(env_id)
     try:
-        check_fits(loaded, tried)
+        check_fits(loaded, first)
     finally:
-        tried.close()
+        first.close()
 
     def act(obs: NDArray[Any]) -> NDArray[Any]:
         actions = loaded(obs)

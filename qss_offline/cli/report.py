@@ -11,9 +11,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 from typer import Argument, Option
 
-from qss_offline.cli.command import Register
-from qss_offline.cli.doctor import examine
-from qss_offline.data.environments import register_environments
+from qss_offline.cli.options import RegisteredModules
 from qss_offline.errors import UserError
 from qss_offline.parallel.progress import progress
 
@@ -24,10 +22,11 @@ def render(
     seed: Annotated[int | None, Option(help="seed that is shown (the first)")] = None,
     steps: Annotated[int, Option(help="steps of each trajectory")] = 50,
     episodes: Annotated[int, Option(help="first states of each seed, for the distances")] = 20,
-    env: Register = None,
+    env: RegisteredModules = None,
 ) -> None:
     """Draw recorded behaviour | imagined plan | the policy acting, as MP4, GIF and PNG."""
     from qss_offline.analysis.video import render_run
+    from qss_offline.data.environments import register_environments
     from qss_offline.runs.reader import load_run
 
     register_environments(env or ())
@@ -44,10 +43,11 @@ def report(
     ],
     out: Annotated[Path | None, Option(help="folder of the report (RUN/report, or report)")] = None,
     video: Annotated[bool, Option(help="draw videos that aren't there yet")] = True,
-    env: Register = None,
+    env: RegisteredModules = None,
 ) -> None:
     """Write curves and tables of runs: PNG, SVG, and one page of HTML that needs nothing else."""
     from qss_offline.analysis.report.making import make_report
+    from qss_offline.data.environments import register_environments
 
     register_environments(env or ())
     typer.echo(f"made {make_report(sources, out, video=video, progress=progress)}")
@@ -55,15 +55,17 @@ def report(
 
 def doctor() -> None:
     """Look at versions, devices, drawing, the Minari root, disk and threads. Code 2 if unusable."""
+    from qss_offline.cli.doctor import examine
+
     checks = examine()
     marks = {True: "ok", False: "[bold red]look[/]", None: "-"}
     table = Table("", "what", Column("found", overflow="fold"))
     for check in checks:
-        table.add_row(marks[check.ok], escape(check.name), escape(check.seen))
+        table.add_row(marks[check.ok], escape(check.name), escape(check.found))
     Console().print(table)
     missing = [check for check in checks if check.needed and check.ok is False]
     if missing:
-        raise UserError(f"{missing[0].name}: {missing[0].seen}")
+        raise UserError(f"{missing[0].name}: {missing[0].found}")
 
 
 def register(app: typer.Typer) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from qss_offline.comparison.settings import ComparisonSettings
+from qss_offline.comparison.config import ComparisonConfig
 from qss_offline.data.facts import RecordingFacts, facts_of_config, recording_facts
 from qss_offline.data.load import load_transitions
 from qss_offline.engine.checkpoint import load_checkpoint
@@ -24,6 +24,7 @@ from qss_offline.files import write_json
 from qss_offline.runs.clock import ELAPSED_INTERVAL_S
 from qss_offline.runs.config import RunConfig
 from qss_offline.runs.folder import RunFolder, SeedFolder, read_json, versions
+from qss_offline.runs.results import write_evaluations
 from qss_offline.training.bco import bco_trainer, train_bco_seeds
 from qss_offline.training.d3g import train_seeds
 from qss_offline.training.offline import SeedTask
@@ -46,8 +47,8 @@ class Cell:
         act_id: its twin with actions; only methods that are given actions open it.
         root: folder of the whole comparison's runs.
         settings: the comparison.
-        actions_from: another recording of the body, one with actions, that the inverse models of
-            D3G and BCO learn from first, if there is one.
+        actions_from: another recording in the environment, with actions, that the IDM of D3G and
+            BCO learns from first, if there is one.
     """
 
     method: str
@@ -56,7 +57,7 @@ class Cell:
     obs_id: str
     act_id: str
     root: Path
-    settings: ComparisonSettings
+    settings: ComparisonConfig
     actions_from: str | None = None
 
     @property
@@ -285,13 +286,5 @@ def _run_baseline(cell: Cell, seed: int, folder: SeedFolder, tick: Tick) -> None
     )
     steps = settings.online_steps(cell.method)
     folder.path.mkdir(parents=True, exist_ok=True)
-    write_json(
-        folder.result,
-        {
-            "seed": seed,
-            "evaluations": [
-                {"online_steps": steps, "updates": point.updates, "returns": list(point.returns)}
-                for point in trained.evaluations
-            ],
-        },
-    )
+    points = [point._replace(online_steps=steps) for point in trained.evaluations]
+    write_evaluations(folder.result, seed, points)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from qss_offline.comparison.cells import Cell, Job, Run, run_job
-from qss_offline.comparison.settings import ComparisonSettings
+from qss_offline.comparison.config import ComparisonConfig
 from qss_offline.data.build import build_datasets
 from qss_offline.data.specs import DatasetSpec, load_family
 from qss_offline.errors import UserError
@@ -16,7 +16,7 @@ from qss_offline.parallel.reporting import Notice, ProgressFactory, no_progress,
 
 
 def recordings(
-    settings: ComparisonSettings, folder: Path, transitions: int | None = None
+    settings: ComparisonConfig, folder: Path, transitions: int | None = None
 ) -> list[DatasetSpec]:
     """Return the recordings that a comparison needs, from the families in a folder.
 
@@ -36,7 +36,7 @@ def recordings(
 
 
 def known_recordings(
-    settings: ComparisonSettings, folder: Path, transitions: int | None = None
+    settings: ComparisonConfig, folder: Path, transitions: int | None = None
 ) -> list[DatasetSpec]:
     """Return the recordings whose actions are known, one for each family, if there are any.
 
@@ -65,7 +65,7 @@ def _recording(path: Path, level: float, seed: int | None, transitions: int | No
 
 
 def make_cells(
-    settings: ComparisonSettings,
+    settings: ComparisonConfig,
     specs: Sequence[DatasetSpec],
     root: Path,
     known: Sequence[DatasetSpec] = (),
@@ -139,7 +139,7 @@ def run_cells(
         known: runs that needn't be made, since their returns are at hand.
         workers: processes; None takes one a core.
         show_progress: makes a progress display.
-        notice: told what is there already, and what failed.
+        notice: gets a line for what is there already, and for what failed.
         with_actions: recordings whose actions are known.
     """
     wanted = {cell.key: (cell, cell.missing(known)) for cell in cells}

@@ -6,12 +6,9 @@ one run are used again for every budget, each time with a fresh I(s, s').
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_type_hints
 
 import numpy as np
 
@@ -25,12 +22,12 @@ from qss_offline.engine.checkpoint import load_checkpoint, network_of
 from qss_offline.errors import UserError
 from qss_offline.evaluation.episodes import evaluate
 from qss_offline.evaluation.policies import ObservationScale
-from qss_offline.files import write_bytes
 from qss_offline.overrides import changed
 from qss_offline.parallel.reporting import ProgressFactory, counted_on, no_progress
 from qss_offline.runs.config import Preset
 from qss_offline.runs.folder import RunFolder, read_json
 from qss_offline.runs.inverse_config import InverseFitConfig
+from qss_offline.runs.tables import read_table, write_table
 from qss_offline.settings_json import from_plain
 from qss_offline.training.interaction import known_steps
 from qss_offline.training.inverse.fitting import InverseFitter
@@ -45,8 +42,8 @@ class BudgetRow:
         dataset_id: what its proposals were learned from.
         variant: name of the inverse fit's settings.
         seed: of the proposals and of the inverse fit.
-        online_steps: environment steps of its own that I was fitted on; those of `--actions-from`
-            aren't counted.
+        online_steps: environment steps of its own that the IDM was fitted on, without those of
+            `--actions-from`.
         mean_return: of the last policy, over the episodes of one evaluation.
     """
 
@@ -146,16 +143,16 @@ def fit_budget(
     report: Callable[[int], None] = lambda updates: None,
     actions_from: str | None = None,
 ) -> list[BudgetRow]:
-    """Fit I for every seed on one budget, and evaluate the last policies.
+    """Fit an IDM for every seed on one budget, and evaluate the last policies.
 
     Args:
         trained: the proposals.
         inverse: the budget.
         variant: its name.
         episodes: of each evaluation.
-        report: told the updates of one seed so far.
-        actions_from: another recording of the same body, one with actions, or folder of an earlier
-            run, that I learns from first.
+        report: gets the updates of one seed so far.
+        actions_from: another recording in the environment, with actions, or folder of an earlier
+            run, that the IDM learns from first.
 
     Raises:
         UserError: these can't be used.
@@ -225,7 +222,7 @@ def fit_missing(
         budgets: online steps.
         table: the CSV file.
         rounds: of each budget.
-        updates: of I in all; None takes as many as the run's own.
+        updates: of the IDM in all; None takes as many as the run's own.
         changes: `name=value` of other settings of the inverse fit.
         variant: name of these settings.
         episodes: of each evaluation.
@@ -258,7 +255,7 @@ def fit_missing(
             done += config.updates(actions_from is not None)
             fresh = {_key(row) for row in found}
             rows = [row for row in rows if _key(row) not in fresh] + found
-            write_rows(table, rows)
+            write_table(table, BudgetRow, rows)
     return rows
 
 
@@ -275,29 +272,10 @@ def returns_by_budget(rows: Sequence[BudgetRow]) -> dict[tuple[str, str, int], l
     return found
 
 
-def write_rows(path: Path, rows: Sequence[BudgetRow]) -> None:
-    """Write rows as CSV."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [f.name for f in fields(BudgetRow)], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(asdict(row) for row in rows)
-    write_bytes(path, text.getvalue().encode())
-
-
 def read_rows(path: Path) -> list[BudgetRow]:
-    """Read rows that `write_rows` wrote; none where there is no file.
+    """Read the rows of a table; none where there is no file.
 
     Raises:
         UserError: the file holds something else.
     """
-    if not path.exists():
-        return []
-    types: dict[str, Any] = get_type_hints(BudgetRow)
-    try:
-        with path.open(newline="") as lines:
-            return [
-                BudgetRow(**{name: types[name](value) for name, value in row.items()})
-                for row in csv.DictReader(lines)
-            ]
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path} holds no returns against online steps: {error}") from error
+    return read_table(path, BudgetRow) if path.exists() else []

@@ -8,13 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import qss_offline.online.gridworld  # noqa: F401  registers the gridworld, in workers too
 from qss_offline.baselines import require_d3rlpy
 from qss_offline.data.environments import make_env
 from qss_offline.engine.checkpoint import load_checkpoint
-from qss_offline.errors import UserError, shown
+from qss_offline.errors import UserError
 from qss_offline.files import write_json
 from qss_offline.online.config import OnlineSettings
 from qss_offline.online.env_loop import OnlineTask
@@ -26,11 +24,13 @@ from qss_offline.parallel.processes import Tick
 from qss_offline.parallel.reporting import ProgressFactory, counted_on, no_progress
 from qss_offline.parallel.seeds import train_in_workers
 from qss_offline.runs.clock import RunClock
-from qss_offline.runs.folder import RunFolder, SeedFolder, read_json, versions
-from qss_offline.runs.results import best_of, returns_of_file, whole
-
-LAST_EVALUATIONS = 3
-"""How many evaluations at the end make the score of a seed."""
+from qss_offline.runs.folder import RunFolder, SeedFolder, seeds_in_words, versions
+from qss_offline.runs.results import (
+    EvaluationPoint,
+    read_evaluations,
+    seed_results,
+    write_evaluations,
+)
 
 SeedPlace = tuple[int, SeedFolder]
 """A seed, and where its files go."""
@@ -70,11 +70,15 @@ def online_run(
     clock = RunClock(folder, begin)
     seeds = [(seed, folder.seed(seed)) for seed in settings.seeds]
     title = f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''} of {settings.env_id}"
+    if len(seeds) > 1:
+        steps = f"{settings.config.steps * len(seeds):,} environment steps"
+        print(f"training {seeds_in_words(settings.seeds)}, {steps} in all", flush=True)
     with show_progress(title, settings.config.steps * len(seeds), "steps") as show:
         train_in_workers(_train, settings, seeds, settings.device, workers, clock.noting(show))
     wall_s = clock.seconds
     folder.set_elapsed(wall_s)
     results = {
+        "method": "online",
         "env_id": settings.env_id,
         "algorithm": settings.algorithm,
         "preset": settings.preset_name,
@@ -84,20 +88,13 @@ def online_run(
         "config": asdict(settings.config),
         "wall_seconds": round(wall_s, 1),
         "seeds": [
-            seed_result(seed, _evaluations(folder.seed(seed).result)) for seed in settings.seeds
+            seed_results(seed, read_evaluations(folder.seed(seed).result))
+            for seed in settings.seeds
         ],
         "versions": versions(),
     }
     write_json(folder.results, results)
     return results
-
-
-def _evaluations(path: Path) -> list[tuple[int, tuple[float, ...]]]:
-    """Read the steps and returns of a seed's evaluations."""
-    rows = read_json(path).get("evaluations")
-    if not isinstance(rows, list) or not all(isinstance(r, list) and len(r) == 2 for r in rows):
-        raise UserError(f"{path}: evaluations is {shown(rows)}, expected steps and returns")
-    return [(whole(step, f"{path}: step"), returns_of_file(r, path)) for step, r in rows]
 
 
 def _check(settings: OnlineSettings) -> None:
@@ -135,9 +132,9 @@ def _train_d3g(settings: OnlineSettings, seeds: Sequence[SeedPlace], tick: Tick)
         for seed, folder in seeds
     ]
     OnlineTrainer(tasks, settings.env_id, settings.config, settings.plan, settings.device).run(tick)
-    for _, folder in seeds:
+    for seed, folder in seeds:
         evaluations = load_checkpoint(folder.training).metadata["evaluations"]
-        write_json(folder.result, {"evaluations": evaluations})
+        write_evaluations(folder.result, seed, [EvaluationPoint(*point) for point in evaluations])
 
 
 def _train_baseline(settings: OnlineSettings, seeds: Sequence[SeedPlace], tick: Tick) -> None:
@@ -157,26 +154,5 @@ def _train_baseline(settings: OnlineSettings, seeds: Sequence[SeedPlace], tick: 
                 OnlineTask(seed, folder),
                 counted_on(tick, done),
             )
-            write_json(folder.result, {"evaluations": evaluations})
+            write_evaluations(folder.result, seed, evaluations)
         tick(done + settings.config.steps)
-
-
-def seed_result(seed: int, evaluations: Sequence[tuple[int, Sequence[float]]]) -> dict[str, Any]:
-    """Return a seed's scores and raw returns as results files hold them.
-
-    Args:
-        seed: which.
-        evaluations: environment steps before each, and the returns of its episodes.
-    """
-    means = [float(np.mean(returns)) for _, returns in evaluations]
-    best = best_of(means)
-    return {
-        "seed": seed,
-        f"last_{LAST_EVALUATIONS}": float(np.mean(means[-LAST_EVALUATIONS:])),
-        "last": means[-1],
-        "best": {"mean": means[best], "step": evaluations[best][0]},
-        "evaluations": [
-            {"step": step, "mean": mean, "returns": list(returns)}
-            for (step, returns), mean in zip(evaluations, means, strict=True)
-        ],
-    }

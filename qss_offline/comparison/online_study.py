@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from qss_offline.comparison.online_runs import online_run
 from qss_offline.data.environments import make_env
 from qss_offline.errors import UserError
 from qss_offline.files import write_json
 from qss_offline.online.config import EvaluationPlan, OnlineConfig, OnlineSettings
+from qss_offline.online.warm_start import start_config
 from qss_offline.parallel.reporting import ProgressFactory, no_progress
+from qss_offline.runs.config import RunConfig
 from qss_offline.runs.folder import RunFolder, read_json
+from qss_offline.training.runner import run
 
 
 def run_missing(
@@ -72,3 +76,37 @@ def _check_same(path: Path, settings: OnlineSettings) -> None:
             f"{path} holds seed {min(lost)}, too, which isn't asked for and would be lost: ask "
             "for it, or choose another --results"
         )
+
+
+def run_from_offline_and_nothing(
+    offline: RunConfig,
+    config: OnlineConfig,
+    plan: EvaluationPlan,
+    runs: Path,
+    workers: int | None = None,
+    show_progress: ProgressFactory = no_progress,
+) -> dict[str, dict[str, Any]]:
+    """Learn offline and go on online, and learn online from nothing; finished runs are read.
+
+    Args:
+        offline: the run that the one begins with.
+        config: settings of both online runs, but for what a start brings with it, to both.
+        plan: their evaluations.
+        runs: folder of the three run folders.
+        workers: processes; None takes one a core.
+        show_progress: makes a progress display.
+
+    Returns:
+        What `results.json` holds of the online runs "from-offline" and "from-nothing".
+    """
+    begin = RunFolder(runs / "offline")
+    run(offline, begin, begin.started, show_progress, workers)
+    config = start_config(config, begin.path)
+    found = {}
+    for name, start in {"from-offline": str(begin.path), "from-nothing": None}.items():
+        settings = OnlineSettings(
+            offline.env_id, "d3g", offline.seeds, offline.preset_name, config, plan, start
+        )
+        folder = RunFolder(runs / name)
+        found[name] = online_run(settings, folder, folder.started, show_progress, workers)
+    return found

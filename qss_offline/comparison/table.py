@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import numpy as np
 
 from qss_offline.comparison.cells import Cell, Run
 from qss_offline.comparison.paper_results import reported
-from qss_offline.errors import UserError
-from qss_offline.files import write_bytes
 from qss_offline.runs.folder import read_json
-from qss_offline.runs.results import best_of, evaluations_of, number, whole
+from qss_offline.runs.results import EvaluationPoint, number, read_evaluations, seed_results
+from qss_offline.runs.tables import read_table, write_table
 from qss_offline.statistics import Interval, bootstrap_interval, iqm, mean
 
 METRICS = ("last", "best")
@@ -35,7 +32,7 @@ class Row:
         seed: of the method.
         metric: one of `METRICS`.
         mean_return: undiscounted, over the episodes of one evaluation.
-        online_steps: environment steps that the method had seen by then.
+        online_steps: environment steps that the method had taken by then.
         updates: gradient steps of its policy by then.
         preset: name of the comparison.
         seconds: wall time of the seed (a stack's time is shared out evenly).
@@ -58,10 +55,6 @@ class Row:
         return self.preset, self.env_id, self.random_action_prob, self.method, self.seed
 
 
-COLUMNS = tuple(field.name for field in fields(Row))
-_TYPES: dict[str, Any] = get_type_hints(Row)
-
-
 def rows(cells: Sequence[Cell]) -> list[Row]:
     """Read what is done of every cell; what is missing gives no row."""
     found: list[Row] = []
@@ -69,14 +62,16 @@ def rows(cells: Sequence[Cell]) -> list[Row]:
         for seed in cell.seeds:
             path = cell.folder.seed(seed).result
             if path.exists():
-                found += _rows_of(cell, read_json(path), path)
+                seconds = number(read_json(path).get("seconds"), f"{path}: seconds")
+                found += _rows_of(cell, seed, read_evaluations(path), seconds)
     return found
 
 
-def _rows_of(cell: Cell, result: Mapping[str, Any], path: Path) -> list[Row]:
-    points = evaluations_of(result, path)
-    means = [float(np.mean(point.returns)) for point in points]
-    chosen = {"last": len(means) - 1, "best": best_of(means)}
+def _rows_of(
+    cell: Cell, seed: int, evaluations: Sequence[EvaluationPoint], seconds: float
+) -> list[Row]:
+    count = len(evaluations)
+    best = seed_results(seed, evaluations)["best"]["evaluation"]
     updates = cell.settings.updates(cell.method)
     # BCO's policy is as far as the rounds are; D3G's proposal is the same in all of them.
     by_round = cell.method == "bco"
@@ -85,20 +80,15 @@ def _rows_of(cell: Cell, result: Mapping[str, Any], path: Path) -> list[Row]:
             cell.env_id,
             cell.random_action_prob,
             cell.method,
-            whole(result.get("seed"), f"{path}: seed"),
+            seed,
             metric,
-            means[index],
-            points[index].online_steps,
-            whole(
-                result["evaluations"][index].get(
-                    "updates", updates * (index + 1) // len(means) if by_round else updates
-                ),
-                f"{path}: updates",
-            ),
+            evaluations[number - 1].mean,
+            evaluations[number - 1].online_steps,
+            evaluations[number - 1].updates or (updates * number // count if by_round else updates),
             cell.settings.name,
-            number(result.get("seconds"), f"{path}: seconds"),
+            seconds,
         )
-        for metric, index in chosen.items()
+        for metric, number in (("last", count), ("best", best))
     ]
 
 
@@ -110,11 +100,7 @@ def with_earlier(fresh: Sequence[Row], earlier: Sequence[Row]) -> list[Row]:
 
 def write_csv(path: Path, table: Sequence[Row]) -> None:
     """Write all rows, sorted, so that equal results give equal files."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows(sorted(map(astuple, table)))
-    write_bytes(path, text.getvalue().encode())
+    write_table(path, Row, sorted(table, key=astuple))
 
 
 def read_csv(path: Path) -> list[Row]:
@@ -123,16 +109,7 @@ def read_csv(path: Path) -> list[Row]:
     Raises:
         UserError: the file can't be read or has other columns.
     """
-    try:
-        with path.open(newline="") as file:
-            reader = csv.DictReader(file)
-            if tuple(reader.fieldnames or ()) != COLUMNS:
-                raise UserError(f"{path}: expected the columns {', '.join(COLUMNS)}")
-            return [Row(**{name: _TYPES[name](line[name]) for name in COLUMNS}) for line in reader]
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise UserError(f"{path}: {error}") from error
+    return read_table(path, Row)
 
 
 @dataclass(frozen=True)

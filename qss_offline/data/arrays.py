@@ -130,6 +130,6 @@ def _align_observations(arrays: dict[str, Array], steps: int) -> int:
     for name, array in arrays.items():
         if name != "next_observations":
             arrays[name] = array[keep]
-    kept = arrays["episodes"]
-    arrays["truncations"] = np.append(kept[1:] != kept[:-1], True)
+    episodes = arrays["episodes"]
+    arrays["truncations"] = np.append(episodes[1:] != episodes[:-1], True)
     return steps - int(keep.sum())

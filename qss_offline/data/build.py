@@ -40,7 +40,7 @@ def build_dataset(
         spec: what to record.
         workers: processes; by default what is quickest.
         overwrite: build and replace the pair even if it is there.
-        notice: told what is skipped or waited for.
+        notice: called with a line about what is skipped or waited for.
         progress: makes the reporters of collecting and writing.
 
     Raises:
@@ -144,7 +144,7 @@ def build_family(
         specs: what to record.
         workers: processes; by default what is quickest.
         overwrite: build and replace every pair even if it is there.
-        notice: told what is skipped or waited for.
+        notice: called with a line about what is skipped or waited for.
         progress: makes the reporters of collecting, writing and verifying.
 
     Raises:

@@ -43,7 +43,7 @@ def dataset_card(
         dataset_id: Minari id.
         license: SPDX identifier, such as "cc-by-4.0"; by default what the metadata say.
         citation: BibTeX or a sentence; by default the dataset itself, by id and digest.
-        notice: told of whatever is out of the ordinary.
+        notice: called with a line about whatever is out of the ordinary.
 
     Raises:
         UserError: the dataset can't be loaded, or the licence isn't an identifier.
@@ -81,7 +81,7 @@ def write_card(
         dataset_id: Minari id.
         license: SPDX identifier; it is kept in the metadata too.
         citation: BibTeX or a sentence.
-        notice: told of whatever is out of the ordinary.
+        notice: called with a line about whatever is out of the ordinary.
 
     Raises:
         UserError: the dataset can't be loaded, or its folder can't be written to.
@@ -110,7 +110,7 @@ def _size_category(rows: int) -> str:
 
 
 def _plain(value: object) -> str:
-    """Return a stranger's text as one line that can't end a table or the front matter."""
+    """Return untrusted text as one line that can't end a table or the front matter."""
     return printable(" ".join(str(value).split())).replace("|", "\\|").replace("<", "&lt;")
 
 

@@ -88,7 +88,7 @@ def collect(
         workers: processes; by default one for each core, fewer for short recordings. One where
             the environment is a function or class of the running script, which no other
             process can see.
-        report: told the number of transitions so far.
+        report: called with the number of transitions so far.
         folder: where the columns lie while they are in use, in files without a name; by default
             where the system puts temporary files.
 
@@ -226,7 +226,7 @@ def _fill(
     tick: Tick,
     done: int,
 ) -> npt.NDArray[Any]:
-    """Step through the environment, and return what is seen at the end.
+    """Step through the environment, and return the last observation.
 
     The loop is bare: each line costs on every transition.
     """

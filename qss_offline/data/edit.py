@@ -36,7 +36,7 @@ def split_dataset(
             most. Every part gets an episode at least.
         seed: of the dealing.
         overwrite: replace datasets that exist.
-        notice: told of whatever is out of the ordinary.
+        notice: called with a line about whatever is out of the ordinary.
         progress: makes reporters.
 
     Raises:
@@ -78,7 +78,7 @@ def merge_datasets(
         dataset_ids: two or more Minari ids; all with actions or all without.
         into: `namespace/.../name` of what is made.
         overwrite: replace datasets that exist.
-        notice: told of whatever is out of the ordinary.
+        notice: called with a line about whatever is out of the ordinary.
         progress: makes reporters.
 
     Raises:
@@ -140,7 +140,7 @@ def sample_dataset(
             is cut there, as a truncation.
         seed: of the draw.
         overwrite: replace datasets that exist.
-        notice: told of whatever is out of the ordinary.
+        notice: called with a line about whatever is out of the ordinary.
         progress: makes reporters.
 
     Raises:
@@ -182,7 +182,7 @@ def _derive(
 ) -> StoredDatasets:
     """Store transitions that come from other datasets, with what their metadata agree on."""
     first = sources[0]
-    kept: dict[str, Any] = {}
+    shared: dict[str, Any] = {}
     for key in (
         "env_id",
         "env_spec",
@@ -195,13 +195,13 @@ def _derive(
         "code_permalink",
     ):
         if key in first and all(source.get(key) == first[key] for source in sources):
-            kept[key] = first[key]
+            shared[key] = first[key]
     observation_space = read_space(first, "observation_space")
     action_space = read_space(first, "action_space")
     assert isinstance(observation_space, spaces.Box)
     about = About(
         text=f"{made['kind'].capitalize()} of {', '.join(s['dataset_id'] for s in sources)}",
-        algorithm_name=kept.pop("algorithm_name", None),
+        algorithm_name=shared.pop("algorithm_name", None),
     )
     of = [{key: source.get(key) for key in ("dataset_id", "digest")} for source in sources]
     return store(
@@ -211,7 +211,7 @@ def _derive(
         made | {"of": of},
         observation_space=observation_space,
         action_space=action_space if isinstance(action_space, spaces.Box) else None,
-        extra=kept,
+        extra=shared,
         overwrite=overwrite,
         progress=progress,
     )

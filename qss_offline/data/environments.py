@@ -113,35 +113,35 @@ def register_environments(names: Iterable[str]) -> None:
         resolve_env_id(name)
 
 
-def env_id_of_file(told: object, source: object) -> str:
-    """Return the id of an environment that a file names, which may come from anybody.
+def env_id_of_file(named: object, source: object) -> str:
+    """Return the id of an environment that an untrusted file names.
 
     It is looked up in what is registered, and no module is imported for it: what stands before a
     colon is left out, unless the user named that module too (`resolve_env_id`).
 
     Args:
-        told: what the file says.
+        named: what the file says.
         source: the file, for the message.
 
     Raises:
         UserError: it isn't registered here, or is no text.
     """
-    if not isinstance(told, str):
-        raise UserError(f"{source}: expected a Gymnasium id, got {shown(told)}")
-    bare = _without_module(told)
+    if not isinstance(named, str):
+        raise UserError(f"{source}: expected a Gymnasium id, got {shown(named)}")
+    bare = _without_module(named)
     if bare in _named:
         return _named[bare]
     if bare in registry:
         return bare
     try:
-        if bare == told:
+        if bare == named:
             return resolve_env_id(bare)
         reason = f"environment {shown(bare)} is not registered with Gymnasium"
     except UserError as error:
         reason = str(error)
     raise UserError(
         f"{source}: {reason}; a module is imported only where you name it, if you trust it: "
-        f"--env {printable(told) if bare != told else f'MODULE:{printable(bare)}'}"
+        f"--env {printable(named) if bare != named else f'MODULE:{printable(bare)}'}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Reading the body of any Minari dataset: its episodes, in HDF5, Arrow or Parquet, as columns.
+"""Reading the episodes of any Minari dataset, in HDF5, Arrow or Parquet, as columns.
 
 The episodes are read one by one in a child process (see `sandbox`), which writes their columns to
 disk as it goes and a sidecar in the end; this process maps that file and checks all of it again.

@@ -30,7 +30,7 @@ def export_dataset(
         dataset_id: Minari id.
         path: where to; the suffix decides on the format.
         overwrite: replace a file that exists.
-        notice: told of whatever is out of the ordinary.
+        notice: called with a line about whatever is out of the ordinary.
 
     Raises:
         UserError: the dataset can't be loaded, the suffix is another, the file exists, or it

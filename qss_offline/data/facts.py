@@ -37,7 +37,7 @@ class RecordingFacts:
         step_std: `(obs_dim,)`, spread of s' − s in scaled units; 1 where a dimension never moves.
         reward_low: the least reward.
         reward_high: the greatest reward.
-        behaviour_stochasticity: see `data/chance.py`; None where a recording is too small to tell.
+        behaviour_stochasticity: see `data/stochasticity.py`; None where a recording is too small.
         error_power: the power of errors against recorded behaviour that the recording asks for, see
             `power_of`.
     """
@@ -69,12 +69,12 @@ class RecordingFacts:
 
 
 def power_of(share: float | None) -> float:
-    """Return the power of errors against recorded behaviour for a share of chance.
+    """Return the power of errors against recorded behaviour at a behaviour stochasticity.
 
-    Where chance acts at some steps, the mean that a squared error asks for lies beside what the
-    controller does, and a low power asks for the mode (`algorithms/behaviour.py`). Where none acts,
-    there is nothing to leave out, and a low power cares least for the states that it fits worst,
-    which are those that a body falls in. Where it can't be told, chance isn't ruled out.
+    Where some actions are random, the mean that a squared error asks for lies beside what the
+    controller does, and a low power asks for the mode (`algorithms/behaviour.py`). Where none
+    is, there is nothing to leave out, and a low power weights the worst fitted states least, which
+    are those in which a robot falls. Where it is unknown, random actions aren't ruled out.
     """
     return MEAN_POWER if share is not None and share < STOCHASTIC_FROM else MODE_POWER
 

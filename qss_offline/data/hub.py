@@ -201,7 +201,7 @@ def push_dataset(
             the remote's library finds for itself.
         twin: upload the twin too.
         license: SPDX identifier for the card.
-        notice: told what is done.
+        notice: called with a line about what is done.
         progress: makes reporters of verifying.
 
     Returns:
@@ -239,11 +239,11 @@ def _upload(storage: CloudStorage, dataset_id: str) -> None:
         if part not in there:
             storage.upload_namespace(part)
     storage.upload_dataset(dataset_id)
-    _upload_front_page(storage, dataset_id)
+    _upload_repository_card(storage, dataset_id)
 
 
-def _upload_front_page(storage: CloudStorage, dataset_id: str) -> None:
-    """Give a new repository of the Hub the card as its front page, where tags are looked for."""
+def _upload_repository_card(storage: CloudStorage, dataset_id: str) -> None:
+    """Give a new repository of the Hub the card as its README, where the Hub looks for tags."""
     api = getattr(storage, "_api", None)
     if api is None:
         return
@@ -276,7 +276,7 @@ def pull_dataset(
         overwrite: replace a local dataset of that id.
         max_bytes: refuse more. A folder is measured; other remotes are believed at first, and
             what came of them is measured.
-        notice: told if there was no digest to check.
+        notice: called with a line if there was no digest to check.
         progress: makes reporters of verifying.
 
     Returns:

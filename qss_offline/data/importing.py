@@ -175,7 +175,7 @@ def from_arrays(
         rewards: (N,).
         terminations: (N,), the environment's own ends.
         truncations: (N,), ends from outside; none by default.
-        next_observations: (N, obs_dim), what was seen after each step.
+        next_observations: (N, obs_dim), after each step.
         actions: (N, act_dim) or (N,); without them the observation-only dataset is made alone.
         episodes: (N,) whole numbers that change from episode to episode; by default an episode
             ends where it terminates or is truncated, and with the last row.
@@ -183,7 +183,7 @@ def from_arrays(
         about: what else is known.
         action_space: bounds of the actions; by default the environment's, else none.
         overwrite: replace datasets that exist.
-        notice: told of every step that can't be kept and every end that had to be assumed.
+        notice: called with a line about steps that can't be kept and ends that were assumed.
         progress: makes a reporter.
 
     Raises:
@@ -234,7 +234,7 @@ def from_minari(
         observation_only: leave the actions out.
         about: what else is known; where empty, what the source says.
         overwrite: replace datasets that exist.
-        notice: told of whatever is left out or assumed.
+        notice: called with a line about whatever is left out or assumed.
         progress: makes a reporter.
 
     Raises:
@@ -247,20 +247,20 @@ def from_minari(
     with_actions = not observation_only and is_vector(action_space)
     if not (observation_only or with_actions or is_placeholder(action_space)):
         notice(f"{source_id}: its actions are no vectors ({action_space}); they are left out")
-    body = read_episodes(
+    stored = read_episodes(
         source_id,
         metadata,
         data_folder(source_id),
         with_actions=with_actions,
         progress=progress,
     )
-    if body.unfinished:
+    if stored.unfinished:
         notice(
-            f"{source_id}: {body.unfinished:,} episodes end without termination or truncation; "
+            f"{source_id}: {stored.unfinished:,} episodes end without termination or truncation; "
             "they count as truncated"
         )
-    if body.extras:
-        notice(f"{source_id}: {', '.join(body.extras)} are left out")
+    if stored.extras:
+        notice(f"{source_id}: {', '.join(stored.extras)} are left out")
     extra = {
         key: metadata[key]
         for key in ("author", "author_email", "code_permalink", "license")
@@ -276,10 +276,10 @@ def from_minari(
     assert isinstance(flat, spaces.Box)
     assert not with_actions or isinstance(action_space, spaces.Box)
     return store(
-        body.sidecar.transitions,
+        stored.sidecar.transitions,
         dataset_id,
         about,
-        {"kind": "a Minari dataset", "dataset_id": source_id, "digest": body.sidecar.info.digest},
+        {"kind": "a Minari dataset", "dataset_id": source_id, "digest": stored.sidecar.info.digest},
         observation_space=flat,
         action_space=action_space if isinstance(action_space, spaces.Box) else None,
         extra={key: value for key, value in extra.items() if key not in about.metadata()},
@@ -323,7 +323,7 @@ def from_replay_buffer(
         observation_only: leave the actions out.
         about: what else is known.
         overwrite: replace datasets that exist.
-        notice: told how many steps are left out.
+        notice: called with the number of steps left out.
         progress: makes a reporter.
 
     Raises:

@@ -23,7 +23,7 @@ class Summary:
     Attributes:
         dataset_id: Minari id.
         env_id: Gymnasium id, None where unknown.
-        observation_only: whether it holds no actions; None where that can't be told.
+        observation_only: whether it holds no actions; None where that is unknown.
         total_steps: rows.
         total_episodes: episodes.
         problem: why it can't be used, None where it looks sound. Only metadata are read.

@@ -74,14 +74,14 @@ def load_transitions(
 ) -> LoadedDataset:
     """Load a local Minari dataset.
 
-    With a sidecar this maps a file and checks its digest. Without one, or where episodes were
-    added since it was written, the episodes are read one by one, which is said, and a sidecar is
-    written where the folder allows it.
+    With a sidecar this maps a file and checks its digest, once a process while the file stays as it
+    is. Without one, or where episodes were added since it was written, the episodes are read one by
+    one, which is said, and a sidecar is written where the folder allows it.
 
     Args:
         dataset_id: Minari id.
         obs_dim: expected numbers in an observation; None takes any.
-        notice: told, in one line each, of whatever is out of the ordinary.
+        notice: called with a line about whatever is out of the ordinary.
         progress: makes a reporter for reading the episodes.
 
     Raises:
@@ -167,7 +167,7 @@ def _from_sidecar(
         )
         return None
     try:
-        return columns.read_sidecar(
+        return columns.open_sidecar(
             path,
             metadata["total_steps"],
             metadata["total_episodes"],
@@ -200,13 +200,13 @@ def _from_episodes(
     progress: ProgressFactory,
 ) -> columns.Sidecar:
     data = data_folder(dataset_id)
-    body = read_episodes(dataset_id, metadata, data, with_actions=with_actions, progress=progress)
-    if body.unfinished:
+    stored = read_episodes(dataset_id, metadata, data, with_actions=with_actions, progress=progress)
+    if stored.unfinished:
         notice(
-            f"{dataset_id}: {body.unfinished} episodes end without termination or truncation; "
+            f"{dataset_id}: {stored.unfinished} episodes end without termination or truncation; "
             "they count as truncated"
         )
-    sidecar = body.sidecar
+    sidecar = stored.sidecar
     if expected_digest(metadata) not in (None, sidecar.info.digest):
         raise UserError(
             f"dataset {dataset_id!r}: its episodes do not match the digest in its metadata; "

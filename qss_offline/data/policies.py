@@ -1,4 +1,4 @@
-"""Who acts while a dataset is recorded: chance, an expert, or a mixture drawn at every step.
+"""Who acts while a dataset is recorded: random actions, an expert, or a mixture of both.
 
 An expert is a small network that NumPy runs, stored as two files side by side:
 
@@ -61,7 +61,7 @@ class Plan:
 
 
 class Behaviour(Protocol):
-    """Draws everything random ahead, in a few large calls, and acts where chance doesn't."""
+    """Draws everything random ahead, in a few large calls, and acts at the other steps."""
 
     def plans(self, seed: SeedSequence, steps: int) -> Iterator[Plan]:
         """Draw the random part of `steps` steps, in pieces of at most `PLAN_STEPS`."""
@@ -128,7 +128,7 @@ class MixtureBehaviour:
         self._probability = random_action_prob
 
     def plans(self, seed: SeedSequence, steps: int) -> Iterator[Plan]:
-        """Draw where chance acts, and its action for every step."""
+        """Draw which steps are random, and a random action for every step."""
         action_rng, choice_rng = map(np.random.default_rng, seed.spawn(2))
         for piece in _pieces(steps):
             actions = self._random.actions(action_rng, piece)
@@ -206,9 +206,9 @@ class MLPExpert:
 
 
 def expert_path(env_id: str, folder: Path = Path("datasets/experts")) -> Path:
-    """Return where a body's expert is kept: `hopper.safetensors` for `Hopper-v5`, or any version.
+    """Return where an expert is stored: `hopper.safetensors` for any version of Hopper.
 
-    The folder is the repository's, seen from its root.
+    The folder is relative to the repository's root.
     """
     name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", env_name_of(env_id)).lower()
     return folder / f"{name.replace('/', '_')}.safetensors"

@@ -54,7 +54,7 @@ def hold_stage(base_id: str, notice: Notice = print_notice) -> Iterator[Stage]:
 
     Args:
         base_id: the pair's common part of the id.
-        notice: told when another builder has to be waited for.
+        notice: called with a line if another builder has to be waited for.
 
     Raises:
         UserError: the Minari root can't be written to, or the disk is full.

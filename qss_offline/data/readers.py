@@ -114,7 +114,7 @@ def from_file(
         observation_only: leave the actions out.
         about: what else is known.
         overwrite: replace datasets that exist.
-        notice: told of every step that can't be kept and every end that had to be assumed.
+        notice: called with a line about steps that can't be kept and ends that were assumed.
         progress: makes a reporter.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Reading a stranger's file in a process of its own.
+"""Reading an untrusted file in a process of its own.
 
 HDF5 and Arrow are written in C; on a damaged file they may crash, loop or take all memory. Here
 that ends a child process and becomes one clear error. The two talk in lines of JSON, so that a
@@ -89,7 +89,7 @@ def call(
         task: a function of a module of this package.
         request: JSON values.
         expected_bytes: memory that an honest file needs; the child gets little more.
-        report: told what the task ticks.
+        report: called with what the task ticks.
 
     Raises:
         UserError: the task raised one, raised anything else, crashed, or took too much memory
@@ -99,7 +99,7 @@ def call(
     package = str(Path(qss_offline.__file__).parent.parent)
     environment = dict(os.environ)
     # The child finds this very package wherever the parent found it, and nothing in the
-    # current folder, which may be a stranger's.
+    # current folder, which may be untrusted.
     environment["PYTHONPATH"] = os.pathsep.join(
         part for part in (package, environment.get("PYTHONPATH", "")) if part
     )
@@ -176,16 +176,16 @@ def serve() -> None:
     order = json.loads(sys.stdin.readline())
     # The parent holds the other end: when it is gone, however it went, this process ends too.
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    told = 0.0
+    last_tick = 0.0
 
     def send(message: dict[str, Any]) -> None:
         answers.write(json.dumps(message) + "\n")
         answers.flush()
 
     def tick(units: int) -> None:
-        nonlocal told
-        if time.monotonic() - told >= 0.2:
-            told = time.monotonic()
+        nonlocal last_tick
+        if time.monotonic() - last_tick >= 0.2:
+            last_tick = time.monotonic()
             send({"tick": units})
 
     module, _, name = order["task"].partition(":")

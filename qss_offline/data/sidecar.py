@@ -10,7 +10,7 @@ The digest covers names, types, shapes and bytes of the columns and nothing else
 another id keeps it. It is BLAKE2b-256, over the hashes of the columns, which two threads
 compute side by side; SHA-256 takes twice as long on machines without instructions for it.
 
-A stranger's file is hostile until proven otherwise: types and sizes are compared with the
+The file is untrusted: types and sizes are compared with the
 file's size before a batch is read, and compressed batches (a few bytes that unpack to any
 amount of memory) are refused unread.
 """
@@ -19,6 +19,8 @@ from __future__ import annotations
 
 import hashlib
 import struct
+import weakref
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,6 +166,44 @@ def read_sidecar(
     except (_DamagedError, UserError, pa.ArrowException, ValueError, OverflowError) as error:
         raise _mendable(path, error) from error
     return Sidecar(transitions, info)
+
+
+_opened: dict[tuple[object, ...], tuple[weakref.ref[Transitions], SidecarInfo]] = {}
+# A run's recording and its twin stay mapped between two uses; pages of a mapped file
+# take no memory that the system couldn't use otherwise.
+_latest: deque[Transitions] = deque(maxlen=2)
+
+
+def open_sidecar(
+    path: Path, total_steps: int, total_episodes: int, expected_digest: str | None = None
+) -> Sidecar:
+    """Return a sidecar that this process has open already, else map and check it.
+
+    A file that was replaced or written to since is mapped and checked anew. Arguments and what is
+    raised are those of `read_sidecar`.
+    """
+    state = _state(path)
+    key = (path.absolute(), state, total_steps, total_episodes, expected_digest)
+    reference, info = _opened.get(key, (None, None))
+    transitions = None if reference is None else reference()
+    if transitions is None or info is None:
+        sidecar = read_sidecar(path, total_steps, total_episodes, expected_digest)
+        transitions, info = sidecar.transitions, sidecar.info
+        # Not if the file was replaced while it was read.
+        if _state(path) == state:
+            reference = weakref.ref(transitions, lambda _: _opened.pop(key, None))
+            _opened[key] = reference, info
+    _latest.append(transitions)
+    return Sidecar(transitions, info)
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    """Return what differs once a file is replaced or written to; nothing of a missing one."""
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 class _DamagedError(Exception):

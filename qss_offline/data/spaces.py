@@ -29,7 +29,7 @@ def read_space(metadata: dict[str, Any], key: str) -> spaces.Space[Any]:
         with np.errstate(over="ignore"):  # a bound beyond the dtype is infinite
             space = deserialize_space(metadata[key])
     except Exception as error:
-        # Whatever a stranger's description of a space makes Minari and Gymnasium raise.
+        # An untrusted description may make Minari and Gymnasium raise anything.
         raise UserError(
             f"dataset {metadata['dataset_id']!r}: its {key} can't be read "
             f"({' '.join(repr(error).split())[:200]})"

@@ -33,7 +33,7 @@ class DatasetSpec:
         seed: of everything random, at least 0.
         shards: independent parts with a seed each; part of the data's identity, as more
             shards cut more episodes short.
-        expert: weights (`….safetensors`) that act where chance doesn't; unused at 1.
+        expert: weights (`….safetensors`) that act at the other steps; unused at 1.
         name: replaces the name that is made of the settings.
 
     Raises:

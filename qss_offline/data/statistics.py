@@ -74,7 +74,7 @@ def dataset_statistics(
         dataset_id: Minari id.
         picture: where to put a PNG; None draws nothing.
         overwrite: replace a picture that exists.
-        notice: told of whatever is out of the ordinary.
+        notice: called with a line about whatever is out of the ordinary.
 
     Raises:
         UserError: the dataset can't be loaded, or the picture can't be written.
@@ -115,9 +115,9 @@ def _principal_plane(transitions: Transitions) -> tuple[Float64Array, Float64Arr
     Observations are standardised first. A single number in an observation gets a second one, 0.
     """
     step = max(1, len(transitions) // _PLOTTED_POINTS)
-    seen = transitions.observations[::step].astype(np.float64)
-    std = seen.std(axis=0)
-    scaled = (seen - seen.mean(axis=0)) / np.where(std > 1e-9, std, 1.0)
+    sample = transitions.observations[::step].astype(np.float64)
+    std = sample.std(axis=0)
+    scaled = (sample - sample.mean(axis=0)) / np.where(std > 1e-9, std, 1.0)
     if scaled.shape[1] == 1:
         scaled = np.column_stack([scaled, np.zeros(len(scaled))])
     _, values, vectors = np.linalg.svd(scaled, full_matrices=False)

@@ -1,11 +1,11 @@
-"""How much of a recording's steps is chance: what a state doesn't tell of the step that follows it.
+"""Behaviour stochasticity: how much of a recording's steps their states don't explain.
 
-A controller that is a function of the state, on a body that is one, too, makes steps that lie on a
-smooth surface over the states. Where something else acts now and then, steps of nearly the same
-state lie apart. So around some recorded states, a straight line is laid through the steps of the
-nearest recorded ones (local linear regression: Cleveland, 1979,
-https://doi.org/10.1080/01621459.1979.10481038), and what it leaves is measured. No action is looked
-at, and nothing says which steps are chance's: only whether there are any.
+Where actions are a function of the state and the environment is deterministic, steps lie on a
+smooth surface over the states. Where some actions are random, steps of nearly the same state lie
+apart. So around some recorded states a local linear regression is fitted to the steps of the
+nearest recorded ones (Cleveland, 1979, https://doi.org/10.1080/01621459.1979.10481038), and its
+residuals are measured. Actions are not used, and the measure doesn't say which steps are random,
+only whether there are any.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import numpy as np
 from qss_offline.data.transitions import Float64Array, Transitions
 
 STOCHASTIC_FROM = 0.03
-"""A share below it counts as none. Of this project's bodies 20,000 steps without chance have at
-most 0.014, but for one with 0.033; those with a random action at one step in twenty have at least
-0.038 (`docs/bodies.md`)."""
+"""A share below it counts as none. In this project's environments 20,000 steps without random
+actions have at most 0.014, but for one with 0.033; with a random action at one step in twenty they
+have at least 0.038 (`docs/locomotion.md`)."""
 
 _ROWS = 100_000
 _STATES = 200
@@ -27,11 +27,11 @@ _GRAINS = 4
 
 
 def behaviour_stochasticity(transitions: Transitions, seed: int = 0) -> float | None:
-    """Return the share of the variance of steps that states don't tell, between about 0 and 1.
+    """Return the share of the variance of steps that states don't explain, between about 0 and 1.
 
     It is the median over 200 recorded states; of a long recording 100,000 rows are looked at.
     Dimensions of a step count alike, each by its own spread; those that never move, but for
-    rounding, don't. Noise of the body or of sensors counts as chance, too.
+    rounding, don't. Noise of the environment or of sensors counts, too.
 
     Args:
         transitions: a recording.

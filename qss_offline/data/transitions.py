@@ -45,8 +45,8 @@ class Transitions:
     columns stay on disk).
 
     Attributes:
-        observations: (N, obs_dim) float32, what was seen before each step.
-        next_observations: (N, obs_dim) float32, what was seen after it; also at an episode's
+        observations: (N, obs_dim) float32, before each step.
+        next_observations: (N, obs_dim) float32, after it; also at an episode's
             end, where it is the true last observation, never one of the next episode.
         rewards: (N,) float32.
         terminations: (N,) bool, the environment's own end of an episode: nothing follows.

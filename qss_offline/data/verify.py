@@ -99,20 +99,20 @@ def verify_dataset(
     sidecar = _sidecar(metadata, data, checks)
     with_actions = is_vector(action_space)
     try:
-        body = read_episodes(
+        stored = read_episodes(
             dataset_id, metadata, data, with_actions=with_actions, progress=progress
         )
     except UserError as error:
         checks.append(Check("episodes: lengths, T+1 alignment, finite values", False, str(error)))
         return Verification(dataset_id, tuple(checks))
     found = f"{metadata['total_episodes']:,} episodes"
-    if body.unfinished:
-        found += f", {body.unfinished:,} without an end of their own (they count as truncated)"
+    if stored.unfinished:
+        found += f", {stored.unfinished:,} without an end of their own (they count as truncated)"
     checks.append(Check("episodes: lengths, T+1 alignment, finite values", True, found))
-    transitions = body.sidecar.transitions
-    checks.append(_digest(metadata, body.sidecar.info.digest))
+    transitions = stored.sidecar.transitions
+    checks.append(_digest(metadata, stored.sidecar.info.digest))
     if sidecar is not None:
-        agree = sidecar.info.digest == body.sidecar.info.digest
+        agree = sidecar.info.digest == stored.sidecar.info.digest
         checks.append(
             Check(
                 "sidecar and episodes agree",
@@ -125,7 +125,7 @@ def verify_dataset(
     checks.append(_inside("observations within their space", transitions.observations, flat))
     if transitions.actions is not None and isinstance(action_space, spaces.Box):
         checks.append(_inside("actions within their space", transitions.actions, action_space))
-    checks.append(_secrecy(metadata, action_space, body.extras))
+    checks.append(_secrecy(metadata, action_space, stored.extras))
     if is_placeholder(action_space):
         checks.append(_twin(metadata, data, transitions, root))
     return Verification(dataset_id, tuple(checks))
@@ -273,7 +273,7 @@ def _probes(transitions: Transitions) -> list[bytes]:
         return []
     starts = transitions.episode_starts()
     lengths = transitions.episode_lengths()
-    # Long enough that it isn't there by chance, and not the same number again and again.
+    # Long enough that no other bytes equal it by accident, and not the same number again and again.
     enough = np.flatnonzero(lengths * actions.shape[1] * 4 >= _PROBE_BYTES)
     chosen = enough[:: max(1, len(enough) // _PROBES)][:_PROBES]
     needles = []

@@ -105,7 +105,7 @@ def write_pair(
         spec: what was recorded; it names the datasets and becomes part of their metadata.
         stage: a stage that the caller holds; by default one is held for this call.
         overwrite: replace datasets that exist.
-        workers: 2 writes both bodies side by side; by default where that is quicker.
+        workers: 2 writes both files of episodes side by side; by default where that is quicker.
         progress: makes a reporter of episodes written, of both datasets together.
 
     Raises:
@@ -131,7 +131,7 @@ def write_pairs(
     Args:
         recordings: each with its spec and a stage that the caller holds.
         overwrite: replace datasets that exist.
-        workers: processes, one for each body that is being written.
+        workers: processes, one for each file of episodes that is being written.
         progress: makes a reporter of episodes written, of all datasets together.
     """
     drafts = [
@@ -171,7 +171,7 @@ def write_datasets(
             for them.
         description: what is said about it, ids and spaces included.
         overwrite: replace datasets that exist.
-        workers: 2 writes both bodies side by side; by default where that is quicker.
+        workers: 2 writes both files of episodes side by side; by default where that is quicker.
         progress: makes a reporter of episodes written, of both datasets together.
 
     Raises:
@@ -293,7 +293,7 @@ def _check_spaces(transitions: Transitions, description: Description) -> None:
 
 
 def _write_sidecars(draft: Draft) -> StoredDatasets:
-    """Write the columns of a draft, from which its bodies are made."""
+    """Write the columns of a draft, from which its episodes are written."""
     parts = {"obs": draft.transitions.without_actions(), "act": draft.transitions}
     steps, episodes = len(draft.transitions), len(draft.transitions.episode_starts())
     digests = {}
@@ -323,7 +323,7 @@ def _write_job(job: tuple[str, str, int, int], tick: Tick) -> None:
 
 
 def _publish_draft(draft: Draft, stored: StoredDatasets) -> None:
-    """Write the metadata of a draft whose bodies are written, and make it visible."""
+    """Write the metadata of a draft whose episodes are written, and make it visible."""
     digests = {"obs": stored.obs_digest}
     if stored.act_digest is not None:
         digests["act"] = stored.act_digest

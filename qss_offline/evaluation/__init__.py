@@ -1,1 +1,1 @@
-"""Policies as callables and files, whole episodes, and the units that returns are told in."""
+"""Policies as callables and files, whole episodes, and the units that returns are given in."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qss_offline.analysis.poses import environment_name
+from qss_offline.data.environments import env_name_of
 
 REFERENCES = {
     "InvertedPendulum": (5.1, 1000.0),
@@ -14,6 +14,11 @@ REFERENCES = {
 }
 """Mean returns of Gymnasium's version 5: of uniformly random actions, and of TD3 after a million
 steps, rounded. A scale to draw on, not a result."""
+
+
+def environment_name(env_id: str) -> str:
+    """Return an id without module, namespace and version: `Reacher` of `Reacher-v5`."""
+    return env_name_of(env_id).rpartition("/")[2]
 
 
 def reference(env_id: str) -> tuple[float, float] | None:

@@ -115,9 +115,9 @@ class Policy:
 
     Args:
         proposal: τ, one seed, `(1, P)`.
-        inverse_dynamics: I, one seed, `(1, P)`.
-        scale: what observations go through before they reach τ and I.
-        step_inputs: whether I was trained on steps; needs `scale.step_std`.
+        inverse_dynamics: IDM, one seed, `(1, P)`.
+        scale: what observations go through before they enter τ and the IDM.
+        step_inputs: whether the IDM was trained on steps; needs `scale.step_std`.
         action_box: the environment's bounds.
     """
 
@@ -145,7 +145,7 @@ class Policy:
         return self.action_box.from_unit(unit if np.ndim(obs) > 1 else unit[0])
 
     def _infer(self, inverse: Callable[..., Tensor], obs: NDArray[Any]) -> Tensor:
-        """What I says of (s, s + τ(s)): `(…, obs_dim)` to `(n, action_dim)`."""
+        """I(s, s + τ(s)): `(…, obs_dim)` to `(n, action_dim)`."""
         scaled = self.scale.batch(obs)
         return inverse(
             self.inverse_dynamics,
@@ -160,9 +160,9 @@ class DiscretePolicy(Policy):
 
     Args:
         proposal: τ, one seed, `(1, P)`.
-        inverse_dynamics: I, one seed, `(1, P)`, with one logit an action.
-        scale: what observations go through before they reach τ and I.
-        step_inputs: whether I was trained on steps; needs `scale.step_std`.
+        inverse_dynamics: IDM, one seed, `(1, P)`, with one logit an action.
+        scale: what observations go through before they enter τ and the IDM.
+        step_inputs: whether the IDM was trained on steps; needs `scale.step_std`.
         first_action: number of the first action.
     """
 
@@ -266,11 +266,11 @@ def check_fits(policy: SavedPolicy, env: gym.Env[Any, Any]) -> None:
     Raises:
         UserError: they aren't.
     """
-    seen, space = env.observation_space.shape, env.action_space
-    if seen != tuple(policy.scale.mean.shape):
+    shape, space = env.observation_space.shape, env.action_space
+    if shape != tuple(policy.scale.mean.shape):
         raise UserError(
             f"the policy sees {len(policy.scale.mean)} numbers, but the environment's observations "
-            f"are {seen}"
+            f"are {shape}"
         )
     if isinstance(policy, DiscretePolicy):
         own = f"actions {policy.first_action} to {policy.first_action + policy.count - 1}"

@@ -24,8 +24,8 @@ class OnlineConfig:
         replay_capacity: transitions kept; the oldest make way.
         normalize_observations: departure 1: observations are shifted and scaled by their mean and
             standard deviation over the warm-up, which stay as they are from then on.
-        model_updates: departure 2: updates of I and f alone at the end of the warm-up, so that the
-            first targets don't go through untrained models.
+        model_updates: departure 2: updates of the IDM and f alone at the end of the warm-up, so
+            that the first targets don't go through untrained models.
     """
 
     algorithm: D3GConfig = field(default_factory=D3GConfig)

@@ -26,6 +26,7 @@ from qss_offline.online.exploration import Explorer, actions_of
 from qss_offline.online.warm_start import Start
 from qss_offline.parallel.reporting import print_notice
 from qss_offline.runs.folder import SeedFolder
+from qss_offline.runs.results import EvaluationPoint
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class SeedLoop:
         capacity = min(config.replay_capacity, config.steps)
         self.table = ReplayTable(capacity, self.columns.width, device)
         self.scale: ObservationScale | None = None if task.start is None else task.start.scale
-        self.evaluations: list[tuple[int, tuple[float, ...]]] = []
+        self.evaluations: list[EvaluationPoint] = []
         self.reward_low = self.reward_high = 0.0
         self.ended_returns: list[float] = []
         self.rows_written = 0
@@ -120,7 +121,7 @@ class SeedLoop:
                 "episode": self._episode,
                 "episode_length": self._length,
                 "reward_limits": [self.reward_low, self.reward_high],
-                "evaluations": [[step, list(returns)] for step, returns in self.evaluations],
+                "evaluations": [[p.online_steps, list(p.returns)] for p in self.evaluations],
             },
         )
 
@@ -132,7 +133,7 @@ class SeedLoop:
         self.rows_written = self.table.added
         self.reward_low, self.reward_high = metadata["reward_limits"]
         self.evaluations = [
-            (int(step), tuple(returns)) for step, returns in metadata["evaluations"]
+            EvaluationPoint(int(step), tuple(returns)) for step, returns in metadata["evaluations"]
         ]
         self._episode = int(metadata["episode"])
         self._retrace(int(metadata["episode_length"]))
@@ -142,15 +143,15 @@ class SeedLoop:
         self._reset()
         if length == 0:
             return
-        kept = min(length, len(self.table))
-        rows = self.table.read(self.table.added - kept, self.table.added)
+        held = min(length, len(self.table))
+        rows = self.table.read(self.table.added - held, self.table.added)
         _, vectors, next_obs, *_ = self.columns.split(rows)
         for vector in vectors:
             obs, reward, *_ = self._env.step(self.actions.to_env(vector))
             self.obs = np.asarray(obs, np.float32)
             self._length += 1
             self._return += float(reward)
-        if kept < length or not np.array_equal(self.obs, next_obs[-1]):
+        if held < length or not np.array_equal(self.obs, next_obs[-1]):
             print_notice(
                 f"seed {self.task.seed}: the environment did not come back to where it stood; a "
                 "new episode begins, and the run is not what it would have been uninterrupted"

@@ -101,10 +101,10 @@ class OneHotActions:
 
     def explore(self, rng: np.random.Generator, count: int) -> Callable[[int, Vector], Vector]:
         """Draw for `count` steps whether they are random, and which action they take then."""
-        chance, drawn = rng.random(count) < self._epsilon, rng.integers(self.dim, size=count)
+        at_random, drawn = rng.random(count) < self._epsilon, rng.integers(self.dim, size=count)
 
         def act(step: int, greedy: Vector) -> Vector:
-            chosen: Vector = self._one_hot[drawn[step] if chance[step] else greedy.argmax()]
+            chosen: Vector = self._one_hot[drawn[step] if at_random[step] else greedy.argmax()]
             return chosen
 
         return act

@@ -26,7 +26,7 @@ def export_replay(
     overwrite: bool = False,
     progress: ProgressFactory = no_progress,
 ) -> StoredDatasets:
-    """Store everything that a seed of an online run has seen as a pair of Minari datasets.
+    """Store everything of a seed's replay as a pair of Minari datasets.
 
     Rows come in the order in which they happened, those that the replay has dropped meanwhile
     too. The episode that the run ended in counts as truncated. Actions are in the environment's
@@ -54,12 +54,12 @@ def export_replay(
     assert observation_space.shape is not None
     columns = Columns(observation_space.shape[0], actions.dim)
     rows = np.concatenate([load_checkpoint(path).tensors["rows"].numpy() for path in files])
-    seen = columns.transitions(rows)
-    assert seen.actions is not None
+    replayed = columns.transitions(rows)
+    assert replayed.actions is not None
     if isinstance(actions, BoxActions):
-        stored, space = actions.box.from_unit(seen.actions), None
+        stored, space = actions.box.from_unit(replayed.actions), None
     else:
-        stored, space = seen.actions, spaces.Box(0.0, 1.0, (actions.dim,), np.float32)
+        stored, space = replayed.actions, spaces.Box(0.0, 1.0, (actions.dim,), np.float32)
     name = "D3G" if config["config"]["algorithm"]["cycle"] else "D3G without cycle"
     about = About(
         env_id=env_id if space is None else None,
@@ -68,13 +68,13 @@ def export_replay(
     )
     return from_arrays(
         dataset_id,
-        observations=seen.observations,
-        next_observations=seen.next_observations,
-        rewards=seen.rewards,
-        terminations=seen.terminations,
-        truncations=seen.truncations,
+        observations=replayed.observations,
+        next_observations=replayed.next_observations,
+        rewards=replayed.rewards,
+        terminations=replayed.terminations,
+        truncations=replayed.truncations,
         actions=stored,
-        episodes=seen.episodes,
+        episodes=replayed.episodes,
         about=about,
         action_space=space,
         overwrite=overwrite,

@@ -23,6 +23,7 @@ from qss_offline.online.env_loop import OnlineTask, SeedLoop
 from qss_offline.online.files import load_seeds, policy_path, save_seeds, saved_step
 from qss_offline.online.learner import Learner
 from qss_offline.parallel.reporting import counted_on
+from qss_offline.runs.results import EvaluationPoint
 
 _LOG_INTERVAL = 1_000
 
@@ -60,7 +61,7 @@ class OnlineTrainer:
         Seeds that stand further back, as after a kill between two files, catch up first.
 
         Args:
-            tick: told the number of environment steps done, over all seeds.
+            tick: called with the number of environment steps done, over all seeds.
 
         Returns:
             The networks of all seeds, in the order of `state.seeds`.
@@ -140,6 +141,6 @@ class OnlineTrainer:
                 int(stream.generate_state(1)[0]),
                 lambda env_id: make_env(env_id, discrete_actions=True),
             )
-            loop.evaluations.append((step, evaluation.returns))
+            loop.evaluations.append(EvaluationPoint(step, evaluation.returns))
             if self.plan.keep_policies:
                 save_policy(policy_path(loop.task.folder, step), policy, self.env_id)

@@ -1,4 +1,4 @@
-"""From offline to online: Q and τ of an offline run, I of its inverse fit."""
+"""From offline to online: Q and τ of an offline run, the IDM of its inverse fit."""
 
 from __future__ import annotations
 
@@ -86,14 +86,14 @@ def load_start(run: Path, seed: int) -> Start:
 
 
 def check_environment_of(run: Path, env_id: str) -> None:
-    """Refuse networks of another body.
+    """Refuse networks of another environment.
 
     Raises:
         UserError: the offline run was of another.
     """
     then = str(read_json(run / "config.json").get("env_id", env_id))
     if env_name_of(then) != env_name_of(env_id):
-        raise UserError(f"{run} is of another body: {then}, not {env_id}")
+        raise UserError(f"{run} is of another environment: {then}, not {env_id}")
 
 
 def steps_before(run: Path | str) -> int:

@@ -58,7 +58,7 @@ def run_jobs(
         function: importable; calls `tick(units done so far in this job)` now and then.
         arguments: one for each job.
         workers: processes, at least 1.
-        report: told the units done in all jobs together.
+        report: called with the units done in all jobs together.
 
     Raises:
         UserError: a worker died. Exceptions of `function` pass through.

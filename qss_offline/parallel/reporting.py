@@ -30,7 +30,7 @@ def counted_on(tick: Callable[[int], None], done: int, times: int = 1) -> Callab
     """Return what a part of some work may tell how much of it is done.
 
     Args:
-        tick: told the units of the whole work that are done.
+        tick: called with the units of the whole work that are done.
         done: units done before the part.
         times: units of the whole for each unit of the part.
     """
@@ -43,12 +43,12 @@ def counted_on(tick: Callable[[int], None], done: int, times: int = 1) -> Callab
 
 def forward_only(report: Reporter) -> Reporter:
     """Return a reporter for work that begins again from what is done: it never goes back."""
-    reached = 0
+    furthest = 0
 
     def forward(completed: int, note: str = "") -> None:
-        nonlocal reached
-        reached = max(reached, completed)
-        report(reached, note)
+        nonlocal furthest
+        furthest = max(furthest, completed)
+        report(furthest, note)
 
     return forward
 

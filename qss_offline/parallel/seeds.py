@@ -44,7 +44,7 @@ def train_in_workers(
         tasks: the seeds.
         device: "cpu" or "cuda".
         workers: processes; None takes as many as there may be.
-        report: told the units done, over all seeds.
+        report: called with the units done, over all seeds.
 
     Raises:
         UserError: a worker died. Exceptions of `train` pass through.

@@ -83,7 +83,7 @@ class SeedFolder:
         """Drop what was logged after `update`, and what a kill left half-written."""
         if not self.metrics.exists():
             return
-        kept = []
+        lines = []
         for line in read_regular_file(self.metrics, MOST_METRICS_BYTES).splitlines():
             try:
                 row = parse_json(line, self.metrics, nan=True)
@@ -91,8 +91,8 @@ class SeedFolder:
                 continue
             now = row.get("update") if isinstance(row, dict) else None
             if isinstance(now, int) and now <= update:
-                kept.append(line + b"\n")
-        write_bytes(self.metrics, b"".join(kept))
+                lines.append(line + b"\n")
+        write_bytes(self.metrics, b"".join(lines))
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ class InverseFitConfig:
     Attributes:
         rounds: rounds of acting and fitting; the policy is evaluated after each.
         steps_per_round: environment steps of a round.
-        updates_per_round: gradient steps of I in a round; the bilinear form needs none, and
+        updates_per_round: gradient steps of the IDM in a round; the bilinear form needs none, and
             counts all.
         exploration_noise: standard deviation of the noise of rounds that a policy acts in, in units
             of half the action box.
-        known_updates: gradient steps of I on steps whose actions are known already, before
+        known_updates: gradient steps of the IDM on steps whose actions are known already, before
             the first round; without such steps there are none.
         model: the inverse dynamics model.
     """
@@ -44,5 +44,5 @@ class InverseFitConfig:
         return self.rounds * self.steps_per_round
 
     def updates(self, known: bool) -> int:
-        """Return the gradient steps of I in all, with or without known steps."""
+        """Return the gradient steps of the IDM in all, with or without known steps."""
         return self.rounds * self.updates_per_round + (self.known_updates if known else 0)

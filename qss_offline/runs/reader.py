@@ -172,6 +172,9 @@ def read_run_config(folder: RunFolder) -> RunConfig:
     """
     config = read_json(folder.config)
     if config.get("method") == "online":
-        raise UserError(f"{folder.path} is an online run; this reads offline runs")
+        raise UserError(
+            f"{folder.path} is an online run, without a recording; its curve is drawn by "
+            f"python -m recipes.figure7 --draw --results {folder.path}"
+        )
     asked = settings_of(RunConfig, config, str(folder.config))
     return replace(asked, env_id=env_id_of_file(asked.env_id, folder.config))

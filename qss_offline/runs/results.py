@@ -1,18 +1,27 @@
-"""What `results.json` says: one schema for every kind of run, checked when it is read.
+"""Evaluations of a seed: one schema for every kind of run, checked when it is read.
 
-JSON has no NaN: a return that was no number is null in files, and NaN again once it is read. A
-seed's scores are computed from its returns on reading, too, whatever the file says they are.
+`seeds/<seed>/result.json` holds the returns of each evaluation as they were measured;
+`results.json` holds for each seed what `seed_results` makes of them. JSON has no NaN: a return that
+was no number is null in files, and NaN again once it is read. Scores are computed from the returns
+on reading, too, whatever a file says they are.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qss_offline.errors import UserError, shown
+from qss_offline.files import write_json
+from qss_offline.runs.folder import read_json
+
+FINAL_EVALUATIONS = 3
+"""How many evaluations at the end make a score of Figure 7."""
 
 
 class EvaluationPoint(NamedTuple):
@@ -21,10 +30,42 @@ class EvaluationPoint(NamedTuple):
     Attributes:
         online_steps: environment steps before it.
         returns: undiscounted return of each of its episodes.
+        updates: gradient steps of the policy before it, where the run's settings don't say.
     """
 
     online_steps: int
     returns: Sequence[float]
+    updates: int | None = None
+
+    @property
+    def mean(self) -> float:
+        """Mean return of its episodes."""
+        return float(np.mean(self.returns))
+
+
+def write_evaluations(path: Path, seed: int, evaluations: Sequence[EvaluationPoint]) -> None:
+    """Write a seed's `result.json`.
+
+    Args:
+        path: the file.
+        seed: which.
+        evaluations: in the order in which they were made.
+    """
+    write_json(path, {"seed": seed, "evaluations": [_plain(point) for point in evaluations]})
+
+
+def _plain(point: EvaluationPoint) -> dict[str, Any]:
+    plain = {**point._asdict(), "returns": list(point.returns)}
+    return {name: value for name, value in plain.items() if value is not None}
+
+
+def read_evaluations(path: Path) -> list[EvaluationPoint]:
+    """Read a seed's evaluations from its `result.json`.
+
+    Raises:
+        UserError: the file can't be read or holds something else.
+    """
+    return evaluations_of(read_json(path), path)
 
 
 def seed_results(seed: int, evaluations: Sequence[EvaluationPoint]) -> dict[str, Any]:
@@ -34,32 +75,50 @@ def seed_results(seed: int, evaluations: Sequence[EvaluationPoint]) -> dict[str,
         seed: which.
         evaluations: in the order in which they were made, one at least.
     """
-    means = [float(np.mean(point.returns)) for point in evaluations]
-    best = best_of(means)
+    last = evaluations[-1]
+    best = _best_of([point.mean for point in evaluations])
     return {
         "seed": seed,
-        "online_steps": evaluations[-1].online_steps,
-        "last": {"mean": means[-1], "returns": list(evaluations[-1].returns)},
+        "online_steps": last.online_steps,
+        "last": {"mean": last.mean, "returns": list(last.returns)},
         "best": {
-            "mean": means[best],
+            "mean": evaluations[best].mean,
             "evaluation": best + 1,
             "online_steps": evaluations[best].online_steps,
         },
         "evaluations": [
-            {"online_steps": point.online_steps, "mean": mean, "returns": list(point.returns)}
-            for point, mean in zip(evaluations, means, strict=True)
+            {
+                "online_steps": point.online_steps,
+                "mean": point.mean,
+                "returns": list(point.returns),
+            }
+            for point in evaluations
         ],
     }
 
 
-def best_of(means: Sequence[float]) -> int:
-    """Return the number of the greatest mean, before which NaN is as good as nothing."""
+def _best_of(means: Sequence[float]) -> int:
+    """Return the number of the greatest mean; any number is greater than NaN."""
     return int(np.argmax(np.nan_to_num(means, nan=-math.inf, posinf=math.inf, neginf=-math.inf)))
 
 
-def evaluation_means(seed: dict[str, Any]) -> list[float]:
+def evaluation_means(seed: Mapping[str, Any]) -> list[float]:
     """Return the mean return of each of a seed's evaluations, from what `seed_results` made."""
     return [evaluation["mean"] for evaluation in seed["evaluations"]]
+
+
+def learning_curve(
+    seeds: Sequence[Mapping[str, Any]],
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return online steps `(evaluations,)` and mean returns `(evaluations, seeds)`, likewise."""
+    steps = [evaluation["online_steps"] for evaluation in seeds[0]["evaluations"]]
+    means = np.array([evaluation_means(seed) for seed in seeds], np.float64)
+    return np.array(steps, np.int64), means.T
+
+
+def final_mean(seed: Mapping[str, Any]) -> float:
+    """Return the mean of a seed's last three evaluations, likewise."""
+    return float(np.mean(evaluation_means(seed)[-FINAL_EVALUATIONS:]))
 
 
 def evaluations_of(result: Mapping[str, Any], where: object) -> list[EvaluationPoint]:
@@ -79,11 +138,15 @@ def evaluations_of(result: Mapping[str, Any], where: object) -> list[EvaluationP
         if not isinstance(row, dict):
             raise UserError(f"{name} is {shown(row)}, expected an object")
         steps = whole(row.get("online_steps"), f"{name}.online_steps")
-        points.append(EvaluationPoint(steps, returns_of_file(row.get("returns"), name)))
+        updates = row.get("updates")
+        if updates is not None:
+            updates = whole(updates, f"{name}.updates")
+        returns = _returns_of_file(row.get("returns"), name)
+        points.append(EvaluationPoint(steps, returns, updates))
     return points
 
 
-def returns_of_file(values: object, where: object) -> tuple[float, ...]:
+def _returns_of_file(values: object, where: object) -> tuple[float, ...]:
     """Return the returns of an evaluation's episodes, one at least.
 
     Raises:

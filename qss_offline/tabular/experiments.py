@@ -156,7 +156,7 @@ def equivalence(plan: Plan, report: Reporter = silent) -> EquivalenceResult:
 
 
 def stochastic(plan: Plan, report: Reporter = silent) -> StochasticResult:
-    """Learn Q(s, a) and Q(s, s') at several chances of slipping, given I; solve for both."""
+    """Learn Q(s, a) and Q(s, s') at several slips, given the IDM; solve for both."""
     worlds, run = Worlds([gridworld(plan.size, slip) for slip in SLIPS]), _Runs(report)
     qsa = run(plan.qsa(worlds), worlds, plan.schedule, "QSA")
     qss = run(plan.qss(worlds), worlds, plan.schedule, "QSS")
@@ -177,7 +177,7 @@ def stochastic(plan: Plan, report: Reporter = silent) -> StochasticResult:
 
 
 def redundant(plan: Plan, report: Reporter = silent) -> RedundantResult:
-    """Learn where each direction has several actions: QSA, QSS given I, QSS that learns I."""
+    """Learn where directions have several actions: QSA, QSS given the IDM, QSS that learns it."""
     worlds = Worlds([gridworld(plan.size, copies=copies) for copies in COPIES])
     run = _Runs(report)
     learners: dict[str, Learner] = {
@@ -197,7 +197,8 @@ def redundant(plan: Plan, report: Reporter = silent) -> RedundantResult:
 def permuted(plan: Plan, report: Reporter = silent) -> PermutedResult:
     """Learn, permute the actions, and learn on; beside that, learn the permuted from scratch.
 
-    What the transfer takes along is the table. QSS learns I in both worlds, anew in the second.
+    What the transfer takes along is the table. QSS learns the IDM in both worlds, anew in the
+    second.
     """
     before = Worlds([gridworld(plan.size)])
     after = Worlds([gridworld(plan.size, permutation=PERMUTATION)])
@@ -223,7 +224,7 @@ def permuted(plan: Plan, report: Reporter = silent) -> PermutedResult:
 
 
 def cliff(plan: Plan, report: Reporter = silent) -> CliffResult:
-    """Learn beside an abyss into which the wind blows; I is given."""
+    """Learn beside an abyss into which the wind blows; the IDM is given."""
     mdp = cliffworld(plan.size)
     worlds, run = Worlds([mdp]), _Runs(report)
     qsa, qss = plan.qsa(worlds), plan.qss(worlds)

@@ -33,7 +33,7 @@ def gridworld(
 
     Args:
         size: rows and columns.
-        slip: the chance that a random action is executed instead of the chosen one.
+        slip: the probability that a random action is executed instead of the chosen one.
         copies: how many actions each direction has; action a moves in direction a mod 4.
         permutation: action a does what action `permutation[a]` does without it.
         max_episode_steps: the time limit.

@@ -9,11 +9,11 @@ from qss_offline.tabular.worlds import Worlds
 
 
 class InverseDynamics:
-    """I(s, s'), given from the start, or learned as the set of actions seen to lead from s to s'.
+    """I(s, s'), given from the start, or learned as the set of actions that led from s to s'.
 
     An answer is drawn evenly from the set, or evenly from all actions while the set is empty
     (section 3.3). Nothing is taken out of a set again: where actions slip, a learned one would
-    come to hold them all. So the stochastic experiments are given I, as the authors' are.
+    come to hold them all. So the stochastic experiments are given the IDM, as the authors' are.
 
     Args:
         known: `(tables, S, N, A)`, what the sets hold to begin with.
@@ -39,7 +39,7 @@ class InverseDynamics:
 
     @classmethod
     def learned(cls, worlds: Worlds, seeds: int) -> InverseDynamics:
-        """Return empty sets, which fill with what is seen."""
+        """Return empty sets, which fill with observed actions."""
         unknown = np.zeros_like(np.repeat(worlds.inverse_dynamics, seeds, axis=0))
         return cls(unknown, np.repeat(worlds.num_actions, seeds), learns=True)
 

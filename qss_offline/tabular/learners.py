@@ -149,7 +149,7 @@ class QSS:
         return self.inverse_dynamics.sample(cell, self.propose(cell), uniform)
 
     def update(self, transitions: Transitions) -> None:
-        """Update Q(s, s') towards r + γ Q(s', τ(s')) (Eq. 5), and let I see the action."""
+        """Update Q(s, s') towards r + γ Q(s', τ(s')) (Eq. 5), and show the IDM the action."""
         columns = self._by_cell.shape[1]
         proposal = self.propose(transitions.next_cell)
         bellman_update(

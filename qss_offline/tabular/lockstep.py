@@ -25,9 +25,9 @@ class Schedule:
         seeds: K of them; each has a learner of its own in every world.
         steps: environment steps of every walker.
         evaluate_every: steps between evaluations; the first and the last step have one anyway.
-        trials: greedy episodes in each evaluation (the authors' 10 where chance plays a part).
-        epsilon_start: the chance of a random action at first.
-        epsilon_end: that chance from step `epsilon_steps` on.
+        trials: greedy episodes in each evaluation (the authors' 10 where transitions are random).
+        epsilon_start: the probability of a random action at first.
+        epsilon_end: that probability from step `epsilon_steps` on.
         epsilon_steps: how long it takes to fall, in a straight line.
         walkers: agents that walk apart and teach one table (1: the plain algorithm). Where two of
             them update one entry in the same step, one of the updates is lost.

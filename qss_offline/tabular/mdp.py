@@ -16,8 +16,8 @@ BoolArray = NDArray[np.bool_]
 class TabularMDP:
     """States, actions, and for every state its neighbours N(s), in read-only arrays.
 
-    What an action does is told as a chance for each *slot*, that is, each neighbour's place in
-    N(s). Q(s, s') is then a table over (state, slot), as Q(s, a) is one over (state, action).
+    What an action does is given as a probability for each *slot*, that is, each neighbour's place
+    in N(s). Q(s, s') is then a table over (state, slot), as Q(s, a) is one over (state, action).
     With S states, A actions and at most N neighbours of a state:
 
     Attributes:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qss_offline.tabular.intervals import interval
+from qss_offline.statistics import student_band
 from qss_offline.tabular.mdp import FloatArray, IntArray
 from qss_offline.tabular.results import (
     CliffResult,
@@ -133,7 +133,7 @@ def _(result: StochasticResult, figure: Figure) -> None:
         linewidth=1.2,
         label="value iteration",
     )
-    learned = interval(result.distances)
+    learned = student_band(result.distances)
     panel.errorbar(
         100 * result.slips,
         learned.mean,
@@ -145,7 +145,7 @@ def _(result: StochasticResult, figure: Figure) -> None:
     )
     panel.set_title("Distance between QSS and QSA")
     panel.set_box_aspect(0.9)
-    panel.set_xlabel("chance of slipping (%)")
+    panel.set_xlabel("probability of slipping (%)")
     panel.set_ylabel("Euclidean distance of the values")
     panel.legend()
 
@@ -200,7 +200,7 @@ def _(result: CliffResult, figure: Figure) -> None:
         (-0.2, result.believed_values, "learned value of the start", PURPLE),
         (0.2, result.final_returns, "expected return", GREEN),
     ):
-        means = [interval(samples[name]) for name in names]
+        means = [student_band(samples[name]) for name in names]
         heights = np.array([float(mean.mean) for mean in means])
         errors = [float(mean.high - mean.mean) for mean in means]
         bars = belief.bar(
@@ -303,7 +303,7 @@ def _band(
     scale: Callable[[FloatArray], FloatArray] = lambda value: value,
 ) -> None:
     """Draw the mean of `samples` `(points, K)` over seeds, in its 95% interval."""
-    means = interval(samples)
+    means = student_band(samples)
     panel.fill_between(x, scale(means.low), scale(means.high), color=colour, alpha=0.2, linewidth=0)
     panel.plot(x, scale(means.mean), color=colour, linestyle=dashes, label=label)
 

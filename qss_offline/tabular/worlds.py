@@ -51,7 +51,7 @@ class Worlds:
         self._rewards = np.stack([mdp.rewards for mdp in worlds]).ravel()
         self._terminated = np.stack([mdp.terminal[mdp.neighbours] for mdp in worlds]).ravel()
         # A draw lands in the slot behind as many thresholds as it passes; the last slot needs
-        # none. Rounding must not leave a sliver of chance for padding behind the last neighbour.
+        # none. Rounding must not leave any probability for padding behind the last neighbour.
         thresholds = chances.cumsum(axis=2)[:, :, :-1]
         thresholds[thresholds > 1.0 - 1e-9] = 1.0
         # Slots come first: along the first axis NumPy compares and adds fastest.
@@ -67,7 +67,7 @@ class Worlds:
         Args:
             place: world · S + state of every walker.
             action: what it does.
-            uniform: a draw from [0, 1) that settles where chance leads it.
+            uniform: a draw from [0, 1) that decides the next state.
         """
         thresholds = self._thresholds.take(place * self.max_actions + action, axis=1)
         slot = (uniform >= thresholds).sum(axis=0)

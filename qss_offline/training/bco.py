@@ -1,4 +1,4 @@
-"""BCO for several seeds: online steps fit I, I labels the recording, a policy clones the labels."""
+"""BCO for several seeds: an IDM fitted online labels the recording, a policy clones that."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class BCOTrainer(InverseModels):
         config: the online budget.
         cloning: the policy's settings; its `error_power` is a number here.
         cloning_updates: gradient steps of the policy in a round.
-        known: steps of the same body whose actions are known.
+        known: steps of the same environment whose actions are known.
     """
 
     def __init__(
@@ -80,11 +80,11 @@ class BCOTrainer(InverseModels):
         """Take a round's steps, fit the inverse models, label, and clone.
 
         Args:
-            report: told the updates of both models done so far.
+            report: called with the updates of both models done so far.
         """
         done = self.rounds_done
         before = done * self._cloning_updates
-        # Known steps fit I before the first round, but there is nothing cloned to act with yet.
+        # Known steps fit the IDM before the first round, but nothing is cloned to act with yet.
         self.fit_round(
             lambda index: self.policy(index) if done else None,
             lambda updates: report(updates + before),
@@ -193,7 +193,7 @@ def train_bco_seeds(config: RunConfig, tasks: Sequence[SeedTask], tick: Tick) ->
     Args:
         config: what to do; the tasks say for which seeds.
         tasks: the seeds.
-        tick: told the updates done, over all of them.
+        tick: called with the updates done, over all of them.
     """
     done = 0
     for same in by_rounds_done(tasks):
@@ -213,7 +213,7 @@ def train_bco(
         config: what to do.
         tasks: the seeds.
         workers: processes; None takes one a core.
-        report: told the updates done, over all seeds.
+        report: called with the updates done, over all seeds.
     """
     train_in_workers(train_bco_seeds, config, tasks, "cpu", workers, report)
 

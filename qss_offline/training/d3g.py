@@ -36,7 +36,7 @@ def train_d3g(
         config: what to do.
         tasks: the seeds.
         workers: processes; None takes one a core on a CPU, one in all on a GPU.
-        report: told the updates done, over all seeds.
+        report: called with the updates done, over all seeds.
     """
     members = [m for task in tasks for m in member_tasks(task, config.preset.ensemble)]
     if config.device == "cpu" and len(members) > len(tasks):
@@ -81,7 +81,7 @@ def train_seeds(config: RunConfig, tasks: Sequence[SeedTask], tick: Tick) -> Non
     Args:
         config: what to do; the tasks say for which seeds.
         tasks: the seeds.
-        tick: told the updates done, over all of them.
+        tick: called with the updates done, over all of them.
     """
     preset = config.preset
     # Foreign datasets were given their columns, with a notice, when the run began.

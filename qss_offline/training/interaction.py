@@ -122,7 +122,7 @@ def known_steps(source: str | None, env_id: str) -> ActionSteps | None:
 
     Args:
         source: folder of an earlier run, or Minari id of a recording with actions; None has none.
-        env_id: the body.
+        env_id: the environment.
 
     Raises:
         UserError: there is nothing of that name, or as `steps_of_run` and `recorded_steps`.
@@ -148,11 +148,11 @@ def steps_of_run(path: Path, env: gym.Env[Any, Any]) -> ActionSteps:
 
     Args:
         path: folder of a run of offline D3G, or of BCO; what it learned from doesn't matter.
-        env: the body.
+        env: the environment.
 
     Raises:
         UserError: a seed isn't done, a checkpoint can't be read, there are no such steps, or they
-            are of another body.
+            are of another environment.
     """
     config = read_json(path / "config.json")
     # A cell of a comparison doesn't say which seeds are asked for: those that have begun count.
@@ -188,20 +188,21 @@ def recorded_steps(dataset_id: str, env: gym.Env[Any, Any]) -> ActionSteps:
     """Read the steps of a recording that does have actions.
 
     Args:
-        dataset_id: Minari id, such as the twin `…-act-v0` of another recording of the same body.
-        env: the body.
+        dataset_id: Minari id, such as the twin `…-act-v0` of another recording of the same
+            environment.
+        env: the environment.
 
     Raises:
-        UserError: the recording can't be read, has no actions, or is of another body.
+        UserError: the recording can't be read, has no actions, or is of another environment.
     """
     dataset = load_transitions(dataset_id)
     transitions = dataset.transitions
     if transitions.actions is None:
         raise UserError(
-            f"dataset {dataset_id!r} holds no actions, from which I could learn; its twin is "
+            f"dataset {dataset_id!r} holds no actions, from which the IDM could learn; its twin is "
             f"{dataset_id.replace('-obs-', '-act-')!r}"
             if "-obs-" in dataset_id
-            else f"dataset {dataset_id!r} holds no actions, from which I could learn"
+            else f"dataset {dataset_id!r} holds no actions, from which the IDM could learn"
         )
     of_shapes = (transitions.obs_dim,), transitions.actions.shape[1:]
     _check_environment_of(f"dataset {dataset_id!r}", dataset.info.env_id, of_shapes, env)
@@ -219,13 +220,13 @@ def _check_environment_of(
     of_shapes: tuple[tuple[int, ...], tuple[int, ...]],
     env: gym.Env[Any, Any],
 ) -> None:
-    """Refuse steps of another body, by its name, where it has one, and by its sizes."""
+    """Refuse steps of another environment, by its name, where it has one, and by its sizes."""
     asked = None if env.spec is None else env.spec.id
     if env_id is not None and asked is not None and env_name_of(env_id) != env_name_of(asked):
-        raise UserError(f"{source} is of another body: {env_id}, not {asked}")
+        raise UserError(f"{source} is of another environment: {env_id}, not {asked}")
     observed, acted = env.observation_space.shape, env.action_space.shape
     if of_shapes != (observed, acted):
         raise UserError(
-            f"{source} is of another body: observations {of_shapes[0]} and actions "
+            f"{source} is of another environment: observations {of_shapes[0]} and actions "
             f"{of_shapes[1]}, where the environment has {observed} and {acted}"
         )

@@ -107,7 +107,7 @@ class OfflineTrainer:
 
         Args:
             updates: of the whole training, which the learning rate goes by.
-            tick: told the number of updates done, over all seeds.
+            tick: called with the number of updates done, over all seeds.
             stop_at: an earlier update to stop at.
         """
         schedule = linear_decay(self.config.learning_rate, self.config.learning_rate_decay, updates)

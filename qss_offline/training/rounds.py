@@ -11,8 +11,8 @@ from qss_offline.data.environments import make_env
 from qss_offline.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from qss_offline.evaluation.episodes import evaluate
 from qss_offline.evaluation.policies import SavedPolicy, save_policy
-from qss_offline.files import write_json
 from qss_offline.runs.inverse_config import InverseFitConfig
+from qss_offline.runs.results import EvaluationPoint, write_evaluations
 from qss_offline.training.offline import SeedTask
 
 
@@ -22,7 +22,7 @@ class RoundFitter(Protocol):
     config: InverseFitConfig
 
     def run_round(self, report: Callable[[int], None]) -> None:
-        """Take a round's online steps and learn from them; `report` is told updates so far."""
+        """Take a round's online steps and learn from them; `report` gets the updates so far."""
 
     def policy(self, index: int) -> SavedPolicy:
         """Return the policy of the seed at `index`."""
@@ -62,7 +62,7 @@ def run_rounds(
         tasks: seeds that stand after the same round.
         env_id: where the policies are evaluated.
         episodes: episodes of each evaluation.
-        report: told the updates of one seed so far.
+        report: called with the updates of one seed so far.
     """
     done = rounds_done(tasks[0])
     evaluations: list[list[tuple[float, ...]]] = [[] for _ in tasks]
@@ -87,14 +87,8 @@ def run_rounds(
             save_checkpoint(task.folder.online, fitter.checkpoint(index, metadata))
     for index, task in enumerate(tasks):
         save_policy(task.folder.policy, fitter.policy(index), env_id)
-        steps = (config.steps_per_round * n for n in range(1, config.rounds + 1))
-        write_json(
-            task.folder.result,
-            {
-                "seed": task.seed,
-                "evaluations": [
-                    {"online_steps": s, "returns": list(returns)}
-                    for s, returns in zip(steps, evaluations[index], strict=True)
-                ],
-            },
-        )
+        points = [
+            EvaluationPoint(config.steps_per_round * number, returns)
+            for number, returns in enumerate(evaluations[index], 1)
+        ]
+        write_evaluations(task.folder.result, task.seed, points)

@@ -19,7 +19,7 @@ from qss_offline.parallel.reporting import ProgressFactory, forward_only, no_pro
 from qss_offline.runs.clock import RunClock, in_words
 from qss_offline.runs.config import Method, RunConfig
 from qss_offline.runs.folder import RunFolder, read_json, seeds_in_words, versions
-from qss_offline.runs.results import evaluations_of, seed_results
+from qss_offline.runs.results import read_evaluations, seed_results
 from qss_offline.training.bco import bco_seconds_per_seed, train_bco
 from qss_offline.training.d3g import d3g_seconds_per_seed, train_d3g
 from qss_offline.training.interaction import known_steps
@@ -85,19 +85,19 @@ def run(
         if earlier is None
         else facts_of_config(earlier, str(folder.config))
     )
-    kept = {**vars(config), "dataset_digest": digest, "versions": versions()}
+    stored = {**vars(config), "dataset_digest": digest, "versions": versions()}
     if earlier is None and options is not None:
-        kept["options"] = options
+        stored["options"] = options
     known = known_steps(config.actions_from, config.env_id)
     known_count = 0
     if known is not None:
-        known_count, kept["known_digest"] = len(known), known.digest
+        known_count, stored["known_digest"] = len(known), known.digest
         del known
-    folder.start(kept, resume)
+    folder.start(stored, resume)
     clock = RunClock(folder, begin)
     tasks = [SeedTask(seed, config.dataset_id, folder.seed(seed)) for seed in config.seeds]
     title = f"training {len(tasks)} seed{'s' if len(tasks) > 1 else ''}"
-    _tell_seeds(config, dataset.transitions.obs_dim, workers)
+    _print_plan(config, dataset.transitions.obs_dim, workers)
     with show_progress(title, config.units * len(tasks), "updates") as show:
         training = _TRAINING[config.method]
         training.train(config, tasks, workers, forward_only(clock.noting(show)))
@@ -117,12 +117,7 @@ def run(
         "behaviour_return_std": behaviour.std,
         "behaviour_stochasticity": config.facts.behaviour_stochasticity,
         "wall_seconds": round(clock.seconds, 1),
-        "seeds": [
-            seed_results(
-                task.seed, evaluations_of(read_json(task.folder.result), task.folder.result)
-            )
-            for task in tasks
-        ],
+        "seeds": [seed_results(task.seed, read_evaluations(task.folder.result)) for task in tasks],
         "versions": versions(),
     }
     write_json(folder.results, results)
@@ -134,11 +129,11 @@ def recorded_behaviour(dataset: LoadedDataset) -> BehaviourReturns:
 
     What it says leaves out episodes that the end of a recording cut.
     """
-    told = dataset.info.behaviour_return
-    return returns_of(dataset.transitions.episode_returns()) if told is None else told
+    stated = dataset.info.behaviour_return
+    return returns_of(dataset.transitions.episode_returns()) if stated is None else stated
 
 
-def _tell_seeds(config: RunConfig, obs_dim: int, workers: int | None) -> None:
+def _print_plan(config: RunConfig, obs_dim: int, workers: int | None) -> None:
     """Say which seeds are trained, and how long that takes where it takes long."""
     seeds = config.seeds
     if len(seeds) == 1:
@@ -158,7 +153,7 @@ def _tell_seeds(config: RunConfig, obs_dim: int, workers: int | None) -> None:
 
 
 def _check_environment(env_id: str, dataset_id: str, dataset: LoadedDataset) -> None:
-    """Refuse a dataset of another body: by its name, where it has one, and by its observations.
+    """Refuse a dataset of another environment, by its name if it has one, and by its observations.
 
     Raises:
         UserError: it is.
@@ -166,7 +161,7 @@ def _check_environment(env_id: str, dataset_id: str, dataset: LoadedDataset) -> 
     recorded = dataset.info.env_id
     if recorded is not None and env_name_of(recorded) != env_name_of(env_id):
         raise UserError(
-            f"dataset {dataset_id!r} is of another body: {recorded}, not {env_id}; choose a "
+            f"dataset {dataset_id!r} is of another environment: {recorded}, not {env_id}; choose a "
             "dataset of that environment"
         )
     env = make_env(env_id)

@@ -28,8 +28,8 @@ from qss_offline.training.bco import BCOTrainer
 from qss_offline.training.interaction import take_steps
 from qss_offline.training.inverse.fitting import InverseFitter
 from qss_offline.training.inverse.models import InverseModels
-from tests.test_acting import SCALE, PointMass, fits_alike, to_origin_proposal
-from tests.test_bco import CLONING, expert_recording
+from tests.evaluation.test_policies import SCALE, PointMass, fits_alike, to_origin_proposal
+from tests.training.test_bco import CLONING, expert_recording
 
 MODEL = InverseDynamicsConfig((16, 16), 32, 3e-3, step_inputs=True, recorded_coef=2.0)
 CONFIG = InverseFitConfig(2, 30, 50, model=MODEL)

@@ -15,7 +15,7 @@ from qss_offline.algorithms.bco import CloningConfig
 from qss_offline.analysis.diagnostics import diagnose, hints
 from qss_offline.analysis.measures import inverse_fit
 from qss_offline.analysis.models import inverse_model_of
-from qss_offline.analysis.plots import report as figures
+from qss_offline.analysis.plots import style
 from qss_offline.analysis.report.making import make_report
 from qss_offline.analysis.report.reproduce import command
 from qss_offline.analysis.video import render_run
@@ -28,8 +28,8 @@ from qss_offline.runs.reader import FinishedRun, load_run
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures are left blank: drawing takes most of the time."""
-    monkeypatch.setattr(figures, "png", lambda figure: b"\x89PNG")
-    monkeypatch.setattr(figures, "svg", lambda figure: b"<svg/>")
+    monkeypatch.setattr(style, "to_png", lambda figure: b"\x89PNG")
+    monkeypatch.setattr(style, "to_svg", lambda figure: b"<svg/>")
 
 
 def hint(run: FinishedRun, name: str) -> str | None:
@@ -53,7 +53,7 @@ def test_d3g_and_bco_are_put_side_by_side(
                   "Line chart of returns in InvertedPendulum-v5 over online steps"):  # fmt: skip
         assert words in d3g, words
     for words in ("python -m recipes.bco --env InvertedPendulum-v5 --randomness 1",
-                  "something to repeat", "chance left out", "inverse model fits",
+                  "something to repeat", "random actions left out", "inverse model fits",
                   "Returns of every seed", "Configuration", "Dataset card"):  # fmt: skip
         assert words in bco, words
     # What a policy that proposes nothing doesn't have.
@@ -86,8 +86,8 @@ def test_what_bco_can_not_repeat_is_named(cloned: FinishedRun) -> None:
     assert hint(with_results(cloned, random_action_prob=None), "something to repeat") is None
 
 
-def test_a_mean_over_chance_is_named_where_the_seed_failed(cloned: FinishedRun) -> None:
-    name = "chance left out"
+def test_a_mean_over_random_actions_is_named_where_the_seed_failed(cloned: FinishedRun) -> None:
+    name = "random actions left out"
     assert cloned.config.error_power == 2
     assert "leave out --error-power" in (hint(cloned, name) or "")
     without = replace(cloned.facts, behaviour_stochasticity=0.001, error_power=2.0)

@@ -12,14 +12,12 @@ import pytest
 from qss_offline import presets
 from qss_offline.analysis import video as rendering
 from qss_offline.analysis.painting import DrawingError
-from qss_offline.analysis.plots import report as figures
+from qss_offline.analysis.plots import style
 from qss_offline.analysis.video import Rendered
 from qss_offline.cli import doctor
 from qss_offline.cli import program as cli
-from qss_offline.cli import report as cli_report
 from qss_offline.cli.doctor import examine
 from qss_offline.runs.reader import FinishedRun
-from recipes import random_obs as recipe
 from recipes.random_obs import random_obs
 from tests.analysis.conftest import PRESET
 
@@ -45,8 +43,8 @@ def test_commands_name_what_they_made(
         return Rendered(Path("d.json"), Path("d.png"))
 
     monkeypatch.setattr(rendering, "render_run", rendered)
-    monkeypatch.setattr(figures, "png", lambda figure: b"")
-    monkeypatch.setattr(figures, "svg", lambda figure: b"")
+    monkeypatch.setattr(style, "to_png", lambda figure: b"")
+    monkeypatch.setattr(style, "to_svg", lambda figure: b"")
     assert call(monkeypatch, "render", run, "--seed", "1", "--steps", "7", "--out", "o") == 0
     assert capsys.readouterr().out == "made d.png\nmade d.json\n"
     assert (asked["seed"], asked["steps"], asked["out"]) == (1, 7, Path("o"))
@@ -88,16 +86,16 @@ def test_the_doctor_sees_what_is_missing(
 
     checks = {check.name: check for check in examine(broken)}
     assert checks["drawing (EGL)"].ok is False
-    assert "libegl1" in checks["drawing (EGL)"].seen
-    assert checks["Minari root"].ok and str(minari_root) in checks["Minari root"].seen
-    assert checks["MuJoCo"].ok and checks["disk"].seen.count("GB free") >= 1
-    assert "torch" in checks["versions"].seen and "cores" in checks["threads"].seen
+    assert "libegl1" in checks["drawing (EGL)"].found
+    assert checks["Minari root"].ok and str(minari_root) in checks["Minari root"].found
+    assert checks["MuJoCo"].ok and checks["disk"].found.count("GB free") >= 1
+    assert "torch" in checks["versions"].found and "cores" in checks["threads"].found
     monkeypatch.setattr(doctor, "find_spec", lambda package: None)
     checks = {check.name: check for check in examine(lambda: None)}
     assert checks["drawing (EGL)"].ok
-    assert "qss-offline[video]" in checks["imageio_ffmpeg"].seen
+    assert "qss-offline[video]" in checks["imageio_ffmpeg"].found
 
-    monkeypatch.setattr(cli_report, "examine", lambda: examine(broken))
+    monkeypatch.setattr(doctor, "examine", lambda: examine(broken))
     assert call(monkeypatch, "doctor") == 0
     assert "libegl1" in capsys.readouterr().out
     # A folder that can't be made leaves nothing to work with.
@@ -134,7 +132,7 @@ def test_a_video_that_cannot_be_made_is_refused_before_anything_is_done(
     def broken() -> None:
         raise DrawingError("no EGL")
 
-    monkeypatch.setattr(recipe, "require_drawing", broken)
+    monkeypatch.setattr("qss_offline.cli.train.require_drawing", broken)
     with pytest.raises(DrawingError):
         random_obs(video=True, out=tmp_path / "run")
     assert not any(minari_root.iterdir()) and not (tmp_path / "run").exists()

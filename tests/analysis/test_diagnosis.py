@@ -45,10 +45,10 @@ def test_values_out_of_bounds_are_named(trained: FinishedRun) -> None:
     log(trained, [-30.0], 1.0)
     assert "Q is -30" in (hint(trained, name) or "")
     log(trained, [float("nan")], 1.0)
-    assert "left the numbers" in (hint(trained, name) or "")
+    assert "no longer finite" in (hint(trained, name) or "")
 
 
-def test_a_torn_line_of_metrics_is_told(trained: FinishedRun) -> None:
+def test_a_torn_line_of_metrics_is_reported(trained: FinishedRun) -> None:
     with trained.folder.seed(0).metrics.open("a") as file:
         file.write('{"update": 20')
     with pytest.raises(UserError, match=r"metrics\.jsonl: a line is not valid JSON"):
@@ -143,10 +143,10 @@ def test_few_terminal_transitions_are_named(
     ends = np.zeros(rows, bool)
     ends[[99, 199, 299]] = True
     rng = np.random.default_rng(0)
-    seen = rng.normal(size=(2, rows, 4)).astype(np.float32)
+    states = rng.normal(size=(2, rows, 4)).astype(np.float32)
     few = Transitions(
-        seen[0],
-        seen[1],
+        states[0],
+        states[1],
         np.ones(rows, np.float32),
         ends,
         np.zeros(rows, bool),
@@ -207,13 +207,13 @@ def test_folders_that_hold_no_run_are_refused(trained: FinishedRun, tmp_path: Pa
     with pytest.raises(UserError, match=r"no config\.json"):
         load_run(tmp_path / "empty")
     path = trained.folder.path
-    (path / "results.json").rename(path / "kept.json")
+    (path / "results.json").rename(path / "moved.json")
     with pytest.raises(UserError, match="--resume"):
         load_run(path)
     (path / "results.json").write_text("{}")
     with pytest.raises(UserError, match=r"results\.json: .* is missing"):
         load_run(path)
-    (path / "kept.json").rename(path / "results.json")
+    (path / "moved.json").rename(path / "results.json")
     (path / "seeds" / "1" / "training.safetensors").write_bytes(b"")
     with pytest.raises(UserError, match="no readable checkpoint"):
         planner_of(load_run(path), 1)

@@ -30,11 +30,11 @@ def test_its_commands_exist() -> None:
 
 
 def test_its_adapter_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[Any] = []
+    logged: list[Any] = []
 
     def init(**options: Any) -> SimpleNamespace:
-        told.append(options["name"])
-        return SimpleNamespace(log=told.append, finish=lambda: told.append("finished"))
+        logged.append(options["name"])
+        return SimpleNamespace(log=logged.append, finish=lambda: logged.append("finished"))
 
     monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init))
     names: dict[str, Any] = {}
@@ -44,7 +44,7 @@ def test_its_adapter_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     folder.seed(4).append_metrics({"update": 1000, "q": 2.0})
     with names["follow"](folder, (4,))("training", 1, "updates") as report:
         report(1)
-    assert told == ["seed-4", {"step": 1000, "q": 2.0}, "finished"]
+    assert logged == ["seed-4", {"step": 1000, "q": 2.0}, "finished"]
 
 
 def test_every_check_is_explained(trained: FinishedRun) -> None:

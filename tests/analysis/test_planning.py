@@ -29,7 +29,7 @@ def linear(weight: torch.Tensor, bias: torch.Tensor, members: int | None = None)
 
 @pytest.fixture
 def planner() -> Planner:
-    """τ(s) = 1; Q_1(s, s') = s', Q_2 = −5; f(s, q) = q / 2; x is seen as (x − 3) / 2."""
+    """τ(s) = 1; Q_1(s, s') = s', Q_2 = −5; f(s, q) = q / 2; x enters as (x − 3) / 2."""
     critic = linear(torch.tensor([[[0.0], [1.0]], [[0.0], [0.0]]]), torch.tensor([0.0, -5.0]), 2)
     return Planner(
         linear(torch.zeros(1, 1), torch.ones(1)),
@@ -64,19 +64,19 @@ def test_distances_by_hand() -> None:
 
 
 def test_returns_to_go_by_hand() -> None:
-    seen = Rollouts(
+    rollouts = Rollouts(
         np.zeros((1, 4, 1), np.float32),
         np.array([[1.0, 2.0, 4.0]]),
         np.array([3]),
         np.array([True]),
     )
-    np.testing.assert_allclose(seen.returns_to_go(0.5), [[3.0, 4.0, 4.0]])
+    np.testing.assert_allclose(rollouts.returns_to_go(0.5), [[3.0, 4.0, 4.0]])
 
 
 def test_rollouts_go_past_the_time_limit_and_stay_where_an_episode_ended() -> None:
-    seen = roll_out(lambda obs: np.zeros((len(obs), 2)), "Reacher-v5", 2, 60, seed=0)
-    assert seen.lengths.tolist() == [60, 60] and not seen.terminated.any()
-    assert (seen.rewards < 0).all()
+    rollouts = roll_out(lambda obs: np.zeros((len(obs), 2)), "Reacher-v5", 2, 60, seed=0)
+    assert rollouts.lengths.tolist() == [60, 60] and not rollouts.terminated.any()
+    assert (rollouts.rewards < 0).all()
     fallen = roll_out(lambda obs: np.full((len(obs), 1), 3.0), "InvertedPendulum-v5", 2, 60, 0)
     assert fallen.terminated.all() and (fallen.lengths < 20).all()
     for row, length in enumerate(fallen.lengths):
@@ -84,7 +84,7 @@ def test_rollouts_go_past_the_time_limit_and_stay_where_an_episode_ended() -> No
         assert (fallen.observations[row, length] != fallen.observations[row, length - 1]).any()
         assert (fallen.rewards[row, length:] == 0).all()
     again = roll_out(lambda obs: np.zeros((len(obs), 2)), "Reacher-v5", 2, 60, seed=0)
-    np.testing.assert_array_equal(seen.observations, again.observations)
+    np.testing.assert_array_equal(rollouts.observations, again.observations)
 
 
 def test_plans_of_a_run_are_measured_against_its_policy(trained: FinishedRun) -> None:
@@ -113,7 +113,7 @@ def test_plans_of_a_run_are_measured_against_its_policy(trained: FinishedRun) ->
     values = transition_value(critic, states, proposed).amin(1)[0]
     found = planner.value(obs, planner.propose(obs))
     np.testing.assert_allclose(found, values.numpy(), rtol=1e-3, atol=1e-3)
-    reached = cycle(critic.members[0], forward, states, proposed)
+    cycled = cycle(critic.members[0], forward, states, proposed)
     np.testing.assert_allclose(
-        planner.cycle(obs), scale.invert(reached)[0].numpy(), rtol=1e-3, atol=1e-3
+        planner.cycle(obs), scale.invert(cycled)[0].numpy(), rtol=1e-3, atol=1e-3
     )

@@ -15,13 +15,13 @@ def test_poses_are_the_simulators(name: str) -> None:
     obs, _ = env.reset(seed=3)
     inner = env.unwrapped
     env.action_space.seed(4)
-    seen, qpos, qvel = [obs], [inner.data.qpos.copy()], [inner.data.qvel.copy()]
+    observations, qpos, qvel = [obs], [inner.data.qpos.copy()], [inner.data.qvel.copy()]
     for _ in range(5):
         obs, *_ = env.step(0.3 * env.action_space.sample())
-        seen.append(obs)
+        observations.append(obs)
         qpos.append(inner.data.qpos.copy())
         qvel.append(inner.data.qvel.copy())
-    poses = found.poses(np.array(seen))
+    poses = found.poses(np.array(observations))
     hidden = found.hidden
     true = np.array(qpos)
     turns = (poses.qpos - true)[:, hidden:] / (2 * np.pi)

@@ -43,8 +43,8 @@ def recording(lengths: list[int], terminated: list[bool]) -> Transitions:
 
 
 def test_recorded_episodes_follow_each_other_with_their_last_states() -> None:
-    seen, captions = _recorded(recording([2, 3], [True, False]), 10)
-    assert seen[:, 0].tolist() == [0, 1, 2, 100, 101, 102, 103, 103, 103, 103, 103]
+    observations, captions = _recorded(recording([2, 3], [True, False]), 10)
+    assert observations[:, 0].tolist() == [0, 1, 2, 100, 101, 102, 103, 103, 103, 103, 103]
     assert captions[:7] == (
         "episode 1, step 0",
         "episode 1, step 1",

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from qss_offline.analysis.plots import report as figures
+from qss_offline.analysis.plots import style
 from qss_offline.analysis.report import making, page
 from qss_offline.analysis.report.comparison import Scores, Task, compare, read_returns
 from qss_offline.analysis.report.making import make_report
@@ -124,12 +125,12 @@ def test_the_report_holds_what_it_promises(reported: Path) -> None:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures are left blank: drawing takes most of the time."""
-    monkeypatch.setattr(figures, "png", lambda figure: b"\x89PNG")
-    monkeypatch.setattr(figures, "svg", lambda figure: b"<svg/>")
+    monkeypatch.setattr(style, "to_png", lambda figure: b"\x89PNG")
+    monkeypatch.setattr(style, "to_svg", lambda figure: b"<svg/>")
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_what_a_stranger_wrote_stays_text(trained: FinishedRun) -> None:
+def test_untrusted_text_stays_text(trained: FinishedRun) -> None:
     assert "<script>" not in page.table(("<b>",), [("<script>x</script>",)], "<i>")
     assert page.paragraph('<img src=x onerror="a">').count("<") == 2
     results = {**trained.results, "versions": {"<script>alert(1)</script>": "1"}}

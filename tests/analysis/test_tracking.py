@@ -1,4 +1,4 @@
-"""Trackers are told every logged row once; nothing of theirs is imported unasked."""
+"""Trackers get every logged row once; nothing of theirs is imported unasked."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from qss_offline.runs.results import evaluation_means
 from tests.patience import PATIENCE_S
 
 
-class Told:
+class Recorder:
     """A tracker that remembers."""
 
     def __init__(self) -> None:
@@ -32,11 +32,11 @@ class Told:
         self.closed = True
 
 
-def test_every_row_is_told_once_also_after_a_resumption(tmp_path: Path) -> None:
-    folder, told = RunFolder(tmp_path), Told()
+def test_every_row_is_logged_once_also_after_a_resumption(tmp_path: Path) -> None:
+    folder, tracker = RunFolder(tmp_path), Recorder()
     seed = folder.seed(3)
     seed.append_metrics({"update": 1000, "q": 1.0})
-    with tracked(no_progress, folder, (3,), told)("training", 10, "updates") as report:
+    with tracked(no_progress, folder, (3,), tracker)("training", 10, "updates") as report:
         report(1)
         seed.append_metrics({"update": 2000, "q": 2.0})
         with seed.metrics.open("a") as file:
@@ -49,20 +49,20 @@ def test_every_row_is_told_once_also_after_a_resumption(tmp_path: Path) -> None:
         seed.result.write_text(
             json.dumps({"evaluations": [{"online_steps": 500, "returns": [1.0, 4.0]}]})
         )
-    assert [(s, step) for s, step, _ in told.rows] == [(3, 1000), (3, 2000), (3, 3000), (3, 500)]
-    assert told.rows[2][2] == {"q": 3.0}
-    assert told.rows[3][2] == {"evaluation/return": 2.5}
-    assert told.closed
+    assert [(s, step) for s, step, _ in tracker.rows] == [(3, 1000), (3, 2000), (3, 3000), (3, 500)]
+    assert tracker.rows[2][2] == {"q": 3.0}
+    assert tracker.rows[3][2] == {"evaluation/return": 2.5}
+    assert tracker.closed
 
 
 def test_trackers_are_closed_when_training_fails(tmp_path: Path) -> None:
-    told = Told()
+    tracker = Recorder()
     with (
         pytest.raises(RuntimeError),
-        tracked(no_progress, RunFolder(tmp_path), (0,), told)("training", 1, "updates"),
+        tracked(no_progress, RunFolder(tmp_path), (0,), tracker)("training", 1, "updates"),
     ):
         raise RuntimeError
-    assert told.closed
+    assert tracker.closed
 
 
 def test_tensorboard_shows_what_the_json_lines_say(trained: FinishedRun) -> None:
@@ -84,7 +84,7 @@ def test_tensorboard_shows_what_the_json_lines_say(trained: FinishedRun) -> None
 
 def test_nothing_is_imported_unasked() -> None:
     code = (
-        "import sys, recipes.random_obs, qss_offline.cli.program\n"
+        "import sys, qss_offline.cli.train, qss_offline.cli.online, qss_offline.cli.program\n"
         "heavy = {'tensorboard', 'matplotlib', 'imageio', 'imageio_ffmpeg', 'd3rlpy'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )

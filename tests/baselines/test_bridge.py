@@ -44,13 +44,13 @@ def test_each_episode_of_a_replay_buffer_is_aligned(name: str, recording: Transi
         transitions_of.setdefault(id(episode), []).append(transition)
     starts, lengths = transitions.episode_starts(), transitions.episode_lengths()
     drawn = iter(transitions_of.values())
-    kept = 0
+    episodes = 0
     for start, length in zip(starts, lengths, strict=True):
         terminated = bool(transitions.terminations[start + length - 1])
         expected = length if terminated else length - 1
         if not expected:
             continue
-        kept += 1
+        episodes += 1
         episode = next(drawn)
         assert len(episode) == expected
         for row, one in enumerate(episode, start):
@@ -65,7 +65,7 @@ def test_each_episode_of_a_replay_buffer_is_aligned(name: str, recording: Transi
                     one.next_observation, transitions.next_observations[row]
                 )
     assert next(drawn, None) is None
-    assert buffer.size() == kept
+    assert buffer.size() == episodes
 
 
 def test_column_buffers_draw_every_transition_as_it_happened(recording: Transitions) -> None:
@@ -74,7 +74,7 @@ def test_column_buffers_draw_every_transition_as_it_happened(recording: Transiti
         buffer = to_column_buffer(transitions, np.random.default_rng(0))
         assert buffer.transition_count == len(transitions)
         batch = buffer.sample_transition_batch(12 * len(transitions))
-        seen = set()
+        drawn = set()
         for obs, action, reward, next_obs, next_action, terminal in zip(
             batch.observations,
             batch.actions,
@@ -85,7 +85,7 @@ def test_column_buffers_draw_every_transition_as_it_happened(recording: Transiti
             strict=True,
         ):
             row = rows[obs.tobytes() + action.tobytes()]
-            seen.add(row)
+            drawn.add(row)
             np.testing.assert_array_equal(next_obs, transitions.next_observations[row])
             assert reward.tolist() == [transitions.rewards[row]]
             assert terminal.tolist() == [float(transitions.terminations[row])]
@@ -94,7 +94,7 @@ def test_column_buffers_draw_every_transition_as_it_happened(recording: Transiti
             following = np.zeros_like(action) if ends else transitions.actions[row + 1]
             np.testing.assert_array_equal(next_action, following)
         # Truncated episodes' last rows, and one-step episodes, among them.
-        assert seen == set(range(len(transitions)))
+        assert drawn == set(range(len(transitions)))
 
 
 def replay_error(env: gym.Env[Any, Any], obs: Any, action: Any, next_obs: Any) -> float:

@@ -59,8 +59,8 @@ def test_d3rlpys_environment_evaluator_runs_our_policies(recording: Transitions)
     assert evaluator(PolicyAlgo(policy, 1), buffer) == ours < 1000
     difference = d3rlpy.metrics.ContinuousActionDiffEvaluator()
     assert recording.actions is not None
-    kept = np.concatenate([episode.observations for episode in buffer.episodes])
-    assert len(kept) == len(recording)
+    stored = np.concatenate([episode.observations for episode in buffer.episodes])
+    assert len(stored) == len(recording)
     assert difference(PolicyAlgo(controller, 1), buffer) > 0.1
 
 

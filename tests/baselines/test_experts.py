@@ -1,4 +1,4 @@
-"""Experts: what is kept of a training, and refused."""
+"""Experts: what is stored of a training, and what is refused."""
 
 from dataclasses import replace
 

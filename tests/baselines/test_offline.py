@@ -92,9 +92,9 @@ def test_settings_reach_d3rlpy(recording: Transitions) -> None:
         normalised = settings.observation_scaler
         assert (normalised is not None) == (method == "td3+bc")
         if normalised is not None:
-            seen = normalised.transform_numpy(recording.observations)
-            np.testing.assert_allclose(seen.mean(axis=0), 0, atol=1e-4)
-            np.testing.assert_allclose(seen.std(axis=0), 1, atol=0.05)
+            scaled = normalised.transform_numpy(recording.observations)
+            np.testing.assert_allclose(scaled.mean(axis=0), 0, atol=1e-4)
+            np.testing.assert_allclose(scaled.std(axis=0), 1, atol=0.05)
     assert config("bc").learning_rate == 1e-3
     assert config("bc", learning_rate=1e-2).learning_rate == 1e-2
     fast = config("cql", learning_rate=1e-2, gamma=0.9)

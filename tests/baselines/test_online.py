@@ -37,7 +37,7 @@ def test_a_seed_gives_the_same_again_and_leaves_the_global_generator_alone(metho
     assert torch.equal(torch.random.get_rng_state(), before)
     torch.rand(3)
     assert evaluations(method, 0) == first
-    assert [step for step, _ in first] == [0, 30, 60]
+    assert [point.online_steps for point in first] == [0, 30, 60]
     assert evaluations(method, 1) != first
 
 
@@ -71,11 +71,11 @@ def test_finished_seeds_are_read_when_a_run_goes_on(tmp_path: Path) -> None:
     made = OnlineSettings(PENDULUM, "ddpg", (0, 1), "small", CONFIG, PLAN)
     whole = online_run(made, folder, workers=1)
     assert whole["algorithm"] == "ddpg"
-    kept = folder.seed(0).result.stat().st_mtime_ns
+    written = folder.seed(0).result.stat().st_mtime_ns
     folder.seed(1).result.unlink()
     again = online_run(made, folder, resume=True, workers=1)
     assert again["seeds"] == whole["seeds"]
-    assert folder.seed(0).result.stat().st_mtime_ns == kept
+    assert folder.seed(0).result.stat().st_mtime_ns == written
     assert read_json(folder.results)["seeds"] == whole["seeds"]
 
 

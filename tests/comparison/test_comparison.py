@@ -11,17 +11,18 @@ from matplotlib.image import imread
 
 from qss_offline.algorithms.bco import CloningConfig
 from qss_offline.analysis.plots.comparison import png
+from qss_offline.analysis.plots.style import GREY
+from qss_offline.comparison import study
 from qss_offline.comparison.cells import Cell, Job, run_job
-from qss_offline.comparison.grid import known_recordings, make_cells, recordings, run_cells
-from qss_offline.comparison.paper_results import reported
-from qss_offline.comparison.settings import (
-    COMPARISONS,
+from qss_offline.comparison.config import (
     METHODS,
-    ComparisonSettings,
+    ComparisonConfig,
     KnownActions,
     Restriction,
-    comparison,
 )
+from qss_offline.comparison.grid import known_recordings, make_cells, recordings, run_cells
+from qss_offline.comparison.paper_results import reported
+from qss_offline.comparison.presets import COMPARISONS, comparison
 from qss_offline.comparison.table import (
     METRICS,
     Row,
@@ -40,11 +41,10 @@ from qss_offline.errors import UserError
 from qss_offline.files import write_json
 from qss_offline.runs.folder import read_json
 from qss_offline.statistics import Interval
-from recipes import table1 as recipe
 from recipes.table1 import table1
 from tests.small_run import PRESET
 
-SMALL = ComparisonSettings(
+SMALL = ComparisonConfig(
     name="small",
     families=("inverted_pendulum",),
     random_action_probs=(1.0,),
@@ -64,7 +64,7 @@ WITH_KNOWN = replace(SMALL.d3g, inverse=replace(SMALL.d3g.inverse, known_updates
 SPEC = DatasetSpec("InvertedPendulum", transitions=500, shards=1)
 
 
-def cells_of(settings: ComparisonSettings, tmp_path: Path) -> list[Cell]:
+def cells_of(settings: ComparisonConfig, tmp_path: Path) -> list[Cell]:
     return make_cells(settings, [SPEC], tmp_path / "runs")
 
 
@@ -98,7 +98,7 @@ def test_cells_run_and_run_again_only_where_something_is_missing(
     assert sorted(map(str, kept)) == sorted(map(str, first))
 
 
-def test_two_recordings_of_one_body_and_level_are_not_mixed_up(
+def test_two_recordings_of_one_environment_and_level_are_not_mixed_up(
     minari_root: Path, tmp_path: Path
 ) -> None:
     other = replace(SPEC, seed=1)
@@ -129,12 +129,12 @@ ASKED: dict[str, Any] = {
 def test_families_of_ones_own_and_other_settings_have_names_of_their_own(
     minari_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Their rows must not be taken for those of the comparison's own recordings of the body."""
+    """Their rows must not be taken for those of the comparison's own recordings."""
     family = tmp_path / "mine.toml"
     family.write_text('env_id = "Reacher"\ntransitions = 500\nrandom_action_probs = [1.0]\n')
     monkeypatch.chdir(tmp_path)
     mine = {"families": "mine", "levels": "100", "methods": "bco", "datasets": tmp_path}
-    monkeypatch.setattr(recipe, "run_cells", lambda *_, **__: [])
+    monkeypatch.setattr(study, "run_cells", lambda *_, **__: [])
     table1(**mine)
     assert read_json(Path("runs/table1-quick-mine/provenance.json"))["preset"] == "quick-mine"
     table1(methods="bco", cloning_power=0.5, datasets=DATASETS)
@@ -171,7 +171,7 @@ def test_published_results_are_only_read(
         ran.append(len(cells))
         return []
 
-    monkeypatch.setattr(recipe, "run_cells", run_nothing)
+    monkeypatch.setattr(study, "run_cells", run_nothing)
     table1(**ASKED)
     assert ran == [1], "what is published isn't what this user ran"
     assert contents(tmp_path / "results") == before
@@ -234,7 +234,7 @@ def test_known_actions_reach_d3g_and_bco(minari_root: Path, tmp_path: Path) -> N
     assert run_cells(cells, [SPEC], workers=1, with_actions=known) == []
     for cell in cells:
         assert read_json(cell.folder.path / "config.json")["actions_from"] == known[0].act_id
-    # As many updates more as I learned from them, and no more online steps.
+    # As many updates more as the IDM learned from them, and no more online steps.
     plain = cells_of(replace(settings, known=None), tmp_path)
     assert [c.units - p.units for c, p in zip(cells, plain, strict=True)] == [60, 60]
     assert {r.online_steps for r in rows(cells) if r.metric == "last"} == {200}
@@ -249,16 +249,18 @@ def test_known_actions_reach_d3g_and_bco(minari_root: Path, tmp_path: Path) -> N
         KnownActions(50, 7)
 
 
-def test_another_setting_is_refused_and_the_failure_told(minari_root: Path, tmp_path: Path) -> None:
+def test_another_setting_is_refused_and_the_failure_reported(
+    minari_root: Path, tmp_path: Path
+) -> None:
     settings = replace(SMALL, methods=("bco",), seeds=1)
     cells = cells_of(settings, tmp_path)
     assert run_cells(cells, [SPEC], workers=1) == []
     other = cells_of(replace(settings, seeds=2, cloning_updates=60), tmp_path)
-    told: list[str] = []
-    failures = run_cells(other, [SPEC], workers=1, notice=told.append)
+    notices: list[str] = []
+    failures = run_cells(other, [SPEC], workers=1, notice=notices.append)
     assert len(failures) == 1
     assert "cloning_updates = 50, not 60" in failures[0]
-    assert told and "failed" in told[0]
+    assert notices and "failed" in notices[0]
     assert len(rows(other)) == 2, "the failed seed is missing, the other one there"
 
 
@@ -390,8 +392,9 @@ def test_a_single_level_shows_what_was_recorded(tmp_path: Path) -> None:
         imread(io.BytesIO(png(cells, [row(0, 10.0, "d3g")], behaviour)))[..., :3]
         for behaviour in ({SPEC.obs_id: Interval(5.1, 5.0, 5.2)}, {})
     )
+    shade = int(GREY[1:3], 16) / 255
     upper = slice(0, int(0.8 * len(known)))  # the legend is below
-    grey = [(abs(image[upper] - 0.4).max(axis=-1) < 0.01).sum() for image in (known, unknown)]
+    grey = [(abs(image[upper] - shade).max(axis=-1) < 0.01).sum() for image in (known, unknown)]
     assert grey[0] > grey[1] + 100, "more than the edges of letters"
 
 
@@ -413,7 +416,7 @@ def test_nothing_of_the_picture_is_cut_off(tmp_path: Path, env_ids: tuple[str, .
 def test_a_table_is_written_without_its_recordings(
     minari_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recipe, "run_cells", lambda *_, **__: [])
+    monkeypatch.setattr(study, "run_cells", lambda *_, **__: [])
     shown: list[tuple[bytes, str]] = []
     for written in (-40.5, None):
         out = tmp_path / str(written)

@@ -12,6 +12,8 @@ from qss_offline.data import (
     Transitions,
     build_dataset,
     collect,
+    from_arrays,
+    load_transitions,
 )
 
 
@@ -49,6 +51,14 @@ def pair(minari_root: Path, built_once: tuple[Path, DatasetPair]) -> DatasetPair
     return built_once[1]
 
 
+@pytest.fixture
+def mine(minari_root: Path) -> tuple[str, str]:
+    """A pair of forty episodes."""
+    stored = from_arrays("mine/thing/all", **make_transitions(list(range(1, 41))).columns())
+    assert stored.act_id is not None
+    return stored.obs_id, stored.act_id
+
+
 def make_transitions(
     lengths: list[int], obs_dim: int = 3, act_dim: int | None = 2, seed: int = 0
 ) -> Transitions:
@@ -60,9 +70,9 @@ def make_transitions(
     next_observations = np.empty_like(observations)
     start = 0
     for length in lengths:
-        seen = rng.normal(size=(length + 1, obs_dim)).astype(np.float32)
-        observations[start : start + length] = seen[:-1]
-        next_observations[start : start + length] = seen[1:]
+        states = rng.normal(size=(length + 1, obs_dim)).astype(np.float32)
+        observations[start : start + length] = states[:-1]
+        next_observations[start : start + length] = states[1:]
         start += length
     last = np.append(episodes[1:] != episodes[:-1], True)
     actions = None
@@ -84,3 +94,7 @@ def same(left: Transitions, right: Transitions) -> bool:
     return a.keys() == b.keys() and all(
         a[name].dtype == b[name].dtype and np.array_equal(a[name], b[name]) for name in a
     )
+
+
+def loaded(dataset_id: str) -> Transitions:
+    return load_transitions(dataset_id, notice=lambda message: None).transitions

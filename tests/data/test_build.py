@@ -112,22 +112,22 @@ def test_nothing_is_left_in_the_workplace(pair: DatasetPair, minari_root: Path) 
 
 
 def test_progress_is_told(minari_root: Path, small_spec: DatasetSpec) -> None:
-    seen: dict[str, list[int]] = {}
+    reported: dict[str, list[int]] = {}
 
     @contextmanager
     def progress(title: str, total: int, unit: str) -> Iterator[Reporter]:
-        seen[title] = [total]
+        reported[title] = [total]
 
         def report(completed: int, note: str = "") -> None:
-            seen[title].append(completed)
+            reported[title].append(completed)
 
         yield report
 
     pair = build(small_spec, progress=progress)
-    assert list(seen) == ["collecting", "writing"]
-    assert seen["collecting"][0] == seen["collecting"][-1] == 1500
-    assert seen["writing"][0] == seen["writing"][-1] == 2 * pair.episodes
-    assert seen["collecting"][1:] == sorted(seen["collecting"][1:])
+    assert list(reported) == ["collecting", "writing"]
+    assert reported["collecting"][0] == reported["collecting"][-1] == 1500
+    assert reported["writing"][0] == reported["writing"][-1] == 2 * pair.episodes
+    assert reported["collecting"][1:] == sorted(reported["collecting"][1:])
 
 
 def test_the_same_name_for_another_spec(minari_root: Path) -> None:
@@ -229,7 +229,7 @@ def test_full_disk(minari_root: Path) -> None:
         root = minari_root / f"disk-{kilobytes}"
         with small_disk(root, kilobytes), pytest.MonkeyPatch.context() as patch:
             patch.setenv("MINARI_DATASETS_PATH", str(root))
-            kept = build(first)
+            existing = build(first)
             before = contents(root)
             try:
                 build(second)
@@ -239,7 +239,7 @@ def test_full_disk(minari_root: Path) -> None:
                 after = contents(root)
                 assert {name: after[name] for name in before} == before
                 assert all("namespace_metadata" in name for name in after.keys() - before.keys())
-                assert sorted(minari.list_local_datasets()) == [kept.act_id, kept.obs_id]
+                assert sorted(minari.list_local_datasets()) == [existing.act_id, existing.obs_id]
             else:
                 assert kilobytes == 2_000 or len(minari.list_local_datasets()) == 4
     assert len(messages) >= 5
@@ -261,7 +261,7 @@ def test_two_builders_of_the_same(tmp_path: Path, minari_root: Path) -> None:
 @pytest.mark.timeout(1_200)
 def test_killed_builders(tmp_path: Path, minari_root: Path, attempts: int, least: int) -> None:
     """`kill -9` at random moments: nothing half-visible, nothing lost, and the next succeeds."""
-    kept = build(DatasetSpec("Reacher", transitions=100))
+    existing = build(DatasetSpec("Reacher", transitions=100))
     kept_contents = contents(minari_root)
     spec = DatasetSpec("InvertedPendulum", transitions=8_000)
     random_numbers = random.Random(0)
@@ -281,7 +281,7 @@ def test_killed_builders(tmp_path: Path, minari_root: Path, attempts: int, least
             whole_s = max(1.0, wait_s)
         builder.communicate()
         visible = minari.list_local_datasets()
-        assert {kept.obs_id, kept.act_id} <= set(visible)
+        assert {existing.obs_id, existing.act_id} <= set(visible)
         for dataset_id in visible:
             dataset = minari.load_dataset(dataset_id)
             assert sum(len(episode) for episode in dataset.iterate_episodes([0, 1, 2])) > 0
@@ -291,7 +291,7 @@ def test_killed_builders(tmp_path: Path, minari_root: Path, attempts: int, least
             for dataset_id in (spec.obs_id, spec.act_id):
                 shutil.rmtree(minari_root / dataset_id)
     assert killed >= least
-    assert kept.obs_id in cli("list", "local")
+    assert existing.obs_id in cli("list", "local")
     # The orphans of a killed builder are gone when its lock is free; the next builder cleans.
     pair = build(spec)
     assert pair.transitions == 8_000
@@ -366,11 +366,11 @@ def test_a_family_keeps_what_is_there_and_verifies_all(family: Path, minari_root
         half = 1.96 * returns.std() / len(returns) ** 0.5
         expected = (returns.mean() - half, returns.mean() + half)
         assert one.return_interval == pytest.approx(expected, abs=0.3 * half + 1e-9)
-    body = minari_root / specs[2].act_id / "data" / "main_data.hdf5"
-    content = bytearray(body.read_bytes())
+    episodes_file = minari_root / specs[2].act_id / "data" / "main_data.hdf5"
+    content = bytearray(episodes_file.read_bytes())
     row = transitions.observations[7].astype("f8").tobytes()
     content[content.index(row) + 6] ^= 1
-    body.write_bytes(content)
+    episodes_file.write_bytes(content)
     with pytest.raises(UserError, match="checks failed"):
         build_family(specs, workers=1, notice=quiet)
 
@@ -488,13 +488,13 @@ def test_replacing_leaves_no_gap(minari_root: Path, tmp_path: Path) -> None:
         pytest.skip("this system doesn't swap names")
     spec = DatasetSpec("Reacher", transitions=20, shards=1)
     build(spec)
-    seen, missing, ended = [0], [0], threading.Event()
+    looks, missing, ended = [0], [0], threading.Event()
 
     def watch() -> None:
         while not ended.is_set():
             for dataset_id in (spec.obs_id, spec.act_id):
                 missing[0] += not (minari_root / dataset_id / "data" / "metadata.json").is_file()
-                seen[0] += 1
+                looks[0] += 1
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -504,4 +504,4 @@ def test_replacing_leaves_no_gap(minari_root: Path, tmp_path: Path) -> None:
     finally:
         ended.set()
         watcher.join()
-    assert seen[0] > 0 and missing[0] == 0
+    assert looks[0] > 0 and missing[0] == 0

@@ -18,6 +18,7 @@ from qss_offline.algorithms.observational_d3g import (
     ObservationalD3GConfig,
     ObservationBatch,
 )
+from qss_offline.cli.train import stochasticity_line
 from qss_offline.data import facts as facts_module
 from qss_offline.data.build import build_dataset
 from qss_offline.data.facts import (
@@ -37,37 +38,36 @@ from qss_offline.runs.folder import RunFolder, read_json
 from qss_offline.runs.inverse_config import InverseFitConfig
 from qss_offline.settings_json import to_plain
 from qss_offline.training.runner import run
-from recipes.random_obs import stochasticity_line
 from tests.small_run import settings
-from tests.test_bco import CLONING, MODEL, expert_recording
+from tests.training.test_bco import CLONING, MODEL, expert_recording
 
 CONFIG = ObservationalD3GConfig(
     (8, 8), 32, normalize_observations=True, behaviour_coef=1000.0, behaviour_weights="plain"
 )
 
 
-def with_chance(recording: Transitions, share: float) -> Transitions:
+def with_random_steps(recording: Transitions, share: float) -> Transitions:
     """The recording, but at a share of its steps the point moves at random."""
     rng = np.random.default_rng(0)
-    chance = rng.uniform(size=len(recording)) < share
+    random = rng.uniform(size=len(recording)) < share
     moves = rng.uniform(-2, 2, (len(recording), 1)).astype(np.float32)
     columns = recording.columns() | {
         "next_observations": np.where(
-            chance[:, None], recording.observations + moves, recording.next_observations
+            random[:, None], recording.observations + moves, recording.next_observations
         )
     }
     return Transitions(**columns)
 
 
 PLAIN = expert_recording(40)
-MIXED = with_chance(PLAIN, 0.25)
+MIXED = with_random_steps(PLAIN, 0.25)
 
 
-def test_chance_asks_for_the_mode_and_none_for_the_mean() -> None:
+def test_random_actions_ask_for_the_mode_and_none_for_the_mean() -> None:
     assert recording_facts(PLAIN, True).error_power == 2.0
-    for recording in (MIXED, with_chance(PLAIN, 0.1)):
+    for recording in (MIXED, with_random_steps(PLAIN, 0.1)):
         assert recording_facts(recording, True).error_power == 0.5
-    assert power_of(None) == 0.5, "where it can't be told, chance isn't ruled out"
+    assert power_of(None) == 0.5, "where it is unknown, random actions aren't ruled out"
 
 
 @pytest.mark.parametrize("normalize", [False, True])
@@ -158,11 +158,11 @@ def test_a_resumed_run_trains_on_what_was_measured_when_it_began(
     method: Callable[..., Callable[..., dict[str, Any]]],
 ) -> None:
     dataset = build_dataset(DatasetSpec("InvertedPendulum", transitions=500), workers=1).obs_id
-    whole, told, broken = (RunFolder(tmp_path / name) for name in ("whole", "told", "broken"))
+    whole, given, broken = (RunFolder(tmp_path / name) for name in ("whole", "given", "broken"))
     measured = method(dataset, None)(whole)
     assert measured["behaviour_stochasticity"] > 0.3
-    method(dataset, 0.5)(told)
-    assert files(told.path) == files(whole.path), "measured is as told"
+    method(dataset, 0.5)(given)
+    assert files(given.path) == files(whole.path), "measured or given, the run is the same"
     config = read_json(whole.config)
     settled = config["cloning"] if method is bco else config["preset"]["algorithm"]
     assert settled["error_power" if method is bco else "behaviour_power"] == 0.5
@@ -181,12 +181,10 @@ def test_a_resumed_run_trains_on_what_was_measured_when_it_began(
     assert files(broken.path) == files(whole.path)
 
 
-def test_users_are_told_what_was_measured() -> None:
+def test_users_see_what_was_measured() -> None:
     facts = replace(recording_facts(PLAIN, True), behaviour_stochasticity=0.0021)
-    assert stochasticity_line(facts, 2.0, "proposals") == (
-        "chance in the recording: 0.2% of the variance of its steps; proposals held to the mean of "
-        "what was done"
-    )
+    line = stochasticity_line(facts, 2.0, "proposals")
+    assert "0.2% of the variance of its steps" in line and "proposals held to the mean" in line
     unknown = replace(facts, behaviour_stochasticity=None)
     assert "can't be measured; the policy held to the mode" in stochasticity_line(
         unknown, 0.5, "the policy"

@@ -96,7 +96,7 @@ def test_stock_minari_takes_from_our_folder(
     assert minari.load_dataset(pair.obs_id).total_steps == 1500
 
 
-@pytest.mark.parametrize("damage", ["body", "sidecar", "metadata", "cut", "link", "pipe"])
+@pytest.mark.parametrize("damage", ["episodes", "sidecar", "metadata", "cut", "link", "pipe"])
 def test_what_came_damaged_never_becomes_visible(
     pair: DatasetPair, tmp_path: Path, elsewhere: Any, damage: str
 ) -> None:
@@ -104,7 +104,7 @@ def test_what_came_damaged_never_becomes_visible(
     push_dataset(pair.obs_id, str(remote), notice=quiet)
     data = remote / pair.obs_id / "data"
     row = load_transitions(pair.obs_id).transitions.observations[2]
-    if damage == "body":
+    if damage == "episodes":
         content = (data / "main_data.hdf5").read_bytes()
         needle = row.astype("<f8").tobytes()
         assert needle in content
@@ -286,8 +286,8 @@ def test_round_trip_through_a_fake_hub(
 ) -> None:
     push_dataset(pair.obs_id, "hf://someone", twin=True, token="secret", notice=quiet)
     repository = hub / "someone" / "qss"
-    front_page = (repository / "README.md").read_text()
-    assert front_page.startswith("---\nlicense: unknown")
+    readme = (repository / "README.md").read_text()
+    assert readme.startswith("---\nlicense: unknown")
     # Minari itself finds what was pushed: in the list that the namespace keeps.
     listed = json.loads((repository / "namespace_metadata.json").read_text())
     assert sorted(listed["datasets"]) == sorted((pair.obs_id, pair.act_id))

@@ -31,7 +31,7 @@ from qss_offline.data import (
 )
 from qss_offline.errors import UserError
 
-from .conftest import make_transitions, same
+from .conftest import loaded, make_transitions, same
 from .test_load import FOREIGN, buffers, create, quiet
 
 pytestmark = [
@@ -55,10 +55,6 @@ def refusal(**changes: Any) -> str:
     assert "\n" not in str(caught.value)
     assert not minari.list_local_datasets()
     return str(caught.value)
-
-
-def loaded(dataset_id: str) -> Transitions:
-    return load_transitions(dataset_id, notice=quiet).transitions
 
 
 def raw_bytes(root: Path, dataset_id: str) -> bytes:
@@ -110,11 +106,11 @@ def test_observation_only_alone(minari_root: Path) -> None:
 
 def test_one_observation_more_than_steps(minari_root: Path) -> None:
     given = make_transitions(LENGTHS)
-    seen = []
+    observations = []
     for start, length in zip(given.episode_starts(), given.episode_lengths(), strict=True):
-        seen.append(given.observations[start : start + length])
-        seen.append(given.next_observations[start + length - 1 : start + length])
-    changes = {"observations": np.concatenate(seen), "next_observations": None}
+        observations.append(given.observations[start : start + length])
+        observations.append(given.next_observations[start + length - 1 : start + length])
+    changes = {"observations": np.concatenate(observations), "next_observations": None}
     stored = from_arrays(BASE, **arrays(**changes))
     assert same(loaded(stored.obs_id), given.without_actions())
 
@@ -123,11 +119,11 @@ def test_without_the_last_observation_its_step_is_left_out(minari_root: Path) ->
     given = make_transitions(LENGTHS)
     notices: list[str] = []
     stored = from_arrays(BASE, notice=notices.append, **arrays(next_observations=None))
-    kept = loaded(stored.obs_id)
-    assert kept.episode_lengths().tolist() == [2, 6, 1]
-    np.testing.assert_array_equal(kept.observations[:2], given.observations[:2])
-    np.testing.assert_array_equal(kept.next_observations[:2], given.observations[1:3])
-    assert not kept.terminations.any()
+    imported = loaded(stored.obs_id)
+    assert imported.episode_lengths().tolist() == [2, 6, 1]
+    np.testing.assert_array_equal(imported.observations[:2], given.observations[:2])
+    np.testing.assert_array_equal(imported.next_observations[:2], given.observations[1:3])
+    assert not imported.terminations.any()
     assert "4 steps are left out" in notices[0]
 
 
@@ -258,12 +254,12 @@ def nested_episodes() -> tuple[list[Any], list[list[Any]]]:
     NESTED.seed(0)
     episodes, singles = [], []
     for one in buffers():
-        seen = [NESTED.sample() for _ in range(len(one.rewards) + 1)]
-        singles.append(seen)
+        sampled = [NESTED.sample() for _ in range(len(one.rewards) + 1)]
+        singles.append(sampled)
         observations = {
-            "where": np.stack([x["where"] for x in seen]),
-            "mode": np.stack([x["mode"] for x in seen]),
-            "both": tuple(np.stack([x["both"][i] for x in seen]) for i in range(2)),
+            "where": np.stack([x["where"] for x in sampled]),
+            "mode": np.stack([x["mode"] for x in sampled]),
+            "both": tuple(np.stack([x["both"][i] for x in sampled]) for i in range(2)),
         }
         episodes.append(replace(one, observations=observations))
     return episodes, singles
@@ -354,7 +350,7 @@ def test_csv_with_named_columns(minari_root: Path, tmp_path: Path) -> None:
         from_file(path, "mine/x", names=replace(names, rewards="r,x"))
 
 
-def test_hostile_files(minari_root: Path, tmp_path: Path) -> None:
+def test_untrusted_files(minari_root: Path, tmp_path: Path) -> None:
     def fails(path: Path) -> str:
         with pytest.raises(UserError) as caught:
             from_file(path, BASE, notice=quiet)
@@ -403,10 +399,10 @@ class Nested(gymnasium.Env[Any, Any]):
 
 
 def test_a_policy_in_an_environment_of_dicts(minari_root: Path) -> None:
-    seen: list[Any] = []
+    given: list[Any] = []
 
     def policy(observation: Any) -> Any:
-        seen.append(observation)
+        given.append(observation)
         return np.array([0.25, 0.5])
 
     stored = collect_with_policy(Nested(), policy, BASE, transitions=17, seed=3)
@@ -415,8 +411,8 @@ def test_a_policy_in_an_environment_of_dicts(minari_root: Path) -> None:
     assert transitions.episode_lengths().tolist() == [7, 7, 3]
     assert transitions.terminations.nonzero()[0].tolist() == [6, 13]
     assert transitions.truncations.nonzero()[0].tolist() == [16]
-    assert sorted(seen[0]) == sorted(NESTED.spaces)
-    expected = np.stack([spaces.flatten(NESTED, one) for one in seen]).astype(np.float32)
+    assert sorted(given[0]) == sorted(NESTED.spaces)
+    expected = np.stack([spaces.flatten(NESTED, one) for one in given]).astype(np.float32)
     np.testing.assert_array_equal(transitions.observations, expected)
     wrapped = gymnasium.wrappers.FlattenObservation(Nested())
     first, _ = wrapped.reset(seed=3)

@@ -27,7 +27,7 @@ FOREIGN = "foreign/thing/plain-v0"
 def buffers(
     lengths: tuple[int, ...] = (4, 1, 6), act_dim: int = 2, **changes: Any
 ) -> list[EpisodeBuffer]:
-    """Episodes as a stranger would record them; `changes` replace a field of the second."""
+    """Episodes of an untrusted dataset; `changes` replace a field of the second."""
     rng = np.random.default_rng(0)
     episodes = []
     for index, length in enumerate(lengths):
@@ -224,8 +224,8 @@ Damage = Callable[[Path], Any]
 def edit(**changes: Any) -> Damage:
     def damage(data: Path) -> None:
         metadata = json.loads((data / "metadata.json").read_text()) | changes
-        kept = {key: value for key, value in metadata.items() if value is not None}
-        (data / "metadata.json").write_text(json.dumps(kept))
+        present = {key: value for key, value in metadata.items() if value is not None}
+        (data / "metadata.json").write_text(json.dumps(present))
 
     return damage
 
@@ -325,7 +325,7 @@ def test_steps_that_the_metadata_do_not_know(minari_root: Path) -> None:
     assert "its file holds 3 episodes" in refusal()
 
 
-def test_an_altered_body_of_ours_is_noticed(pair: DatasetPair, minari_root: Path) -> None:
+def test_altered_episodes_of_ours_are_noticed(pair: DatasetPair, minari_root: Path) -> None:
     data = minari_root / pair.act_id / "data"
     (data / "columns.arrow").unlink()
     content = (data / "main_data.hdf5").read_bytes()
@@ -341,7 +341,7 @@ def test_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-def test_body_of_ours_is_plain_hdf5(pair: DatasetPair, minari_root: Path) -> None:
+def test_episodes_of_ours_are_plain_hdf5(pair: DatasetPair, minari_root: Path) -> None:
     with h5py.File(minari_root / pair.obs_id / "data" / "main_data.hdf5") as file:
         group = file["episode_0"]
         assert sorted(group) == sorted(

@@ -171,20 +171,20 @@ def test_twins_share_everything_but_actions(pair: DatasetPair, recording: Transi
     assert same(obs, act.without_actions())
 
 
-def test_bodies_written_side_by_side_are_the_same(
+def test_episodes_written_side_by_side_are_the_same(
     minari_root: Path, small_spec: DatasetSpec, recording: Transitions
 ) -> None:
-    bodies = []
+    files = []
     for workers in (1, 2):
         time.sleep(1.0)  # no clock time may be part of the files
         pair = write_pair(recording, small_spec, workers=workers, overwrite=True)
-        bodies.append(
+        files.append(
             [
                 (minari_root / dataset_id / "data" / "main_data.hdf5").read_bytes()
                 for dataset_id in (pair.obs_id, pair.act_id)
             ]
         )
-    assert bodies[0] == bodies[1]
+    assert files[0] == files[1]
 
 
 def test_refusals(minari_root: Path, small_spec: DatasetSpec, recording: Transitions) -> None:
@@ -259,8 +259,8 @@ def test_a_builder_killed_between_its_renames_is_finished(
             write_pair(recording, small_spec)
         assert recover is not nothing
     assert list(minari.list_local_datasets()) == [small_spec.act_id]
-    kept = build_dataset(small_spec, workers=1, notice=lambda message: None)
-    assert not kept.built
+    again = build_dataset(small_spec, workers=1, notice=lambda message: None)
+    assert not again.built
     assert sorted(minari.list_local_datasets()) == [small_spec.act_id, small_spec.obs_id]
     assert list((minari_root / ".qss-offline").glob("*")) == list(
         (minari_root / ".qss-offline").glob("*.lock")

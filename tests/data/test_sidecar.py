@@ -73,19 +73,19 @@ def test_any_arrow_reader_opens_it(tmp_path: Path, transitions: Transitions) -> 
 
 
 def test_digest_covers_every_column_and_nothing_else(transitions: Transitions) -> None:
-    seen = {digest(transitions), digest(transitions.without_actions())}
+    digests = {digest(transitions), digest(transitions.without_actions())}
     for name, column in transitions.columns().items():
         altered = column.copy()
         if name in ("terminations", "truncations"):
             altered[[2, 3]] = True  # the ends of the first two episodes
-            seen.add(digest(Transitions(**transitions.columns() | {name: altered})))
+            digests.add(digest(Transitions(**transitions.columns() | {name: altered})))
         elif name == "episodes":
             altered[-2:] += 1
-            seen.add(digest(Transitions(**transitions.columns() | {name: altered})))
+            digests.add(digest(Transitions(**transitions.columns() | {name: altered})))
         else:
             altered[0] += 1
-            seen.add(digest(Transitions(**transitions.columns() | {name: altered})))
-    assert len(seen) == 9
+            digests.add(digest(Transitions(**transitions.columns() | {name: altered})))
+    assert len(digests) == 9
     assert digest(make_transitions(LENGTHS)) == digest(transitions)
 
 
@@ -175,7 +175,7 @@ def arrow_columns(rows: int = 13) -> dict[str, Any]:
     return columns
 
 
-def test_hostile_files(tmp_path: Path) -> None:
+def test_untrusted_files(tmp_path: Path) -> None:
     path = tmp_path / "columns.arrow"
     lists = pa.list_(pa.float32(), 3)
     nothing = {"observations": pa.array([[]] * 13, pa.list_(pa.float32(), 0))}

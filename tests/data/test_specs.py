@@ -89,20 +89,20 @@ def _test_environments() -> Any:
 
 
 def test_an_environment_of_ones_own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "my_bodies.py").write_text(
+    (tmp_path / "my_envs.py").write_text(
         "import gymnasium\n"
         "gymnasium.register('Mine-v0', 'gymnasium.envs.classic_control:PendulumEnv')\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     try:
-        assert resolve_env_id("my_bodies:Mine-v0") == "my_bodies:Mine-v0"
-        env = make_env("my_bodies:Mine-v0")
+        assert resolve_env_id("my_envs:Mine-v0") == "my_envs:Mine-v0"
+        env = make_env("my_envs:Mine-v0")
         assert env.observation_space.shape == (3,)
         env.close()
-        assert env_spec("my_bodies:Mine-v0").id == "Mine-v0"
+        assert env_spec("my_envs:Mine-v0").id == "Mine-v0"
     finally:
         gymnasium.registry.pop("Mine-v0", None)
-        sys.modules.pop("my_bodies", None)
+        sys.modules.pop("my_envs", None)
 
 
 def test_old_versions_are_made_without_chatter(recwarn: pytest.WarningsRecorder) -> None:
@@ -274,6 +274,6 @@ def test_every_family_without_a_suffix_has_its_expert_where_it_is_looked_for() -
     assert expert_path("Odd") == Path("datasets/experts/odd.safetensors")
 
 
-def test_an_expert_is_the_bodys_in_any_version() -> None:
-    for env_id in ("HalfCheetah-v4", "my_bodies:HalfCheetah-v0"):
+def test_an_expert_is_the_environments_in_any_version() -> None:
+    for env_id in ("HalfCheetah-v4", "my_envs:HalfCheetah-v0"):
         assert expert_path(env_id) == Path("datasets/experts/half_cheetah.safetensors")

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qss_offline.data import DatasetSpec, Transitions, collect
-from qss_offline.data import stochasticity as chance
+from qss_offline.data import DatasetSpec, Transitions, collect, stochasticity
 from qss_offline.data.stochasticity import STOCHASTIC_FROM, behaviour_stochasticity
 
 EXPERTS = Path(__file__).parents[2] / "datasets" / "experts"
@@ -43,7 +42,7 @@ def share(transitions: Transitions, seed: int = 0) -> float:
     return found
 
 
-def test_steps_that_follow_from_states_hold_no_chance() -> None:
+def test_steps_that_follow_from_states_are_not_stochastic() -> None:
     assert share(recorded(smooth)) < 0.002
 
 
@@ -64,8 +63,8 @@ def test_it_is_the_share_of_the_variance_that_noise_has(noise: float, seed: int)
 @given(st.floats(-50, 50), st.floats(0.01, 100))
 def test_units_and_dimensions_that_stand_still_don_t_matter(shift: float, scale: float) -> None:
     def mixed(obs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        chance = rng.uniform(size=(len(obs), 1)) < 0.3
-        return np.where(chance, rng.uniform(-0.1, 0.1, obs.shape), smooth(obs, rng))
+        random = rng.uniform(size=(len(obs), 1)) < 0.3
+        return np.where(random, rng.uniform(-0.1, 0.1, obs.shape), smooth(obs, rng))
 
     plain = recorded(mixed)
 
@@ -80,7 +79,7 @@ def test_units_and_dimensions_that_stand_still_don_t_matter(shift: float, scale:
     assert share(Transitions(**columns)) == pytest.approx(share(plain), rel=0.02)
 
 
-def test_more_chance_is_a_greater_share_on_a_real_body() -> None:
+def test_more_random_actions_are_a_greater_share_in_a_robot() -> None:
     shares = [
         share(
             collect(
@@ -113,23 +112,23 @@ def test_of_a_long_recording_some_rows_tell_as_much(monkeypatch: pytest.MonkeyPa
 
     long = recorded(noisy, rows=20_000)
     whole = share(long)
-    monkeypatch.setattr(chance, "_ROWS", 5_000)
+    monkeypatch.setattr(stochasticity, "_ROWS", 5_000)
     assert share(long) == pytest.approx(whole, rel=0.1)
     assert share(long) != whole
 
 
-def test_rounding_is_not_chance() -> None:
+def test_rounding_is_not_stochastic() -> None:
     """A quantity near 10 that never changes, but for the last digits that float32 keeps."""
     plain = recorded(smooth)
     rng = np.random.default_rng(1)
     quantity = rng.uniform(9.9, 10.1, (len(plain), 1))
     rounded = (quantity + 1e-6 * rng.normal(size=quantity.shape)).astype(np.float32)
     assert 0 < np.std(rounded - quantity) < 2e-6
-    kept = Transitions(
+    recording = Transitions(
         **{
             **plain.columns(),
             "observations": np.hstack((plain.observations, quantity.astype(np.float32))),
             "next_observations": np.hstack((plain.next_observations, rounded)),
         }
     )
-    assert share(kept) < 0.002
+    assert share(recording) < 0.002

@@ -12,8 +12,8 @@ import pytest
 
 from qss_offline.data import from_arrays, push_dataset
 from qss_offline.errors import UserError, printable
+from tests.cli.test_program import run
 from tests.data.conftest import make_transitions
-from tests.test_cli import run
 
 __all__ = ["run"]
 
@@ -62,5 +62,5 @@ def ours(made_once: Path, minari_root: Path) -> Path:
 
 @pytest.fixture
 def remote(made_once: Path, minari_root: Path, tmp_path: Path) -> Path:
-    """A folder that somebody else keeps, with the same dataset; here there is none."""
+    """A remote folder with the same dataset; here there is none."""
     return Path(shutil.copytree(made_once / "remote", tmp_path / "remote"))

@@ -1,4 +1,4 @@
-"""A stranger's dataset: every time a correct load or one clear error."""
+"""An untrusted dataset: every time a correct load or one clear error."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from qss_offline.data import (
     verify_dataset,
 )
 from qss_offline.errors import UserError
+from tests.cli.test_program import qss_offline
 from tests.data.conftest import same
 from tests.data.test_load import FOREIGN, buffers, create, quiet
 from tests.hostile.conftest import OURS, refused
 from tests.hostile.test_files import ODD_FILES, missing
 from tests.hostile.test_text import ESCAPES
-from tests.test_cli import qss_offline
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
@@ -213,7 +213,7 @@ def damaged(good: bytes, rng: random.Random) -> bytes:
     return bytes(content)
 
 
-TARGETS = {"body": "main_data.hdf5", "sidecar": "columns.arrow", "metadata": "metadata.json"}
+TARGETS = {"episodes": "main_data.hdf5", "sidecar": "columns.arrow", "metadata": "metadata.json"}
 
 
 @pytest.mark.parametrize("target", list(TARGETS))
@@ -222,18 +222,18 @@ def test_damage_at_random(
     ours: Path, minari_root: Path, target: str, cases: int, rng: random.Random
 ) -> None:
     """Our dataset loads with its own numbers or not at all; a foreign one, with no digest, loads
-    only if everything fits together. Bodies are read in children, which take longer to start than
+    only if everything fits together. Episodes are read in children, which take longer to start than
     all the rest."""
     create(buffers())
     truth = {name: load_transitions(name, notice=quiet).transitions for name in (OURS, FOREIGN)}
     outcomes = {"loaded": 0, "refused": 0}
-    for case in range(cases // 3 if target == "body" else cases):
+    for case in range(cases // 3 if target == "episodes" else cases):
         name = (OURS, FOREIGN)[case % 2]
         data = minari_root / name / "data"
         good = {path: path.read_bytes() for path in data.iterdir()}
         path = data / TARGETS[target]
         path.write_bytes(damaged(good[path], rng))
-        if target == "body" or (target == "metadata" and case % 5 == 0):
+        if target == "episodes" or (target == "metadata" and case % 5 == 0):
             (data / "columns.arrow").unlink(missing_ok=True)
         found = loaded(name)
         if found is None:
@@ -241,7 +241,7 @@ def test_damage_at_random(
         else:
             outcomes["loaded"] += 1
             transitions = found.transitions
-            if name == OURS or target != "body":
+            if name == OURS or target != "episodes":
                 assert same(transitions.without_actions(), truth[name].without_actions())
             else:
                 assert transitions.episodes.tolist() == truth[name].episodes.tolist()
@@ -275,7 +275,7 @@ def test_odd_files(
     assert FOREIGN in {one.dataset_id for one in list_datasets()}
 
 
-@pytest.mark.parametrize("kind", ["a pipe", "nested", "escapes", "half a body"])
+@pytest.mark.parametrize("kind", ["a pipe", "nested", "escapes", "half the episodes"])
 def test_the_program_ends_in_one_line(foreign: Path, kind: str) -> None:
     """In real processes, each command: code 0, or 2 and one line."""
     if kind == "a pipe":

@@ -16,12 +16,12 @@ from qss_offline.data import (
     load_transitions,
     verify_dataset,
 )
+from tests.cli.test_program import Cli
 from tests.data.conftest import same
 from tests.data.test_load import quiet
 from tests.hostile.conftest import OURS, TRUTH
 from tests.hostile.test_datasets import loaded, refusal
 from tests.hostile.test_text import ESCAPES
-from tests.test_cli import Cli
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 

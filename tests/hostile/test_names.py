@@ -13,8 +13,8 @@ from qss_offline.data import (
     list_datasets,
     pull_dataset,
 )
+from tests.cli.test_program import Cli
 from tests.hostile.conftest import TRUTH, refused
-from tests.test_cli import Cli
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 

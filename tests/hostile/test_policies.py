@@ -1,4 +1,4 @@
-"""Policies and experts from anybody: they act as they say, or end in one line."""
+"""Untrusted policies and experts: they act as they say, or end in one line."""
 
 from __future__ import annotations
 
@@ -93,8 +93,8 @@ def write(path: Path, content: Content) -> None:
 def acts(path: Path) -> str | None:
     """Let a file act as `qss-offline evaluate` does; return its refusal, or None if it acts."""
     try:
-        policy, told = load_policy(path)
-        env = make_env(env_id_of_file(told, path), discrete_actions=True)
+        policy, env_id = load_policy(path)
+        env = make_env(env_id_of_file(env_id, path), discrete_actions=True)
         try:
             check_fits(policy, env)
             actions = policy(OBS)
@@ -299,11 +299,13 @@ def test_a_damaged_expert_is_refused_in_one_line(changes: dict[str, Any], tmp_pa
         load_expert(path)
 
 
-@pytest.mark.parametrize("told", ["[" * 100_000, "[]", "5", '"x"', "{}"], ids=lambda text: text[:5])
-def test_an_expert_without_its_description_is_refused(told: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "described", ["[" * 100_000, "[]", "5", '"x"', "{}"], ids=lambda text: text[:5]
+)
+def test_an_expert_without_its_description_is_refused(described: str, tmp_path: Path) -> None:
     path = tmp_path / "expert.safetensors"
     expert(path)
-    path.with_suffix(".json").write_text(told)
+    path.with_suffix(".json").write_text(described)
     with pytest.raises(UserError, match="expert"):
         load_expert(path)
 
@@ -318,7 +320,7 @@ gymnasium.register("Own-v0", "gymnasium.envs.mujoco.inverted_pendulum_v5:Inverte
 
 
 def qss_offline(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run a command as a user does who stands in a folder with a stranger's modules."""
+    """Run a command as a user does who stands in a folder with untrusted modules."""
     start = "import sys; sys.path.insert(0, ''); from qss_offline.cli.program import main; main()"
     return subprocess.run(
         [sys.executable, "-c", start, *arguments],

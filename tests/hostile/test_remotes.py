@@ -16,6 +16,7 @@ import pytest
 
 from qss_offline.data import hub as sharing
 from qss_offline.data import load_transitions, pull_dataset, push_dataset
+from tests.cli.test_program import Cli, qss_offline
 from tests.data.conftest import same
 from tests.data.test_load import quiet
 from tests.hostile.conftest import OURS, TRUTH, refused
@@ -23,7 +24,6 @@ from tests.hostile.test_datasets import damaged
 from tests.hostile.test_files import ODD_FILES, missing
 from tests.hostile.test_metadata import NUMBERS, VALUES, put
 from tests.hostile.test_text import ESCAPES
-from tests.test_cli import Cli, qss_offline
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
@@ -159,7 +159,7 @@ def test_damage_at_random(remote: Path, cases: int, rng: random.Random, in_proce
     metadata = json.loads(good[data / "metadata.json"])
     outcomes = {"pulled": 0, "refused": 0}
     for case in range(cases):
-        # A damaged body can end the process that reads it: that is what children are for.
+        # Damaged episodes can end the process that reads them: that is what children are for.
         if case % 3 == 0:
             path = data / "columns.arrow"
             path.write_bytes(damaged(good[path], rng))

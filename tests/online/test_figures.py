@@ -2,13 +2,13 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from qss_offline.algorithms.networks import MLPShape, Network
-from qss_offline.analysis.plots.gridworld import imagine, measure_seed, optimal_values
 from qss_offline.analysis.plots.gridworld import png as gridworld_png
 from qss_offline.analysis.plots.learning_curves import (
     curve,
@@ -17,16 +17,22 @@ from qss_offline.analysis.plots.learning_curves import (
     return_lines,
     score_lines,
 )
-from qss_offline.comparison.online_runs import seed_result
 from qss_offline.engine.checkpoint import Checkpoint, save_checkpoint
 from qss_offline.errors import UserError
 from qss_offline.evaluation.policies import DiscretePolicy, ObservationScale, save_policy
 from qss_offline.files import write_json
+from qss_offline.online.gridworld_measures import imagine, measure_seed, optimal_values
 from qss_offline.runs.folder import SeedFolder
+from qss_offline.runs.results import EvaluationPoint, final_mean, seed_results
 from recipes.figure7 import figure7
 
 PNG = b"\x89PNG"
 SCALE = ObservationScale(torch.zeros(2), torch.ones(2), torch.ones(2))
+
+
+def evaluated(seed: int, returns: dict[int, list[float]]) -> dict[str, Any]:
+    """Results of a seed, from the returns at each number of online steps."""
+    return seed_results(seed, [EvaluationPoint(*one) for one in returns.items()])
 
 
 def constant_policy(step: tuple[float, float]) -> DiscretePolicy:
@@ -79,7 +85,7 @@ def test_imagination_ends_at_the_goal() -> None:
 
 
 def test_a_run_that_started_offline_counts_the_steps_before_it() -> None:
-    seeds = [seed_result(seed, [(0, [1.0, 3.0]), (500, [4.0 + seed])]) for seed in range(2)]
+    seeds = [evaluated(seed, {0: [1.0, 3.0], 500: [4.0 + seed]}) for seed in range(2)]
     result = {"env_id": "E", "algorithm": "d3g", "start_run": "r", "seeds": seeds}
     started = result | {"steps_before": 3000}
     steps, means = curve(started)
@@ -104,15 +110,17 @@ def test_the_gridworld_figure_is_drawn(tmp_path: Path) -> None:
 
 def results(env_id: str, algorithm: str) -> dict[str, object]:
     seeds = [
-        seed_result(seed, [(5000 * k, [float(seed + k)] * 2) for k in range(5)]) for seed in (0, 1)
+        evaluated(seed, {5000 * k: [float(seed + k)] * 2 for k in range(5)}) for seed in (0, 1)
     ]
-    return {"env_id": env_id, "algorithm": algorithm, "steps": 20_000, "seeds": seeds}
+    return {"env_id": env_id, "algorithm": algorithm, "steps": 20_000, "seeds": seeds,
+            "wall_seconds": 1.0}  # fmt: skip
 
 
 def test_scores_are_the_mean_of_the_last_three_evaluations() -> None:
-    found = seed_result(3, [(0, [0.0]), (1, [9.0, 3.0]), (2, [1.0]), (3, [2.0]), (4, [6.0])])
-    assert found["last_3"] == pytest.approx(3.0)
-    assert (found["last"], found["best"]) == (6.0, {"mean": 6.0, "step": 1})
+    found = evaluated(3, {0: [0.0], 1: [9.0, 3.0], 2: [1.0], 3: [2.0], 4: [6.0]})
+    assert final_mean(found) == pytest.approx(3.0)
+    assert found["last"] == {"mean": 6.0, "returns": [6.0]}
+    assert found["best"] == {"mean": 6.0, "evaluation": 2, "online_steps": 1}
 
 
 def test_curves_are_read_and_drawn(
@@ -139,7 +147,17 @@ def test_curves_are_read_and_drawn(
     assert "A-v0 d3g, 20,000 steps" in capsys.readouterr().out
 
 
-def test_nothing_to_draw_is_told(tmp_path: Path) -> None:
+def test_a_run_folder_is_drawn_and_results_of_another_layout_are_refused(tmp_path: Path) -> None:
+    written = results("A-v0", "d3g")
+    write_json(tmp_path / "results.json", written)
+    write_json(tmp_path / "config.json", {"algorithm": "d3g", "seeds": [0, 1]})
+    assert load_curves(tmp_path) == [written]
+    write_json(tmp_path / "earlier.json", {**written, "seeds": [{"evaluations": [{"step": 0}]}]})
+    with pytest.raises(UserError, match=r"earlier.*'online_steps' is missing"):
+        load_curves(tmp_path)
+
+
+def test_nothing_to_draw_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no results yet"):
         figure7(results=tmp_path / "empty", draw=True)
 

@@ -18,6 +18,7 @@ from safetensors import safe_open
 from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig
 from qss_offline.algorithms.observational_d3g import ObservationalD3GConfig
 from qss_offline.algorithms.qss import QSSConfig
+from qss_offline.analysis.plots.learning_curves import load_curves
 from qss_offline.comparison.online_runs import online_run
 from qss_offline.data.build import build_dataset
 from qss_offline.data.load import load_transitions
@@ -35,6 +36,8 @@ from qss_offline.presets import Preset
 from qss_offline.runs.config import RunConfig
 from qss_offline.runs.folder import RunFolder, SeedFolder, read_json
 from qss_offline.runs.inverse_config import InverseFitConfig
+from qss_offline.runs.reader import load_run
+from qss_offline.runs.results import evaluation_means, learning_curve
 from qss_offline.training.runner import run
 from recipes.online import online
 from tests.online.small_run import CONFIG, settings
@@ -83,13 +86,15 @@ def test_killed_runs_resume_to_the_same_bits(tmp_path: Path) -> None:
         rows = [path.name for path in replay_files(SeedFolder(ours))]
         assert rows == [path.name for path in replay_files(SeedFolder(theirs))]
 
+    with pytest.raises(UserError, match=r"is an online run.*figure7 --draw"):
+        load_run(killed)
+    assert load_curves(killed)[0]["algorithm"] == "d3g"
     results = json.loads((killed / "results.json").read_text())
     assert (results["env_id"], results["algorithm"]) == (PENDULUM, "d3g")
     for seed in results["seeds"]:
-        means = [evaluation["mean"] for evaluation in seed["evaluations"]]
-        assert [e["step"] for e in seed["evaluations"]] == list(range(0, 701, 100))
-        assert seed["last_3"] == pytest.approx(np.mean(means[-3:]))
-        assert seed["best"]["mean"] == max(means)
+        assert learning_curve([seed])[0].tolist() == list(range(0, 701, 100))
+        means = evaluation_means(seed)
+        assert (seed["last"]["mean"], seed["best"]["mean"]) == (means[-1], max(means))
 
 
 def run_here(made: OnlineSettings, folder: RunFolder) -> None:
@@ -111,13 +116,13 @@ def test_a_replay_becomes_a_pair_of_datasets(minari_root: Path, tmp_path: Path) 
     assert stored.ids == ("test/pendulum/online-obs-v0", "test/pendulum/online-act-v0")
     files = replay_files(folder.seed(2))
     rows = np.concatenate([load_checkpoint(path).tensors["rows"].numpy() for path in files])
-    seen = load_transitions(stored.ids[1])
-    np.testing.assert_array_equal(seen.transitions.observations, rows[:, :4])
-    np.testing.assert_array_equal(seen.transitions.next_observations, rows[:, 5:9])
-    np.testing.assert_allclose(seen.transitions.actions, 3 * rows[:, 4:5], atol=1e-6)
-    np.testing.assert_array_equal(seen.transitions.terminations, rows[:, 10] > 0)
-    assert seen.transitions.truncations[-1] or seen.transitions.terminations[-1]
-    assert seen.info.env_id == PENDULUM
+    exported = load_transitions(stored.ids[1])
+    np.testing.assert_array_equal(exported.transitions.observations, rows[:, :4])
+    np.testing.assert_array_equal(exported.transitions.next_observations, rows[:, 5:9])
+    np.testing.assert_allclose(exported.transitions.actions, 3 * rows[:, 4:5], atol=1e-6)
+    np.testing.assert_array_equal(exported.transitions.terminations, rows[:, 10] > 0)
+    assert exported.transitions.truncations[-1] or exported.transitions.terminations[-1]
+    assert exported.info.env_id == PENDULUM
     without = load_transitions(stored.ids[0])
     assert without.transitions.actions is None
     assert without.info.observation_only
@@ -185,11 +190,11 @@ def test_a_start_needs_no_results_and_keeps_its_own_settings(
     offline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (offline / "results.json").rename(offline / "kept.json")
+    (offline / "results.json").rename(offline / "moved.json")
     try:
         assert steps_before(offline) == 100
     finally:
-        (offline / "kept.json").rename(offline / "results.json")
+        (offline / "moved.json").rename(offline / "results.json")
     with pytest.raises(UserError, match=r"leave out --set algorithm\.gamma=0\.5"):
         online(start=offline, change=["gamma=0.5"])
     with pytest.raises(UserError, match="--algo's"):
@@ -230,16 +235,18 @@ def test_seeds_that_start_offline_are_the_same_alone_and_resumed(
         assert (both / name).read_bytes() == (alone / name).read_bytes()
 
 
-def test_a_start_of_another_body_is_refused_before_anything_is_written(
+def test_a_start_of_another_environment_is_refused_before_anything_is_written(
     offline: Path, tmp_path: Path
 ) -> None:
     made = replace(settings(), env_id="Reacher-v5", start_run=str(offline))
-    with pytest.raises(UserError, match="is of another body: InvertedPendulum-v5, not Reacher-v5"):
+    with pytest.raises(
+        UserError, match="is of another environment: InvertedPendulum-v5, not Reacher-v5"
+    ):
         online_run(made, RunFolder(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
 
-def test_what_an_offline_run_lacks_is_told(offline: Path, tmp_path: Path) -> None:
+def test_what_an_offline_run_lacks_is_named(offline: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no seed 7; it holds 0, 1"):
         load_start(offline, 7)
     with pytest.raises(UserError, match=r"config\.json does not exist"):
@@ -268,7 +275,7 @@ def test_what_an_offline_run_lacks_is_told(offline: Path, tmp_path: Path) -> Non
         ({"resume": True, "out": Path("nowhere")}, "no run to resume"),
     ],
 )
-def test_bad_input_is_told_before_anything_is_written(
+def test_bad_input_is_refused_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: dict[str, Any], message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -138,11 +138,11 @@ def test_seeds_that_stand_further_back_catch_up(tmp_path: Path) -> None:
     train(tmp_path / "whole", [0, 1, 2])
     interrupt(tmp_path / "apart", [0], 112, PENDULUM)
     interrupt(tmp_path / "apart", [1], 60, PENDULUM)
-    seen: list[int] = []
+    ticks: list[int] = []
     tasks = [OnlineTask(seed, SeedFolder(tmp_path / "apart" / str(seed))) for seed in (0, 1, 2)]
-    OnlineTrainer(tasks, PENDULUM, CONFIG, PLAN, compiled=False).run(seen.append)
-    assert seen[-1] == 3 * CONFIG.steps
-    assert seen == sorted(seen)
+    OnlineTrainer(tasks, PENDULUM, CONFIG, PLAN, compiled=False).run(ticks.append)
+    assert ticks[-1] == 3 * CONFIG.steps
+    assert ticks == sorted(ticks)
     for seed in (0, 1, 2):
         assert content(tmp_path / "apart", seed) == content(tmp_path / "whole", seed)
 
@@ -195,7 +195,7 @@ def test_a_replay_that_is_full_drops_the_oldest_and_resumes_alike(tmp_path: Path
     assert content(tmp_path / "large", 0) != content(tmp_path / "whole", 0)
 
 
-def test_an_environment_that_does_not_come_back_is_told(
+def test_an_environment_that_does_not_come_back_is_reported(
     tmp_path: Path, counter: str, capsys: pytest.CaptureFixture[str], monkeypatch: Any
 ) -> None:
     train(tmp_path, [0], counter, replace(CONFIG, steps=50))

@@ -91,7 +91,7 @@ def test_what_one_action_shows_qss_knows_of_its_copies() -> None:
     assert make_qsa(worlds, 1, FAST).table.shape == (1, 9, 16)
 
 
-def test_learned_inverse_dynamics_draw_from_what_was_seen_and_evenly_before() -> None:
+def test_learned_inverse_dynamics_draw_from_observed_actions_and_evenly_before() -> None:
     worlds = Worlds([gridworld(3, copies=2)])
     learned = InverseDynamics.learned(worlds, 1)
     draws = (np.arange(800) + 0.5) / 800

@@ -9,7 +9,7 @@ from qss_offline.tabular.mdp import TabularMDP, from_next_states, from_probabili
 from qss_offline.tabular.worlds import Worlds
 
 
-def chance(mdp: TabularMDP, state: int, action: int, next_state: int) -> float:
+def transition_probability(mdp: TabularMDP, state: int, action: int, next_state: int) -> float:
     slots = mdp.neighbours[state] == next_state
     return float(mdp.probabilities[state, action, slots & mdp.is_neighbour[state]].sum())
 
@@ -26,8 +26,8 @@ def test_the_grid_moves_in_four_directions_and_stops_at_its_walls() -> None:
     assert mdp.is_deterministic
     middle = 5 * 11 + 5
     for action, target in enumerate((middle - 11, middle + 11, middle - 1, middle + 1)):
-        assert chance(mdp, middle, action, target) == 1.0
-    assert chance(mdp, 0, 0, 0) == chance(mdp, 0, 2, 0) == 1.0
+        assert transition_probability(mdp, middle, action, target) == 1.0
+    assert transition_probability(mdp, 0, 0, 0) == transition_probability(mdp, 0, 2, 0) == 1.0
     # N of the corner: itself, right of it and below it; two walls make one neighbour.
     assert mdp.neighbours[0][mdp.is_neighbour[0]].tolist() == [0, 1, 11]
 
@@ -45,10 +45,12 @@ def test_rewards_are_minus_one_until_the_goal() -> None:
 def test_slipping_executes_a_random_action(slip: float) -> None:
     mdp = gridworld(slip=slip)
     middle = 5 * 11 + 5
-    assert chance(mdp, middle, 3, middle + 1) == pytest.approx(1.0 - slip + slip / 4)
-    assert chance(mdp, middle, 3, middle - 1) == pytest.approx(slip / 4)
+    assert transition_probability(mdp, middle, 3, middle + 1) == pytest.approx(
+        1.0 - slip + slip / 4
+    )
+    assert transition_probability(mdp, middle, 3, middle - 1) == pytest.approx(slip / 4)
     # Two of four directions run into the corner's walls.
-    assert chance(mdp, 0, 3, 0) == pytest.approx(slip / 2)
+    assert transition_probability(mdp, 0, 3, 0) == pytest.approx(slip / 2)
     np.testing.assert_allclose(mdp.probabilities.sum(axis=2), 1.0)
 
 
@@ -73,11 +75,11 @@ def test_the_wind_blows_off_the_last_row_only() -> None:
     mdp = cliffworld()
     assert (mdp.num_states, mdp.start) == (132, 110)
     edge, abyss, above = 110 + 4, 121 + 4, 99 + 4
-    assert chance(mdp, edge, 3, edge + 1) == 0.5
-    assert chance(mdp, edge, 3, abyss) == 0.5
-    assert chance(mdp, edge, 0, above) == 0.5
-    assert chance(mdp, edge, 1, abyss) == 1.0
-    assert chance(mdp, above, 3, above + 1) == 1.0
+    assert transition_probability(mdp, edge, 3, edge + 1) == 0.5
+    assert transition_probability(mdp, edge, 3, abyss) == 0.5
+    assert transition_probability(mdp, edge, 0, above) == 0.5
+    assert transition_probability(mdp, edge, 1, abyss) == 1.0
+    assert transition_probability(mdp, above, 3, above + 1) == 1.0
     assert reward(mdp, edge, edge + 1) == reward(mdp, edge, abyss) == 0.0
     assert reward(mdp, 119, 120) == 1.0
     assert np.flatnonzero(mdp.terminal).tolist() == list(range(120, 132))
@@ -156,7 +158,7 @@ def test_bad_cliffs_are_refused_in_one_line() -> None:
 
 
 def test_a_sliver_of_rounding_never_reaches_padding() -> None:
-    # Ten chances of 0.1 add up to less than one in floating point; state 0 has padding behind.
+    # Ten times 0.1 adds up to less than one in floating point; padding follows state 0.
     probabilities = np.zeros((11, 1, 11))
     probabilities[0, 0, :10] = 0.1
     probabilities[1:, 0, :] = 1.0 / 11.0

@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from qss_offline.analysis.plots.style import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    SKY,
+    WIDE_DPI,
+    YELLOW,
+    styled,
+    to_png,
+)
 from qss_offline.comparison.cells import Cell
 from qss_offline.comparison.paper_results import reported
 from qss_offline.comparison.table import Row, summarise
 from qss_offline.statistics import Interval
 
-# Okabe and Ito's colours, each with a marker of its own.
 _STYLES = {
-    "d3g": ("#D55E00", "o"),
-    "bco": ("#0072B2", "s"),
-    "pseudo-td3+bc": ("#009E73", "^"),
-    "pseudo-iql": ("#56B4E9", "v"),
-    "bc": ("#CC79A7", "D"),
-    "td3+bc": ("#E69F00", "P"),
-    "iql": ("#999999", "X"),
-    "cql": ("#000000", "*"),
+    "d3g": (ORANGE, "o"),
+    "bco": (BLUE, "s"),
+    "pseudo-td3+bc": (GREEN, "^"),
+    "pseudo-iql": (SKY, "v"),
+    "bc": (PURPLE, "D"),
+    "td3+bc": (YELLOW, "P"),
+    "iql": (GREY, "X"),
+    "cql": (BLACK, "*"),
 }
 _LABELS = {
     "d3g": "D3G",
@@ -36,6 +47,7 @@ _LABELS = {
 }
 
 
+@styled
 def png(
     cells: Sequence[Cell],
     table: Sequence[Row],
@@ -95,29 +107,23 @@ def png(
             ((level, height),) = recorded
             recorded = [(level - len(methods), height), (level + len(methods), height)]
         handles["recorded behaviour"] = axes.plot(
-            *np.array(recorded).reshape(-1, 2).T, color="#666666", linestyle=":"
+            *np.array(recorded).reshape(-1, 2).T, color=GREY, linestyle=":"
         )[0]
         axes.set_xticks([100 * level for level, _ in recordings])
         paper = [(level, reported(env_id, "d3g", level)) for level, _ in recordings]
         known = [(100 * level, figure_.mean) for level, figure_ in paper if figure_ is not None]
         if known:
             handles["D3G in the paper (best)"] = axes.scatter(
-                *zip(*known, strict=True), s=110, facecolors="none", edgecolors="#D55E00"
+                *zip(*known, strict=True), s=110, facecolors="none", edgecolors=ORANGE
             )
         axes.set_title(env_id)
         axes.set_xlabel("random actions in the recording (%)")
         axes.set_ylabel(f"mean return ({metric} evaluation)")
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(color="#e6e6e6")
-        axes.set_axisbelow(True)
     # As many columns as the panels are wide: what doesn't fit would be cut off.
     figure.legend(
         handles.values(),
         handles.keys(),
         loc="outside lower center",
         ncols=2 * len(env_ids),
-        frameon=False,
     )
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=110)
-    return content.getvalue()
+    return to_png(figure, WIDE_DPI)

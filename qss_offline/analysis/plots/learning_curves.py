@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,28 +10,52 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qss_offline.comparison.online_runs import LAST_EVALUATIONS
+from qss_offline.analysis.plots.style import (
+    BLUE,
+    GREEN,
+    ORANGE,
+    PURPLE,
+    WIDE_DPI,
+    YELLOW,
+    styled,
+    to_png,
+)
+from qss_offline.errors import UserError
 from qss_offline.runs.folder import read_json
+from qss_offline.runs.results import FINAL_EVALUATIONS, final_mean, learning_curve
 from qss_offline.statistics import bootstrap_interval, mean
 
-# Okabe and Ito's colours, with dashes of their own.
 _LOOKS = {
-    "d3g": ("D3G", "#0072B2", "-"),
-    "d3g-no-cycle": ("D3G⁻", "#D55E00", "--"),
-    "td3": ("TD3", "#009E73", "-."),
-    "ddpg": ("DDPG", "#CC79A7", ":"),
+    "d3g": ("D3G", BLUE, "-"),
+    "d3g-no-cycle": ("D3G⁻", ORANGE, "--"),
+    "td3": ("TD3", GREEN, "-."),
+    "ddpg": ("DDPG", PURPLE, ":"),
 }
 
 # Each point's interval is one of many in a picture.
 _RESAMPLES = 1_000
 
-_STARTED_OFFLINE = "#E69F00"
-
 
 def load_curves(folder: Path) -> list[dict[str, Any]]:
-    """Read the results files of online runs in a folder, in the order of their names."""
-    found = [read_json(path) for path in sorted(folder.glob("*.json"))]
-    return [curve for curve in found if "algorithm" in curve and "seeds" in curve]
+    """Read the results files of online runs in a folder, in the order of their names.
+
+    Raises:
+        UserError: one can't be read, or is of another version of this package.
+    """
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        result = read_json(path)
+        if not {"algorithm", "seeds", "wall_seconds"} <= result.keys():
+            continue
+        try:
+            curve(result)
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{path} holds no results of an online run: {error} is missing or wrong; it is of "
+                "another version of this package"
+            ) from error
+        found.append(result)
+    return found
 
 
 def curve(result: dict[str, Any]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -40,53 +63,46 @@ def curve(result: dict[str, Any]) -> tuple[NDArray[np.int64], NDArray[np.float64
 
     A run that started offline begins with the online steps that the offline run took.
     """
-    evaluations = [seed["evaluations"] for seed in result["seeds"]]
-    steps = np.array([point["step"] for point in evaluations[0]], np.int64)
-    means = np.array([[point["mean"] for point in seed] for seed in evaluations], np.float64)
-    return steps + int(result.get("steps_before", 0)), means.T
+    steps, means = learning_curve(result["seeds"])
+    return steps + int(result.get("steps_before", 0)), means
 
 
+@styled
 def png(results: Sequence[dict[str, Any]]) -> bytes:
     """Draw a panel for each environment: the mean over seeds in its 95% bootstrap interval."""
-    import matplotlib as mpl
     from matplotlib.figure import Figure
 
     env_ids = list(dict.fromkeys(result["env_id"] for result in results))
     columns = min(4, len(env_ids))
     rows = math.ceil(len(env_ids) / columns)
-    with mpl.rc_context({"font.size": 10, "legend.frameon": False}):
-        figure = Figure(figsize=(max(4.2 * columns, 5), 3.4 * rows), layout="constrained")
-        axes = list(figure.subplots(rows, columns, squeeze=False).flat)
-        for panel, env_id in zip(axes, env_ids, strict=False):
-            for result in results:
-                if result["env_id"] != env_id:
-                    continue
-                steps, samples = curve(result)
-                name, colour, dashes = _LOOKS[result["algorithm"]]
-                if result.get("start_run") is not None:
-                    name, colour = f"{name}, started offline", _STARTED_OFFLINE
-                count = samples.shape[1]
-                label = f"{name} ({count} seed{'s' if count > 1 else ''})"
-                panel.plot(steps, samples.mean(axis=1), color=colour, ls=dashes, label=label)
-                if count > 1:
-                    # Bounds that Student's interval gives a few seeds go far beyond any return.
-                    rng = np.random.default_rng(0)
-                    bands = [
-                        bootstrap_interval(point, rng, mean, resamples=_RESAMPLES)
-                        for point in samples
-                    ]
-                    low, high = ([getattr(band, end) for band in bands] for end in ("low", "high"))
-                    panel.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
-            panel.set_title(env_id)
-            panel.set_xlabel("environment steps")
-            panel.set_ylabel("return of an episode")
-            panel.spines[["top", "right"]].set_visible(False)
-            panel.legend()
-        for panel in axes[len(env_ids) :]:
-            panel.set_visible(False)
-        content = io.BytesIO()
-        figure.savefig(content, format="png", dpi=110)
-    return content.getvalue()
+    figure = Figure(figsize=(max(4.2 * columns, 5), 3.4 * rows), layout="constrained")
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for panel, env_id in zip(axes, env_ids, strict=False):
+        for result in results:
+            if result["env_id"] != env_id:
+                continue
+            steps, samples = curve(result)
+            name, colour, dashes = _LOOKS[result["algorithm"]]
+            if result.get("start_run") is not None:
+                name, colour = f"{name}, started offline", YELLOW
+            count = samples.shape[1]
+            label = f"{name} ({count} seed{'s' if count > 1 else ''})"
+            panel.plot(steps, samples.mean(axis=1), color=colour, ls=dashes, label=label)
+            if count > 1:
+                # Bounds that Student's interval gives a few seeds go far beyond any return.
+                rng = np.random.default_rng(0)
+                bands = [
+                    bootstrap_interval(point, rng, mean, resamples=_RESAMPLES) for point in samples
+                ]
+                low, high = ([getattr(band, end) for band in bands] for end in ("low", "high"))
+                panel.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
+        panel.set_title(env_id)
+        panel.set_xlabel("environment steps")
+        panel.set_ylabel("return of an episode")
+        panel.legend()
+    for panel in axes[len(env_ids) :]:
+        panel.set_visible(False)
+    return to_png(figure, WIDE_DPI)
 
 
 def return_lines(result: dict[str, Any]) -> list[str]:
@@ -103,10 +119,9 @@ def score_lines(results: Sequence[dict[str, Any]]) -> list[str]:
     """Return a line for each run: the mean of the last evaluations of every seed."""
     lines = []
     for result in results:
-        scores = [seed[f"last_{LAST_EVALUATIONS}"] for seed in result["seeds"]]
-        listed = ", ".join(f"{score:.1f}" for score in scores)
+        listed = ", ".join(f"{final_mean(seed):.1f}" for seed in result["seeds"])
         lines.append(
             f"{result['env_id']} {result['algorithm']}, {result['steps']:,} steps, mean of the "
-            f"last {LAST_EVALUATIONS} evaluations of each seed: {listed}"
+            f"last {FINAL_EVALUATIONS} evaluations of each seed: {listed}"
         )
     return lines

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qss_offline.analysis.plots.report import COLOURS, DASHES, styled
+from qss_offline.analysis.plots.style import COLOURS, DASHES, styled
 from qss_offline.comparison.online_budget import BudgetRow
 
 if TYPE_CHECKING:

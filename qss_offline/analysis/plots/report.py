@@ -1,91 +1,39 @@
-"""The figures of a report, one panel each, sized to be read on a phone.
-
-Okabe and Ito's colours stay apart for colour-blind readers, and every line has its own dashes. The
-background is white, so that a picture can be read on a dark page too. Matplotlib is imported when a
-figure is drawn, not before.
-"""
+"""The figures of a report, one panel each."""
 
 from __future__ import annotations
 
-import io
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qss_offline.analysis.measures import Coverage, ValueAgainstReturn
-from qss_offline.statistics import Interval, Profile
-from qss_offline.tabular.intervals import interval
+from qss_offline.analysis.plots.style import (
+    BLUE,
+    COLOURS,
+    DASHES,
+    GREY,
+    ORANGE,
+    PANEL_SIZE,
+    styled,
+)
+from qss_offline.statistics import Interval, Profile, student_band
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Draw = TypeVar("Draw", bound=Callable[..., Any])
-
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
-BLUE, ORANGE, GREEN = COLOURS[:3]
-_GREY = "#767676"
-_SIZE = (4.6, 3.3)
 _MANY_DIMENSIONS = 12
 _SCATTERED, _PLOTTED = 1_500, 500
 _LABEL_CHARACTERS = 22
 
-_STYLE: dict[Any, Any] = {
-    "figure.figsize": _SIZE,
-    "figure.facecolor": "white",
-    "font.size": 10,
-    "axes.titlesize": 10.5,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#e6e6e6",
-    "axes.axisbelow": True,
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-    "lines.linewidth": 1.8,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "qss-offline",
-}
 
-
-def _figure(width: float = _SIZE[0], height: float = _SIZE[1]) -> Figure:
+def _figure(width: float = PANEL_SIZE[0], height: float = PANEL_SIZE[1]) -> Figure:
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
-
-
-def styled(draw: Draw) -> Draw:
-    """Draw under this module's style, whatever the user's own is."""
-    from functools import wraps
-
-    @wraps(draw)
-    def drawn(*arguments: Any, **options: Any) -> Any:
-        import matplotlib as mpl
-
-        with mpl.rc_context({**mpl.rcParamsDefault, **_STYLE, "backend": mpl.get_backend()}):
-            return draw(*arguments, **options)
-
-    return drawn  # type: ignore[return-value]
-
-
-@styled
-def png(figure: Figure) -> bytes:
-    """Return a figure as a PNG file."""
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=150)
-    return content.getvalue()
-
-
-@styled
-def svg(figure: Figure) -> bytes:
-    """Return a figure as an SVG file, with text as text and no date."""
-    content = io.BytesIO()
-    figure.savefig(content, format="svg", metadata={"Date": None})
-    return content.getvalue()
 
 
 def _thousands(axis: Axes) -> None:
@@ -98,7 +46,7 @@ def _band(axis: Axes, x: Any, rows: NDArray[Any], label: str, index: int) -> Non
     axis.plot(x, rows, color=colour, linewidth=0.6, alpha=0.45)
     axis.plot(x, rows.mean(axis=-1), color=colour, linestyle=dashes, label=label)
     if rows.shape[-1] > 1:
-        means = interval(rows)
+        means = student_band(rows)
         axis.fill_between(x, means.low, means.high, color=colour, alpha=0.18, linewidth=0)
 
 
@@ -119,7 +67,7 @@ def learning_figure(
         _band(axis, steps, returns, label, index)
         axis.plot(steps, returns.mean(axis=-1), "o", color=COLOURS[index % len(COLOURS)], ms=4)
     if behaviour is not None:
-        axis.axhline(behaviour, color=_GREY, linestyle=":", label="recorded behaviour")
+        axis.axhline(behaviour, color=GREY, linestyle=":", label="recorded behaviour")
     axis.set(xlabel="online steps (environment steps)", ylabel="return of an episode", title=title)
     axis.set_xlim(left=0)
     _thousands(axis)
@@ -156,7 +104,7 @@ def training_figure(
         reach = 0.5 * max(limits[1] - limits[0], 1e-9)
         for limit in set(limits):
             if low - reach <= limit <= high + reach:
-                axis.axhline(limit, color=_GREY, linestyle=":")
+                axis.axhline(limit, color=GREY, linestyle=":")
                 axis.annotate(
                     "possible limit",
                     (0.99, limit),
@@ -164,7 +112,7 @@ def training_figure(
                     ha="right",
                     va="bottom",
                     fontsize=8,
-                    color=_GREY,
+                    color=GREY,
                 )
     if log:
         axis.set_yscale("log")
@@ -193,7 +141,7 @@ def last_against_best_figure(
     axis.plot([row[2] for row in rows], places, "D", mfc="white", color=ORANGE, ms=8, label="best")
     axis.plot([row[1] for row in rows], places, "o", color=BLUE, ms=6, label="last")
     if behaviour is not None:
-        axis.axvline(behaviour, color=_GREY, linestyle=":", label="recorded")
+        axis.axvline(behaviour, color=GREY, linestyle=":", label="recorded")
     axis.set_yticks(list(places), [row[0] for row in rows])
     axis.set_ylim(len(rows) - 0.4, -0.6)
     axis.set(xlabel="mean return of an evaluation", title="Last policy against best evaluation")
@@ -286,7 +234,7 @@ def distance_figure(measured: Mapping[str, Any]) -> Figure:
     )
     axis.fill_between(steps, low, high, color=BLUE, alpha=0.2, linewidth=0)
     axis.plot(steps, measured["mean"], color=BLUE, label="imagined plan")
-    axis.plot(steps, measured["still"], color=_GREY, linestyle="--", label="staying where it began")
+    axis.plot(steps, measured["still"], color=GREY, linestyle="--", label="staying where it began")
     axis.set(
         xlabel="step",
         ylabel="distance (standard deviations\nof the recording)",
@@ -380,7 +328,7 @@ def improvement_figure(pairs: Sequence[tuple[str, Interval]]) -> Figure:
     for place, (_, found) in enumerate(pairs):
         axis.plot([found.low, found.high], [place, place], color=BLUE, linewidth=5, alpha=0.35)
         axis.plot(found.estimate, place, "o", color=BLUE)
-    axis.axvline(0.5, color=_GREY, linestyle=":")
+    axis.axvline(0.5, color=GREY, linestyle=":")
     axis.set_yticks(range(len(pairs)), labels)
     axis.set_ylim(len(pairs) - 0.5, -0.5)
     axis.set(

@@ -7,7 +7,6 @@ chosen with knowledge that nobody has who must pick a policy.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from qss_offline.errors import UserError
 from qss_offline.evaluation.normalization import reference as reference_returns
+from qss_offline.runs.tables import read_table
 from qss_offline.statistics import (
     Interval,
     Profile,
@@ -30,7 +30,6 @@ from qss_offline.statistics import (
 FloatArray = NDArray[np.float64]
 
 _BEHAVIOUR = "behaviour"
-_NEEDED = ("env_id", "random_action_prob", "method", "seed", "metric", "mean_return")
 _THRESHOLDS = np.linspace(-0.1, 1.1, 121)
 
 
@@ -64,6 +63,27 @@ Scores = dict[Task, dict[str, dict[int, float]]]
 """Mean return of the last evaluation, by task, method and seed."""
 
 
+@dataclass(frozen=True)
+class ReturnRow:
+    """What is needed of a line of a `returns.csv`.
+
+    Attributes:
+        env_id: the environment.
+        random_action_prob: of the recording, None where unknown.
+        method: what learned.
+        seed: of the method.
+        metric: "last" or another.
+        mean_return: over the episodes of one evaluation.
+    """
+
+    env_id: str
+    random_action_prob: float | None
+    method: str
+    seed: int
+    metric: str
+    mean_return: float
+
+
 def read_returns(path: Path) -> Scores:
     """Read the last evaluations of a `returns.csv`, which may have more columns than are needed.
 
@@ -71,30 +91,17 @@ def read_returns(path: Path) -> Scores:
         UserError: the file can't be read, lacks a column or holds something else than numbers.
     """
     scores: Scores = {}
-    try:
-        with path.open(newline="") as file:
-            reader = csv.DictReader(file)
-            lacking = [name for name in _NEEDED if name not in (reader.fieldnames or ())]
-            if lacking:
-                raise UserError(f"{path}: no column {lacking[0]!r}; needed: {', '.join(_NEEDED)}")
-            for line in reader:
-                if line["metric"] != "last" or line["method"] == _BEHAVIOUR:
-                    continue
-                level = line["random_action_prob"]
-                task = Task(line["env_id"], float(level) if level else None)
-                found = scores.setdefault(task, {}).setdefault(line["method"], {})
-                found[int(line["seed"])] = float(line["mean_return"])
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: {error}") from error
+    for row in read_table(path, ReturnRow, others=True):
+        if row.metric == "last" and row.method != _BEHAVIOUR:
+            task = Task(row.env_id, row.random_action_prob)
+            scores.setdefault(task, {}).setdefault(row.method, {})[row.seed] = row.mean_return
     if not scores:
         raise UserError(f"{path} holds no rows whose metric is last")
     return scores
 
 
 @dataclass(frozen=True)
-class Cell:
+class MethodReturns:
     """All seeds of one method on one task: mean return with its 95% interval over seeds."""
 
     task: Task
@@ -116,7 +123,7 @@ class Comparison:
         notes: what was left out.
     """
 
-    cells: tuple[Cell, ...]
+    cells: tuple[MethodReturns, ...]
     profiles: Mapping[str, Profile]
     iqms: Mapping[str, Interval]
     shared: tuple[Task, ...]
@@ -137,7 +144,7 @@ def compare(scores: Scores, reference: str | None = None) -> Comparison:
         reference = "d3g" if "d3g" in methods else methods[0]
     notes = []
     cells = tuple(
-        Cell(task, method, len(seeds), bootstrap_interval(list(seeds.values()), rng, mean))
+        MethodReturns(task, method, len(seeds), bootstrap_interval(list(seeds.values()), rng, mean))
         for task, found in scores.items()
         for method, seeds in found.items()
     )

@@ -23,6 +23,7 @@ from qss_offline.analysis.measures import (
 )
 from qss_offline.analysis.models import planner_of, proposing_policy_of
 from qss_offline.analysis.plots import report as figures
+from qss_offline.analysis.plots import style
 from qss_offline.analysis.report import page
 from qss_offline.analysis.report.comparison import Comparison, Scores, Task, compare, read_returns
 from qss_offline.analysis.report.reproduce import command
@@ -34,10 +35,9 @@ from qss_offline.files import write_bytes
 from qss_offline.parallel.reporting import Notice, ProgressFactory, no_progress, print_notice
 from qss_offline.runs.folder import read_json
 from qss_offline.runs.reader import FinishedRun, load_run
-from qss_offline.runs.results import evaluation_means
+from qss_offline.runs.results import evaluation_means, learning_curve
 from qss_offline.settings_json import to_plain
-from qss_offline.statistics import Interval
-from qss_offline.tabular.intervals import interval
+from qss_offline.statistics import Interval, student_band
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -55,10 +55,10 @@ class _Book:
 
     def figure(self, name: str, figure: Figure, alt: str, caption: str) -> str:
         """Write a figure as PNG and SVG, and return it for the page."""
-        content = figures.png(figure)
+        content = style.to_png(figure)
         # It is laid out by now; doing that again would take as long as drawing.
         figure.set_layout_engine("none")
-        for suffix, written in ((".png", content), (".svg", figures.svg(figure))):
+        for suffix, written in ((".png", content), (".svg", style.to_svg(figure))):
             path = self.folder / f"{name}{suffix}"
             write_bytes(path, written)
             self.made.append(path)
@@ -79,7 +79,7 @@ def make_report(
         sources: run folders, and `returns.csv` files.
         out: folder of the report; by default `report` in the only run, or in this folder.
         video: draw what a run did where that isn't there yet.
-        notice: told of whatever is left out.
+        notice: called with a line for whatever is left out.
         progress: makes a progress display.
 
     Raises:
@@ -156,7 +156,7 @@ def _over_seeds(values: NDArray[np.float64]) -> str:
     mean = f"{values.mean():.1f}"
     if len(values) == 1:
         return f"{mean} (one seed)"
-    found = interval(values)
+    found = student_band(values)
     return f"{mean} [{found.low:.1f}, {found.high:.1f}]"
 
 
@@ -227,7 +227,11 @@ def _curves(book: _Book, runs: Mapping[str, FinishedRun]) -> list[str]:
     """Draw the runs of an environment into one figure, where there are several."""
     drawn = []
     for env_id in dict.fromkeys(run.env_id for run in runs.values()):
-        curves = {name: _curve(run) for name, run in runs.items() if run.env_id == env_id}
+        curves = {
+            name: learning_curve(run.results["seeds"])
+            for name, run in runs.items()
+            if run.env_id == env_id
+        }
         if len(curves) < 2:
             continue
         ends = ", ".join(f"{name} {rows[-1].mean():.1f}" for name, (_, rows) in curves.items())
@@ -240,13 +244,6 @@ def _curves(book: _Book, runs: Mapping[str, FinishedRun]) -> list[str]:
             )
         )
     return drawn
-
-
-def _curve(run: FinishedRun) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return online steps `(evaluations,)` and returns `(evaluations, seeds)`."""
-    seeds = run.results["seeds"]
-    steps = [point["online_steps"] for point in seeds[0]["evaluations"]]
-    return np.array(steps), np.array([evaluation_means(seed) for seed in seeds]).T
 
 
 def _tasks(count: int) -> str:
@@ -310,7 +307,7 @@ def _one(
             book.parts.append(page.paragraph(f"No {what}: {error}.", "quiet"))
 
     attempt("diagnosis", lambda: _verdict(book, run))
-    book.parts.append(page.heading(3, "Seen"))
+    book.parts.append(page.heading(3, "Trajectories"))
     attempt("video", lambda: _seen(book, run, prefix, video, notice, progress))
     book.parts.append(page.heading(3, "Results"))
     attempt("results", lambda: _results(book, run, prefix))
@@ -341,7 +338,7 @@ def _verdict(book: _Book, run: FinishedRun) -> None:
                            else "The seed learned.", "good")
         )  # fmt: skip
     rows = [
-        (f"seed {seed}", one.name, one.seen, "look here" if one.hint else "fine")
+        (f"seed {seed}", one.name, one.measured, "look here" if one.hint else "fine")
         for seed in run.seeds
         for one in diagnose(run, seed)
     ]
@@ -448,7 +445,9 @@ def _results(book: _Book, run: FinishedRun, prefix: str) -> None:
                 book.figure(
                     f"{prefix}learning-curve",
                     figures.learning_figure(
-                        {f"mean of {len(seeds)} seeds": _curve(run)}, behaviour, run.env_id
+                        {f"mean of {len(seeds)} seeds": learning_curve(seeds)},
+                        behaviour,
+                        run.env_id,
                     ),
                     f"Line chart of returns over online steps; recorded behaviour {behaviour:.1f}, "
                     f"seeds end at {lasts}.",

@@ -1,13 +1,13 @@
 """A few online steps that fit I(s, s') and turn a proposal τ into a policy (Section 5.3).
 
-Each round takes a stated number of environment steps, then trains I on the steps so far. The
-first round acts at random, so that an untrained I is never asked; later rounds act with
-π(s) = I(s, s + τ(s)) and noise, so that I sees the states and steps that τ proposes. Where there is
-another recording of the same body that does have actions, I learns from it first, and acts from
-the first round on.
+Each round takes a stated number of environment steps, then trains the IDM on the steps so far. The
+first round acts at random, so that an untrained IDM is never asked; later rounds act with
+π(s) = I(s, s + τ(s)) and noise, so that the IDM learns from the states and steps that τ proposes.
+Where there is another recording of the same environment that does have actions, the IDM learns
+from it first, and acts from the first round on.
 
-Departures from the authors' script: it acts with an untrained I in the first round and evaluates
-it, knows no recordings with actions, and has I learn from steps with actions alone (here
+Departures from the authors' script: it acts with an untrained IDM in the first round and evaluates
+it, knows no recordings with actions, and has the IDM learn from steps with actions alone (here
 `recorded_coef` lets it learn from the recording, too).
 """
 
@@ -35,7 +35,7 @@ class InverseFitter(InverseModels):
         scales: what each seed's observations go through.
         make_env: makes the environment.
         config: the budget.
-        known: steps of the same body whose actions are known.
+        known: steps of the same environment whose actions are known.
         recordings: what each seed learned from, for models that learn from it, too.
 
     Raises:
@@ -56,10 +56,10 @@ class InverseFitter(InverseModels):
         self.proposals = proposals
 
     def run_round(self, report: Callable[[int], None] = lambda updates: None) -> None:
-        """Take one round of steps with every seed, and train every I on its steps so far.
+        """Take one round of steps with every seed, and train every IDM on its steps so far.
 
         Args:
-            report: told the updates done so far.
+            report: called with the updates done so far.
         """
         self.fit_round(self.policy, report)
 

@@ -58,12 +58,12 @@ class InverseModels:
         scales: what each seed's observations go through.
         make_env: makes the environment.
         config: the budget.
-        known: steps of the same body whose actions are known.
+        known: steps of the same environment whose actions are known.
         recordings: what each seed learned from, for models that learn from it, too
             (`recorded_coef`); actions, where it has any, are not looked at.
 
     Raises:
-        UserError: the form of I doesn't suit the environment, or it needs recordings.
+        UserError: the form of the IDM doesn't suit the environment, or it needs recordings.
     """
 
     def __init__(
@@ -85,8 +85,8 @@ class InverseModels:
         if self._form != "network" and bilinear_shape(obs_dim, action_dim).dims[0] > MOST_INPUTS:
             if self._form == "bilinear":
                 raise UserError(
-                    f"the bilinear form of I has too many inputs with {obs_dim} numbers in an "
-                    "observation; choose form=network"
+                    f"the bilinear form of the IDM has too many inputs with {obs_dim} numbers in "
+                    "an observation; choose form=network"
                 )
             self._form = "network"
         self._recordings = recordings
@@ -132,13 +132,13 @@ class InverseModels:
         policy: Callable[[int], Callable[[NDArray[Any]], NDArray[np.float32]] | None],
         report: Callable[[int], None] = lambda updates: None,
     ) -> None:
-        """Take one round of steps with every seed, and train every I on its steps so far.
+        """Take one round of steps with every seed, and train every IDM on its steps so far.
 
         Args:
             policy: gives the policy of the seed at an index, which maps `(obs_dim,)` to
                 `(action_dim,)`, or None where it has none yet and acts at random. It is asked once
-                I is fitted: in all rounds but the first, with known steps in all.
-            report: told the updates done so far.
+                the IDM is fitted: in all rounds but the first, with known steps in all.
+            report: called with the updates done so far.
         """
         done = self.rounds_done
         if self._known is not None and self.state.update < self._updates_before:
@@ -169,7 +169,7 @@ class InverseModels:
         self._learn(self._updates_before + (done + 1) * self.config.updates_per_round, report)
 
     def _learn(self, updates: int, report: Callable[[int], None]) -> None:
-        """Train every I on the steps so far, until it has had so many updates."""
+        """Train every IDM on the steps so far, until it has had so many updates."""
         if self._form != "network":
             self._solve()
         if self._form == "bilinear":
@@ -187,7 +187,7 @@ class InverseModels:
         )
 
     def _sampler(self) -> Sampler:
-        """Batches of steps whose actions are known, and of recorded ones where I learns of them."""
+        """Batches of steps with known actions, and of recorded ones where the IDM takes them."""
         batch_size = self.config.model.batch_size
         with_actions = [
             self._columns(self._learned_from(index), index) for index in range(len(self.seeds))
@@ -215,7 +215,7 @@ class InverseModels:
         return JointSampler((online, recorded), SemiSupervisedBatch)
 
     def _solve(self) -> None:
-        """Fit the bilinear form of each seed's I on all that it learns from."""
+        """Fit the bilinear form of each seed's IDM on all that it learns from."""
         for index, scale in enumerate(self.scales):
             assert scale.step_std is not None
             obs, next_obs, actions = self._columns(self._learned_from(index), index)
@@ -268,8 +268,8 @@ class InverseModels:
         self.state = stack_checkpoints(self._algorithm, checkpoints)
         self.steps = [ActionSteps.from_named(one.tensors) for one in checkpoints]
         if self._form == "either":
-            kept = [checkpoint.tensors["unseen_errors"] for checkpoint in checkpoints]
-            self._unseen_errors = torch.stack(kept)
+            stored = [checkpoint.tensors["unseen_errors"] for checkpoint in checkpoints]
+            self._unseen_errors = torch.stack(stored)
         if self._form != "network" and self.rounds_done:
             self._solve()
 

@@ -186,8 +186,8 @@ def test_an_environment_without_an_end_is_evaluated_for_a_stated_number_of_steps
 
     for _ in range(2):
         assert evaluate(still, "Endless-v0", 2, make=lambda _: Endless()).lengths == (10_000,) * 2
-    told = capsys.readouterr().err
-    assert told.count("Endless-v0 has no time limit") == 1 and "10,000 steps" in told
+    warned = capsys.readouterr().err
+    assert warned.count("Endless-v0 has no time limit") == 1 and "10,000 steps" in warned
     assert evaluate(still, "Limited-v0", 1, make=limited).lengths == (LONGEST_EPISODE + 5,)
     assert capsys.readouterr().err == ""
 
@@ -221,9 +221,9 @@ def test_what_is_no_policy_is_not_to_be_deleted(tmp_path: Path) -> None:
         load_policy(tmp_path)
     path = tmp_path / "expert.safetensors"
     path.write_bytes(b"not a policy")
-    with pytest.raises(UserError, match="no readable checkpoint or policy") as told:
+    with pytest.raises(UserError, match="no readable checkpoint or policy") as refused:
         load_policy(path)
-    assert "delete" not in str(told.value)
+    assert "delete" not in str(refused.value)
     path = tmp_path / "seeds" / "0" / "training.safetensors"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"cut")

@@ -50,8 +50,8 @@ def test_recorded_behaviour_is_that_of_episodes_that_were_not_cut(
     name = build_dataset(DatasetSpec("InvertedPendulum", transitions=500), workers=1).obs_id
     results = run_on(name, tmp_path / "run")
     dataset = load_transitions(name)
-    transitions, told = dataset.transitions, dataset.info.behaviour_return
-    assert told is not None
+    transitions, stated = dataset.transitions, dataset.info.behaviour_return
+    assert stated is not None
     ends = np.append(transitions.episode_starts()[1:], len(transitions)) - 1
     fell = transitions.terminations[ends]
     assert not fell.all(), "no episode was cut: what is tested here?"
@@ -85,8 +85,10 @@ def test_a_run_is_not_resumed_on_another_recording_of_the_same_name(
         run_on(name, tmp_path / "run", resume=True)
 
 
-def test_a_recording_of_another_body_is_refused(minari_root: Path, tmp_path: Path) -> None:
+def test_a_recording_of_another_environment_is_refused(minari_root: Path, tmp_path: Path) -> None:
     name = build_dataset(DatasetSpec("Reacher", transitions=60), workers=1).obs_id
-    with pytest.raises(UserError, match="is of another body: Reacher-v5, not InvertedPendulum-v5"):
+    with pytest.raises(
+        UserError, match="is of another environment: Reacher-v5, not InvertedPendulum-v5"
+    ):
         run_on(name, tmp_path / "run")
     assert not (tmp_path / "run").exists()

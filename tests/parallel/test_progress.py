@@ -30,12 +30,12 @@ def test_every_report_is_a_line_without_an_interval() -> None:
 
 
 def test_work_that_begins_again_does_not_go_back() -> None:
-    seen: list[tuple[int, str]] = []
+    reports: list[tuple[int, str]] = []
 
     def show(completed: int, note: str = "") -> None:
-        seen.append((completed, note))
+        reports.append((completed, note))
 
     report = forward_only(show)
     for completed, note in ((5, ""), (0, ""), (4, "again"), (9, "")):
         report(completed, note)
-    assert seen == [(5, ""), (5, ""), (5, "again"), (9, "")]
+    assert reports == [(5, ""), (5, ""), (5, "again"), (9, "")]

@@ -1,4 +1,4 @@
-"""The front door as a user meets it: real processes, really killed."""
+"""The quickstart as a user meets it: real processes, really killed."""
 
 import json
 import os
@@ -24,7 +24,7 @@ from tests.patience import PATIENCE_S
 from tests.small_run import settings
 
 COMMAND = (sys.executable, "-m", "recipes.random_obs")
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def start(*command: str) -> "subprocess.Popen[str]":
@@ -151,7 +151,7 @@ def test_bad_input_is_one_line_and_code_2(
     assert not list((tmp_path / "minari").rglob("*.tmp"))
 
 
-def test_the_expert_of_the_environment_acts_where_chance_does_not(
+def test_steps_that_are_not_random_are_the_environments_expert(
     minari_root: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -167,7 +167,8 @@ def test_the_expert_of_the_environment_acts_where_chance_does_not(
     assert "random-25-inverted_double_pendulum-n500" in recorded
     said = capsys.readouterr().out
     assert recorded in said
-    assert "where chance doesn't, datasets/experts/inverted_double_pendulum.safetensors" in said
+    expert = "datasets/experts/inverted_double_pendulum.safetensors"
+    assert f"steps that aren't random are those of {expert}" in said
     another = "datasets/experts/inverted_double_pendulum_medium.safetensors"
     named = f"{command} --expert {another}".replace(str(out), str(tmp_path / "named"))
     monkeypatch.setattr(sys, "argv", named.split())

@@ -17,7 +17,6 @@ from qss_offline.comparison.online_budget import (
     load_proposals,
     read_rows,
     spread,
-    write_rows,
 )
 from qss_offline.data.build import build_dataset
 from qss_offline.data.specs import DatasetSpec
@@ -29,6 +28,7 @@ from qss_offline.files import write_json
 from qss_offline.presets import PRESETS
 from qss_offline.runs.config import RunConfig
 from qss_offline.runs.folder import RunFolder, read_json
+from qss_offline.runs.tables import write_table
 from qss_offline.training.inverse.fitting import InverseFitter
 from qss_offline.training.runner import run
 from recipes.online_budget import online_budget
@@ -72,12 +72,12 @@ def trained(finished: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_proposals_are_those_of_the_run(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fitted: list[InverseFitter] = []
 
-    class Seen(InverseFitter):
+    class Noted(InverseFitter):
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments)
             fitted.append(self)
 
-    monkeypatch.setattr("qss_offline.comparison.online_budget.InverseFitter", Seen)
+    monkeypatch.setattr("qss_offline.comparison.online_budget.InverseFitter", Noted)
     proposals = load_proposals(trained)
     fit_budget(proposals, spread(proposals.inverse, 40), "default", episodes=1)
     obs = np.full((3, 4), 0.1, np.float32)
@@ -133,11 +133,11 @@ def test_every_budget_is_evaluated_on_the_same_episodes(
 
 def test_rows_come_back_as_they_were_written(tmp_path: Path) -> None:
     rows = [BudgetRow("A-v0", "a/b-v0", "default", 3, 100, -4.25)]
-    write_rows(tmp_path / "returns.csv", rows)
+    write_table(tmp_path / "returns.csv", BudgetRow, rows)
     assert read_rows(tmp_path / "returns.csv") == rows
     assert read_rows(tmp_path / "nothing.csv") == []
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(UserError, match="holds no returns"):
+    with pytest.raises(UserError, match="no column 'env_id'"):
         read_rows(tmp_path / "other.csv")
 
 

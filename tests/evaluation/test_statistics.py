@@ -61,19 +61,19 @@ def test_one_task_is_scipys_bootstrap(statistic: object) -> None:
 
 
 def test_runs_are_drawn_within_their_task_independently_of_other_tasks() -> None:
-    # Two runs a task: a resample of (0, 1) has mean 0, 1/2 or 1 with chance 1/4, 1/2, 1/4.
+    # Two runs a task: a resample of (0, 1) has mean 0, 1/2 or 1 with probability 1/4, 1/2, 1/4.
     # Mixed over tasks (1000 among them), the mean would leave [500, 501]. Were both tasks drawn
     # alike, no resample could have mean 500.5 − 0.25.
     scores = np.array([[0.0, 1000.0], [1.0, 1001.0]])
-    seen: set[float] = set()
+    means_drawn: set[float] = set()
 
     def remember(values: np.ndarray) -> np.ndarray:
         means = mean(values)
-        seen.update(np.ravel(means).tolist())
+        means_drawn.update(np.ravel(means).tolist())
         return means
 
     interval = bootstrap_interval(scores, rng(), remember)
-    assert seen == {500.0, 500.25, 500.5, 500.75, 501.0}
+    assert means_drawn == {500.0, 500.25, 500.5, 500.75, 501.0}
     assert (interval.estimate, interval.low, interval.high) == (500.5, 500, 501)
 
 

@@ -17,7 +17,7 @@ from recipes import bco as bco_recipe
 from recipes import online as online_recipe
 from recipes import random_obs as random_obs_recipe
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SMALL = "--transitions 500 --online-steps 30 --episodes 1 --seeds 3,"
 
 COMMANDS: dict[str, tuple[Callable[..., Any], str]] = {
@@ -91,8 +91,7 @@ def forget_the_end(folder: Path) -> None:
 def test_resume_alone_goes_on_with_the_newest_run(
     terminal: Terminal, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr(random_obs_recipe, "hints", lambda run: ())
-    monkeypatch.setattr(bco_recipe, "hints", lambda run: ())
+    monkeypatch.setattr("qss_offline.cli.train.hints", lambda run: ())
     terminal(name, f"{COMMANDS[name][1]} --out runs/first")
     whole, config = bits(Path("runs/first")), read_json(Path("runs/first/config.json"))
     assert len(whole) >= 2

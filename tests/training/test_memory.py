@@ -24,7 +24,7 @@ def test_a_recording_larger_than_the_memory_allowed_is_trained_from() -> None:
             "--updates",
             "20",
         ],
-        cwd=Path(__file__).parent.parent,
+        cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
         timeout=PATIENCE_S,

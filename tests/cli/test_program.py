@@ -1,4 +1,4 @@
-"""`qss-offline`: the house, through its entry point."""
+"""`qss-offline`, through its entry point."""
 
 import json
 import os
@@ -139,9 +139,9 @@ def recording(tmp_path: Path) -> Path:
     rng = np.random.default_rng(0)
     lines = ["episode,obs_0,obs_1,next_obs_0,next_obs_1,action_0,reward,terminated"]
     for episode in range(8):
-        seen = rng.normal(size=(6, 2)).astype(np.float32)
+        obs = rng.normal(size=(6, 2)).astype(np.float32)
         for step in range(5):
-            row = [*seen[step], *seen[step + 1], rng.normal(), rng.normal()]
+            row = [*obs[step], *obs[step + 1], rng.normal(), rng.normal()]
             numbers = ",".join(repr(float(x)) for x in row)
             lines.append(f"{episode},{numbers},{int(step == 4)}")
     path = tmp_path / "robot.csv"

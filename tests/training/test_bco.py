@@ -22,7 +22,7 @@ from qss_offline.evaluation.episodes import evaluate
 from qss_offline.evaluation.policies import ClonedPolicy, ObservationScale, load_policy, save_policy
 from qss_offline.runs.inverse_config import InverseFitConfig
 from qss_offline.training.bco import BCOTrainer
-from tests.test_acting import PointMass
+from tests.evaluation.test_policies import PointMass
 
 SCALE = ObservationScale(torch.tensor([0.05]), torch.tensor([0.2]), torch.tensor([0.4]))
 MODEL = InverseDynamicsConfig((16, 16), 32, 1e-3, step_inputs=True, average_step_size=0.1)
@@ -151,11 +151,11 @@ def test_resumed_is_uninterrupted() -> None:
 
 
 def test_progress_counts_both_models() -> None:
-    bco, told = trainer([0]), list[int]()
-    bco.run_round(told.append)
-    bco.run_round(told.append)
-    assert told[-1] == 400
-    assert told == sorted(told)
+    bco, reports = trainer([0]), list[int]()
+    bco.run_round(reports.append)
+    bco.run_round(reports.append)
+    assert reports[-1] == 400
+    assert reports == sorted(reports)
 
 
 def test_its_policy_is_saved_and_loaded(tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ def test_it_learns_to_balance_from_an_expert(minari_root: Path) -> None:
     from qss_offline.data.specs import DatasetSpec
     from qss_offline.presets import PRESETS
 
-    expert = Path(__file__).parent.parent / "datasets/experts/inverted_pendulum.safetensors"
+    expert = Path(__file__).parents[2] / "datasets/experts/inverted_pendulum.safetensors"
     spec = DatasetSpec("InvertedPendulum", 0.0, 20_000, expert=expert)
     recording = load_transitions(build_dataset(spec).obs_id).transitions
     bco = BCOTrainer(

@@ -23,8 +23,8 @@ from qss_offline.evaluation.policies import ObservationScale, load_policy, save_
 from qss_offline.runs.inverse_config import InverseFitConfig
 from qss_offline.training.bco import BCOTrainer
 from qss_offline.training.inverse.fitting import InverseFitter
-from tests.test_acting import SCALE, PointMass, fits_alike, to_origin_proposal
-from tests.test_bco import CLONING, expert_recording
+from tests.evaluation.test_policies import SCALE, PointMass, fits_alike, to_origin_proposal
+from tests.training.test_bco import CLONING, expert_recording
 
 MODEL = InverseDynamicsConfig(step_inputs=True, form="bilinear")
 
@@ -64,7 +64,7 @@ def test_the_solution_is_that_of_augmented_least_squares(
     np.testing.assert_allclose(solved.biases[0][0, 0].numpy(), expected[-1], atol=1e-4)
 
 
-def test_a_body_with_forces_that_depend_on_its_state_is_found_exactly() -> None:
+def test_an_environment_whose_forces_depend_on_its_state_is_solved_exactly() -> None:
     """s' = s + g(s) + B(s) a with the affine inverse a = (2 + s)(Δ − s / 2)."""
     generator = torch.Generator().manual_seed(0)
     obs = torch.rand(200, 1, generator=generator) * 2 - 1

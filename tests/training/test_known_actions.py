@@ -33,9 +33,9 @@ from qss_offline.training.interaction import (
 from qss_offline.training.inverse.fitting import InverseFitter
 from qss_offline.training.inverse.models import InverseModels
 from qss_offline.training.runner import run
+from tests.evaluation.test_policies import SCALE, PointMass, fits_alike, to_origin_proposal
 from tests.small_run import settings
-from tests.test_acting import SCALE, PointMass, fits_alike, to_origin_proposal
-from tests.test_bco import CLONING, expert_recording
+from tests.training.test_bco import CLONING, expert_recording
 
 MODEL = InverseDynamicsConfig((16, 16), 32, 3e-3, step_inputs=True, form="either")
 CONFIG = InverseFitConfig(2, 30, 50, known_updates=300, model=MODEL)
@@ -66,7 +66,7 @@ def test_a_twin_is_read_in_units_of_the_action_box(minari_root: Path) -> None:
         recorded_steps(pair.obs_id, env)
     env.close()
     other = gym.make("Reacher-v5")
-    with pytest.raises(UserError, match="another body"):
+    with pytest.raises(UserError, match="another environment"):
         recorded_steps(pair.act_id, other)
     other.close()
 
@@ -166,7 +166,7 @@ def test_online_steps_of_an_earlier_run_are_used_again(minari_root: Path, tmp_pa
     for name in ActionSteps.columns:
         taken = np.concatenate([tensors[f"steps.{name}"].numpy() for tensors in each])
         np.testing.assert_array_equal(getattr(steps, name), taken)
-    # What they say of actions holds of the body, in units of the box.
+    # What they say of actions holds of the environment, in units of the box.
     env.reset()
     env.unwrapped.set_state(steps.obs[5, :2].astype(float), steps.obs[5, 2:].astype(float))  # type: ignore[attr-defined]
     reached = env.step(3.0 * steps.actions[5])[0]
@@ -179,7 +179,9 @@ def test_online_steps_of_an_earlier_run_are_used_again(minari_root: Path, tmp_pa
     online = load_checkpoint(RunFolder(tmp_path / "later").seed(3).online)
     assert online.metadata["update"] == 100 + 400
 
-    with pytest.raises(UserError, match=r"earlier is of another body: InvertedPendulum-v5, not R"):
+    with pytest.raises(
+        UserError, match=r"earlier is of another environment: InvertedPendulum-v5, not R"
+    ):
         known_steps(str(earlier.path), "Reacher-v5")
     with pytest.raises(UserError, match="'runs/typo': that is neither the folder of a run nor"):
         known_steps("runs/typo", "InvertedPendulum-v5")

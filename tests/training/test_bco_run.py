@@ -99,7 +99,7 @@ def test_the_recipe_makes_a_policy_and_says_where(
     assert read_json(out / "config.json")["cloning"]["error_power"] == 0.5
     assert "% of the variance of its steps; the policy held to the mode of what was done" in printed
     assert "seed 0 did not learn (return " in printed
-    assert "all that was recorded is chance, which is all that BCO can repeat" in printed
+    assert "all recorded actions are random, which is all that BCO can repeat" in printed
     with pytest.raises(UserError, match="holds a run already; add --resume"):
         bco(env="InvertedPendulum", randomness=1.0, transitions=500, episodes=1, out=out, **budget)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.ablation import SWITCHES, figure, variants
-from qss_offline.analysis.plots.report import png
+from qss_offline.analysis.plots.style import to_png
 from qss_offline.overrides import differences
 from qss_offline.presets import PRESETS
 
@@ -56,7 +56,7 @@ def test_figure_shows_every_part() -> None:
         line = axis.lines[-1]
         assert len(line.get_xdata()) == count
         np.testing.assert_allclose(line.get_ydata(), 2.0)
-    assert png(drawn).startswith(b"\x89PNG")
+    assert to_png(drawn).startswith(b"\x89PNG")
 
 
 def test_figure_leaves_out_what_was_not_asked_for() -> None:

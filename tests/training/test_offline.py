@@ -97,10 +97,10 @@ def test_seeds_that_stand_apart_catch_up_to_the_same_bits(
     apart = tasks("apart")
     train(apart[:1], end, datasets, stop_at=2 * CHUNK)
     train(apart[1:2], end, datasets)
-    seen: list[int] = []
-    trainer(apart, datasets).run(end, seen.append)
-    assert seen == sorted(seen), "progress must not go backwards"
-    assert seen[-1] == 3 * end
+    reports: list[int] = []
+    trainer(apart, datasets).run(end, reports.append)
+    assert reports == sorted(reports), "progress must not go backwards"
+    assert reports[-1] == 3 * end
     for left, right in zip(tasks("whole"), apart, strict=True):
         assert left.folder.training.read_bytes() == right.folder.training.read_bytes()
         assert left.folder.metrics.read_bytes() == right.folder.metrics.read_bytes()
@@ -140,7 +140,7 @@ def test_a_worker_that_dies_ends_the_run_in_one_line_and_it_resumes(
     out = tmp_path / "run"
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.small_run", dataset, str(out)],
-        cwd=Path(__file__).parent.parent,
+        cwd=Path(__file__).parents[2],
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -158,7 +158,7 @@ def test_a_worker_that_dies_ends_the_run_in_one_line_and_it_resumes(
 
 
 def test_a_dataset_of_other_observations_is_refused(minari_root: Path, tmp_path: Path) -> None:
-    """By their sizes, where a recording doesn't say of which body it is."""
+    """By their sizes, where a recording doesn't say of which environment it is."""
     named = build_dataset(DatasetSpec("Reacher", transitions=100), workers=1).obs_id
     columns = load_transitions(named).transitions.columns()
     dataset = from_arrays("me/nameless", **columns, about=About(text="a robot's log")).obs_id

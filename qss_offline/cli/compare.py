@@ -1,0 +1,51 @@
+"""A comparison from the command line: run what is missing, print and write its table."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markdown import Markdown
+
+from qss_offline.analysis.plots.comparison import png
+from qss_offline.comparison.study import ComparisonOptions, Study
+from qss_offline.errors import UserError
+from qss_offline.parallel.progress import progress
+
+
+def compare(
+    *, runs: Path | None, out: Path | None, workers: int | None, show_only: bool, **options: Any
+) -> None:
+    """Run a comparison and write its table, or only show what is there.
+
+    Args:
+        runs: folder of the runs (`runs/table1-…`).
+        out: folder of the table; None takes that of the runs.
+        workers: processes; None takes one a core.
+        show_only: whether to run and write nothing.
+        options: those of `ComparisonOptions`.
+
+    Raises:
+        UserError: an option or a folder can't be used, or a cell failed.
+    """
+    begun = time.monotonic()
+    study = Study(ComparisonOptions(**options), runs, out, show_only)
+    failures = [] if show_only else study.run(workers, progress)
+    summary = study.summary()
+    Console().print(Markdown(summary.markdown()))
+    count = len(summary.missing)
+    if show_only:
+        print(f"{count} runs missing; returns of {study.returns}. Nothing was run or written.")
+        return
+    study.write(summary, png(summary.cells, summary.shown, summary.behaviour), failures)
+    if not summary.ran and not count:
+        print(f"Nothing was run: {study.returns} holds all of these returns already.")
+    print(
+        f"{time.monotonic() - begun:.0f} s. {count} runs missing, {len(failures)} cells failed. "
+        f"Made: {study.out}/returns.csv (all returns), table.md, table.png, provenance.json.\n"
+        "Next: the same command runs what is missing; --seeds 10 adds seeds."
+    )
+    if failures:
+        raise UserError(f"{len(failures)} cells failed, the first with: {failures[0]}")

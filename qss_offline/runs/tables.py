@@ -1,0 +1,67 @@
+"""Tables of returns as CSV files, such as `returns.csv`: a dataclass is a row, a field a column."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import astuple, fields
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_type_hints
+
+from qss_offline.errors import UserError
+from qss_offline.files import write_bytes
+
+RowT = TypeVar("RowT")
+
+
+def columns_of(row_type: type[Any]) -> tuple[str, ...]:
+    """Return the columns of a table of such rows."""
+    return tuple(field.name for field in fields(row_type))
+
+
+def write_table(path: Path, row_type: type[RowT], rows: Sequence[RowT]) -> None:
+    """Write rows in their order."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns_of(row_type))
+    writer.writerows(astuple(row) for row in rows)  # type: ignore[call-overload]
+    write_bytes(path, text.getvalue().encode())
+
+
+def read_table(path: Path, row_type: type[RowT], *, others: bool = False) -> list[RowT]:
+    """Read rows that `write_table` wrote, or a table that has their columns.
+
+    Args:
+        path: the file.
+        row_type: of the rows. An empty cell is None where the field may be.
+        others: whether the table may have other columns, too, which are left out.
+
+    Raises:
+        UserError: the file can't be read, has other columns or holds something that isn't of the
+            field's type.
+    """
+    columns, types = columns_of(row_type), get_type_hints(row_type)
+    try:
+        with path.open(newline="") as file:
+            reader = csv.DictReader(file)
+            there = tuple(reader.fieldnames or ())
+            lacking = [f"no column {name!r}; " for name in columns if name not in there]
+            if lacking or (there != columns and not others):
+                missing = lacking[0] if lacking else ""
+                raise UserError(f"{path}: {missing}expected the columns {', '.join(columns)}")
+            return [
+                row_type(**{name: _value(line[name], types[name]) for name in columns})
+                for line in reader
+            ]
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except (TypeError, ValueError, csv.Error) as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def _value(text: str, kind: Any) -> Any:
+    options = get_args(kind)
+    if options:
+        return None if text == "" else options[0](text)
+    return kind(text)
