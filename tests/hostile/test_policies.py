@@ -32,8 +32,8 @@ from qss_offline.evaluation.policies import (
     load_policy,
     save_policy,
 )
+from tests.cli.test_program import Cli, run
 from tests.hostile.test_files import ODD_FILES
-from tests.test_cli import Cli, run
 
 __all__ = ["run"]
 from tests.patience import PATIENCE_S
