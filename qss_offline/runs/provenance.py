@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import platform
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,32 @@ from qss_offline.runs.folder import versions
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores, versions, command line and date."""
+    """Processor, cores, versions, commit, command line and date."""
     return {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
         "system": platform.platform(),
         "versions": versions(),
+        "commit": _commit(),
         "command": "python -m " + " ".join([_module(), *sys.argv[1:]]),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
+
+
+def _commit() -> str | None:
+    """The commit of a clone, with a mark where it has changes; None outside of one."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        return None
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"],
+            capture_output=True,
+            text=True,
+        )
+    except OSError:
+        return None
+    return found.stdout.strip() or None
 
 
 def _module() -> str:
