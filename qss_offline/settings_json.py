@@ -13,7 +13,7 @@ from dataclasses import MISSING, asdict, fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
-from qss_offline.errors import UserError, nearest
+from qss_offline.errors import UserError, nearest, shown
 
 Config = TypeVar("Config")
 
@@ -37,13 +37,13 @@ def from_plain(config_type: type[Config], given: Any, where: str) -> Config:
         UserError: a field is unknown, missing, of another type, or out of its range.
     """
     if not isinstance(given, Mapping):
-        raise UserError(f"{where}: expected settings by name, not {_shown(given)}")
+        raise UserError(f"{where}: expected settings by name, not {shown(given)}")
     hints = get_type_hints(config_type)
     known = {field.name: field for field in fields(cast(Any, config_type))}
     unknown = sorted(map(str, given.keys() - known.keys()))
     if unknown:
         hint = nearest(unknown[0], sorted(known))
-        raise UserError(f"{where}: no setting {_shown(unknown[0])}{hint}; {_OTHER}")
+        raise UserError(f"{where}: no setting {shown(unknown[0])}{hint}; {_OTHER}")
     values = {}
     for name, field in known.items():
         if name in given:
@@ -82,11 +82,11 @@ def _read(hint: Any, value: Any, where: str) -> Any:
         return from_plain(cast(type[Any], hint), value, where)
     if origin is tuple:
         if not isinstance(value, list):
-            raise UserError(f"{where}: expected a list, not {_shown(value)}")
+            raise UserError(f"{where}: expected a list, not {shown(value)}")
         return tuple(_read(arguments[0], one, f"{where}[{n}]") for n, one in enumerate(value))
     if origin is Literal:
         if value not in arguments:
-            raise UserError(f"{where}: expected {' or '.join(arguments)}, not {_shown(value)}")
+            raise UserError(f"{where}: expected {' or '.join(arguments)}, not {shown(value)}")
         return value
     return _read_number_or_word(hint, value, where)
 
@@ -99,18 +99,9 @@ def _read_number_or_word(hint: Any, value: Any, where: str) -> Any:
             value = math.inf
     if type(value) is not hint:
         words = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
-        raise UserError(f"{where}: expected {words[hint]}, not {_shown(value)}")
+        raise UserError(f"{where}: expected {words[hint]}, not {shown(value)}")
     if isinstance(value, str) and not value.isprintable():
-        raise UserError(f"{where}: expected text without control characters, not {_shown(value)}")
+        raise UserError(f"{where}: expected text without control characters, not {shown(value)}")
     if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"{where}: expected a finite number, not {value}")
     return value
-
-
-def _shown(value: Any) -> str:
-    """A value in a refusal: short, whatever a file holds."""
-    try:
-        text = json.dumps(value)
-    except (TypeError, ValueError, RecursionError):
-        text = f"a {type(value).__name__}"
-    return text if len(text) <= 60 else f"{text[:57]}..."
