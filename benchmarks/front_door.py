@@ -62,10 +62,15 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         runs = [row for row in rows if row["env_id"].startswith(env)]
         last = [seed["last"]["mean"] for run in runs for seed in run["seeds"]]
         heights = [runs[0]["behaviour_return"], sum(last) / len(last)]
-        bars = axis.bar([0, 1], heights, color=["#bbbbbb", "#0072b2"], width=0.6)
-        axis.bar_label(bars, fmt="{:.1f}", padding=4)
+        axis.bar([0, 1], heights, color=["#bbbbbb", "#0072b2"], width=0.6)
+        for x, height in enumerate(heights):
+            side = "bottom" if height > 0 else "top"
+            axis.annotate(f"{height:.1f}", (x + 0.34, height), va=side)
+        axis.set_xlim(-0.5, 1.75)
         axis.margins(y=0.12)
-        axis.plot([1] * len(last), last, "o", color="#d55e00", label="one seed")
+        # Side by side, since seeds that return the same would hide each other.
+        places = [1 + 0.1 * (index - (len(last) - 1) / 2) for index in range(len(last))]
+        axis.plot(places, last, "o", color="#d55e00", label="one seed")
         axis.set_xticks([0, 1], ["recorded:\nrandom, no actions", "learned from it"])
         axis.set_title(runs[0]["env_id"])
         axis.set_ylabel("return of an episode")
