@@ -42,7 +42,7 @@ def changed(config: Config, changes: Iterable[str]) -> Config:
     Args:
         config: a frozen dataclass; its fields may be such, too.
         changes: each `name=value`, the value as Python or JSON writes it (words need no quotes). A
-            name that several parts have is told apart by a dot: `model.hidden_dims`.
+            name that several parts have needs its part before a dot: `model.hidden_dims`.
 
     Raises:
         UserError: there is no such setting, there are several, or the value isn't one of its kind.

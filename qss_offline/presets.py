@@ -76,15 +76,15 @@ PRESETS = {
         updates=40_000,
         ensemble=1,
     ),
-    # For bodies that fall when a step is a little wrong: values are large beside what there is to
-    # gain, so both terms of Eq. 12 are weighed by the gap, and proposals are held close to recorded
-    # steps, all alike, for values of a few steps ahead choose among them badly; where the recording
-    # holds chance not to their mean but towards their mode, so that chance doesn't pull. Where
-    # behaviour is all chance there is no use in that. I learns from the recording, too, for the few
-    # online steps end where a body falls, and in many short rounds, each of which gets a little
-    # further.
+    # For environments where the robot falls when a step is a little wrong. Values are large beside
+    # what there is to gain, so both terms of Eq. 12 are weighed by the gap. Values of a few steps
+    # ahead choose badly among recorded steps, so proposals are held close to all of them alike:
+    # where behaviour is stochastic towards their mode, so that random actions don't pull; where all
+    # actions are random there is no use in that. The inverse dynamics model learns from the
+    # recording, too, for the few online steps end where the robot falls, and in many short rounds,
+    # each of which gets a little further.
     "bodies": _BODIES,
-    # For bodies that run and can't fall for good: there values choose well among recorded steps, so
+    # For environments without early termination. There values choose well among recorded steps, so
     # proposals are held less close to them, to their mean, and to the better ones first.
     "runners": replace(
         _BODIES,

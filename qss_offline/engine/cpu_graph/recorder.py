@@ -65,7 +65,7 @@ def operation_name(operation: Any) -> str:
 class Recorder(TorchDispatchMode):
     """Sees every operation below autograd, which is where gradients are operations, too.
 
-    Views need no call: they are told by the memory that they lie in.
+    Views need no call: the memory that they lie in tells them from each other.
 
     Attributes:
         calls: in their order.
