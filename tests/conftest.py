@@ -23,7 +23,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--cases",
         type=int,
-        default=16,
+        default=8,
         help="random cases of each fuzzer in tests/hostile; the first ones are always the same",
     )
 

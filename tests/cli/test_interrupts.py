@@ -96,7 +96,7 @@ def interrupt(process: subprocess.Popen[str], everybody: bool) -> None:
 @pytest.mark.parametrize("everybody", [True, False], ids=["terminal", "kill"])
 @pytest.mark.parametrize("how", ["alone", "workers", "between"])
 def test_the_first_asks_for_a_clean_end(how: str, everybody: bool, tmp_path: Path) -> None:
-    process = start("tests.hostile.stuck", how, str(tmp_path))
+    process = start("tests.cli.stuck", how, str(tmp_path))
     wait_until(lambda: is_at_it(how, tmp_path, process), process)
     interrupt(process, everybody)
     assert "interrupted; the same command goes on" in ends(process)
@@ -104,7 +104,7 @@ def test_the_first_asks_for_a_clean_end(how: str, everybody: bool, tmp_path: Pat
 
 @pytest.mark.parametrize("how", ["workers", "between", "deaf"])
 def test_the_second_ends_everything_at_once(how: str, tmp_path: Path) -> None:
-    process = start("tests.hostile.stuck", how, str(tmp_path))
+    process = start("tests.cli.stuck", how, str(tmp_path))
     wait_until(lambda: is_at_it(how, tmp_path, process), process)
     interrupt(process, everybody=True)
     insist(process)

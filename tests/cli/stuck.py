@@ -1,4 +1,4 @@
-"""A command whose work reaches no safe point: `python -m tests.hostile.stuck HOW FOLDER`."""
+"""A command whose work reaches no safe point: `python -m tests.cli.stuck HOW FOLDER`."""
 
 import os
 import time
@@ -22,7 +22,7 @@ def work(job: tuple[str, float], tick: Tick) -> None:
 def stuck(how: Annotated[str, Argument()], folder: Annotated[str, Argument()]) -> None:
     """Work for ten minutes."""
     # Workers import it by its own name, not by that of the running script.
-    from tests.hostile.stuck import work
+    from tests.cli.stuck import work
 
     if how == "alone":
         list(run_jobs(work, [(folder, LONG_S)], 1))
