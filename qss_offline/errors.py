@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+Value = TypeVar("Value")
 
 
 class UserError(Exception):
@@ -23,6 +26,24 @@ def nearest(name: str, candidates: Iterable[str], count: int = 3) -> str:
     names = [by_lower[match] for match in matches]
     listed = names[0] if len(names) == 1 else ", ".join(names[:-1]) + " or " + names[-1]
     return f"; did you mean {listed}?"
+
+
+def by_name(kind: str, name: str, known: Mapping[str, Value]) -> Value:
+    """Return what is known by a name.
+
+    Args:
+        kind: what it is a name of, as the message says it.
+        name: the name.
+        known: everything of that kind.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    if name not in known:
+        raise UserError(
+            f"unknown {kind} {name!r}: there are {', '.join(known)}{nearest(name, known)}"
+        )
+    return known[name]
 
 
 def printable(text: object) -> str:

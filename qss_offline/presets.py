@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig
 from qss_offline.algorithms.observational_d3g import ObservationalD3GConfig
-from qss_offline.errors import UserError, nearest
+from qss_offline.errors import by_name
 from qss_offline.runs.config import Preset
 from qss_offline.runs.inverse_config import InverseFitConfig
 
@@ -105,7 +105,4 @@ def preset(name: str) -> Preset:
     Raises:
         UserError: there is none of that name.
     """
-    if name not in PRESETS:
-        known = ", ".join(PRESETS)
-        raise UserError(f"unknown preset {name!r}: there are {known}{nearest(name, PRESETS)}")
-    return PRESETS[name]
+    return by_name("preset", name, PRESETS)

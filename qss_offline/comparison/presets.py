@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from qss_offline.algorithms.bco import CloningConfig
 from qss_offline.comparison.config import METHODS, ComparisonConfig, Restriction
-from qss_offline.errors import UserError, nearest
+from qss_offline.errors import by_name
 from qss_offline.presets import PRESETS
 
 _ONE_SEED = Restriction(seeds=1, random_action_probs=(0.0, 0.5, 1.0))
@@ -117,7 +117,4 @@ def comparison(name: str) -> ComparisonConfig:
     Raises:
         UserError: there is none of that name.
     """
-    if name not in COMPARISONS:
-        known = ", ".join(COMPARISONS)
-        raise UserError(f"unknown preset {name!r}: there are {known}{nearest(name, COMPARISONS)}")
-    return COMPARISONS[name]
+    return by_name("preset", name, COMPARISONS)

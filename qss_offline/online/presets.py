@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from qss_offline.algorithms.d3g import D3GConfig
-from qss_offline.errors import UserError, nearest
+from qss_offline.errors import UserError, by_name, nearest
 from qss_offline.online.config import OnlineConfig
 
 _DEFAULT = OnlineConfig(
@@ -53,13 +53,8 @@ def online_preset(name: str, algorithm: str = "d3g") -> OnlineConfig:
     Raises:
         UserError: there is no preset or no algorithm of that name.
     """
-    if name not in ONLINE_PRESETS:
-        known = ", ".join(ONLINE_PRESETS)
-        raise UserError(
-            f"unknown preset {name!r}: there are {known}{nearest(name, ONLINE_PRESETS)}"
-        )
+    found = by_name("preset", name, ONLINE_PRESETS)
     if algorithm not in ALGORITHMS:
         known, hint = ", ".join(ALGORITHMS), nearest(algorithm, ALGORITHMS)
         raise UserError(f"unknown algorithm {algorithm!r}: there are {known}{hint}")
-    found = ONLINE_PRESETS[name]
     return replace(found, algorithm=replace(found.algorithm, cycle=algorithm != "d3g-no-cycle"))

@@ -140,7 +140,7 @@ class RunConfig:
         power = (
             self.preset.algorithm.behaviour_power
             if self.cloning is None
-            else (self.cloning.error_power)
+            else self.cloning.error_power
         )
         return self.facts.error_power if power is None else power
 

@@ -25,18 +25,37 @@ TITLES: dict[Method, str] = {"d3g": "offline D3G", "bco": "BCO"}
 
 
 @dataclass(frozen=True)
-class FinishedRun:
+class _Scored:
+    results: dict[str, Any]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Seeds of training."""
+        return tuple(int(seed["seed"]) for seed in self.results["seeds"])
+
+    @property
+    def last(self) -> NDArray[np.float64]:
+        """`(seeds,)` mean return of each seed's last evaluation."""
+        return np.array([seed["last"]["mean"] for seed in self.results["seeds"]])
+
+    @property
+    def best(self) -> NDArray[np.float64]:
+        """`(seeds,)` mean return of each seed's best evaluation."""
+        return np.array([seed["best"]["mean"] for seed in self.results["seeds"]])
+
+
+@dataclass(frozen=True)
+class FinishedRun(_Scored):
     """A run with everything that `results.json` holds.
 
     Attributes:
+        results: what came of it.
         folder: its files.
         config: what it was asked to do.
-        results: what came of it.
     """
 
     folder: RunFolder
     config: RunConfig
-    results: dict[str, Any]
 
     @property
     def name(self) -> str:
@@ -57,21 +76,6 @@ class FinishedRun:
     def dataset_id(self) -> str:
         """What it learned from."""
         return self.config.dataset_id
-
-    @property
-    def seeds(self) -> tuple[int, ...]:
-        """Seeds of training."""
-        return tuple(int(seed["seed"]) for seed in self.results["seeds"])
-
-    @property
-    def last(self) -> NDArray[np.float64]:
-        """`(seeds,)` mean return of each seed's last evaluation."""
-        return np.array([seed["last"]["mean"] for seed in self.results["seeds"]])
-
-    @property
-    def best(self) -> NDArray[np.float64]:
-        """`(seeds,)` mean return of each seed's best evaluation."""
-        return np.array([seed["best"]["mean"] for seed in self.results["seeds"]])
 
     @property
     def behaviour(self) -> tuple[float, float]:
@@ -155,7 +159,7 @@ def load_run(path: Path, method: Method | None = None) -> FinishedRun:
         raise UserError(f"{path} is not finished (no results.json); --resume continues it")
     config = read_run_config(folder)
     results = results_of_file(read_json(folder.results), folder.results)
-    run = FinishedRun(folder, config, results)
+    run = FinishedRun(results, folder, config)
     if method is not None and run.method != method:
         raise UserError(f"{path} holds no run of {TITLES[method]}, but of {TITLES[run.method]}")
     if run.config.recording is None:
@@ -164,16 +168,15 @@ def load_run(path: Path, method: Method | None = None) -> FinishedRun:
 
 
 @dataclass(frozen=True)
-class OnlineRun:
+class OnlineRun(_Scored):
     """A finished online run: what its `results.json`, or a copy of it elsewhere, holds.
 
     Attributes:
+        results: what the file holds, the scores of its seeds computed from their returns.
         path: the file.
-        results: what it holds, the scores of its seeds computed from their returns.
     """
 
     path: Path
-    results: dict[str, Any]
 
     @property
     def env_id(self) -> str:
@@ -184,21 +187,6 @@ class OnlineRun:
     def algorithm(self) -> str:
         """What learned."""
         return str(self.results["algorithm"])
-
-    @property
-    def seeds(self) -> tuple[int, ...]:
-        """Seeds of training."""
-        return tuple(int(seed["seed"]) for seed in self.results["seeds"])
-
-    @property
-    def last(self) -> NDArray[np.float64]:
-        """`(seeds,)` mean return of each seed's last evaluation."""
-        return np.array([seed["last"]["mean"] for seed in self.results["seeds"]])
-
-    @property
-    def best(self) -> NDArray[np.float64]:
-        """`(seeds,)` mean return of each seed's best evaluation."""
-        return np.array([seed["best"]["mean"] for seed in self.results["seeds"]])
 
 
 def load_online_run(path: Path) -> OnlineRun:
@@ -215,7 +203,7 @@ def load_online_run(path: Path) -> OnlineRun:
     missing = [name for name in ("env_id", "algorithm", "wall_seconds") if name not in results]
     if missing:
         raise UserError(f"{file} holds no results of an online run: {missing[0]} is missing")
-    return OnlineRun(file, {**results, "seeds": seeds_of_file(results, file)})
+    return OnlineRun({**results, "seeds": seeds_of_file(results, file)}, file)
 
 
 def read_run_config(folder: RunFolder) -> RunConfig:

@@ -221,8 +221,8 @@ def number(value: object, where: str) -> float:
     if value is None:
         return math.nan
     if isinstance(value, bool) or not isinstance(value, int | float):
-        told = "missing" if value is _MISSING else f"{shown(value)}, expected a number"
-        raise UserError(f"{where} is {told}")
+        found = "missing" if value is _MISSING else f"{shown(value)}, expected a number"
+        raise UserError(f"{where} is {found}")
     return float(value)
 
 

@@ -7,12 +7,15 @@ import io
 from collections.abc import Sequence
 from dataclasses import astuple, fields
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
 
 from qss_offline.errors import UserError
 from qss_offline.files import write_bytes
 
-RowT = TypeVar("RowT")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+RowT = TypeVar("RowT", bound="DataclassInstance")
 
 
 def columns_of(row_type: type[Any]) -> tuple[str, ...]:
@@ -25,7 +28,7 @@ def write_table(path: Path, row_type: type[RowT], rows: Sequence[RowT]) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns_of(row_type))
-    writer.writerows(astuple(row) for row in rows)  # type: ignore[call-overload]
+    writer.writerows(astuple(row) for row in rows)
     write_bytes(path, text.getvalue().encode())
 
 

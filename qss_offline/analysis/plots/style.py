@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Draw = TypeVar("Draw", bound=Callable[..., Any])
+Given = ParamSpec("Given")
+Drawn = TypeVar("Drawn")
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 BLUE, ORANGE, GREEN, PURPLE, SKY, YELLOW, BLACK = COLOURS
@@ -43,18 +44,18 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-def styled(draw: Draw) -> Draw:
+def styled(draw: Callable[Given, Drawn]) -> Callable[Given, Drawn]:
     """Draw under this module's style, whatever the user's own is."""
     from functools import wraps
 
     @wraps(draw)
-    def drawn(*arguments: Any, **options: Any) -> Any:
+    def drawn(*arguments: Given.args, **options: Given.kwargs) -> Drawn:
         import matplotlib as mpl
 
         with mpl.rc_context({**mpl.rcParamsDefault, **_STYLE, "backend": mpl.get_backend()}):
             return draw(*arguments, **options)
 
-    return drawn  # type: ignore[return-value]
+    return drawn
 
 
 @styled
