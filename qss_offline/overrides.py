@@ -26,14 +26,8 @@ def differences(before: Any, after: Any) -> list[str]:
         before: a frozen dataclass.
         after: another of its kind.
     """
-    found = []
-    for path, _ in _leaves(before):
-        old, new = before, after
-        for part in path.split("."):
-            old, new = getattr(old, part), getattr(new, part)
-        if old != new:
-            found.append(f"{path}={new}")
-    return found
+    old, new = settings_by_name(before), settings_by_name(after)
+    return [f"{name}={new[name]}" for name in old if old[name] != new[name]]
 
 
 def changed(config: Config, changes: Iterable[str]) -> Config:
@@ -69,6 +63,17 @@ def changed(config: Config, changes: Iterable[str]) -> Config:
         return cast(Config, _replaced(config, values))
     except UserError as error:
         raise UserError(f"--set {' --set '.join(texts)}: {error}") from error
+
+
+def settings_by_name(config: Any) -> dict[str, Any]:
+    """Return every setting of a frozen dataclass, and of those in it, by its dotted name."""
+    found = {}
+    for path, _ in _leaves(config):
+        value = config
+        for part in path.split("."):
+            value = getattr(value, part)
+        found[path] = value
+    return found
 
 
 def _leaves(config: Any, before: str = "") -> Iterable[tuple[str, Any]]:

@@ -2,59 +2,94 @@
 
 from __future__ import annotations
 
+import inspect
 import multiprocessing
 import os
 import signal
 import sys
 from collections.abc import Callable
-from contextvars import ContextVar
+from functools import wraps
 from types import FrameType
-from typing import Any
+from typing import Annotated, Any, get_type_hints
 
 import typer
-from typer.core import TyperCommand
+from typer import Option
 
 from qss_offline.errors import UserError, printable
 from qss_offline.parallel.processes import end_workers
+from qss_offline.parallel.quiet import set_quiet
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 
 
-_given: ContextVar[frozenset[str] | None] = ContextVar("given", default=None)
+Quiet = Annotated[bool, Option("--quiet", "-q", help="show no progress and no notices")]
 
 
-class _Command(TyperCommand):
-    """A command that knows which of its options were given."""
+def _with_quiet(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a command that can be told to be quiet."""
 
-    def invoke(self, ctx: Any) -> Any:
-        sources = {name: ctx.get_parameter_source(name) for name in ctx.params}
-        given = frozenset(n for n, source in sources.items() if source.name == "COMMANDLINE")
-        token = _given.set(given)
-        try:
-            return super().invoke(ctx)
-        finally:
-            _given.reset(token)
+    @wraps(command)
+    def run(*arguments: Any, quiet: bool = False, **options: Any) -> Any:
+        set_quiet(quiet)
+        return command(*arguments, **options)
+
+    hints = get_type_hints(command, include_extras=True)
+    own = inspect.signature(command)
+    parameters = [one.replace(annotation=hints[name]) for name, one in own.parameters.items()]
+    quiet = inspect.Parameter(
+        "quiet", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Quiet
+    )
+    run.__signature__ = inspect.Signature([*parameters, quiet])  # type: ignore[attr-defined]
+    run.__annotations__ = {**hints, "quiet": Quiet}
+    return run
 
 
-def given_options() -> frozenset[str] | None:
-    """Return the names of the parameters that the command line gave; None outside a command."""
-    return _given.get()
+def make_app(help_text: str, completion: bool = False) -> typer.Typer:
+    """Return an application whose commands are added with `add`."""
+    return typer.Typer(
+        add_completion=completion,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        # Rich's tables leave help texts a fifth of 80 columns.
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        help=help_text,
+    )
 
 
-def main(command: Callable[..., Any], after_interrupt: str = "") -> None:
+def add(app: typer.Typer, command: Callable[..., Any], name: str | None = None) -> None:
+    """Add a command, called as its function is, with dashes for underscores.
+
+    Args:
+        app: what it is added to.
+        command: a function with typer's annotations.
+        name: another name.
+    """
+    named = name or command.__name__.rstrip("_").replace("_", "-")
+    app.command(named)(_with_quiet(command))
+
+
+def main(command: Callable[..., Any]) -> None:
     """Run a typer command or application; turn what the user can mend into one line and code 2.
 
     Args:
         command: a function with typer's annotations, or a `typer.Typer`.
-        after_interrupt: what to say after Ctrl-C.
     """
     if isinstance(command, typer.Typer):
         app = command
     else:
-        app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-        app.command(cls=_Command)(command)
-    interrupted = f"\ninterrupted{after_interrupt and '; ' + after_interrupt}"
+        app = typer.Typer(
+            add_completion=False,
+            pretty_exceptions_enable=False,
+            rich_markup_mode=None,
+            context_settings={"help_option_names": ["-h", "--help"]},
+        )
+        app.command()(_with_quiet(command))
+    interrupted = (
+        "\ninterrupted; qss resume goes on with a run of training, and the same command with what "
+        "runs many"
+    )
     # A job in the background of a script is started with Ctrl-C ignored.
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, _ask_then_insist)
@@ -87,7 +122,7 @@ def _ask_then_insist(signum: int, frame: FrameType | None) -> None:
     """Let the first Ctrl-C interrupt, so that the program ends cleanly; end at once at the second.
 
     Workers ignore Ctrl-C, and a program that waits for them would not end before their work is
-    done. What they write is whole at any time, and goes on with --resume.
+    done. What they write is whole at any time.
     """
     signal.signal(signal.SIGINT, _end_at_once)
     # The system's own write: a print may be interrupted in the middle of another.

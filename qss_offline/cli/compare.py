@@ -10,18 +10,19 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from qss_offline.analysis.plots.comparison import png
+from qss_offline.comparison.estimate import minutes_in_words
 from qss_offline.comparison.study import ComparisonOptions, Study
 from qss_offline.errors import UserError
 from qss_offline.parallel.progress import progress
 
 
-def compare(
+def run_comparison(
     *, runs: Path | None, out: Path | None, workers: int | None, show_only: bool, **options: Any
 ) -> None:
     """Run a comparison and write its table, or only show what is there.
 
     Args:
-        runs: folder of the runs (`runs/table1-…`).
+        runs: folder of the runs (`runs/table1`).
         out: folder of the table; None takes that of the runs.
         workers: processes; None takes one a core.
         show_only: whether to run and write nothing.
@@ -32,6 +33,10 @@ def compare(
     """
     begun = time.monotonic()
     study = Study(ComparisonOptions(**options), runs, out, show_only)
+    if not show_only:
+        seconds = study.seconds(workers)
+        if seconds:
+            print(f"This takes {minutes_in_words(seconds)} here, if nothing else runs.", flush=True)
     failures = [] if show_only else study.run(workers, progress)
     summary = study.summary()
     Console().print(Markdown(summary.markdown()))
@@ -45,7 +50,8 @@ def compare(
     print(
         f"{time.monotonic() - begun:.0f} s. {count} runs missing, {len(failures)} cells failed. "
         f"Made: {study.out}/returns.csv (all returns), table.md, table.png, provenance.json.\n"
-        "Next: the same command runs what is missing; --seeds 10 adds seeds."
+        f"Next: qss report {study.out}/returns.csv; the same command runs what is missing, and "
+        "--seeds 10 adds seeds."
     )
     if failures:
         raise UserError(f"{len(failures)} cells failed, the first with: {failures[0]}")

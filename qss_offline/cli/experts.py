@@ -63,7 +63,7 @@ def train_and_store(
     )
     with progress(f"training {algorithm} in {env_id}", steps, "steps") as report:
         trained = train_expert(settings, report)
-    command = shlex.join(["python", "-m", "recipes.train_expert", *sys.argv[1:]])
+    command = shlex.join(["qss", *sys.argv[1:]])
 
     def store(expert: MLPExpert, steps_taken: int, path: Path) -> None:
         # The evaluations that chose this policy flatter it; these episodes didn't choose.

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from qss_offline.analysis.plots.gridworld import png
+from qss_offline.comparison.estimate import minutes_in_words, online_seconds
 from qss_offline.comparison.online_runs import online_run
 from qss_offline.files import write_bytes, write_json
 from qss_offline.online.config import EvaluationPlan, OnlineConfig, OnlineSettings
@@ -26,8 +27,10 @@ def draw_figure6(*, seeds: str, steps: int, workers: int | None, out: Path, resu
     Raises:
         UserError: an option can't be used.
     """
+    total = 2 * len(parse_seeds(seeds)) * steps
+    print(f"This takes {minutes_in_words(online_seconds(total, workers))} at most.", flush=True)
     written = _measured(parse_seeds(seeds), steps, out, workers)
-    command = f"python -m recipes.gridworld --seeds {seeds} --steps {steps}"
+    command = f"qss reproduce figure6 --seeds {seeds} --steps {steps}"
     write_json(results / "gridworld.json", {"command": command, **written})
     rows = written["algorithms"]
     write_bytes(results / "gridworld.png", png(rows, written["config"]["algorithm"]["gamma"]))

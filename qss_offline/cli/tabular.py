@@ -7,10 +7,14 @@ import sys
 import time
 from pathlib import Path
 
+from qss_offline.comparison.estimate import minutes_in_words
 from qss_offline.errors import UserError, nearest
 from qss_offline.parallel.progress import progress
 from qss_offline.tabular.experiments import EXPERIMENTS, Plan
 from qss_offline.tabular.saving import make_writable, save
+
+_SECONDS_EACH = 90.0
+"""Of an experiment with its own settings, on one core."""
 
 
 def run_tabular(
@@ -28,7 +32,7 @@ def run_tabular(
     Raises:
         UserError: an option or a folder can't be used.
     """
-    command = shlex.join(["python", "-m", "recipes.tabular", *sys.argv[1:]])
+    command = shlex.join(["qss", *sys.argv[1:]])
     if experiment == "all":
         folders = {name: (out or Path("runs/tabular")) / name for name in EXPERIMENTS}
     elif experiment in EXPERIMENTS:
@@ -41,6 +45,7 @@ def run_tabular(
     for folder in folders.values():
         make_writable(folder)
         make_writable(figures or folder)
+    print(f"This takes {minutes_in_words(_SECONDS_EACH * len(folders))} at most.", flush=True)
     for name, folder in folders.items():
         _run_one(name, plans[name], command, folder, figures or folder)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,6 @@ def online_run(
     resume: bool = False,
     show_progress: ProgressFactory = no_progress,
     workers: int | None = None,
-    options: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Act, train and evaluate, and return what `results.json` holds.
 
@@ -55,7 +54,6 @@ def online_run(
         resume: continue what the folder holds.
         show_progress: makes a progress display.
         workers: processes; None takes one a core on a CPU, one in all on a GPU.
-        options: what a command was given, which a resumed run may not contradict.
 
     Raises:
         UserError: the environment, the folder or the offline run can't be used.
@@ -64,8 +62,6 @@ def online_run(
     _check(settings)
     before = 0 if settings.start_run is None else steps_before(settings.start_run)
     config = {"method": "online", **vars(settings), "versions": versions()}
-    if not folder.started and options is not None:
-        config["options"] = options
     folder.start(config, resume)
     clock = RunClock(folder, begin)
     seeds = [(seed, folder.seed(seed)) for seed in settings.seeds]

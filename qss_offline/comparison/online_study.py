@@ -89,7 +89,7 @@ def run_from_offline_and_nothing(
     """Learn offline and go on online, and learn online from nothing; finished runs are read.
 
     Args:
-        offline: the run that the one begins with.
+        offline: the run that the one begins with, in an environment.
         config: settings of both online runs, but for what a start brings with it, to both.
         plan: their evaluations.
         runs: folder of the three run folders.
@@ -102,6 +102,7 @@ def run_from_offline_and_nothing(
     begin = RunFolder(runs / "offline")
     run(offline, begin, begin.started, show_progress, workers)
     config = start_config(config, begin.path)
+    assert offline.env_id is not None
     found = {}
     for name, start in {"from-offline": str(begin.path), "from-nothing": None}.items():
         settings = OnlineSettings(

@@ -11,6 +11,7 @@ import numpy as np
 from qss_offline.baselines import require_d3rlpy
 from qss_offline.comparison.cells import Cell
 from qss_offline.comparison.config import ComparisonConfig, KnownActions
+from qss_offline.comparison.estimate import seconds_of_cells
 from qss_offline.comparison.grid import known_recordings, make_cells, recordings, run_cells
 from qss_offline.comparison.presets import comparison
 from qss_offline.comparison.table import Row, markdown, read_csv, rows, with_earlier, write_csv
@@ -113,12 +114,17 @@ def _levels(text: str) -> tuple[float, ...]:
     return found
 
 
+def _folder_name(name: str) -> str:
+    return name if name.startswith("table1") else f"table1-{name}"
+
+
 class Study:
     """A comparison, the folder of its runs, and the folder of its table.
 
     Args:
         options: what to compare.
-        runs: folder of the runs; None takes `runs/table1-<name>`.
+        runs: folder of the runs; None takes `runs/table1`, or of other comparisons
+            `runs/table1-<name>`.
         out: folder of the table; None takes that of the runs.
         show_only: whether, where nothing was run, what was published is meant.
 
@@ -136,7 +142,7 @@ class Study:
         config = self.config = options.config()
         self._specs = recordings(config, options.datasets, options.transitions)
         self._known = known_recordings(config, options.datasets, options.transitions)
-        runs = runs or Path("runs") / f"table1-{config.name}"
+        runs = runs or Path("runs") / _folder_name(config.name)
         self.cells = make_cells(config, self._specs, runs, self._known)
         self.out = out or (self._published(runs) if show_only else None) or runs
         self.returns = self.out / "returns.csv"
@@ -149,7 +155,7 @@ class Study:
         env_ids = {spec.env_id for spec in self._specs}
         if any((runs / name).exists() for name in ("returns.csv", *env_ids)):
             return None
-        return Path("results") / ("table1" if self.config.name == "quick" else self.config.name)
+        return Path("results") / self.config.name
 
     def run(
         self, workers: int | None = None, show_progress: ProgressFactory = no_progress
@@ -161,6 +167,12 @@ class Study:
         return run_cells(
             self.cells, self._specs, done, workers, show_progress, with_actions=self._known
         )
+
+    def seconds(self, workers: int | None = None) -> float:
+        """Estimate how long what is missing takes; see `comparison/estimate.py`."""
+        done = {row.run for row in self._earlier}
+        wanted = [(cell, len(cell.missing(done))) for cell in self.cells]
+        return seconds_of_cells([(c, seeds) for c, seeds in wanted if seeds], workers)
 
     def summary(self) -> Summary:
         """Return what is done by now, and what isn't."""

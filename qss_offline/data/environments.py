@@ -235,3 +235,8 @@ def make_env(name: str, render_mode: str | None = None, discrete_actions: bool =
         env.close()
         raise
     return env
+
+
+def env_id_of(env: Any, kwargs: Any = None) -> str:
+    """Return the id."""
+    return resolve_env_id(env)

@@ -144,3 +144,17 @@ def observation_spread(
     step_std = np.sqrt(np.maximum(variance, 0.0))
     step_std[step_std < 1e-6] = 1.0
     return mean, std, step_std.astype(np.float32)
+
+
+def stochasticity_line(facts: RecordingFacts, power: float, learner: str) -> str:
+    """Return a recording's behaviour stochasticity, and what is learned from it, as a line.
+
+    Args:
+        facts: what was measured of the recording.
+        power: of errors against recorded steps.
+        learner: what is held to recorded steps.
+    """
+    share = facts.behaviour_stochasticity
+    measured = "can't be measured" if share is None else f"{share:.1%} of the variance of its steps"
+    which = {MEAN_POWER: "the mean", MODE_POWER: "the mode"}.get(power, f"the power {power:g}")
+    return f"behaviour stochasticity: {measured}; {learner} held to {which} of what was done"

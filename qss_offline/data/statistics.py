@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from qss_offline.data.load import load_transitions
 from qss_offline.data.stochasticity import behaviour_stochasticity
-from qss_offline.data.transitions import BoolArray, Float64Array, Int64Array, Transitions
+from qss_offline.data.transitions import BoolArray, Float64Array, Transitions
 from qss_offline.errors import UserError
 from qss_offline.files import atomic_path
 from qss_offline.parallel.reporting import Notice, print_notice
 from qss_offline.statistics import mean_interval
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _PLOTTED_POINTS = 20_000
 
@@ -88,10 +91,11 @@ def dataset_statistics(
     returns = transitions.episode_returns()
     lengths = transitions.episode_lengths()
     ends = np.append(transitions.episode_starts()[1:], len(transitions)) - 1
-    plane, explained = _principal_plane(transitions)
-    inside, grid = _grid(plane)
+    _, grid = _grid(_principal_plane(transitions)[0])
     if picture is not None:
-        _draw(picture, dataset_id, returns, lengths, plane[inside], explained)
+        figure = dataset_figure(dataset_id, transitions)
+        with atomic_path(picture) as temporary:
+            figure.savefig(temporary, format="png", dpi=120)
     return Statistics(
         dataset_id=dataset_id,
         transitions=len(transitions),
@@ -136,17 +140,19 @@ def _grid(plane: Float64Array) -> tuple[BoolArray, Float64Array]:
     return inside, counts
 
 
-def _draw(
-    path: Path,
-    dataset_id: str,
-    returns: Float64Array,
-    lengths: Int64Array,
-    plane: Float64Array,
-    explained: Float64Array,
-) -> None:
+def dataset_figure(dataset_id: str, transitions: Transitions) -> Figure:
+    """Draw the returns, lengths and state coverage of a dataset.
+
+    Args:
+        dataset_id: the title.
+        transitions: its rows.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    returns, lengths = transitions.episode_returns(), transitions.episode_lengths()
+    plane, explained = _principal_plane(transitions)
+    plane = plane[_grid(plane)[0]]
     figure = Figure(figsize=(12, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(dataset_id)
@@ -165,5 +171,4 @@ def _draw(
         ylabel=f"component 2 ({explained[1]:.0%})",
         title="observations",
     )
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=120)
+    return figure

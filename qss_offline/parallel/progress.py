@@ -18,6 +18,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from qss_offline.parallel.quiet import is_quiet
+
 
 class Reporter(Protocol):
     """Takes the number of units done so far, and an optional note shown beside them."""
@@ -77,6 +79,9 @@ def progress(
     On a terminal it draws a bar with the rate and the time left; elsewhere it prints plain
     lines, at most one every `interval_s` seconds.
     """
+    if is_quiet():
+        yield silent
+        return
     stream = sys.stderr if file is None else file
     if not stream.isatty():
         yield _Lines(title, total, unit, stream, interval_s)

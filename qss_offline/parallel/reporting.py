@@ -9,6 +9,7 @@ from typing import Protocol, TypeAlias
 
 from qss_offline.errors import printable
 from qss_offline.parallel.progress import Reporter, silent
+from qss_offline.parallel.quiet import is_quiet
 
 Notice: TypeAlias = Callable[[str], None]
 
@@ -54,5 +55,7 @@ def forward_only(report: Reporter) -> Reporter:
 
 
 def print_notice(message: str) -> None:
-    """Print one line on standard error."""
+    """Print one line on standard error, unless the program is to be quiet."""
+    if is_quiet():
+        return
     print(printable(message), file=sys.stderr, flush=True)

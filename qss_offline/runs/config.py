@@ -50,7 +50,8 @@ class Preset:
 
         Args:
             updates: of offline D3G.
-            online_steps: environment steps in all, a multiple of the rounds.
+            online_steps: environment steps in all, a multiple of the rounds; 0 fits on known
+                steps alone, in one round.
             online_rounds: rounds of the inverse fit.
 
         Raises:
@@ -60,7 +61,9 @@ class Preset:
         if online_rounds is not None:
             # Refuses rounds that are not above 0 before anything is divided by them.
             inverse = replace(inverse, rounds=online_rounds)
-        if online_steps is not None:
+        if online_steps == 0:
+            inverse = replace(inverse, rounds=1, steps_per_round=0)
+        elif online_steps is not None:
             if online_steps % inverse.rounds:
                 raise UserError(
                     f"{online_steps} online steps can't be spread evenly over {inverse.rounds} "
@@ -76,7 +79,8 @@ class RunConfig:
 
     Attributes:
         method: "d3g" learns which next states to aim for, "bco" repeats what was recorded.
-        env_id: where the policy acts.
+        env_id: where the policy acts; None where there is no simulator: nothing is evaluated, and
+            no online steps are taken.
         dataset_id: what it learns from; actions that it may hold are not looked at.
         seeds: seeds of training; the dataset has its own.
         preset_name: where `preset` came from.
@@ -90,11 +94,12 @@ class RunConfig:
         actions_from: another recording of the same environment, one with actions, or folder of an
             earlier run, whose online steps have them: the inverse dynamics model learns from it
             before it takes online steps; None if there is none.
+        offline_only: train Q, τ and f, and nothing else; an inverse fit of its own comes later.
         recording: what was measured of the recording; None before the run has measured it.
     """
 
     method: Method
-    env_id: str
+    env_id: str | None
     dataset_id: str
     seeds: tuple[int, ...]
     preset_name: str
@@ -105,10 +110,11 @@ class RunConfig:
     device: str = "cpu"
     tf32: bool = False
     actions_from: str | None = None
+    offline_only: bool = False
     recording: RecordingFacts | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a run without episodes, or with settings of another method."""
+        """Refuse a run without episodes or actions to learn from, or settings of another method."""
         check_positive(self, "evaluation_episodes")
         if self.method not in METHODS:
             hint = nearest(self.method, METHODS) or f"; there are {', '.join(METHODS)}"
@@ -122,6 +128,32 @@ class RunConfig:
             check_positive(self, "cloning_updates")
         elif self.cloning is not None or self.cloning_updates:
             raise UserError(f"cloning and cloning_updates are for method bco, not {self.method}")
+        self._check_actions()
+
+    def _check_actions(self) -> None:
+        """Refuse a run that finds no actions to learn from, where it needs them."""
+        if self.offline_only:
+            if self.method != "d3g":
+                raise UserError(
+                    f"method {self.method} can't learn offline only: it labels the recording with "
+                    "actions first; give --actions, steps whose actions are known"
+                )
+            if self.actions_from is not None:
+                raise UserError(
+                    "--actions are for the inverse fit, which --offline-only leaves out; leave out "
+                    "one of them"
+                )
+            return
+        if self.env_id is None and self.inverse.online_steps:
+            raise UserError(
+                "online steps need an environment: name it with --env; without a simulator take "
+                "--offline-only, or --online-steps 0 with --actions"
+            )
+        if not self.inverse.online_steps and self.actions_from is None:
+            raise UserError(
+                "without online steps the inverse dynamics model needs steps whose actions are "
+                "known: give them with --actions, or take --offline-only"
+            )
 
     @property
     def inverse(self) -> InverseFitConfig:
@@ -152,6 +184,8 @@ class RunConfig:
     @property
     def inverse_updates(self) -> int:
         """Updates of one seed's inverse dynamics model."""
+        if self.offline_only:
+            return 0
         return self.inverse.updates(self.actions_from is not None)
 
     @property

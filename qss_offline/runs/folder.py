@@ -128,13 +128,12 @@ class RunFolder:
         """
         if resume and not self.started:
             raise UserError(
-                f"{self.path} holds no run to resume (no config.json); leave out --resume to "
-                "start one"
+                f"{self.path} holds no run to resume (no config.json); qss train starts one"
             )
         if self.started and not resume:
             raise UserError(
-                f"{self.path} holds a run already; add --resume to continue it, or choose "
-                "another --out"
+                f"{self.path} holds a run already: qss resume {self.path} goes on with it; "
+                "choose another --out for a new one"
             )
 
     def start(self, config: Mapping[str, Any], resume: bool) -> None:

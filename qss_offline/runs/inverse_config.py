@@ -13,9 +13,11 @@ from qss_offline.errors import UserError
 class InverseFitConfig:
     """How the online budget is spent; `rounds * steps_per_round` environment steps in all.
 
+    One round of no steps fits the IDM on nothing but steps whose actions are known already.
+
     Attributes:
         rounds: rounds of acting and fitting; the policy is evaluated after each.
-        steps_per_round: environment steps of a round.
+        steps_per_round: environment steps of a round; 0 where there is one round alone.
         updates_per_round: gradient steps of the IDM in a round; the bilinear form needs none, and
             counts all.
         exploration_noise: standard deviation of the noise of rounds that a policy acts in, in units
@@ -34,7 +36,12 @@ class InverseFitConfig:
 
     def __post_init__(self) -> None:
         """Refuse a budget that can't be spent."""
-        check_positive(self, "rounds", "steps_per_round", "updates_per_round", "known_updates")
+        check_positive(self, "rounds", "updates_per_round", "known_updates")
+        if self.steps_per_round < 0 or (self.steps_per_round == 0 and self.rounds > 1):
+            raise UserError(
+                f"steps_per_round must be above 0, not {self.steps_per_round}; without online "
+                "steps there is one round"
+            )
         if self.exploration_noise < 0:
             raise UserError(f"exploration_noise must be at least 0, not {self.exploration_noise}")
 

@@ -25,13 +25,24 @@ TITLES: dict[Method, str] = {"d3g": "offline D3G", "bco": "BCO"}
 
 
 @dataclass(frozen=True)
-class _Scored:
+class Scored:
+    """A run with scores.
+
+    Attributes:
+        results: what came of it, by name.
+    """
+
     results: dict[str, Any]
 
     @property
     def seeds(self) -> tuple[int, ...]:
         """Seeds of training."""
         return tuple(int(seed["seed"]) for seed in self.results["seeds"])
+
+    @property
+    def evaluated(self) -> bool:
+        """Whether there are any scores: without an environment there are none."""
+        return bool(self.results["seeds"][0]["evaluations"])
 
     @property
     def last(self) -> NDArray[np.float64]:
@@ -45,7 +56,7 @@ class _Scored:
 
 
 @dataclass(frozen=True)
-class FinishedRun(_Scored):
+class FinishedRun(Scored):
     """A run with everything that `results.json` holds.
 
     Attributes:
@@ -69,7 +80,16 @@ class FinishedRun(_Scored):
 
     @property
     def env_id(self) -> str:
-        """Where the policies act."""
+        """Where the policies act.
+
+        Raises:
+            UserError: the run had no environment.
+        """
+        if self.config.env_id is None:
+            raise UserError(
+                f"{self.folder.path} was trained without an environment: fit its inverse dynamics "
+                f"model in one first, with qss fit-inverse {self.folder.path} --env NAME"
+            )
         return self.config.env_id
 
     @property
@@ -156,7 +176,7 @@ def load_run(path: Path, method: Method | None = None) -> FinishedRun:
     if not folder.started:
         raise UserError(f"{path} holds no run (no config.json)")
     if not folder.results.exists():
-        raise UserError(f"{path} is not finished (no results.json); --resume continues it")
+        raise UserError(f"{path} is not finished (no results.json); qss resume {path} goes on")
     config = read_run_config(folder)
     results = results_of_file(read_json(folder.results), folder.results)
     run = FinishedRun(results, folder, config)
@@ -168,7 +188,7 @@ def load_run(path: Path, method: Method | None = None) -> FinishedRun:
 
 
 @dataclass(frozen=True)
-class OnlineRun(_Scored):
+class OnlineRun(Scored):
     """A finished online run: what its `results.json`, or a copy of it elsewhere, holds.
 
     Attributes:
@@ -216,8 +236,9 @@ def read_run_config(folder: RunFolder) -> RunConfig:
     config = read_json(folder.config)
     if config.get("method") == "online":
         raise UserError(
-            f"{folder.path} is an online run, without a recording; its curve is drawn by "
-            f"python -m recipes.figure7 --draw --results {folder.path}"
+            f"{folder.path} is an online run, without a recording; qss report draws its curve"
         )
     asked = settings_of(RunConfig, config, str(folder.config))
+    if asked.env_id is None:
+        return asked
     return replace(asked, env_id=env_id_of_file(asked.env_id, folder.config))

@@ -13,7 +13,6 @@ import torch
 from qss_offline.algorithms.bco import BehaviouralCloning, CloningConfig, LabelledBatch
 from qss_offline.algorithms.inverse_dynamics import inverse_action
 from qss_offline.algorithms.networks import Network
-from qss_offline.data.environments import make_env
 from qss_offline.data.load import load_transitions
 from qss_offline.data.transitions import Transitions
 from qss_offline.engine.checkpoint import Checkpoint, seed_checkpoint, stack_checkpoints
@@ -31,7 +30,7 @@ from qss_offline.runs.inverse_config import InverseFitConfig
 from qss_offline.training.interaction import ActionSteps, known_steps
 from qss_offline.training.inverse.models import InverseModels, inverse_seconds_per_update
 from qss_offline.training.offline import SeedTask
-from qss_offline.training.rounds import by_rounds_done, run_rounds
+from qss_offline.training.rounds import by_rounds_done, env_maker, run_rounds
 
 _LABEL_ROWS = 1 << 15
 _CLONING = "cloning."
@@ -50,7 +49,7 @@ class BCOTrainer(InverseModels):
         seeds: the S seeds.
         recordings: what each seed learns from; its actions, where it has any, are not looked at.
         scales: what each seed's observations go through.
-        make_env: makes the environment.
+        make_env: makes the environment; None where there is none.
         config: the online budget.
         cloning: the policy's settings; its `error_power` is a number here.
         cloning_updates: gradient steps of the policy in a round.
@@ -62,7 +61,7 @@ class BCOTrainer(InverseModels):
         seeds: Sequence[int],
         recordings: Sequence[Transitions],
         scales: Sequence[ObservationScale],
-        make_env: Callable[[], gym.Env[Any, Any]],
+        make_env: Callable[[], gym.Env[Any, Any]] | None,
         config: InverseFitConfig,
         cloning: CloningConfig,
         cloning_updates: int,
@@ -179,7 +178,7 @@ def bco_trainer(config: RunConfig, seeds: Sequence[int]) -> BCOTrainer:
         seeds,
         [transitions] * len(seeds),
         [ObservationScale.of_recording(config.facts)] * len(seeds),
-        lambda: make_env(config.env_id),
+        env_maker(config.env_id),
         config.inverse,
         config.cloning,
         config.cloning_updates,

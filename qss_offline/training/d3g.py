@@ -10,7 +10,6 @@ import torch
 from qss_offline.algorithms.ensemble import mean_network
 from qss_offline.algorithms.networks import Network
 from qss_offline.algorithms.observational_d3g import ObservationalD3G, ObservationBatch
-from qss_offline.data.environments import make_env
 from qss_offline.data.load import load_transitions
 from qss_offline.data.transitions import Transitions
 from qss_offline.engine.state import TrainState
@@ -20,11 +19,12 @@ from qss_offline.parallel.progress import Reporter
 from qss_offline.parallel.reporting import counted_on
 from qss_offline.parallel.seeds import train_in_workers
 from qss_offline.runs.config import RunConfig
+from qss_offline.runs.results import write_evaluations
 from qss_offline.training.interaction import known_steps
 from qss_offline.training.inverse.fitting import InverseFitter
 from qss_offline.training.inverse.models import inverse_seconds_per_update
 from qss_offline.training.offline import OfflineTrainer, SeedTask, member_tasks
-from qss_offline.training.rounds import by_rounds_done, run_rounds
+from qss_offline.training.rounds import by_rounds_done, env_maker, run_rounds
 
 
 def train_d3g(
@@ -95,8 +95,11 @@ def train_seeds(config: RunConfig, tasks: Sequence[SeedTask], tick: Tick) -> Non
         config.device,
     )
     state = trainer.run(preset.updates, tick)
-    trained = preset.offline_updates * len(tasks)
-    done = trained
+    done = preset.offline_updates * len(tasks)
+    if config.offline_only:
+        for task in tasks:
+            write_evaluations(task.folder.result, task.seed, [])
+        return
     for same in by_rounds_done(tasks):
         report = counted_on(tick, done, len(same))
         _fit_inverse(config, same, state, trainer, dataset.transitions, report)
@@ -127,7 +130,7 @@ def _fit_inverse(
         [task.seed for task in tasks],
         proposals,
         scales,
-        lambda: make_env(config.env_id),
+        env_maker(config.env_id),
         config.preset.inverse,
         known_steps(config.actions_from, config.env_id),
         [recording] * len(tasks),

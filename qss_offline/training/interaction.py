@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from qss_offline.data.environments import env_name_of, make_env
-from qss_offline.data.load import load_transitions
+from qss_offline.data.load import DatasetInfo, load_transitions
 from qss_offline.data.local import local_dataset_ids
 from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.errors import UserError, nearest
-from qss_offline.evaluation.policies import ActionBox
+from qss_offline.evaluation.policies import ActionBox, load_policy
 from qss_offline.runs.folder import RunFolder, SeedFolder, read_json
 
 
@@ -33,17 +33,34 @@ class ActionSteps:
         next_obs: `(N, obs_dim)` float32.
         actions: `(N, action_dim)` float32, in units of the action box.
         taken_online: whether they are online steps of an earlier run.
+        action_box: what actions are in units of, of steps that are known from elsewhere.
     """
 
     obs: NDArray[np.float32]
     next_obs: NDArray[np.float32]
     actions: NDArray[np.float32]
     taken_online: bool = False
+    action_box: ActionBox | None = None
 
     columns: ClassVar[tuple[str, ...]] = ("obs", "next_obs", "actions")
 
     def __len__(self) -> int:
         return len(self.obs)
+
+    @staticmethod
+    def none(obs_dim: int, action_dim: int) -> ActionSteps:
+        """Return no steps."""
+        obs = np.empty((0, obs_dim), np.float32)
+        return ActionSteps(obs, obs, np.empty((0, action_dim), np.float32))
+
+    def split(self, share: float) -> tuple[ActionSteps, ActionSteps]:
+        """Return the earlier steps, a share of them all, and the later ones."""
+        cut = max(1, round(share * len(self)))
+        first, rest = (
+            replace(self, **{name: getattr(self, name)[rows] for name in self.columns})
+            for rows in (slice(cut), slice(cut, None))
+        )
+        return first, rest
 
     def extend(self, later: ActionSteps) -> ActionSteps:
         """Append later steps."""
@@ -117,12 +134,12 @@ def take_steps(
     return ActionSteps(before, after, actions)
 
 
-def known_steps(source: str | None, env_id: str) -> ActionSteps | None:
+def known_steps(source: str | None, env_id: str | None) -> ActionSteps | None:
     """Read steps whose actions are known, if there are any, for an environment by name.
 
     Args:
         source: folder of an earlier run, or Minari id of a recording with actions; None has none.
-        env_id: the environment.
+        env_id: the environment; None where there is no simulator.
 
     Raises:
         UserError: there is nothing of that name, or as `steps_of_run` and `recorded_steps`.
@@ -136,19 +153,20 @@ def known_steps(source: str | None, env_id: str) -> ActionSteps | None:
             f"actions from {source!r}: that is neither the folder of a run nor a local dataset"
             f"{nearest(source, there)}"
         )
-    env = make_env(env_id)
+    env = None if env_id is None else make_env(env_id)
     try:
         return steps_of_run(Path(source), env) if is_run else recorded_steps(source, env)
     finally:
-        env.close()
+        if env is not None:
+            env.close()
 
 
-def steps_of_run(path: Path, env: gym.Env[Any, Any]) -> ActionSteps:
+def steps_of_run(path: Path, env: gym.Env[Any, Any] | None) -> ActionSteps:
     """Read the online steps that all seeds of an earlier run took, in the order of the seeds.
 
     Args:
         path: folder of a run of offline D3G, or of BCO; what it learned from doesn't matter.
-        env: the environment.
+        env: the environment; None takes any.
 
     Raises:
         UserError: a seed isn't done, a checkpoint can't be read, there are no such steps, or they
@@ -164,7 +182,9 @@ def steps_of_run(path: Path, env: gym.Env[Any, Any]) -> ActionSteps:
     steps = reduce(ActionSteps.extend, map(online_steps_of, seeds))
     of_shapes = steps.obs.shape[1:], steps.actions.shape[1:]
     _check_environment_of(f"run {path}", config.get("env_id"), of_shapes, env)
-    return replace(steps, taken_online=True)
+    # All seeds acted in one environment.
+    box = load_policy(seeds[0].policy)[0].action_box
+    return replace(steps, taken_online=True, action_box=box)
 
 
 def online_steps_of(seed: SeedFolder) -> ActionSteps:
@@ -175,8 +195,8 @@ def online_steps_of(seed: SeedFolder) -> ActionSteps:
     """
     if not seed.online.exists():
         raise UserError(
-            f"{seed.path} took no online steps to fit an inverse model; what recipes.online "
-            "gathers can be used as a dataset, with its --export"
+            f"{seed.path} took no online steps to fit an inverse model; what qss train-online "
+            "gathers can be used as a dataset: qss data import RUN"
         )
     try:
         return ActionSteps.from_named(load_checkpoint(seed.online).tensors)
@@ -184,13 +204,14 @@ def online_steps_of(seed: SeedFolder) -> ActionSteps:
         raise UserError(f"{seed.online} holds no online steps: {error} is missing") from error
 
 
-def recorded_steps(dataset_id: str, env: gym.Env[Any, Any]) -> ActionSteps:
+def recorded_steps(dataset_id: str, env: gym.Env[Any, Any] | None) -> ActionSteps:
     """Read the steps of a recording that does have actions.
 
     Args:
         dataset_id: Minari id, such as the twin `…-act-v0` of another recording of the same
             environment.
-        env: the environment.
+        env: the environment, whose bounds of the actions are taken; None takes the recording's,
+            or, where it states none, what was recorded.
 
     Raises:
         UserError: the recording can't be read, has no actions, or is of another environment.
@@ -206,21 +227,40 @@ def recorded_steps(dataset_id: str, env: gym.Env[Any, Any]) -> ActionSteps:
         )
     of_shapes = (transitions.obs_dim,), transitions.actions.shape[1:]
     _check_environment_of(f"dataset {dataset_id!r}", dataset.info.env_id, of_shapes, env)
-    box = ActionBox.of(env.action_space)
+    actions = np.array(transitions.actions, np.float32)
+    box = _bounds(dataset.info, actions) if env is None else ActionBox.of(env.action_space)
     return ActionSteps(
         np.array(transitions.observations, np.float32),
         np.array(transitions.next_observations, np.float32),
-        np.clip(box.to_unit(np.array(transitions.actions, np.float32)), -1, 1),
+        np.clip(box.to_unit(actions), -1, 1),
+        action_box=box,
     )
+
+
+def _bounds(info: DatasetInfo, actions: NDArray[np.float32]) -> ActionBox:
+    """Return what a recording says that its actions are bounded by, else what was recorded."""
+    low, high = info.action_low, info.action_high
+    stated = low is not None and high is not None and np.isfinite([low, high]).all()
+    if low is None or high is None or not stated:
+        low, high = actions.min(axis=0), actions.max(axis=0)
+    if not (low < high).all():
+        still = int(np.argmin(low < high))
+        raise UserError(
+            f"dataset {info.dataset_id!r}: action {still} never changes, so that nothing can be "
+            "learned of what it does; leave it out of the recording"
+        )
+    return ActionBox(low, high)
 
 
 def _check_environment_of(
     source: str,
     env_id: str | None,
     of_shapes: tuple[tuple[int, ...], tuple[int, ...]],
-    env: gym.Env[Any, Any],
+    env: gym.Env[Any, Any] | None,
 ) -> None:
     """Refuse steps of another environment, by its name, where it has one, and by its sizes."""
+    if env is None:
+        return
     asked = None if env.spec is None else env.spec.id
     if env_id is not None and asked is not None and env_name_of(env_id) != env_name_of(asked):
         raise UserError(f"{source} is of another environment: {env_id}, not {asked}")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
+import gymnasium as gym
 import numpy as np
 
 from qss_offline.data.environments import make_env
@@ -40,6 +42,11 @@ def rounds_done(task: SeedTask) -> int:
     return len(load_checkpoint(path).metadata["evaluations"]) if path.exists() else 0
 
 
+def env_maker(env_id: str | None) -> Callable[[], gym.Env[Any, Any]] | None:
+    """Return what makes an environment, None where there is none."""
+    return None if env_id is None else partial(make_env, env_id)
+
+
 def by_rounds_done(tasks: Sequence[SeedTask]) -> list[list[SeedTask]]:
     """Group seeds that stand after the same round, those that are furthest first."""
     groups: dict[int, list[SeedTask]] = {}
@@ -51,7 +58,7 @@ def by_rounds_done(tasks: Sequence[SeedTask]) -> list[list[SeedTask]]:
 def run_rounds(
     fitter: RoundFitter,
     tasks: Sequence[SeedTask],
-    env_id: str,
+    env_id: str | None,
     episodes: int,
     report: Callable[[int], None],
 ) -> None:
@@ -60,7 +67,7 @@ def run_rounds(
     Args:
         fitter: of the tasks' seeds, in their order.
         tasks: seeds that stand after the same round.
-        env_id: where the policies are evaluated.
+        env_id: where the policies are evaluated; None evaluates none.
         episodes: episodes of each evaluation.
         report: called with the updates of one seed so far.
     """
@@ -74,15 +81,13 @@ def run_rounds(
     for number in range(done + 1, config.rounds + 1):
         fitter.run_round(report)
         for index, task in enumerate(tasks):
-            stream = np.random.SeedSequence([task.seed, *b"evaluation", number])
-            evaluation = evaluate(
-                fitter.policy(index),
-                env_id,
-                episodes,
-                int(stream.generate_state(1)[0]),
-                make_env,
-            )
-            evaluations[index].append(evaluation.returns)
+            returns: tuple[float, ...] = ()
+            if env_id is not None:
+                stream = np.random.SeedSequence([task.seed, *b"evaluation", number])
+                seed = int(stream.generate_state(1)[0])
+                policy = fitter.policy(index)
+                returns = evaluate(policy, env_id, episodes, seed, make_env).returns
+            evaluations[index].append(returns)
             metadata = {"evaluations": evaluations[index]}
             save_checkpoint(task.folder.online, fitter.checkpoint(index, metadata))
     for index, task in enumerate(tasks):
@@ -90,5 +95,6 @@ def run_rounds(
         points = [
             EvaluationPoint(config.steps_per_round * number, returns)
             for number, returns in enumerate(evaluations[index], 1)
+            if returns
         ]
         write_evaluations(task.folder.result, task.seed, points)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from qss_offline.data.environments import env_name_of, make_env
@@ -22,7 +22,7 @@ from qss_offline.runs.folder import RunFolder, read_json, seeds_in_words, versio
 from qss_offline.runs.results import read_evaluations, seed_results
 from qss_offline.training.bco import bco_seconds_per_seed, train_bco
 from qss_offline.training.d3g import d3g_seconds_per_seed, train_d3g
-from qss_offline.training.interaction import known_steps
+from qss_offline.training.interaction import ActionSteps, known_steps
 from qss_offline.training.offline import SeedTask
 
 LONG_RUN = 50_000
@@ -49,7 +49,8 @@ def run(
     show_progress: ProgressFactory = no_progress,
     workers: int | None = None,
     begun: float | None = None,
-    options: Mapping[str, Any] | None = None,
+    *,
+    check_ranges: bool = True,
 ) -> dict[str, Any]:
     """Train and evaluate every seed, and return what `results.json` holds.
 
@@ -63,7 +64,7 @@ def run(
         workers: processes; None takes one a core on a CPU, one in all on a GPU.
         begun: reading of `time.monotonic()` that `wall_seconds` counts from, where building the
             dataset is to be counted; None counts from this call.
-        options: what a command was given, which a resumed run may not contradict.
+        check_ranges: refuse a recording whose numbers don't fit the environment.
 
     Raises:
         UserError: the dataset or the folder can't be used.
@@ -80,16 +81,16 @@ def run(
             f"{config.dataset_id} isn't the recording that {folder.path} began with: it was "
             "replaced since; choose another --out to learn from the new one"
         )
-    config = config.with_recording(
-        recording_facts(dataset.transitions, config.preset.algorithm.normalize_observations)
-        if earlier is None
-        else facts_of_config(earlier, str(folder.config))
-    )
+    facts = config.recording
+    if earlier is not None:
+        facts = facts_of_config(earlier, str(folder.config))
+    if facts is None:
+        normalize = config.preset.algorithm.normalize_observations
+        facts = recording_facts(dataset.transitions, normalize)
+    config = config.with_recording(facts)
     stored = {**vars(config), "dataset_digest": digest, "versions": versions()}
-    if earlier is None and options is not None:
-        stored["options"] = options
     known = known_steps(config.actions_from, config.env_id)
-    known_count = 0
+    known_count, action_dim = 0, _action_dim(config.env_id, known)
     if known is not None:
         known_count, stored["known_digest"] = len(known), known.digest
         del known
@@ -97,7 +98,7 @@ def run(
     clock = RunClock(folder, begin)
     tasks = [SeedTask(seed, config.dataset_id, folder.seed(seed)) for seed in config.seeds]
     title = f"training {len(tasks)} seed{'s' if len(tasks) > 1 else ''}"
-    _print_plan(config, dataset.transitions.obs_dim, workers)
+    _print_plan(config, dataset.transitions.obs_dim, action_dim, workers)
     with show_progress(title, config.units * len(tasks), "updates") as show:
         training = _TRAINING[config.method]
         training.train(config, tasks, workers, forward_only(clock.noting(show)))
@@ -133,31 +134,51 @@ def recorded_behaviour(dataset: LoadedDataset) -> BehaviourReturns:
     return returns_of(dataset.transitions.episode_returns()) if stated is None else stated
 
 
-def _print_plan(config: RunConfig, obs_dim: int, workers: int | None) -> None:
+def seconds_per_seed(config: RunConfig, obs_dim: int, action_dim: int, stack: int = 1) -> float:
+    """Measure, in a moment, how long the updates of a seed take in one process.
+
+    Args:
+        config: what to do.
+        obs_dim: numbers of an observation.
+        action_dim: numbers of an action.
+        stack: seeds that train at once.
+    """
+    return _TRAINING[config.method].seconds_per_seed(config, obs_dim, action_dim, stack)
+
+
+def _print_plan(config: RunConfig, obs_dim: int, action_dim: int, workers: int | None) -> None:
     """Say which seeds are trained, and how long that takes where it takes long."""
     seeds = config.seeds
     if len(seeds) == 1:
         return
     line = f"training {seeds_in_words(seeds)}"
     if len(seeds) * config.units >= LONG_RUN:
-        env = make_env(config.env_id)
-        shape = env.action_space.shape
-        env.close()
-        assert shape is not None
         processes = min(workers or available_cores(), available_cores(), len(seeds))
         stack = math.ceil(len(seeds) / processes)
-        per_seed = _TRAINING[config.method].seconds_per_seed
-        seconds = stack * per_seed(config, obs_dim, shape[0], min(stack, 8))
+        seconds = stack * seconds_per_seed(config, obs_dim, action_dim, min(stack, 8))
         line += f", about {in_words(seconds)} on {processes} core{'s' if processes > 1 else ''}"
     print(line, flush=True)
 
 
-def _check_environment(env_id: str, dataset_id: str, dataset: LoadedDataset) -> None:
+def _action_dim(env_id: str | None, known: ActionSteps | None) -> int:
+    """Return how many numbers an action has, 0 where a run takes no notice of any."""
+    if env_id is None:
+        return 0 if known is None else known.actions.shape[1]
+    env = make_env(env_id)
+    shape = env.action_space.shape
+    env.close()
+    assert shape is not None
+    return shape[0]
+
+
+def _check_environment(env_id: str | None, dataset_id: str, dataset: LoadedDataset) -> None:
     """Refuse a dataset of another environment, by its name if it has one, and by its observations.
 
     Raises:
         UserError: it is.
     """
+    if env_id is None:
+        return
     recorded = dataset.info.env_id
     if recorded is not None and env_name_of(recorded) != env_name_of(env_id):
         raise UserError(

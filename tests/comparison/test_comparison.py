@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.image import imread
+from recipes.table1 import table1
 
 from qss_offline.algorithms.bco import CloningConfig
 from qss_offline.analysis.plots.comparison import png
@@ -41,7 +42,6 @@ from qss_offline.errors import UserError
 from qss_offline.files import write_json
 from qss_offline.runs.folder import read_json
 from qss_offline.statistics import Interval
-from recipes.table1 import table1
 from tests.small_run import PRESET
 
 SMALL = ComparisonConfig(
@@ -116,7 +116,7 @@ DATASETS = Path(__file__).parents[2] / "datasets"
 
 def returns_of(name: str, updates: int | None = None) -> list[Row]:
     """What a comparison says of one run of BCO in Reacher."""
-    updates = comparison("quick").updates("bco") if updates is None else updates
+    updates = comparison("table1").updates("bco") if updates is None else updates
     one = replace(row(0, 1.0, "bco"), env_id="Reacher-v5", preset=name, updates=updates)
     return [replace(one, metric=metric) for metric in METRICS]
 
@@ -136,10 +136,10 @@ def test_families_of_ones_own_and_other_settings_have_names_of_their_own(
     mine = {"families": "mine", "levels": "100", "methods": "bco", "datasets": tmp_path}
     monkeypatch.setattr(study, "run_cells", lambda *_, **__: [])
     table1(**mine)
-    assert read_json(Path("runs/table1-quick-mine/provenance.json"))["preset"] == "quick-mine"
+    assert read_json(Path("runs/table1-mine/provenance.json"))["preset"] == "table1-mine"
     table1(methods="bco", cloning_power=0.5, datasets=DATASETS)
-    provenance = read_json(Path("runs/table1-quick-cloning-power-0.5/provenance.json"))
-    assert provenance["preset"] == "quick-cloning-power-0.5"
+    provenance = read_json(Path("runs/table1-cloning-power-0.5/provenance.json"))
+    assert provenance["preset"] == "table1-cloning-power-0.5"
     with pytest.raises(UserError, match="error_power must be above 0 and at most 2"):
         table1(methods="bco", cloning_power=3.0, datasets=DATASETS, show_only=True)
 
@@ -159,7 +159,7 @@ def test_published_results_are_only_read(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    write_csv(Path("results/table1/returns.csv"), returns_of("quick"))
+    write_csv(Path("results/table1/returns.csv"), returns_of("table1"))
     write_json(Path("results/table1/provenance.json"), {"processor": "a slide rule"})
     before = contents(tmp_path / "results")
     table1(**ASKED, show_only=True)
@@ -175,9 +175,9 @@ def test_published_results_are_only_read(
     table1(**ASKED)
     assert ran == [1], "what is published isn't what this user ran"
     assert contents(tmp_path / "results") == before
-    assert read_json(Path("runs/table1-quick/provenance.json"))["missing"] != []
+    assert read_json(Path("runs/table1/provenance.json"))["missing"] != []
     table1(**ASKED, show_only=True)
-    assert "runs/table1-quick/returns.csv" in capsys.readouterr().out
+    assert "runs/table1/returns.csv" in capsys.readouterr().out
 
 
 def test_returns_of_other_settings_are_not_taken_for_these(
@@ -188,21 +188,21 @@ def test_returns_of_other_settings_are_not_taken_for_these(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     out = Path("results/table1")
-    write_csv(out / "returns.csv", returns_of("quick"))
+    write_csv(out / "returns.csv", returns_of("table1"))
     before = (out / "returns.csv").read_bytes()
     # Whoever made the figures stays named beside them.
     write_json(out / "provenance.json", {"processor": "a slide rule"})
     table1(**ASKED, out=out)
     assert read_json(out / "provenance.json")["processor"] == "a slide rule"
     assert "Nothing was run: results/table1/returns.csv holds all" in capsys.readouterr().out
-    with pytest.raises(UserError, match="holds the comparison 'quick', not 'quick-actions-25-2'"):
+    with pytest.raises(UserError, match="holds the comparison 'table1', not 'table1-actions-25-2'"):
         table1(**ASKED, actions_level=25.0, actions_seed=2, out=out)
-    with pytest.raises(UserError, match="holds the comparison 'quick', not 'bodies-reacher'"):
+    with pytest.raises(UserError, match="holds the comparison 'table1', not 'bodies-reacher'"):
         table1(**{**ASKED, "preset": "bodies"}, out=out, show_only=True)
-    write_csv(out / "returns.csv", returns_of("quick", 7))
+    write_csv(out / "returns.csv", returns_of("table1", 7))
     with pytest.raises(UserError, match="returns of bco after 7 updates, not "):
         table1(**ASKED, out=out)
-    write_csv(out / "returns.csv", returns_of("quick"))
+    write_csv(out / "returns.csv", returns_of("table1"))
     assert (out / "returns.csv").read_bytes() == before
     for wrong, words in (
         ({"levels": "abc"}, "percentages such as 0,25,100, not 'abc'"),
@@ -445,7 +445,7 @@ def test_the_paper_is_quoted_where_it_has_a_figure() -> None:
 
 
 def test_beyond_shares_nothing_with_what_its_settings_were_chosen_on() -> None:
-    chosen, beyond = COMPARISONS["quick"], COMPARISONS["beyond"]
+    chosen, beyond = COMPARISONS["table1"], COMPARISONS["beyond"]
     assert beyond.data_seed not in (None, 0, 1, 2, 3, 5)
     assert beyond.seeds >= 5 and not set(beyond.seeds_of("d3g", 0.5)) & set(range(60))
     assert set(beyond.random_action_probs) > set(chosen.random_action_probs)

@@ -33,7 +33,7 @@ class InverseFitter(InverseModels):
         seeds: the S seeds.
         proposals: τ of each seed, each `(1, P)`.
         scales: what each seed's observations go through.
-        make_env: makes the environment.
+        make_env: makes the environment; None where there is none.
         config: the budget.
         known: steps of the same environment whose actions are known.
         recordings: what each seed learned from, for models that learn from it, too.
@@ -47,7 +47,7 @@ class InverseFitter(InverseModels):
         seeds: Sequence[int],
         proposals: Sequence[Network],
         scales: Sequence[ObservationScale],
-        make_env: Callable[[], gym.Env[Any, Any]],
+        make_env: Callable[[], gym.Env[Any, Any]] | None,
         config: InverseFitConfig,
         known: ActionSteps | None = None,
         recordings: Sequence[Transitions] | None = None,

@@ -46,6 +46,9 @@ from qss_offline.evaluation.policies import ActionBox, ObservationScale
 from qss_offline.runs.inverse_config import InverseFitConfig
 from qss_offline.training.interaction import ActionSteps, take_steps
 
+_FITTED_SHARE = 0.9
+"""Of known steps, before the rest decides between two forms of the IDM."""
+
 
 class InverseModels:
     """The inverse dynamics models of S seeds, each fitted on its own online steps.
@@ -56,7 +59,7 @@ class InverseModels:
     Args:
         seeds: the S seeds.
         scales: what each seed's observations go through.
-        make_env: makes the environment.
+        make_env: makes the environment; None where there is none, and no steps are taken.
         config: the budget.
         known: steps of the same environment whose actions are known.
         recordings: what each seed learned from, for models that learn from it, too
@@ -70,16 +73,14 @@ class InverseModels:
         self,
         seeds: Sequence[int],
         scales: Sequence[ObservationScale],
-        make_env: Callable[[], gym.Env[Any, Any]],
+        make_env: Callable[[], gym.Env[Any, Any]] | None,
         config: InverseFitConfig,
         known: ActionSteps | None = None,
         recordings: Sequence[Transitions] | None = None,
     ) -> None:
         self.seeds, self.scales = tuple(seeds), scales
         self.make_env, self.config = make_env, config
-        env = make_env()
-        self.action_box = ActionBox.of(env.action_space)
-        env.close()
+        self.action_box = _action_box(make_env, known)
         obs_dim, action_dim = len(scales[0].mean), len(self.action_box.low)
         self._form = config.model.form
         if self._form != "network" and bilinear_shape(obs_dim, action_dim).dims[0] > MOST_INPUTS:
@@ -97,7 +98,16 @@ class InverseModels:
         self._algorithm = self._make_algorithm(obs_dim, action_dim)
         self.state: TrainState = initial_state(self._algorithm, self.seeds)
         self.steps: list[ActionSteps | None] = [None] * len(self.seeds)
-        self._known = known
+        self._known = self._fitted_known = known
+        self._held_out: ActionSteps | None = None
+        if known is not None and known.obs.shape[1] != obs_dim:
+            raise UserError(
+                f"steps whose actions are known hold {known.obs.shape[1]} numbers in an "
+                f"observation, the recording {obs_dim}"
+            )
+        if known is not None and not config.steps_per_round:
+            # No new steps will tell which form of the IDM errs less.
+            self._fitted_known, self._held_out = known.split(_FITTED_SHARE)
         self._solved: list[Network | None] = [None] * len(self.seeds)
         # Squared errors on steps not fitted on yet: of the bilinear form, of the network.
         self._unseen_errors = torch.zeros(len(self.seeds), 2, dtype=torch.float64)
@@ -144,7 +154,10 @@ class InverseModels:
         if self._known is not None and self.state.update < self._updates_before:
             self._learn(self._updates_before, report)
         fitted = self.state.update > 0
-        for index, seed in enumerate(self.seeds):
+        if not self.config.steps_per_round:
+            self._take_no_steps()
+        for index, seed in enumerate(self.seeds if self.config.steps_per_round else ()):
+            assert self.make_env is not None
             stream = [seed, *b"online", done]
             if self._known is not None and self._known.taken_online:
                 # An earlier run of this seed may have drawn from the stream without this.
@@ -167,6 +180,14 @@ class InverseModels:
             if fitted and self._form == "either":
                 self._unseen_errors[index] += self._errors(index, taken)
         self._learn(self._updates_before + (done + 1) * self.config.updates_per_round, report)
+
+    def _take_no_steps(self) -> None:
+        """Judge the forms of the IDM by the known steps held out, then learn from all of them."""
+        for index in range(len(self.seeds)):
+            self.steps[index] = ActionSteps.none(len(self.scales[0].mean), len(self.action_box.low))
+            if self._held_out is not None and self._form == "either":
+                self._unseen_errors[index] += self._errors(index, self._held_out)
+        self._fitted_known = self._known
 
     def _learn(self, updates: int, report: Callable[[int], None]) -> None:
         """Train every IDM on the steps so far, until it has had so many updates."""
@@ -231,7 +252,8 @@ class InverseModels:
         if self._known is None:
             assert taken is not None
             return taken
-        return self._known if taken is None else self._known.extend(taken)
+        assert self._fitted_known is not None
+        return self._fitted_known if taken is None else self._fitted_known.extend(taken)
 
     @torch.no_grad()
     def _errors(self, index: int, taken: ActionSteps) -> Tensor:
@@ -267,6 +289,7 @@ class InverseModels:
         """Continue from checkpoints of all seeds, taken after the same round."""
         self.state = stack_checkpoints(self._algorithm, checkpoints)
         self.steps = [ActionSteps.from_named(one.tensors) for one in checkpoints]
+        self._fitted_known = self._known
         if self._form == "either":
             stored = [checkpoint.tensors["unseen_errors"] for checkpoint in checkpoints]
             self._unseen_errors = torch.stack(stored)
@@ -285,6 +308,21 @@ class InverseModels:
         """Copy the averaged network of the seed at `index`, `(1, P)`."""
         average = self.state.networks["inverse_average"]
         return Network(average.shape, average.flat[index : index + 1].clone())
+
+
+def _action_box(
+    make_env: Callable[[], gym.Env[Any, Any]] | None, known: ActionSteps | None
+) -> ActionBox:
+    """Return the environment's bounds of the actions, or without one those of known steps."""
+    if make_env is None:
+        assert known is not None, "without an environment actions are known from elsewhere"
+        assert known.action_box is not None
+        return known.action_box
+    env = make_env()
+    try:
+        return ActionBox.of(env.action_space)
+    finally:
+        env.close()
 
 
 def _scale_observations(scale: ObservationScale) -> Callable[[Columns], Columns]:

@@ -1,0 +1,189 @@
+"""What a caller asks for, made into the settings of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qss_offline.algorithms.bco import CloningConfig
+from qss_offline.data.facts import RecordingFacts
+from qss_offline.data.load import LoadedDataset
+from qss_offline.engine.device import choose_device
+from qss_offline.errors import UserError, by_name
+from qss_offline.overrides import changed, with_changes
+from qss_offline.presets import preset as find_preset
+from qss_offline.runs.config import METHODS, Method, Preset, RunConfig
+from qss_offline.runs.folder import RunFolder, free_folder, parse_seeds
+
+IF_EXISTS = ("error", "resume", "new")
+
+_BCO_PRESET, _BCO_UPDATES = "bodies", 15_000
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Everything of a run on a recording but the recording; `train` explains it.
+
+    What is None is the preset's, or doesn't apply.
+    """
+
+    method: str = "d3g"
+    preset: str | None = None
+    seeds: int | str | Sequence[int] = 1
+    updates: int | None = None
+    online_steps: int | None = None
+    online_rounds: int | None = None
+    offline_only: bool = False
+    actions: str | None = None
+    error_power: float | None = None
+    changes: Sequence[str] | Mapping[str, Any] = ()
+    episodes: int = 10
+    device: str = "auto"
+    tf32: bool = False
+
+    def config(
+        self, dataset_id: str, env_id: str | None, facts: RecordingFacts | None = None
+    ) -> RunConfig:
+        """Return the settings of a run.
+
+        Args:
+            dataset_id: what it learns from.
+            env_id: where it acts; None acts nowhere.
+            facts: what was measured of the recording already.
+
+        Raises:
+            UserError: an option is unknown, out of range, or doesn't apply.
+        """
+        method: Method = by_name("method", self.method, {name: name for name in METHODS})
+        self._check_applies(method)
+        name = self.preset or (_BCO_PRESET if method == "bco" else "default")
+        changes = change_list(self.changes)
+        preset = changed(find_preset(name), changes)
+        # BCO's updates are its policy's, not offline D3G's.
+        updates = self.updates if method == "d3g" else None
+        preset = preset.spend(updates, self.online_steps, self.online_rounds)
+        cloning, cloning_updates = self._cloning(preset) if method == "bco" else (None, 0)
+        return RunConfig(
+            method,
+            env_id,
+            dataset_id,
+            seed_numbers(self.seeds),
+            with_changes(name, changes),
+            preset,
+            cloning,
+            cloning_updates,
+            self.episodes,
+            "cpu" if method == "bco" else choose_device(self.device),
+            self.tf32,
+            self.actions,
+            self.offline_only,
+            facts,
+        )
+
+    def _check_applies(self, method: Method) -> None:
+        if method == "bco" and (self.device == "cuda" or self.tf32):
+            raise UserError(
+                "--device cuda and --tf32 don't apply to method bco: it trains on the CPU"
+            )
+        if method == "d3g" and self.error_power is not None:
+            raise UserError(
+                "--error-power is of BCO's cloning and doesn't apply to method d3g, whose "
+                "behaviour_power can be changed with --set"
+            )
+        if self.offline_only:
+            online = {"steps": self.online_steps, "rounds": self.online_rounds}
+            for name, value in online.items():
+                if value is not None:
+                    raise UserError(
+                        f"--online-{name} doesn't apply to --offline-only: leave out one of them"
+                    )
+
+    def _cloning(self, preset: Preset) -> tuple[CloningConfig, int]:
+        """Return the settings of BCO's policy, and its updates in a round."""
+        rounds = preset.inverse.rounds
+        updates = _BCO_UPDATES if self.updates is None else self.updates
+        if updates <= 0 or updates % rounds:
+            raise UserError(
+                f"{updates} updates can't be spread evenly over {rounds} rounds; choose a "
+                "multiple above 0, or other --online-rounds"
+            )
+        # The sizes of D3G's networks, so that the two can be compared.
+        d3g = preset.algorithm
+        config = CloningConfig(d3g.hidden_dims, d3g.batch_size, d3g.learning_rate, self.error_power)
+        return config, updates // rounds
+
+
+def change_list(changes: Sequence[str] | Mapping[str, Any]) -> tuple[str, ...]:
+    """Return changed settings as `name=value`, from a mapping too."""
+    if isinstance(changes, Mapping):
+        return tuple(f"{name}={value}" for name, value in changes.items())
+    return tuple(changes)
+
+
+def seed_numbers(seeds: int | str | Sequence[int]) -> tuple[int, ...]:
+    """Return the seeds: 5 is 0 to 4, as "5" is; "100-104", "0,3,7" and [0, 3, 7] name them.
+
+    Raises:
+        UserError: there are none, one is there twice, or it is no such text.
+    """
+    if isinstance(seeds, int | str):
+        return parse_seeds(str(seeds))
+    return parse_seeds(",".join(map(str, seeds)) + ",")
+
+
+def recording_name(dataset_id: str) -> str:
+    """Return a dataset's id as a part of a folder's name: without namespace and kind."""
+    name = dataset_id.partition("/")[2] or dataset_id
+    for kind in ("-obs", "-act"):
+        before, found, version = name.rpartition(f"{kind}-v")
+        if found and version.isdigit():
+            name = before
+    return name.replace("/", "-")
+
+
+def run_folder(config: RunConfig, out: str | Path | None, if_exists: str) -> tuple[RunFolder, bool]:
+    """Return the folder of a run, and whether there is a run to go on with.
+
+    Args:
+        config: of the run, whose recording and method name the folder unless `out` does.
+        out: the folder.
+        if_exists: one of `IF_EXISTS`, where there is a run: refuse it, go on with it, or take
+            another folder beside it.
+
+    Raises:
+        UserError: there is a run and it is refused.
+    """
+    by_name("choice of if_exists", if_exists, {name: name for name in IF_EXISTS})
+    base = Path("runs") / f"{recording_name(config.dataset_id)}-{config.method}"
+    if out is not None:
+        base = Path(out)
+    folder = RunFolder(free_folder(base) if if_exists == "new" else base)
+    if if_exists == "error":
+        folder.check(resume=False)
+    return folder, folder.started
+
+
+def environment_of(dataset: LoadedDataset, named: str | None, offline_only: bool) -> str | None:
+    """Return where policies of a recording act: as named, else where it was recorded.
+
+    Args:
+        dataset: the recording.
+        named: a resolved id.
+        offline_only: whether no environment is needed.
+
+    Raises:
+        UserError: the recording names an environment that isn't registered here.
+    """
+    from qss_offline.data.environments import env_id_of_file
+
+    recorded = dataset.info.env_id
+    if named is not None or recorded is None:
+        return named
+    try:
+        return env_id_of_file(recorded, dataset.info.dataset_id)
+    except UserError:
+        if offline_only:
+            return None
+        raise

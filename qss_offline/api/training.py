@@ -1,0 +1,420 @@
+"""Training from Python, and from the commands, which call these functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import gymnasium as gym
+
+import qss_offline.online.gridworld  # noqa: F401  registers the gridworld
+from qss_offline.analysis.tracking import tensorboard_progress
+from qss_offline.api.options import (
+    TrainOptions,
+    change_list,
+    environment_of,
+    run_folder,
+    seed_numbers,
+)
+from qss_offline.api.recording import Recording, recording_of
+from qss_offline.api.runs import OnlineRun, Run, load_run
+from qss_offline.comparison.online_runs import online_run
+from qss_offline.data.environments import env_id_of, env_id_of_file, make_env
+from qss_offline.data.load import load_transitions
+from qss_offline.engine.device import choose_device
+from qss_offline.errors import UserError
+from qss_offline.files import read_regular_file, write_bytes
+from qss_offline.online.config import EvaluationPlan, OnlineConfig, OnlineSettings
+from qss_offline.online.presets import online_preset
+from qss_offline.online.warm_start import start_config
+from qss_offline.overrides import changed, differences, with_changes
+from qss_offline.parallel.progress import progress as show_progress
+from qss_offline.parallel.reporting import ProgressFactory, no_progress, print_notice
+from qss_offline.runs.config import RunConfig
+from qss_offline.runs.folder import MOST_METRICS_BYTES, RunFolder, free_folder, read_json
+from qss_offline.runs.reader import read_run_config
+from qss_offline.settings_json import settings_of
+from qss_offline.training.interaction import known_steps
+from qss_offline.training.runner import run
+
+Environment: TypeAlias = "str | Callable[..., gym.Env[Any, Any]]"
+"""An id or short name, `module:Id`, `file.py:Class`, or what makes an environment."""
+
+Progress: TypeAlias = "bool | ProgressFactory"
+
+
+_MOST_CHECKPOINT_BYTES = 1 << 34
+
+
+def _progress(progress: bool | ProgressFactory) -> ProgressFactory:
+    if isinstance(progress, bool):
+        return show_progress if progress else no_progress
+    return progress
+
+
+def train(
+    recording: str | Recording,
+    *,
+    env: Environment | None = None,
+    env_kwargs: Mapping[str, Any] | None = None,
+    method: str = "d3g",
+    preset: str | None = None,
+    seeds: int | str | Sequence[int] = 1,
+    updates: int | None = None,
+    online_steps: int | None = None,
+    online_rounds: int | None = None,
+    offline_only: bool = False,
+    actions: str | Path | Recording | None = None,
+    error_power: float | None = None,
+    changes: Sequence[str] | Mapping[str, Any] = (),
+    check_ranges: bool = True,
+    episodes: int = 10,
+    device: str = "auto",
+    tf32: bool = False,
+    workers: int | None = None,
+    out: str | Path | None = None,
+    if_exists: str = "error",
+    tensorboard: bool = False,
+    progress: bool | ProgressFactory = True,
+    begun: float | None = None,
+) -> Run:
+    """Learn a policy from a recording, whose actions, if it has any, are not looked at.
+
+    Args:
+        recording: a `Recording`, or the Minari id of one.
+        env: where policies act and are evaluated: an id or short name, `module:Id`,
+            `file.py:Class`, or a callable that makes the environment. None takes the recording's
+            own.
+        env_kwargs: keyword arguments of the environment, of plain JSON types.
+        method: "d3g" learns which next states to aim for, "bco" repeats what was recorded.
+        preset: name of the settings; `qss presets` prints them all. None takes the method's.
+        seeds: 5 for seeds 0 to 4, "100-104", or a list of seeds. All of them train at once.
+        updates: of offline D3G, or of BCO's policy.
+        online_steps: environment steps of the inverse fit; 0 takes none, and needs `actions`.
+        online_rounds: rounds that these are spread over.
+        offline_only: learn Q, τ and f, and nothing else; needs no environment. `fit_inverse` makes
+            policies of it.
+        actions: another recording in the environment, with actions, or the folder of an earlier
+            run, whose online steps have them: the inverse dynamics model learns from it first.
+        error_power: of BCO's cloning: 2 is the labels' mean, 0.5 near their mode; None takes what
+            suits the recording.
+        changes: other settings, by name: `{"gamma": 0.99}` or `["gamma=0.99"]`.
+        check_ranges: refuse a recording whose numbers don't fit the environment.
+        episodes: of each evaluation.
+        device: "auto", "cpu" or "cuda".
+        tf32: faster, coarser matrix products on a GPU.
+        workers: processes; None takes one a core.
+        out: folder of the run; None names one in `runs/` after recording and method.
+        if_exists: "error" refuses a folder that holds a run, "resume" goes on with it, "new" takes
+            another name beside it.
+        tensorboard: write what TensorBoard shows, too.
+        progress: whether to show it, or what makes a progress display.
+        begun: reading of `time.monotonic()` that the run's seconds count from.
+
+    Raises:
+        UserError: the recording, the environment, an option or the folder can't be used.
+    """
+    dataset = load_transitions(recording_of(recording).dataset_id)
+    named = None if env is None else env_id_of(env, env_kwargs)
+    if env is None and env_kwargs:
+        raise UserError("env_kwargs are of an environment: name it with env")
+    asked = TrainOptions(
+        method, preset, seeds, updates, online_steps, online_rounds, offline_only,
+        None if actions is None else source_of_actions(actions), error_power, changes, episodes,
+        device, tf32,
+    )  # fmt: skip
+    env_id = environment_of(dataset, named, offline_only)
+    if env_id is not None and not offline_only:
+        make_env(env_id).close()
+    config = asked.config(dataset.info.dataset_id, env_id)
+    # Refused before a folder is made.
+    known_steps(config.actions_from, config.env_id)
+    folder, there = run_folder(config, out, if_exists)
+    return _run(
+        config, folder, there, progress, workers,
+        check_ranges=check_ranges, tensorboard=tensorboard, begun=begun,
+    )  # fmt: skip
+
+
+def _run(
+    config: RunConfig,
+    folder: RunFolder,
+    resume: bool,
+    progress: bool | ProgressFactory,
+    workers: int | None,
+    *,
+    check_ranges: bool = True,
+    tensorboard: bool = False,
+    begun: float | None = None,
+) -> Run:
+    show = _progress(progress)
+    if tensorboard:
+        show = tensorboard_progress(show, folder, config.seeds)
+    if progress is not False:
+        print_notice(f"{'resuming' if resume else 'run folder'} {folder.path}: {described(config)}")
+    run(config, folder, resume, show, workers, begun, check_ranges=check_ranges)
+    return load_run(folder.path)
+
+
+def described(config: RunConfig) -> str:
+    """Return what a run learns from, by what, and where actions come from, in a line."""
+    method = "BCO" if config.method == "bco" else "D3G"
+    line = f"{method} with preset {config.preset_name} from {config.dataset_id} (no actions)"
+    if config.offline_only:
+        return f"{line}, offline only"
+    acting = "" if config.env_id is None else f", acting in {config.env_id}"
+    known = "" if config.actions_from is None else f", actions from {config.actions_from}"
+    return line + acting + known
+
+
+def source_of_actions(actions: str | Path | Recording) -> str:
+    """Return the id of a recording, or the folder of a run, as settings keep it."""
+    return actions.dataset_id if isinstance(actions, Recording) else str(actions)
+
+
+def fit_inverse(
+    run: str | Path | Run,
+    *,
+    env: Environment | None = None,
+    env_kwargs: Mapping[str, Any] | None = None,
+    actions: str | Path | Recording | None = None,
+    online_steps: int | None = None,
+    online_rounds: int | None = None,
+    changes: Sequence[str] | Mapping[str, Any] = (),
+    episodes: int | None = None,
+    workers: int | None = None,
+    out: str | Path | None = None,
+    progress: bool | ProgressFactory = True,
+) -> Run:
+    """Fit the inverse dynamics models of a run of offline D3G, anew, into a run of its own.
+
+    What the run learned offline is copied into the new folder, which then holds everything of its
+    policies; it can be done as often as wanted, in other environments and with other budgets.
+
+    Args:
+        run: a run of offline D3G, with an inverse fit or without.
+        env: where policies act; None takes the run's own, else the recording's.
+        env_kwargs: keyword arguments of the environment.
+        actions: a recording with actions, or an earlier run, to learn from. With it no online
+            steps are taken unless `online_steps` says so, and no environment is needed; where there
+            is one the policies are evaluated in it.
+        online_steps: environment steps in all; None takes the run's settings, or none with
+            `actions`.
+        online_rounds: rounds that these are spread over.
+        changes: other settings of the inverse fit, by name.
+        episodes: of each evaluation; None takes the run's.
+        workers: processes; None takes one a core.
+        out: folder of the new run; None names one after the run.
+        progress: whether to show it, or what makes a progress display.
+
+    Raises:
+        UserError: the run isn't one of offline D3G or isn't finished, or an option can't be used.
+    """
+    source = run.folder if isinstance(run, Run) else RunFolder(Path(run))
+    config = _offline_run(source)
+    dataset = load_transitions(config.dataset_id)
+    named = config.env_id if env is None else env_id_of(env, env_kwargs)
+    if actions is not None and online_steps is None:
+        online_steps = 0
+    if online_steps != 0 or config.env_id is not None or env is not None:
+        named = environment_of(dataset, named, offline_only=online_steps == 0)
+    fitted = changed(config.preset.inverse, change_list(changes))
+    preset = replace(config.preset, inverse=fitted).spend(None, online_steps, online_rounds)
+    config = replace(
+        config,
+        env_id=named,
+        offline_only=False,
+        preset_name=with_changes(config.preset_name, change_list(changes)),
+        preset=preset,
+        actions_from=None if actions is None else source_of_actions(actions),
+        evaluation_episodes=config.evaluation_episodes if episodes is None else episodes,
+    )
+    known_steps(config.actions_from, config.env_id)
+    base = source.path.with_name(f"{source.path.name}-inverse") if out is None else Path(out)
+    folder = RunFolder(free_folder(base) if out is None else base)
+    folder.check(resume=False)
+    _copy_training(source, folder, config)
+    return _run(config, folder, False, progress, workers)
+
+
+def _offline_run(source: RunFolder) -> RunConfig:
+    """Read the settings of a run whose inverse models can be fitted.
+
+    Raises:
+        UserError: there is no such run, or it isn't finished.
+    """
+    found = load_run(source.path)
+    if found.method != "d3g":
+        raise UserError(
+            f"{source.path} is a run of BCO, which learns from actions all along; train it anew "
+            "with qss train --method bco, and --actions"
+        )
+    return found.config
+
+
+def _copy_training(source: RunFolder, target: RunFolder, config: RunConfig) -> None:
+    """Copy what was learned offline; the run's settings are written after it."""
+    for seed in config.seeds:
+        pairs = [
+            (
+                source.seed(seed).member(number),
+                target.seed(seed).member(number),
+            )
+            for number in range(config.preset.ensemble)
+        ]
+        for before, after in pairs:
+            write_bytes(after.training, read_regular_file(before.training, _MOST_CHECKPOINT_BYTES))
+            if before.metrics.exists():
+                write_bytes(after.metrics, read_regular_file(before.metrics, MOST_METRICS_BYTES))
+    target.set_elapsed(source.elapsed_s)
+
+
+def train_online(
+    env: Environment,
+    *,
+    env_kwargs: Mapping[str, Any] | None = None,
+    algorithm: str = "d3g",
+    preset: str = "default",
+    seeds: int | str | Sequence[int] = 1,
+    steps: int | None = None,
+    warm_up: int | None = None,
+    updates_per_step: int | None = None,
+    changes: Sequence[str] | Mapping[str, Any] = (),
+    evaluate_every: int = 5_000,
+    episodes: int = 10,
+    start: str | Path | Run | None = None,
+    device: str = "cpu",
+    workers: int | None = None,
+    out: str | Path | None = None,
+    if_exists: str = "error",
+    progress: bool | ProgressFactory = True,
+) -> OnlineRun:
+    """Act and learn together: full D3G.
+
+    Args:
+        env: as for `train`; actions may be discrete.
+        env_kwargs: keyword arguments of the environment.
+        algorithm: "d3g", "d3g-no-cycle" (D3G⁻), or d3rlpy's "td3" and "ddpg".
+        preset: name of the settings.
+        seeds: as for `train`.
+        steps: environment steps of a seed.
+        warm_up: of these at random, before training.
+        updates_per_step: updates after each step.
+        changes: other settings, by name.
+        evaluate_every: environment steps between evaluations.
+        episodes: of each evaluation.
+        start: run of offline D3G to start from.
+        device: "cpu" or "cuda".
+        workers: processes; None takes one a core.
+        out: folder of the run; None names one in `runs/`.
+        if_exists: as for `train`.
+        progress: whether to show it, or what makes a progress display.
+
+    Raises:
+        UserError: the environment, an option or the folder can't be used.
+    """
+    begin = None if start is None else (start.path if isinstance(start, Run) else Path(start))
+    given = change_list(changes)
+    settings = OnlineSettings(
+        env_id_of(env, env_kwargs),
+        algorithm,
+        seed_numbers(seeds),
+        with_changes(preset, given),
+        _online_config(preset, algorithm, given, (steps, warm_up, updates_per_step), begin),
+        EvaluationPlan(evaluate_every, episodes),
+        None if begin is None else str(begin),
+        choose_device(device),
+    )
+    make_env(settings.env_id, discrete_actions=True).close()
+    name = f"online-{settings.env_id}-{algorithm}".replace("/", "-")
+    base = Path("runs") / name if out is None else Path(out)
+    folder = RunFolder(free_folder(base) if if_exists == "new" else base)
+    if if_exists == "error":
+        folder.check(resume=False)
+    return _run_online(settings, folder, folder.started, progress, workers)
+
+
+def _run_online(
+    settings: OnlineSettings,
+    folder: RunFolder,
+    resume: bool,
+    progress: bool | ProgressFactory,
+    workers: int | None,
+) -> OnlineRun:
+    if progress is not False:
+        print_notice(
+            f"{'resuming' if resume else 'run folder'} {folder.path}: {settings.algorithm} in "
+            f"{settings.env_id} with preset {settings.preset_name}"
+        )
+    online_run(settings, folder, resume, _progress(progress), workers)
+    return OnlineRun(folder.path)
+
+
+def _online_config(
+    preset: str,
+    algorithm: str,
+    changes: Sequence[str],
+    budget: tuple[int | None, int | None, int | None],
+    start: Path | None,
+) -> OnlineConfig:
+    """Return a preset's settings with what the options change."""
+    named = online_preset(preset, algorithm)
+    config = changed(named, changes)
+    if config.algorithm.cycle != named.algorithm.cycle:
+        raise UserError("--set cycle: whether there is a cycle is --algo's, d3g or d3g-no-cycle")
+    names = ("steps", "warm_up", "updates_per_step")
+    given: dict[str, Any] = {
+        name: value for name, value in zip(names, budget, strict=True) if value is not None
+    }
+    config = replace(config, **given)
+    if start is not None:
+        config = start_config(config, start)
+        lost = differences(config, changed(config, changes))
+        if lost:
+            raise UserError(f"--start brings its own settings; leave out --set {', '.join(lost)}")
+    return config
+
+
+def resume(
+    run: str | Path | None = None,
+    *,
+    workers: int | None = None,
+    progress: bool | ProgressFactory = True,
+) -> Run | OnlineRun:
+    """Go on with a run that was interrupted, to the same bits as if it hadn't been.
+
+    Args:
+        run: its folder, which says everything; None takes the newest in `runs/` that isn't
+            finished.
+        workers: processes; None takes one a core.
+        progress: whether to show it, or what makes a progress display.
+
+    Raises:
+        UserError: there is no such run, or its settings can't be read.
+    """
+    folder = RunFolder(_newest_unfinished() if run is None else Path(run))
+    folder.check(resume=True)
+    stored = read_json(folder.config)
+    if stored.get("method") != "online":
+        return _run(read_run_config(folder), folder, True, progress, workers)
+    stored["env_id"] = env_id_of_file(stored.get("env_id"), folder.config)
+    settings = settings_of(OnlineSettings, stored, str(folder.config))
+    return _run_online(settings, folder, True, progress, workers)
+
+
+def _newest_unfinished() -> Path:
+    """Return the folder of the run in `runs/` that was begun last and isn't finished.
+
+    Raises:
+        UserError: there is none.
+    """
+    begun = [
+        path
+        for path in Path("runs").glob("*/config.json")
+        if not (path.parent / "results.json").exists()
+    ]
+    if not begun:
+        raise UserError("runs/ holds no run that isn't finished; give the folder of another one")
+    return max(begun, key=lambda path: path.stat().st_mtime).parent

@@ -1,0 +1,67 @@
+"""`qss presets` and `qss doctor`: what comes with the package, and what this machine has."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from typer import Argument, Option
+
+from qss_offline.cli import options
+from qss_offline.errors import UserError
+
+
+def doctor(as_json: options.Json = False) -> None:
+    """Look at versions, devices, drawing, the Minari root, disk and threads. Code 2 if unusable."""
+    from qss_offline.cli.doctor import examine
+    from qss_offline.cli.tables import print_table
+
+    checks = examine()
+    if as_json:
+        typer.echo(json.dumps([asdict(check) for check in checks], indent=2))
+    else:
+        marks = {True: "ok", False: "look", None: "-"}
+        print_table(("", "what", "found"), [(marks[c.ok], c.name, c.found) for c in checks])
+    missing = [check for check in checks if check.needed and check.ok is False]
+    if missing:
+        raise UserError(f"{missing[0].name}: {missing[0].found}")
+
+
+def presets(
+    name: Annotated[
+        str | None, Argument(metavar="[NAME]", help=f"one of {', '.join(options.PRESET_NAMES)}")
+    ] = None,
+    diff: Annotated[str | None, Option(help="show only what differs from this preset")] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Print the settings of a preset, or what differs from another; without a name list them."""
+    from qss_offline.cli.tables import print_table
+    from qss_offline.overrides import settings_by_name
+    from qss_offline.presets import PRESETS
+    from qss_offline.presets import preset as find
+
+    shown = {name: find(name)} if name is not None else PRESETS
+    if as_json:
+        typer.echo(json.dumps({key: asdict(value) for key, value in shown.items()}, indent=2))
+        return
+    if name is None and diff is None:
+        rows = [
+            (key, f"{one.ensemble} × {one.updates:,}", f"{one.inverse.online_steps:,}")
+            for key, one in shown.items()
+        ]
+        print_table(("preset", "updates", "online steps"), rows)
+        print("Next: qss presets NAME shows its settings, --diff paper what it adds to the paper.")
+        return
+    base = None if diff is None else settings_by_name(find(diff))
+    for key, one in shown.items():
+        settings = settings_by_name(one)
+        if base is None:
+            print_table(("setting", key), [(n, str(v)) for n, v in settings.items()])
+            continue
+        rows = [(n, str(base[n]), str(v)) for n, v in settings.items() if base[n] != v]
+        if rows:
+            print_table(("setting", str(diff), key), rows)
+        else:
+            print(f"{key} and {diff} are the same")

@@ -1,0 +1,107 @@
+"""Learning curves of the online mode: Figure 7, and runs that begin offline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import qss_offline.online.gridworld  # noqa: F401  registers the gridworld
+from qss_offline.analysis.plots.learning_curves import load_curves, png, return_lines, score_lines
+from qss_offline.comparison.estimate import minutes_in_words, online_seconds
+from qss_offline.comparison.online_study import run_from_offline_and_nothing, run_missing
+from qss_offline.data.build import build_dataset
+from qss_offline.data.environments import make_env, resolve_env_id
+from qss_offline.data.specs import DatasetSpec
+from qss_offline.errors import UserError
+from qss_offline.files import write_bytes, write_json
+from qss_offline.online.config import EvaluationPlan
+from qss_offline.online.presets import online_preset
+from qss_offline.parallel.progress import progress
+from qss_offline.presets import preset as find_preset
+from qss_offline.runs.config import RunConfig
+from qss_offline.runs.folder import parse_seeds
+from qss_offline.runs.provenance import machine
+
+
+def draw_figure7(
+    *,
+    env: str,
+    algo: str,
+    seeds: str,
+    steps: int | None,
+    preset: str,
+    workers: int | None,
+    runs: Path,
+    results: Path,
+    draw: bool,
+) -> None:
+    """Run what is missing unless only to `draw`, then draw the learning curves of all results.
+
+    Raises:
+        UserError: an option can't be used, or there is nothing to draw.
+    """
+    if not draw:
+        configs = {name: online_preset(preset, name) for name in algo.split(",") if name}
+        if steps is not None:
+            configs = {name: replace(config, steps=steps) for name, config in configs.items()}
+        env_ids = [resolve_env_id(name) for name in env.split(",") if name]
+        total = len(parse_seeds(seeds)) * len(env_ids) * sum(one.steps for one in configs.values())
+        print(f"This takes {minutes_in_words(online_seconds(total, workers))} at most.", flush=True)
+        run_missing(env_ids, configs, parse_seeds(seeds), preset, runs, results, workers, progress)
+    curves = load_curves(results)
+    if not curves:
+        raise UserError(f"{results} holds no results yet; leave out --draw to make some")
+    write_bytes(results / "figure7.png", png(curves))
+    _print_lines(score_lines(curves))
+    print(f"made {results / 'figure7.png'}")
+
+
+def draw_offline_to_online(
+    *,
+    env: str,
+    seeds: str,
+    steps: int,
+    warm_up: int,
+    evaluate_every: int,
+    episodes: int,
+    transitions: int,
+    updates: int | None,
+    preset: str,
+    workers: int | None,
+    runs: Path,
+    results: Path,
+) -> None:
+    """Learn offline and go on online, and online from nothing; draw both.
+
+    Raises:
+        UserError: an option can't be used.
+    """
+    env_id, chosen = resolve_env_id(env), parse_seeds(seeds)
+    make_env(env_id).close()
+    config = replace(online_preset(preset), steps=steps, warm_up=warm_up)
+    dataset = build_dataset(DatasetSpec(env_id, 1.0, transitions), progress=progress).obs_id
+    spent = find_preset(preset).spend(updates, None, None)
+    offline = RunConfig("d3g", env_id, dataset, chosen, preset, spent, evaluation_episodes=episodes)
+    plan = EvaluationPlan(evaluate_every, episodes)
+    total = 2 * len(chosen) * steps
+    print(
+        f"This takes {minutes_in_words(online_seconds(total, workers))}, and as long as learning "
+        f"offline takes: qss train {dataset}.",
+        flush=True,
+    )
+    folder = runs / env_id.replace("/", "-")
+    found = run_from_offline_and_nothing(offline, config, plan, folder, workers, progress)
+    for name, one in found.items():
+        write_json(results / f"{env_id}-{name}.json".replace("/", "-"), one)
+    write_json(results / "provenance.json", {"machine": machine()})
+    picture = results / f"{env_id}.png".replace("/", "-")
+    write_bytes(picture, png(list(found.values())))
+    for one in found.values():
+        _print_lines(return_lines(one))
+    print(f"made {picture}; every return is in {results}")
+
+
+def _print_lines(lines: Sequence[str]) -> None:
+    for line in lines:
+        print(line)

@@ -1,0 +1,171 @@
+"""`qss reproduce`: the paper's experiments, each a command that says first how long it takes.
+
+What was interrupted goes on with the same command, and nothing that is done is made again.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+from qss_offline.cli import options
+from qss_offline.cli.command import add, make_app
+
+FIGURE7_ENVIRONMENTS = (
+    "InvertedPendulum,InvertedDoublePendulum,Reacher,Hopper,HalfCheetah,Walker2d,Ant,Humanoid"
+)
+FIGURE7_ALGORITHMS = ",".join(options.ONLINE_ALGORITHM_NAMES)
+
+app = make_app("The paper's experiments; each says first how long it takes.")
+
+
+def table1(
+    preset: options.Comparison = "table1",
+    quick: Annotated[
+        bool, Option("--quick", help="minutes instead of hours: one environment, D3G and BCO")
+    ] = False,
+    methods: options.Methods = None,
+    levels: options.Levels = None,
+    families: options.Families = None,
+    seeds: options.CellSeeds = None,
+    updates: Annotated[int | None, Option(help="of D3G, instead of the preset's")] = None,
+    baseline_updates: Annotated[
+        int | None, Option(help="of d3rlpy's methods, instead of the preset's")
+    ] = None,
+    transitions: Annotated[int | None, Option(help="size of the recordings")] = None,
+    actions_level: Annotated[
+        float | None,
+        Option(help="the IDM learns first from a recording of this percentage, with actions"),
+    ] = None,
+    actions_seed: Annotated[int, Option(help="seed of that recording")] = 1,
+    cloning_power: Annotated[
+        float | None, Option(help="of BCO's cloning: 2 is the labels' mean, 0.5 near their mode")
+    ] = None,
+    runs: Annotated[Path | None, Option(help="folder of the runs (runs/table1)")] = None,
+    out: options.TableFolder = None,
+    workers: options.Workers = None,
+    show_only: Annotated[
+        bool,
+        Option("--show", help="run and write nothing; show what is done, or was published"),
+    ] = False,
+) -> None:
+    """Table 1, extended: D3G, BCO and d3rlpy's methods, from expert to random behaviour."""
+    from qss_offline.cli.compare import run_comparison
+    from qss_offline.comparison.presets import QUICK
+
+    run_comparison(
+        preset=QUICK if quick else preset, methods=methods, levels=levels, families=families,
+        seeds=seeds, updates=updates, baseline_updates=baseline_updates, transitions=transitions,
+        actions_level=actions_level, actions_seed=actions_seed, cloning_power=cloning_power,
+        runs=runs, out=out, workers=workers, show_only=show_only,
+    )  # fmt: skip
+
+
+def figure6(
+    seeds: options.Seeds = "5",
+    steps: Annotated[int, Option(help="environment steps of a seed")] = 20_000,
+    workers: options.Workers = None,
+    runs: options.Runs = Path("runs/figure6"),
+    results: options.Results = Path("runs/figure6/results"),
+) -> None:
+    """Figure 6: D3G and D3G⁻ in an 11×11 gridworld with discrete actions."""
+    from qss_offline.cli.gridworld import draw_figure6
+
+    draw_figure6(seeds=seeds, steps=steps, workers=workers, out=runs, results=results)
+
+
+def figure7(
+    env: Annotated[str, Option(help="Gymnasium ids or short names")] = FIGURE7_ENVIRONMENTS,
+    algo: Annotated[str, Option(help="algorithms")] = FIGURE7_ALGORITHMS,
+    seeds: options.Seeds = "10",
+    steps: Annotated[int | None, Option(help="environment steps (the preset's)")] = None,
+    preset: options.OnlinePreset = "default",
+    workers: options.Workers = None,
+    runs: options.Runs = Path("runs/figure7"),
+    results: options.Results = Path("runs/figure7/results"),
+    draw: Annotated[bool, Option("--draw", help="only draw the results that are there")] = False,
+) -> None:
+    """Figure 7: D3G and D3G⁻ against TD3 and DDPG, learning curves of the online mode."""
+    from qss_offline.cli.learning_curves import draw_figure7
+
+    draw_figure7(
+        env=env, algo=algo, seeds=seeds, steps=steps, preset=preset, workers=workers, runs=runs,
+        results=results, draw=draw,
+    )  # fmt: skip
+
+
+def tabular(
+    experiment: Annotated[
+        str, Argument(help=", ".join([*options.EXPERIMENT_NAMES, "or all"]))
+    ] = "all",
+    out: Annotated[Path | None, Option(help="where to (runs/tabular/<experiment>)")] = None,
+    figures: Annotated[Path | None, Option(help="where the figure goes (as --out)")] = None,
+    seeds: Annotated[int | None, Option(help="number of seeds (the paper's)")] = None,
+    steps: Annotated[int | None, Option(help="environment steps of each run")] = None,
+    alpha: Annotated[float | None, Option(help="step size (the authors' is 0.01)")] = None,
+    walkers: Annotated[int | None, Option(help="walkers a table (the authors have 1)")] = None,
+) -> None:
+    """Sections 2 and 3: what Q(s,s') is, in gridworlds and tables."""
+    from qss_offline.cli.tabular import run_tabular
+
+    run_tabular(
+        experiment=experiment, out=out, figures=figures, seeds=seeds, steps=steps, alpha=alpha,
+        walkers=walkers,
+    )  # fmt: skip
+
+
+def online_budget(
+    runs: Annotated[list[Path], Argument(help="run folders of offline D3G")],
+    budgets: Annotated[str, Option(help="online steps")] = "100,300,1000,3000,10000",
+    rounds: Annotated[int, Option(min=1, help="rounds that a budget is spread over")] = 5,
+    updates: Annotated[
+        int | None, Option(help="gradient steps of the IDM in all (as many as the run's own)")
+    ] = None,
+    episodes: Annotated[int, Option(min=1, help="episodes of each evaluation")] = 10,
+    change: Annotated[
+        list[str] | None, Option("--set", help="name=value, another setting of the inverse fit")
+    ] = None,
+    actions_from: Annotated[
+        str | None, Option(help="a recording with actions that the IDM learns from first")
+    ] = None,
+    variant: Annotated[str, Option(help="name of these settings in the results")] = "default",
+    results: options.Results = Path("runs/online_budget"),
+    env: options.RegisteredModules = None,
+) -> None:
+    """Return against online steps: how few turn the proposals of runs into policies."""
+    from qss_offline.cli.budget import draw_online_budget
+
+    draw_online_budget(
+        runs=runs, budgets=budgets, rounds=rounds, updates=updates, episodes=episodes,
+        change=change, actions_from=actions_from, variant=variant, results=results, env=env,
+    )  # fmt: skip
+
+
+def offline_to_online(
+    env: options.Environment = "InvertedPendulum",
+    seeds: options.Seeds = "5",
+    steps: Annotated[int, Option(help="environment steps of the online mode")] = 20_000,
+    warm_up: Annotated[int, Option(help="of these before the first update")] = 1_000,
+    evaluate_every: options.EvaluateEvery = 1_000,
+    episodes: options.Episodes = 10,
+    transitions: options.Transitions = 100_000,
+    updates: options.Updates = None,
+    preset: Annotated[str, Option(help="of both modes: default or paper")] = "default",
+    workers: options.Workers = None,
+    runs: options.Runs = Path("runs/offline_to_online"),
+    results: options.Results = Path("runs/offline_to_online/results"),
+) -> None:
+    """What an offline run saves the online mode: learn offline, go on online; and from nothing."""
+    from qss_offline.cli.learning_curves import draw_offline_to_online
+
+    draw_offline_to_online(
+        env=env, seeds=seeds, steps=steps, warm_up=warm_up, evaluate_every=evaluate_every,
+        episodes=episodes, transitions=transitions, updates=updates, preset=preset,
+        workers=workers, runs=runs, results=results,
+    )  # fmt: skip
+
+
+for command in (table1, figure6, figure7, tabular, online_budget, offline_to_online):
+    add(app, command)

@@ -1,0 +1,196 @@
+"""`qss runs`, `evaluate`, `render`, `report`, `export`, `compare`: what finished runs did."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer import Argument, Option
+
+from qss_offline.cli import options
+from qss_offline.cli.command import add
+from qss_offline.errors import UserError, printable
+from qss_offline.parallel.progress import progress
+
+if TYPE_CHECKING:
+    from qss_offline.evaluation.policies import SavedPolicy
+
+Source = Annotated[
+    Path, Argument(metavar="RUN", help="a run folder, or a policy.safetensors of one")
+]
+Which = Annotated[int | None, Option(help="seed of training (the first, or all)")]
+
+
+def runs(
+    folder: Annotated[Path, Argument(help="where the runs are")] = Path("runs"),
+    as_json: options.Json = False,
+) -> None:
+    """List the runs: what each learned from, how far it is, and what came of it."""
+    from qss_offline.runs.listing import list_runs
+
+    found = list_runs(folder)
+    if as_json:
+        typer.echo(json.dumps([vars(one) for one in found], indent=2))
+        return
+    if not found:
+        print(f"{folder} holds no runs; qss demo makes one")
+        return
+    from qss_offline.cli.tables import print_table
+
+    print_table(
+        ("run", "method", "from", "state", "last, each seed"),
+        [
+            (str(one.path), one.method, printable(one.source), one.state, one.scores)
+            for one in found
+        ],
+    )
+
+
+def evaluate(
+    source: Source,
+    episodes: Annotated[int, Option(min=1, help="episodes of each policy")] = 10,
+    episode_seed: Annotated[int, Option(min=0, help="seed of the episodes")] = 0,
+    seed: Which = None,
+    env: Annotated[
+        str | None,
+        Option(help=f"where it acts: {options.ENVIRONMENT_HELP} (as the file says)"),
+    ] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Let saved policies act, and print every return."""
+    from qss_offline.evaluation.acting import let_act
+
+    rows: list[dict[str, Any]] = []
+    for path in _policies(source, seed):
+        acted = let_act(path, episodes, episode_seed, env)
+        rows.append({"policy": str(path), **acted})
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    for row in rows:
+        returns = row["returns"]
+        mean = sum(returns) / len(returns)
+        name = "" if len(rows) == 1 else f"{row['policy']}: "
+        print(f"{name}{row['env_id']}: mean return {mean:.1f} of {len(returns)} episodes")
+        print("returns: " + " ".join(f"{value:.1f}" for value in returns))
+
+
+def _policies(source: Path, seed: int | None) -> list[Path]:
+    """Return the policy files that a path means: itself, or those of a run's seeds.
+
+    Raises:
+        UserError: there are none.
+    """
+    if not source.is_dir():
+        if seed is not None:
+            raise UserError("--seed chooses among the policies of a run; a policy file holds one")
+        return [source]
+    found = sorted(
+        source.glob("seeds/*/policy.safetensors"), key=lambda path: path.parent.name.zfill(9)
+    )
+    if seed is not None:
+        found = [path for path in found if path.parent.name == str(seed)]
+    if not found:
+        which = "" if seed is None else f" of seed {seed}"
+        raise UserError(
+            f"{source} holds no policy{which}; a run that learned offline only gets one with "
+            f"qss fit-inverse {source}"
+        )
+    return found
+
+
+def render(
+    run: options.RunPath,
+    out: Annotated[Path | None, Option(help="folder of the pictures (RUN/render)")] = None,
+    seed: Annotated[int | None, Option(help="seed that is shown (the first)")] = None,
+    steps: Annotated[int, Option(help="steps of each trajectory")] = 50,
+    episodes: Annotated[int, Option(help="first states of each seed, for the distances")] = 20,
+    env: options.RegisteredModules = None,
+) -> None:
+    """Draw recorded behaviour | imagined plan | the policy acting, as MP4, GIF and PNG."""
+    from qss_offline.analysis.video import render_run
+    from qss_offline.data.environments import register_environments
+    from qss_offline.runs.reader import load_run
+
+    register_environments(env or ())
+    made = render_run(
+        load_run(run), out, seed=seed, steps=steps, episodes=episodes, progress=progress
+    )
+    for path in made.files:
+        print(f"made {path}")
+
+
+def report(
+    sources: Annotated[
+        list[Path], Argument(metavar="RUN...", help="run folders, and returns.csv files")
+    ],
+    out: Annotated[Path | None, Option(help="folder of the report (RUN/report, or report)")] = None,
+    video: Annotated[bool, Option(help="draw videos that aren't there yet")] = True,
+    env: options.RegisteredModules = None,
+) -> None:
+    """Write curves and tables of runs: PNG, SVG, and one page of HTML that needs nothing else."""
+    from qss_offline.analysis.report.making import make_report
+    from qss_offline.data.environments import register_environments
+
+    register_environments(env or ())
+    print(f"made {make_report(sources, out, video=video, progress=progress)}")
+
+
+def export(
+    source: Source,
+    to: Annotated[Path, Option("--to", help="file to write: .onnx, or .pt for TorchScript")],
+    seed: Annotated[int | None, Option(help="seed of a run (the first)")] = None,
+    overwrite: Annotated[bool, Option("--overwrite", help="replace the file")] = False,
+) -> None:
+    """Write a policy as a file that needs nothing of this package: ONNX or TorchScript."""
+    from qss_offline.evaluation.export import export_policy
+
+    if to.exists() and not overwrite:
+        raise UserError(f"{to} exists; add --overwrite, or choose another name")
+    export_policy(_loaded(_policies(source, seed)[0]), to)
+    print(f"made {to}: observations in, actions out, both in the environment's units")
+
+
+def _loaded(path: Path) -> SavedPolicy:
+    from qss_offline.evaluation.policies import load_policy
+
+    return load_policy(path)
+
+
+def compare(
+    sources: Annotated[
+        list[str], Argument(metavar="[NAME=]RUN...", help="run folders, named as you like")
+    ],
+    out: Annotated[Path | None, Option(help="folder of the report (report)")] = None,
+    as_json: options.Json = False,
+    env: options.RegisteredModules = None,
+) -> None:
+    """Put runs side by side: a table here, and a page with figures."""
+    from qss_offline.api.comparing import compare as put_side_by_side
+    from qss_offline.cli.tables import print_table
+    from qss_offline.data.environments import register_environments
+
+    register_environments(env or ())
+    named: dict[str, Path] = {}
+    for source in sources:
+        name, equals, path = source.partition("=")
+        name, path = (name, path) if equals else (Path(source).resolve().name, source)
+        if name in named:
+            raise UserError(f"two runs are called {name!r}: name them, as in first={path}")
+        named[name] = Path(path)
+    compared = put_side_by_side(named)
+    if as_json:
+        typer.echo(json.dumps(compared.rows(), indent=2))
+        return
+    print_table(*compared.table())
+    for line in compared.notes():
+        print(line)
+    print(f"made {compared.report(out)}")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    for command in (runs, evaluate, render, report, export, compare):
+        add(app, command)

@@ -1,0 +1,34 @@
+"""`qss sweep`: recordings × methods × presets × seeds, from a TOML file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+from qss_offline.errors import UserError
+
+
+def sweep(
+    file: Annotated[
+        Path,
+        Argument(
+            metavar="SWEEP.toml",
+            help="recordings = [...], methods = [...], presets = [...], seeds = 3",
+        ),
+    ],
+    out: Annotated[Path | None, Option(help="folder of the runs (runs/<name of the file>)")] = None,
+    video: Annotated[bool, Option(help="draw videos for the report")] = True,
+) -> None:
+    """Train every combination that a file names, and report on all; goes on where it stopped."""
+    from qss_offline.api.sweeping import read_sweep, run_sweep
+    from qss_offline.cli.tables import print_table
+
+    folder = out or Path("runs") / file.stem
+    compared, failures = run_sweep(read_sweep(file), folder)
+    if compared is not None:
+        print_table(*compared.table())
+        print(f"made {compared.report(folder / 'report', video=video)}")
+    if failures:
+        raise UserError(f"{len(failures)} runs failed, the first with: {failures[0]}")

@@ -1,0 +1,96 @@
+"""How long a comparison takes, roughly: said before it begins."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cache
+
+from qss_offline.comparison.cells import Cell
+from qss_offline.data.environments import make_env
+from qss_offline.data.facts import RecordingFacts
+from qss_offline.parallel.processes import available_cores
+from qss_offline.training.runner import seconds_per_seed
+
+_UPDATES_PER_S = {"bc": 156.0, "td3+bc": 70.0, "iql": 48.0, "cql": 8.0}
+"""Of d3rlpy's methods on one thread at 256 wide layers and batches, measured once; narrower ones
+take about half as long."""
+_NARROW = 2.0
+_EVALUATION_STEPS_PER_S = 5_000.0
+
+
+def seconds_of_cells(wanted: Sequence[tuple[Cell, int]], workers: int | None = None) -> float:
+    """Return the wall time of some cells, on as many processes as there may be.
+
+    Args:
+        wanted: cells, and how many of their seeds are missing.
+        workers: processes; None takes one a core.
+    """
+    if not wanted:
+        return 0.0
+    times = [_seconds(cell) * seeds for cell, seeds in wanted]
+    processes = min(workers or available_cores(), available_cores(), len(times))
+    # A cell isn't shared out between processes.
+    return max(max(times), math.fsum(times) / processes)
+
+
+def _seconds(cell: Cell) -> float:
+    """Return the seconds of one seed."""
+    method = cell.method.removeprefix("pseudo-")
+    if method in _UPDATES_PER_S:
+        settings = cell.settings
+        speed = _UPDATES_PER_S[method]
+        if max(settings.baseline_hidden_dims) < 256:
+            speed *= _NARROW
+        training = settings.updates(cell.method) / speed
+        evaluations = settings.baseline_evaluations
+    else:
+        training = _training_seconds(cell)
+        evaluations = cell.settings.d3g.inverse.rounds
+    longest = _sizes(cell.env_id)[2]
+    return training + evaluations * cell.settings.episodes * longest / _EVALUATION_STEPS_PER_S
+
+
+_measured: dict[tuple[str, str, int, int], float] = {}
+
+
+def _training_seconds(cell: Cell) -> float:
+    """Return the seconds of D3G's or BCO's updates of a seed; measured once for its sizes."""
+    obs_dim, action_dim, _ = _sizes(cell.env_id)
+    key = cell.settings.name, cell.method, obs_dim, action_dim
+    if key not in _measured:
+        ones = (1.0,) * obs_dim
+        facts = RecordingFacts((0.0,) * obs_dim, ones, ones, 0.0, 1.0, None, 2.0)
+        _measured[key] = seconds_per_seed(cell.run_config((0,), facts), obs_dim, action_dim)
+    return _measured[key]
+
+
+@cache
+def _sizes(env_id: str) -> tuple[int, int, int]:
+    """Return the numbers of an observation and of an action, and the steps of an episode."""
+    env = make_env(env_id)
+    try:
+        assert env.observation_space.shape is not None
+        assert env.action_space.shape is not None
+        steps = (env.spec and env.spec.max_episode_steps) or 1_000
+        return env.observation_space.shape[0], env.action_space.shape[0], steps
+    finally:
+        env.close()
+
+
+_ONLINE_STEPS_PER_S = 70.0
+
+
+def online_seconds(steps: int, workers: int | None = None) -> float:
+    """Return the wall time of online steps with an update each, at the sizes of the paper."""
+    return steps / _ONLINE_STEPS_PER_S / min(workers or available_cores(), available_cores())
+
+
+def minutes_in_words(seconds: float) -> str:
+    """Return a time as people say it before something begins: "about 5 min"."""
+    if seconds < 90:
+        return "about a minute"
+    if seconds < 90 * 60:
+        return f"about {seconds / 60:.0f} min"
+    hours = seconds / 3600
+    return f"about {hours:.1f} h" if hours < 10 else f"about {hours:.0f} h"

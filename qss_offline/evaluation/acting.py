@@ -1,0 +1,55 @@
+"""Saved policies act where their files say, or where the user names."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qss_offline.data.environments import env_id_of_file, env_name_of, make_env, resolve_env_id
+from qss_offline.errors import UserError, printable
+from qss_offline.evaluation.episodes import evaluate
+from qss_offline.evaluation.policies import check_fits, load_policy
+
+
+def let_act(path: Path, episodes: int, seed: int, env: str | None = None) -> dict[str, Any]:
+    """Let the policy of a file act in whole episodes.
+
+    Args:
+        path: of the file.
+        episodes: how many.
+        seed: of the episodes.
+        env: where it acts; None takes what the file says, and imports nothing for it.
+
+    Returns:
+        `env_id`, and `returns` and `lengths` of the episodes.
+
+    Raises:
+        UserError: the file holds no policy, it doesn't fit the environment, or it diverged.
+    """
+    policy = load_policy(path)
+    named, stored = (None if env is None else resolve_env_id(env)), policy.env_id
+    if named is not None and stored is not None and env_name_of(named) != env_name_of(stored):
+        raise UserError(f"{path} acts in {printable(stored)}, not in {named}")
+    if named is None and stored is None:
+        raise UserError(f"{path} names no environment; say where it acts with --env")
+    env_id = env_id_of_file(stored, path) if named is None else named
+    make = partial(make_env, discrete_actions=True)
+    first = make(env_id)
+    try:
+        check_fits(policy, first)
+    finally:
+        first.close()
+
+    def act(obs: NDArray[Any]) -> NDArray[Any]:
+        actions = policy(obs)
+        # MuJoCo takes NaN for 0, and the returns would look as if the policy had acted.
+        if not np.isfinite(actions).all():
+            raise UserError(f"{path} diverged: its actions in {env_id} are not finite")
+        return actions
+
+    acted = evaluate(act, env_id, episodes, seed, make)
+    return {"env_id": env_id, "returns": list(acted.returns), "lengths": list(acted.lengths)}
