@@ -30,12 +30,12 @@ RUNS = {
             ("runners", "InvertedPendulum"),
         )
     },
-    "bco": f"bco --env Reacher --randomness 1 --updates 40 {BUDGET}",
-    "online": "online --env InvertedPendulum --seeds 2 --steps 300 --warm-up 100 "
+    "bco": f"random_obs --env Reacher --method bco --updates 40 {BUDGET}",
+    "online": "train-online InvertedPendulum --seeds 2 --steps 300 --warm-up 100 "
     "--evaluate-every 100 --episodes 2 --set model_updates=20",
-    "comparison": "table1 --families reacher --levels 100 --methods d3g,bco --seeds 1 --updates 60 "
-    "--transitions 1000 --workers 1",
-    "tabular": "tabular stochastic --seeds 2 --steps 200",
+    "comparison": "reproduce table1 --families reacher --levels 100 --methods d3g,bco --seeds 1 "
+    "--updates 60 --transitions 1000 --workers 1",
+    "tabular": "reproduce tabular stochastic --seeds 2 --steps 200",
 }
 
 
@@ -69,9 +69,12 @@ def main(task: str, file: Path) -> int:
         (folder / "minari").mkdir()
         (folder / "datasets").symlink_to(ROOT / "datasets")
         for run, arguments in RUNS.items():
-            recipe, *rest = arguments.split()
-            flag = "--runs" if recipe == "table1" else "--out"
-            command = [sys.executable, "-m", f"recipes.{recipe}", *rest, flag, f"runs/{run}"]
+            flag = "--runs" if "table1" in arguments else "--out"
+            module = (
+                "recipes.random_obs" if "random_obs" in arguments else "qss_offline.cli.program"
+            )
+            words = arguments.removeprefix("random_obs ").split()
+            command = [sys.executable, "-m", module, *words, flag, f"runs/{run}"]
             done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
             if done.returncode:
                 print(f"{run}: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)

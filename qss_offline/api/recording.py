@@ -24,6 +24,7 @@ from qss_offline.data.transitions import Transitions
 from qss_offline.data.write import StoredDatasets
 from qss_offline.errors import UserError
 from qss_offline.parallel.progress import progress as show_progress
+from qss_offline.parallel.reporting import print_notice
 
 if TYPE_CHECKING:
     import gymnasium as gym
@@ -203,6 +204,7 @@ class Recording:
         path = None if expert is None else Path(expert)
         if path is None and randomness < 1 and expert_path(env_id).exists():
             path = expert_path(env_id)
+            print_notice(f"steps that aren't random are those of {path}")
         spec = DatasetSpec(env_id, randomness, steps, seed, expert=path)
         return Recording(build_dataset(spec, **_shown(progress)).obs_id)
 

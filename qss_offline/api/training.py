@@ -12,6 +12,7 @@ import gymnasium as gym
 import qss_offline.online.gridworld  # noqa: F401  registers the gridworld
 from qss_offline.analysis.tracking import tensorboard_progress
 from qss_offline.api.options import (
+    IF_EXISTS,
     TrainOptions,
     change_list,
     environment_of,
@@ -24,7 +25,7 @@ from qss_offline.comparison.online_runs import online_run
 from qss_offline.data.environments import env_id_of, env_id_of_file, make_env
 from qss_offline.data.load import load_transitions
 from qss_offline.engine.device import choose_device
-from qss_offline.errors import UserError
+from qss_offline.errors import UserError, by_name
 from qss_offline.files import read_regular_file, write_bytes
 from qss_offline.online.config import EvaluationPlan, OnlineConfig, OnlineSettings
 from qss_offline.online.presets import online_preset
@@ -52,6 +53,11 @@ def _progress(progress: bool | ProgressFactory) -> ProgressFactory:
     if isinstance(progress, bool):
         return show_progress if progress else no_progress
     return progress
+
+
+def _check_workers(workers: int | None) -> None:
+    if workers is not None and workers < 1:
+        raise UserError(f"workers must be above 0, not {workers}")
 
 
 def train(
@@ -116,6 +122,7 @@ def train(
     Raises:
         UserError: the recording, the environment, an option or the folder can't be used.
     """
+    _check_workers(workers)
     dataset = load_transitions(recording_of(recording).dataset_id)
     named = None if env is None else env_id_of(env, env_kwargs)
     if env is None and env_kwargs:
@@ -315,6 +322,8 @@ def train_online(
     Raises:
         UserError: the environment, an option or the folder can't be used.
     """
+    _check_workers(workers)
+    by_name("choice of if_exists", if_exists, dict.fromkeys(IF_EXISTS))
     begin = None if start is None else (start.path if isinstance(start, Run) else Path(start))
     given = change_list(changes)
     settings = OnlineSettings(

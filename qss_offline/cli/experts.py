@@ -42,7 +42,7 @@ def train_and_store(
 
     env_id = resolve_env_id(env)
     make_env(env_id).close()
-    path = out or expert_path(env_id)
+    path = out or Path("experts") / expert_path(env_id).name
     medium_path = path.with_stem(f"{path.stem}_medium")
     for made in (path, medium_path) if half_trained is not None else (path,):
         if made.exists() and not overwrite:
@@ -83,5 +83,5 @@ def train_and_store(
         print(f"No evaluation reached {half_trained:g}: no half-trained policy was kept.")
     print(
         "Next: record it, half of its steps at random:\n"
-        f"  python -m recipes.random_obs --env {env_id} --randomness 0.5 --expert {path}"
+        f"  qss data record {env_id} --randomness 0.5 --expert {path}"
     )

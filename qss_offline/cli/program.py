@@ -11,7 +11,7 @@ import typer
 from typer import Option
 
 from qss_offline import __version__
-from qss_offline.cli import about, data, reproduce, runs, sweep, training
+from qss_offline.cli import about, data, recording, reproduce, runs, sweep, training
 from qss_offline.cli.command import add, make_app
 from qss_offline.cli.command import main as run_command
 
@@ -22,6 +22,8 @@ training.register(app)
 runs.register(app)
 for command in (sweep.sweep, about.presets, about.doctor):
     add(app, command)
+for command in (recording.record, recording.train_expert):
+    add(data.app, command)
 app.add_typer(data.app, name="data")
 app.add_typer(reproduce.app, name="reproduce")
 
@@ -45,3 +47,7 @@ def version(
 def main() -> None:
     """Entry point of `qss`, and of `qss-offline`, its longer name."""
     run_command(app)
+
+
+if __name__ == "__main__":
+    main()

@@ -58,7 +58,7 @@ class ComparisonOptions:
     actions_level: float | None = None
     actions_seed: int = 1
     cloning_power: float | None = None
-    datasets: Path = Path("datasets")
+    datasets: Path = Path(__file__).parents[2] / "datasets"
 
     def config(self) -> ComparisonConfig:
         """Return the comparison; its name tells it from others whose rows would look alike.

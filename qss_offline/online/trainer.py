@@ -16,14 +16,13 @@ import torch
 from qss_offline.data.environments import make_env
 from qss_offline.engine.checkpoint import merge_states
 from qss_offline.engine.state import TrainState
-from qss_offline.errors import UserError
 from qss_offline.evaluation.episodes import evaluate
 from qss_offline.evaluation.policies import save_policy
 from qss_offline.online.config import EvaluationPlan, OnlineConfig
 from qss_offline.online.env_loop import OnlineTask, SeedLoop
 from qss_offline.online.files import load_seeds, policy_path, save_seeds, saved_step
 from qss_offline.online.learner import Learner
-from qss_offline.parallel.reporting import counted_on, print_notice
+from qss_offline.parallel.reporting import counted_on
 from qss_offline.runs.results import EvaluationPoint
 
 _LOG_INTERVAL = 1_000
@@ -87,7 +86,6 @@ class OnlineTrainer:
                 learner = Learner(loops, state, self.config, self.compiled)
             assert learner is not None
             self._advance(learner, self.config.steps, tick)
-            self._save_policies(learner)
             return learner.state
         finally:
             for loop in loops:
@@ -116,14 +114,6 @@ class OnlineTrainer:
                 self._evaluate(learner)
                 save_seeds(learner, self.env_id)
             tick(now * len(loops))
-
-    def _save_policies(self, learner: Learner) -> None:
-        """Keep the last policy of every seed; one that diverged has its returns alone."""
-        for index, loop in enumerate(learner.loops):
-            try:
-                save_policy(loop.task.folder.policy, learner.policy(index), self.env_id)
-            except UserError as error:
-                print_notice(f"seed {loop.task.seed} has no policy: {error}")
 
     def _log(self, learner: Learner) -> None:
         """Add a line to every seed's metrics, once there are some."""

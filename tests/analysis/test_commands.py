@@ -17,8 +17,8 @@ from qss_offline.analysis.video import Rendered
 from qss_offline.cli import doctor
 from qss_offline.cli import program as cli
 from qss_offline.cli.doctor import examine
+from qss_offline.cli.training import random_obs
 from qss_offline.runs.reader import FinishedRun
-from recipes.random_obs import random_obs
 from tests.analysis.conftest import PRESET
 
 
@@ -120,7 +120,7 @@ def test_the_recipe_writes_tensorboard_and_says_why_a_run_failed(
     printed = capsys.readouterr().out
     assert "seed 0 did not learn (return " in printed
     assert "give more --updates" in printed
-    assert f"qss-offline report {out}" in printed
+    assert f"qss report {out}" in printed
     assert len(list((out / "tensorboard" / "seed-0").iterdir())) == 1
     rows = (out / "seeds" / "0" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(row)["update"] for row in rows] == [1000]
@@ -132,7 +132,7 @@ def test_a_video_that_cannot_be_made_is_refused_before_anything_is_done(
     def broken() -> None:
         raise DrawingError("no EGL")
 
-    monkeypatch.setattr("qss_offline.cli.train.require_drawing", broken)
+    monkeypatch.setattr("qss_offline.analysis.painting.require_drawing", broken)
     with pytest.raises(DrawingError):
         random_obs(video=True, out=tmp_path / "run")
     assert not any(minari_root.iterdir()) and not (tmp_path / "run").exists()

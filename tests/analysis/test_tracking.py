@@ -84,7 +84,8 @@ def test_tensorboard_shows_what_the_json_lines_say(trained: FinishedRun) -> None
 
 def test_nothing_is_imported_unasked() -> None:
     code = (
-        "import sys, qss_offline.cli.train, qss_offline.cli.online, qss_offline.cli.program\n"
+        "import sys, qss_offline.cli.training, qss_offline.cli.program\n"
+        "import qss_offline.cli.learning_curves\n"
         "heavy = {'tensorboard', 'matplotlib', 'imageio', 'imageio_ffmpeg', 'd3rlpy'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )

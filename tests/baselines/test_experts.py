@@ -9,9 +9,9 @@ from numpy.testing import assert_array_equal
 pytest.importorskip("d3rlpy")
 
 from qss_offline.baselines.experts import ExpertSettings, evaluate_expert, train_expert
+from qss_offline.cli.recording import train_expert as recipe
 from qss_offline.data.policies import load_expert
 from qss_offline.errors import UserError
-from recipes.train_expert import train_expert as recipe
 
 BRIEF = ExpertSettings(
     "Reacher-v5",

@@ -42,4 +42,4 @@ def stuck(how: Annotated[str, Argument()], folder: Annotated[str, Argument()]) -
 
 
 if __name__ == "__main__":
-    main(stuck, "the same command goes on")
+    main(stuck)

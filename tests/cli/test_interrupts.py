@@ -99,7 +99,7 @@ def test_the_first_asks_for_a_clean_end(how: str, everybody: bool, tmp_path: Pat
     process = start("tests.cli.stuck", how, str(tmp_path))
     wait_until(lambda: is_at_it(how, tmp_path, process), process)
     interrupt(process, everybody)
-    assert "interrupted; the same command goes on" in ends(process)
+    assert "interrupted; qss resume goes on" in ends(process)
 
 
 @pytest.mark.parametrize("how", ["workers", "between", "deaf"])
@@ -117,15 +117,15 @@ def test_a_run_is_resumed_after_either(minari_root: Path, tmp_path: Path) -> Non
     process = start(*SHORT_RUN, "--dataset", dataset, "--out", str(out))
     wait_until(lambda: list(out.glob("seeds/*/training.safetensors")), process)
     interrupt(process, everybody=True)
-    assert "--resume" in ends(process)
-    process = start(SHORT_RUN[0], "--resume", "--out", str(out))
+    assert "qss resume" in ends(process)
+    process = start("qss_offline.cli.program", "resume", str(out))
     # This process, two workers, and what holds the semaphores of all.
     wait_until(lambda: len(session(process.pid)) == 4, process)
     interrupt(process, everybody=True)
     insist(process)
     ends(process)
     assert not (out / "results.json").exists()
-    process = start(SHORT_RUN[0], "--resume", "--out", str(out))
+    process = start("qss_offline.cli.program", "resume", str(out))
     _, said = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, said
     results = json.loads((out / "results.json").read_text())

@@ -14,12 +14,12 @@ import torch
 from safetensors import safe_open
 
 from qss_offline.cli.command import main
+from qss_offline.cli.training import random_obs
 from qss_offline.data.build import build_dataset
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.runs.folder import RunFolder, read_json
 from qss_offline.runs.results import evaluation_means
 from qss_offline.training.runner import run
-from recipes.random_obs import random_obs
 from tests.patience import PATIENCE_S
 from tests.small_run import settings
 
@@ -105,7 +105,7 @@ def test_ctrl_c_ends_in_one_line_and_leaves_a_run_to_resume(
     _, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130
     assert "interrupted" in err
-    assert "--resume" in err
+    assert "qss resume" in err
     assert "Traceback" not in err
 
 
@@ -124,7 +124,6 @@ def test_ctrl_c_ends_in_one_line_and_leaves_a_run_to_resume(
         (("--updates", "0"), "updates"),
         (("--updates", "many"), "--updates"),
         (("--dataset", "qss/none/none-v0"), "qss/none/none-v0"),
-        (("--resume", "--out", "nowhere/none", "--transitions", "500"), "no run to resume"),
         (("--out", "/proc/none/run", "--transitions", "500"), "/proc/none"),
     ],
 )
@@ -142,7 +141,7 @@ def test_bad_input_is_one_line_and_code_2(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["random_obs", *arguments])
     with pytest.raises(SystemExit) as ended:
-        main(random_obs, "…")
+        main(random_obs)
     assert ended.value.code == 2
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
@@ -162,17 +161,17 @@ def test_steps_that_are_not_random_are_the_environments_expert(
     out = tmp_path / "run"
     command = f"random_obs --env InvertedDoublePendulum --randomness 0.25 {budgets} --out {out}"
     monkeypatch.setattr(sys, "argv", command.split())
-    main(random_obs, "…")
+    main(random_obs)
     recorded = read_json(out / "config.json")["dataset_id"]
     assert "random-25-inverted_double_pendulum-n500" in recorded
-    said = capsys.readouterr().out
+    said = capsys.readouterr().err
     assert recorded in said
     expert = "datasets/experts/inverted_double_pendulum.safetensors"
     assert f"steps that aren't random are those of {expert}" in said
     another = "datasets/experts/inverted_double_pendulum_medium.safetensors"
     named = f"{command} --expert {another}".replace(str(out), str(tmp_path / "named"))
     monkeypatch.setattr(sys, "argv", named.split())
-    main(random_obs, "…")
+    main(random_obs)
     recorded = read_json(tmp_path / "named" / "config.json")["dataset_id"]
     assert "random-25-inverted_double_pendulum_medium-n500" in recorded
 

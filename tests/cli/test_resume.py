@@ -1,38 +1,26 @@
-"""`--resume` takes everything from the run's folder, and refuses what contradicts it by name."""
+"""`qss resume` takes everything from the run's folder, and needs nothing else."""
 
 import json
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from qss_offline.cli.command import main
+from qss_offline.cli.program import main
+from qss_offline.data.build import build_dataset
+from qss_offline.data.specs import DatasetSpec
 from qss_offline.errors import UserError
 from qss_offline.presets import PRESETS
 from qss_offline.runs.folder import RunFolder, parse_seeds, read_json, seeds_in_words
-from recipes import bco as bco_recipe
-from recipes import online as online_recipe
-from recipes import random_obs as random_obs_recipe
 
-ROOT = Path(__file__).parents[2]
-SMALL = "--transitions 500 --online-steps 30 --episodes 1 --seeds 3,"
-
-COMMANDS: dict[str, tuple[Callable[..., Any], str]] = {
-    "random_obs": (
-        random_obs_recipe.random_obs,
-        f"--env Reacher --updates 60 {SMALL} --set ensemble=1 --set algorithm.batch_size=32",
-    ),
-    "bco": (
-        bco_recipe.bco,
-        f"--env Reacher --updates 30 --preset default --randomness 1 {SMALL}",
-    ),
-    "online": (
-        online_recipe.online,
-        "--env Reacher --seeds 3, --steps 150 --warm-up 40 --evaluate-every 50 --episodes 1",
-    ),
+DATASET = "qss/Reacher/v5-random-100-n500-s0-obs-v0"
+SMALL = "--online-steps 30 --episodes 1 --seeds 3,"
+COMMANDS = {
+    "d3g": f"train {DATASET} --updates 60 {SMALL} --set ensemble=1 --set algorithm.batch_size=32",
+    "bco": f"train {DATASET} --method bco --updates 30 --preset default {SMALL}",
+    "online": "train-online Reacher --seeds 3, --steps 150 --warm-up 40 --evaluate-every 50 "
+    "--episodes 1",
 }
 
 
@@ -42,14 +30,15 @@ class Terminal:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         self._monkeypatch, self._capsys = monkeypatch, capsys
 
-    def __call__(self, name: str, arguments: str) -> str:
-        self._monkeypatch.setattr(sys, "argv", [name, *arguments.split()])
-        main(COMMANDS[name][0], "…")
-        return self._capsys.readouterr().out
+    def __call__(self, arguments: str) -> str:
+        self._monkeypatch.setattr(sys, "argv", ["qss", *arguments.split()])
+        main()
+        out, err = self._capsys.readouterr()
+        return out + err
 
-    def refused(self, name: str, arguments: str) -> str:
+    def refused(self, arguments: str) -> str:
         with pytest.raises(SystemExit) as ended:
-            self(name, arguments)
+            self(arguments)
         assert ended.value.code == 2
         (line,) = self._capsys.readouterr().err.splitlines()
         return line
@@ -63,10 +52,10 @@ def terminal(
     capsys: pytest.CaptureFixture[str],
 ) -> Terminal:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
     default = PRESETS["default"]
     few = replace(default, inverse=replace(default.inverse, updates_per_round=20))
     monkeypatch.setitem(PRESETS, "default", few)
+    build_dataset(DatasetSpec("Reacher", transitions=500), workers=1)
     return Terminal(monkeypatch, capsys)
 
 
@@ -80,7 +69,7 @@ def bits(folder: Path) -> dict[str, bytes]:
 
 
 def forget_the_end(folder: Path) -> None:
-    """Take away what a run writes last, as if it had been killed before."""
+    """Leave a run as if it had been stopped before its first checkpoint."""
     (folder / "results.json").unlink()
     for path in folder.glob("seeds/3/*.safetensors"):
         path.unlink()
@@ -88,59 +77,56 @@ def forget_the_end(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_resume_alone_goes_on_with_the_newest_run(
+def test_resume_goes_on_with_the_newest_run_that_is_not_finished(
     terminal: Terminal, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr("qss_offline.cli.train.hints", lambda run: ())
-    terminal(name, f"{COMMANDS[name][1]} --out runs/first")
+    monkeypatch.setattr("qss_offline.api.runs.hints", lambda run: ())
+    terminal(f"{COMMANDS[name]} --out runs/first")
     whole, config = bits(Path("runs/first")), read_json(Path("runs/first/config.json"))
     assert len(whole) >= 2
+    # A finished run is newer, and isn't taken.
+    terminal(f"{COMMANDS[name]} --out runs/second")
     forget_the_end(Path("runs/first"))
-    # Neither a run of another method, nor what isn't one, is taken for it.
-    for other, content in (("newer", {"method": "of tomorrow"}), ("broken", [])):
-        Path(f"runs/{other}").mkdir()
-        Path(f"runs/{other}/config.json").write_text(json.dumps(content))
     before = set(Path("minari").rglob("*"))
-    assert "runs/first" in terminal(name, "--resume")
+    assert "resuming runs/first" in terminal("resume")
     assert bits(Path("runs/first")) == whole
     assert read_json(Path("runs/first/config.json")) == config
     assert set(Path("minari").rglob("*")) == before, "nothing is recorded again"
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_what_contradicts_the_run_is_refused_by_name(terminal: Terminal, name: str) -> None:
-    given = COMMANDS[name][1]
-    terminal(name, f"{given} --out here")
-    forget_the_end(Path("here"))
-    before = bits(Path("here"))
-    budget = "--steps" if name == "online" else "--online-steps"
-    for wrong in ("--env InvertedPendulum", "--seeds 2", "--episodes 10", f"{budget} 90"):
-        flag = wrong.split()[0]
-        line = terminal.refused(name, f"--resume --out here {wrong}")
-        assert f"here was started with {flag} " in line and f"leave {flag} out" in line
-    assert bits(Path("here")) == before
-    # Said again, or in other words, it contradicts nothing.
-    terminal(name, f"{given} --resume --out here")
-    forget_the_end(Path("here"))
-    terminal(name, "--resume --out here --env Reacher-v5 --seeds 3-3 --episodes 1")
+    assert "runs/ holds no run that isn't finished" in terminal.refused("resume")
+    # By name a finished one can be gone on with: there is nothing left to do.
+    terminal("resume runs/second")
+    assert bits(Path("runs/second")) == whole
 
 
 def test_a_run_that_never_began_can_not_be_resumed(terminal: Terminal) -> None:
-    assert "runs/ holds no run of this command" in terminal.refused("random_obs", "--resume")
-    assert "holds no run to resume" in terminal.refused("random_obs", "--resume --out nowhere")
-    terminal("online", f"{COMMANDS['online'][1]} --out online")
-    line = terminal.refused("random_obs", "--resume --out online")
-    assert "its method is online, not d3g" in line
+    assert "runs/ holds no run that isn't finished" in terminal.refused("resume")
+    assert "holds no run to resume" in terminal.refused("resume nowhere")
+    for other, content in (("newer", {"method": "of tomorrow"}), ("broken", [])):
+        Path(f"runs/{other}").mkdir(parents=True)
+        Path(f"runs/{other}/config.json").write_text(json.dumps(content))
+        assert f"runs/{other}/config.json" in terminal.refused(f"resume runs/{other}")
 
 
-def test_options_of_a_run_that_does_not_know_them_are_refused(terminal: Terminal) -> None:
-    terminal("random_obs", f"{COMMANDS['random_obs'][1]} --out here")
-    config = read_json(Path("here/config.json"))
-    del config["options"]
-    Path("here/config.json").write_text(json.dumps(config))
-    line = terminal.refused("random_obs", "--resume --out here --transitions 500")
-    assert "doesn't say with which --transitions" in line
-    assert "here" in terminal("random_obs", "--resume --out here")
+def test_a_folder_that_holds_a_run_is_refused_and_the_same_settings_go_on(
+    terminal: Terminal,
+) -> None:
+    from qss_offline import train
+
+    terminal(f"{COMMANDS['d3g']} --out here")
+    line = terminal.refused(f"{COMMANDS['d3g']} --out here")
+    assert "here holds a run already: qss resume here goes on with it" in line
+    before = bits(Path("here"))
+    asked = {"online_steps": 30, "episodes": 1, "seeds": [3], "updates": 60, "progress": False}
+    changes = {"ensemble": 1, "algorithm.batch_size": 32}
+    again = train(DATASET, out="here", if_exists="resume", changes=changes, **asked)
+    assert bits(Path("here")) == before
+    assert again.seeds == (3,)
+    with pytest.raises(UserError, match=r"here was started with preset\.updates = 60, not"):
+        other = {**asked, "changes": changes, "updates": 120}
+        train(DATASET, out="here", if_exists="resume", **other)
+    new = train(DATASET, out="here", if_exists="new", changes=changes, **asked)
+    assert new.path == Path("here-2")
+    assert bits(new.path) == before
 
 
 def test_seeds_are_numbers_ranges_and_lists_of_both() -> None:
@@ -168,8 +154,8 @@ def test_many_seeds_are_named_with_the_time_they_take_before_they_begin(
 
     monkeypatch.setattr("qss_offline.training.d3g.train_in_workers", begin)
     with pytest.raises(Began):
-        terminal("random_obs", "--env Reacher --transitions 500 --seeds 100-199")
+        terminal(f"train {DATASET} --seeds 100-199")
     said = capsys.readouterr().out.splitlines()[-1]
     assert said.startswith("training 100 seeds (100 to 199), about ")
-    assert RunFolder(Path("runs/Reacher-v5-random-100")).started
+    assert RunFolder(Path("runs/Reacher-v5-random-100-n500-s0-d3g")).started
     assert any(said.split("about ")[1].split()[1] == unit for unit in ("min", "h"))

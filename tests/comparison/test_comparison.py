@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.image import imread
-from recipes.table1 import table1
 
 from qss_offline.algorithms.bco import CloningConfig
 from qss_offline.analysis.plots.comparison import png
 from qss_offline.analysis.plots.style import GREY
+from qss_offline.cli.reproduce import table1
 from qss_offline.comparison import study
 from qss_offline.comparison.cells import Cell, Job, run_job
 from qss_offline.comparison.config import (
@@ -111,9 +111,6 @@ def test_two_recordings_of_one_environment_and_level_are_not_mixed_up(
     assert len(rows(make_cells(settings, [SPEC], tmp_path / "runs"))) == 2
 
 
-DATASETS = Path(__file__).parents[2] / "datasets"
-
-
 def returns_of(name: str, updates: int | None = None) -> list[Row]:
     """What a comparison says of one run of BCO in Reacher."""
     updates = comparison("table1").updates("bco") if updates is None else updates
@@ -122,7 +119,7 @@ def returns_of(name: str, updates: int | None = None) -> list[Row]:
 
 
 ASKED: dict[str, Any] = {
-    "methods": "bco", "families": "reacher", "levels": "100", "seeds": 1, "datasets": DATASETS,
+    "methods": "bco", "families": "reacher", "levels": "100", "seeds": 1,
 }  # fmt: skip
 
 
@@ -137,11 +134,11 @@ def test_families_of_ones_own_and_other_settings_have_names_of_their_own(
     monkeypatch.setattr(study, "run_cells", lambda *_, **__: [])
     table1(**mine)
     assert read_json(Path("runs/table1-mine/provenance.json"))["preset"] == "table1-mine"
-    table1(methods="bco", cloning_power=0.5, datasets=DATASETS)
+    table1(methods="bco", cloning_power=0.5)
     provenance = read_json(Path("runs/table1-cloning-power-0.5/provenance.json"))
     assert provenance["preset"] == "table1-cloning-power-0.5"
     with pytest.raises(UserError, match="error_power must be above 0 and at most 2"):
-        table1(methods="bco", cloning_power=3.0, datasets=DATASETS, show_only=True)
+        table1(methods="bco", cloning_power=3.0, show_only=True)
 
 
 def contents(folder: Path) -> dict[str, tuple[bytes, int]]:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from qss_offline.analysis.plots.online_budget import budget_figure
+from qss_offline.cli.reproduce import online_budget
 from qss_offline.comparison.online_budget import (
     BudgetRow,
     fit_budget,
@@ -31,7 +32,6 @@ from qss_offline.runs.folder import RunFolder, read_json
 from qss_offline.runs.tables import write_table
 from qss_offline.training.inverse.fitting import InverseFitter
 from qss_offline.training.runner import run
-from recipes.online_budget import online_budget
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,6 @@ from qss_offline.algorithms.observational_d3g import (
     ObservationalD3GConfig,
     ObservationBatch,
 )
-from qss_offline.cli.train import stochasticity_line
 from qss_offline.data import facts as facts_module
 from qss_offline.data.build import build_dataset
 from qss_offline.data.facts import (
@@ -26,6 +25,7 @@ from qss_offline.data.facts import (
     observation_spread,
     power_of,
     recording_facts,
+    stochasticity_line,
 )
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.data.transitions import Transitions

@@ -24,7 +24,7 @@ from safetensors.torch import save
 
 from qss_offline.analysis.diagnostics import diagnose
 from qss_offline.analysis.models import inverse_model_of, planner_of, policy_of
-from qss_offline.cli.report import report
+from qss_offline.cli.runs import report
 from qss_offline.comparison.online_budget import load_proposals
 from qss_offline.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from qss_offline.errors import UserError

@@ -17,6 +17,7 @@ from qss_offline.analysis.plots.learning_curves import (
     return_lines,
     score_lines,
 )
+from qss_offline.cli.reproduce import figure7
 from qss_offline.engine.checkpoint import Checkpoint, save_checkpoint
 from qss_offline.errors import UserError
 from qss_offline.evaluation.policies import DiscretePolicy, ObservationScale, save_policy
@@ -24,7 +25,6 @@ from qss_offline.files import write_json
 from qss_offline.online.gridworld_measures import imagine, measure_seed, optimal_values
 from qss_offline.runs.folder import SeedFolder
 from qss_offline.runs.results import EvaluationPoint, final_mean, seed_results
-from recipes.figure7 import figure7
 
 PNG = b"\x89PNG"
 SCALE = ObservationScale(torch.zeros(2), torch.ones(2), torch.ones(2))

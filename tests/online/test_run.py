@@ -19,6 +19,7 @@ from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig
 from qss_offline.algorithms.observational_d3g import ObservationalD3GConfig
 from qss_offline.algorithms.qss import QSSConfig
 from qss_offline.analysis.plots.learning_curves import load_curves
+from qss_offline.api.training import train_online
 from qss_offline.comparison.online_runs import online_run
 from qss_offline.data.build import build_dataset
 from qss_offline.data.load import load_transitions
@@ -39,7 +40,6 @@ from qss_offline.runs.inverse_config import InverseFitConfig
 from qss_offline.runs.reader import load_online_run, load_run
 from qss_offline.runs.results import evaluation_means, learning_curve
 from qss_offline.training.runner import run
-from recipes.online import online
 from tests.online.small_run import CONFIG, settings
 from tests.patience import PATIENCE_S
 
@@ -86,7 +86,7 @@ def test_killed_runs_resume_to_the_same_bits(tmp_path: Path) -> None:
         rows = [path.name for path in replay_files(SeedFolder(ours))]
         assert rows == [path.name for path in replay_files(SeedFolder(theirs))]
 
-    with pytest.raises(UserError, match=r"is an online run.*figure7 --draw"):
+    with pytest.raises(UserError, match=r"is an online run.*qss report"):
         load_run(killed)
     assert load_curves(killed)[0]["algorithm"] == "d3g"
     results = json.loads((killed / "results.json").read_text())
@@ -200,9 +200,9 @@ def test_a_start_needs_no_results_and_keeps_its_own_settings(
     finally:
         (offline / "moved.json").rename(offline / "results.json")
     with pytest.raises(UserError, match=r"leave out --set algorithm\.gamma=0\.5"):
-        online(start=offline, change=["gamma=0.5"])
+        train_online(PENDULUM, start=offline, changes=["gamma=0.5"])
     with pytest.raises(UserError, match="--algo's"):
-        online(change=["cycle=False"])
+        train_online(PENDULUM, changes={"cycle": False})
     assert not list(tmp_path.iterdir())
 
 
@@ -270,13 +270,13 @@ def test_what_an_offline_run_lacks_is_named(offline: Path, tmp_path: Path) -> No
     ("arguments", "message"),
     [
         ({"env": "InvertedPendulun"}, "did you mean"),
-        ({"algo": "d3h"}, "d3g-no-cycle, td3, ddpg"),
+        ({"algorithm": "d3h"}, "d3g-no-cycle, td3, ddpg"),
         ({"preset": "papr"}, "did you mean paper"),
         ({"steps": 0}, "steps"),
         ({"seeds": "none"}, "--seeds"),
-        ({"workers": 0}, "--workers"),
+        ({"workers": 0}, "workers"),
         ({"start": Path("nowhere")}, "nowhere"),
-        ({"resume": True, "out": Path("nowhere")}, "no run to resume"),
+        ({"if_exists": "rusume"}, "did you mean resume"),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_written(
@@ -284,12 +284,12 @@ def test_bad_input_is_refused_before_anything_is_written(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=message):
-        online(**arguments)
+        train_online(**{"env": PENDULUM, **arguments})
     assert not list(tmp_path.iterdir())
 
 
 def test_bad_input_is_one_line_and_code_2() -> None:
-    process = start("recipes.online", "--algo", "none")
+    process = start("qss_offline.cli.program", "train-online", "Pendulum", "--algo", "none")
     _, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 2
     assert err.startswith("error: unknown algorithm 'none'")

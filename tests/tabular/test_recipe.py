@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from qss_offline.cli.command import main
-from recipes.tabular import tabular
+from qss_offline.cli.reproduce import tabular
 from tests.patience import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "recipes.tabular", *arguments],
+        [sys.executable, "-m", "qss_offline.cli.program", "reproduce", "tabular", *arguments],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -57,7 +57,7 @@ def test_an_experiment_leaves_figure_tables_and_record(tmp_path: Path) -> None:
     assert "10,000/10,000 steps" in done.stderr
 
     record = json.loads((out / "results.json").read_text())
-    assert record["command"] == "python -m recipes.tabular " + shlex.join(arguments)
+    assert record["command"] == "qss reproduce tabular " + shlex.join(arguments)
     assert record["seeds"] == [0, 1]
     assert record["wall_seconds"] > 0
     assert record["plan"]["schedule"]["steps"] == 5_000
@@ -116,9 +116,7 @@ def test_bad_input_is_one_line_and_code_2(
     assert (captured.out, captured.err) == ("", f"error: {line}\n")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "word"), [([], "experiment"), (["cliff", "--seeds", "many"], "--seeds")]
-)
+@pytest.mark.parametrize(("arguments", "word"), [(["cliff", "--seeds", "many"], "--seeds")])
 def test_what_the_parser_refuses_is_one_line_and_code_2(
     arguments: list[str],
     word: str,
@@ -160,7 +158,7 @@ def test_help_names_the_experiments(
 
 def test_importing_the_experiments_imports_neither_matplotlib_nor_torch() -> None:
     code = (
-        "import sys, qss_offline.tabular.saving, recipes.tabular;"
+        "import sys, qss_offline.tabular.saving, qss_offline.cli.reproduce;"
         "sys.exit('matplotlib' in sys.modules or 'torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

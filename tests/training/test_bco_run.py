@@ -9,6 +9,7 @@ import pytest
 
 from qss_offline.algorithms.bco import CloningConfig
 from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig
+from qss_offline.cli.training import random_obs
 from qss_offline.data.build import build_dataset
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.errors import UserError
@@ -19,7 +20,6 @@ from qss_offline.runs.folder import RunFolder, read_json
 from qss_offline.runs.inverse_config import InverseFitConfig
 from qss_offline.runs.reader import load_run
 from qss_offline.training.runner import run
-from recipes.bco import bco
 from tests.small_run import PRESET
 
 INVERSE = InverseFitConfig(3, 40, 60, model=InverseDynamicsConfig((8, 8), 32, step_inputs=True))
@@ -91,19 +91,19 @@ def test_the_recipe_makes_a_policy_and_says_where(
 ) -> None:
     out = tmp_path / "run"
     budget = {"updates": 40, "online_steps": 30, "online_rounds": 1}
-    bco(env="InvertedPendulum", randomness=1.0, transitions=500, episodes=1, out=out, **budget)
+    random_obs(method="bco", transitions=500, episodes=1, out=out, **budget)
     printed = capsys.readouterr().out
     policy = out / "seeds" / "0" / "policy.safetensors"
-    assert f"{policy} (the policy)" in printed and f"qss-offline report {out}" in printed
+    assert f"{policy} (the policy)" in printed and f"qss report {out}" in printed
     assert load_policy(policy)[1] == "InvertedPendulum-v5"
     assert read_json(out / "config.json")["cloning"]["error_power"] == 0.5
     assert "% of the variance of its steps; the policy held to the mode of what was done" in printed
     assert "seed 0 did not learn (return " in printed
     assert "all recorded actions are random, which is all that BCO can repeat" in printed
-    with pytest.raises(UserError, match="holds a run already; add --resume"):
-        bco(env="InvertedPendulum", randomness=1.0, transitions=500, episodes=1, out=out, **budget)
+    with pytest.raises(UserError, match=r"holds a run already: qss resume .*/run goes on with it"):
+        random_obs(method="bco", transitions=500, episodes=1, out=out, **budget)
 
 
 def test_updates_that_rounds_can_not_share_are_refused() -> None:
     with pytest.raises(UserError, match="25 updates can't be spread evenly over 10 rounds"):
-        bco(updates=25)
+        random_obs(method="bco", updates=25)

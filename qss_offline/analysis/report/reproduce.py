@@ -18,11 +18,13 @@ from qss_offline.runs.reader import FinishedRun
 
 
 def command(run: FinishedRun) -> tuple[str, str | None]:
-    """Return the command line that repeats a run, and a remark where it alone isn't enough."""
+    """Return the command lines that repeat a run, and a remark where they aren't enough."""
     config = run.config
-    recipe = {"d3g": "recipes.random_obs", "bco": "recipes.bco"}[run.method]
-    arguments = ["python", "-m", recipe, "--env", run.env_id]
-    arguments += _recording(run) or ["--dataset", run.dataset_id]
+    arguments = ["qss", "train", run.dataset_id]
+    if config.env_id is not None:
+        arguments += ["--env", config.env_id]
+    if run.method != "d3g":
+        arguments += ["--method", run.method]
     arguments += ["--seeds", ",".join(map(str, run.seeds)) + ("," if len(run.seeds) == 1 else "")]
     settings, remark = _settings(config)
     arguments += settings
@@ -33,11 +35,13 @@ def command(run: FinishedRun) -> tuple[str, str | None]:
     if config.tf32:
         arguments += ["--tf32"]
     if config.actions_from:
-        arguments += ["--actions-from", config.actions_from]
+        arguments += ["--actions", config.actions_from]
         if config.actions_from not in local_dataset_ids():
             there = f"It takes {config.actions_from} to be there."
             remark = " ".join(filter(None, (remark, there)))
-    return shlex.join(arguments), remark
+    recording = _recording(run)
+    first = "" if recording is None else f"{shlex.join(recording)}\n"
+    return first + shlex.join(arguments), remark
 
 
 def _settings(config: RunConfig) -> tuple[list[str], str | None]:
@@ -51,7 +55,9 @@ def _settings(config: RunConfig) -> tuple[list[str], str | None]:
     inverse = config.inverse
     d3g = config.method == "d3g"
     spent = named.spend(config.updates if d3g else None, inverse.online_steps, inverse.rounds)
-    if spent.inverse != named.inverse:
+    if config.offline_only:
+        arguments += ["--offline-only"]
+    elif spent.inverse != named.inverse:
         arguments += ["--online-steps", str(inverse.online_steps)]
         arguments += ["--online-rounds", str(inverse.rounds)]
     changes = differences(_as_measured(spent, config), config.preset)
@@ -80,18 +86,18 @@ def _as_measured(preset: Preset, config: RunConfig) -> Preset:
 
 
 def _recording(run: FinishedRun) -> list[str] | None:
-    """Return the arguments that record the dataset anew, None where it isn't a recipe's own."""
+    """Return the command that records the dataset anew, None where there is none."""
     try:
         spec = read_metadata(run.dataset_id).get("spec")
     except UserError:
         return None
     if not isinstance(spec, dict):
         return None
-    return recording_arguments(spec, run.dataset_id)
+    return recording_command(spec, run.dataset_id)
 
 
-def recording_arguments(spec: dict[str, Any], dataset_id: str) -> list[str] | None:
-    """Return what makes the recipe record a dataset again, None where it would make another.
+def recording_command(spec: dict[str, Any], dataset_id: str) -> list[str] | None:
+    """Return what records a dataset again, None where it would make another.
 
     Args:
         spec: as the dataset's metadata hold it.
@@ -101,14 +107,15 @@ def recording_arguments(spec: dict[str, Any], dataset_id: str) -> list[str] | No
     try:
         given = {name: spec[name] for name in names}
         given["env_id"] = env_id_of_file(given["env_id"], dataset_id)
-        # Of experts the recipe finds the environment's own. Another, or a name, shows in the id.
+        # Of experts the command finds the environment's own. Another, or a name, shows in the id.
         expert = expert_path(given["env_id"]) if given["random_action_prob"] < 1 else None
         if DatasetSpec(**given, expert=expert).obs_id != dataset_id:
             return None
     except (KeyError, TypeError, UserError):
         return None
     return [
+        "qss", "data", "record", given["env_id"],
         "--randomness", f"{given['random_action_prob']:g}",
         "--transitions", str(given["transitions"]),
-        "--dataset-seed", str(given["seed"]),
+        "--seed", str(given["seed"]),
     ]  # fmt: skip
