@@ -24,6 +24,7 @@ LAYERS = (
     ("baselines",),
     ("comparison",),
     ("analysis",),
+    ("api",),
     ("cli",),
 )
 """Packages and modules of the root from the lowest on. Each may import what lies below it; those of

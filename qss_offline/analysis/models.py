@@ -47,7 +47,7 @@ def policy_of(run: FinishedRun, seed: int) -> SavedPolicy:
         UserError: its file can't be read, or holds another method's policy.
     """
     path = run.seed_folder(seed).policy
-    policy, _ = load_policy(path)
+    policy = load_policy(path)
     if isinstance(policy, ClonedPolicy) != (run.method == "bco"):
         raise UserError(f"{path} holds the policy of another method than {run.method}")
     return policy

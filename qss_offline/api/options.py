@@ -155,7 +155,6 @@ def run_folder(config: RunConfig, out: str | Path | None, if_exists: str) -> tup
     Raises:
         UserError: there is a run and it is refused.
     """
-    by_name("choice of if_exists", if_exists, {name: name for name in IF_EXISTS})
     base = Path("runs") / f"{recording_name(config.dataset_id)}-{config.method}"
     if out is not None:
         base = Path(out)

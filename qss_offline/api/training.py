@@ -123,6 +123,7 @@ def train(
         UserError: the recording, the environment, an option or the folder can't be used.
     """
     _check_workers(workers)
+    by_name("choice of if_exists", if_exists, dict.fromkeys(IF_EXISTS))
     dataset = load_transitions(recording_of(recording).dataset_id)
     named = None if env is None else env_id_of(env, env_kwargs)
     if env is None and env_kwargs:

@@ -1,4 +1,4 @@
-"""`qss-offline data`: datasets from the command line."""
+"""`qss data`: datasets from the command line."""
 
 from __future__ import annotations
 

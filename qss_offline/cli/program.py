@@ -20,10 +20,12 @@ app = make_app(
 )
 training.register(app)
 runs.register(app)
-for command in (sweep.sweep, about.presets, about.doctor):
-    add(app, command)
-for command in (recording.record, recording.train_expert):
-    add(data.app, command)
+for group, commands in (
+    (app, (sweep.sweep, about.presets, about.doctor)),
+    (data.app, (recording.record, recording.train_expert)),
+):
+    for command in commands:
+        add(group, command)
 app.add_typer(data.app, name="data")
 app.add_typer(reproduce.app, name="reproduce")
 

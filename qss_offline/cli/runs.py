@@ -1,4 +1,4 @@
-"""`qss runs`, `evaluate`, `render`, `report`, `export`, `compare`: what finished runs did."""
+"""`qss runs`, `evaluate`, `render`, `report`, `compare`: what finished runs did."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from qss_offline.errors import UserError, printable
 from qss_offline.parallel.progress import progress
 
 if TYPE_CHECKING:
-    from qss_offline.evaluation.policies import SavedPolicy
+    pass
 
 Source = Annotated[
     Path, Argument(metavar="RUN", help="a run folder, or a policy.safetensors of one")
@@ -138,27 +138,6 @@ def report(
     print(f"made {make_report(sources, out, video=video, progress=progress)}")
 
 
-def export(
-    source: Source,
-    to: Annotated[Path, Option("--to", help="file to write: .onnx, or .pt for TorchScript")],
-    seed: Annotated[int | None, Option(help="seed of a run (the first)")] = None,
-    overwrite: Annotated[bool, Option("--overwrite", help="replace the file")] = False,
-) -> None:
-    """Write a policy as a file that needs nothing of this package: ONNX or TorchScript."""
-    from qss_offline.evaluation.export import export_policy
-
-    if to.exists() and not overwrite:
-        raise UserError(f"{to} exists; add --overwrite, or choose another name")
-    export_policy(_loaded(_policies(source, seed)[0]), to)
-    print(f"made {to}: observations in, actions out, both in the environment's units")
-
-
-def _loaded(path: Path) -> SavedPolicy:
-    from qss_offline.evaluation.policies import load_policy
-
-    return load_policy(path)
-
-
 def compare(
     sources: Annotated[
         list[str], Argument(metavar="[NAME=]RUN...", help="run folders, named as you like")
@@ -192,5 +171,5 @@ def compare(
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (runs, evaluate, render, report, export, compare):
+    for command in (runs, evaluate, render, report, compare):
         add(app, command)

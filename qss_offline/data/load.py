@@ -94,7 +94,7 @@ def load_transitions(
         raise UserError(
             f"dataset {dataset_id!r}: its observations are {_kind(observation_space)}, but vectors "
             "(a one-dimensional Box) are needed; flatten them first: "
-            "`qss-offline data import` does"
+            "`qss data import` does"
         )
     actual = observation_space.shape[0]
     if obs_dim is not None and actual != obs_dim:

@@ -119,6 +119,7 @@ class Policy:
         scale: what observations go through before they enter τ and the IDM.
         step_inputs: whether the IDM was trained on steps; needs `scale.step_std`.
         action_box: the environment's bounds.
+        env_id: where it acts; None where it was made without an environment.
     """
 
     def __init__(
@@ -128,7 +129,9 @@ class Policy:
         scale: ObservationScale,
         step_inputs: bool,
         action_box: ActionBox,
+        env_id: str | None = None,
     ) -> None:
+        self.env_id = env_id
         self.proposal, self.inverse_dynamics = proposal, inverse_dynamics
         self.scale, self.step_inputs, self.action_box = scale, step_inputs, action_box
 
@@ -164,6 +167,7 @@ class DiscretePolicy(Policy):
         scale: what observations go through before they enter τ and the IDM.
         step_inputs: whether the IDM was trained on steps; needs `scale.step_std`.
         first_action: number of the first action.
+        env_id: where it acts.
     """
 
     def __init__(
@@ -173,10 +177,11 @@ class DiscretePolicy(Policy):
         scale: ObservationScale,
         step_inputs: bool,
         first_action: int,
+        env_id: str | None = None,
     ) -> None:
         count = inverse_dynamics.shape.dims[-1]
         one_hot_box = ActionBox(np.zeros(count, np.float32), np.ones(count, np.float32))
-        super().__init__(proposal, inverse_dynamics, scale, step_inputs, one_hot_box)
+        super().__init__(proposal, inverse_dynamics, scale, step_inputs, one_hot_box, env_id)
         self.first_action, self.count = first_action, count
 
     @torch.no_grad()
@@ -194,10 +199,18 @@ class ClonedPolicy:
         policy: one seed, `(1, P)`.
         scale: what observations go through before they reach it.
         action_box: the environment's bounds.
+        env_id: where it acts; None where it was made without an environment.
     """
 
-    def __init__(self, policy: Network, scale: ObservationScale, action_box: ActionBox) -> None:
+    def __init__(
+        self,
+        policy: Network,
+        scale: ObservationScale,
+        action_box: ActionBox,
+        env_id: str | None = None,
+    ) -> None:
         self.policy, self.scale, self.action_box = policy, scale, action_box
+        self.env_id = env_id
 
     @torch.no_grad()
     def __call__(self, obs: NDArray[Any]) -> NDArray[np.float32]:
@@ -209,8 +222,13 @@ class ClonedPolicy:
 SavedPolicy = Policy | ClonedPolicy
 
 
-def save_policy(path: Path, policy: SavedPolicy, env_id: str) -> None:
+def save_policy(path: Path, policy: SavedPolicy, env_id: str | None = None) -> None:
     """Write a policy to a safetensors file, atomically.
+
+    Args:
+        path: of the file.
+        policy: what is written.
+        env_id: where it acts; None takes what the policy says.
 
     Raises:
         UserError: it diverged: its networks aren't finite; or it can't be written.
@@ -229,8 +247,8 @@ def save_policy(path: Path, policy: SavedPolicy, env_id: str) -> None:
     tensors |= policy.scale.named_tensors()
     tensors["action.low"] = torch.from_numpy(policy.action_box.low)
     tensors["action.high"] = torch.from_numpy(policy.action_box.high)
-    metadata = {
-        "env_id": env_id,
+    metadata: dict[str, Any] = {
+        "env_id": policy.env_id if env_id is None else env_id,
         "step_inputs": isinstance(policy, Policy) and policy.step_inputs,
         "dims": {name: network.shape.dims for name, network in networks.items()},
     }
@@ -239,25 +257,25 @@ def save_policy(path: Path, policy: SavedPolicy, env_id: str) -> None:
     save_checkpoint(path, Checkpoint(tensors, metadata))
 
 
-def load_policy(path: Path) -> tuple[SavedPolicy, str]:
-    """Read a policy from a file that anybody may have made, and the environment it acts in.
+def load_policy(path: Path) -> SavedPolicy:
+    """Read a policy from a file that anybody may have made.
 
-    The id comes without a module, so that nothing is imported for what a file says; see
-    `env_id_of_file`.
+    The id of the environment that it acts in comes without a module, so that nothing is imported
+    for what a file says; see `env_id_of_file`.
 
     Raises:
         UserError: the file is missing or damaged, or holds no policy that can act.
     """
     held = policy_file(path, load_checkpoint(path))
-    env_id = held.env_id.rpartition(":")[2]
+    env_id = None if held.env_id is None else held.env_id.rpartition(":")[2]
     scale = ObservationScale(held.mean, held.std, held.step_std)
     box = ActionBox(held.action_low.numpy(), held.action_high.numpy())
     if "policy" in held.networks:
-        return ClonedPolicy(held.networks["policy"], scale, box), env_id
+        return ClonedPolicy(held.networks["policy"], scale, box, env_id)
     parts = held.networks["proposal"], held.networks["inverse_dynamics"], scale, held.step_inputs
     if held.first_action is not None:
-        return DiscretePolicy(*parts, held.first_action), env_id
-    return Policy(*parts, box), env_id
+        return DiscretePolicy(*parts, held.first_action, env_id)
+    return Policy(*parts, box, env_id)
 
 
 def check_fits(policy: SavedPolicy, env: gym.Env[Any, Any]) -> None:

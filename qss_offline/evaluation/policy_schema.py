@@ -9,8 +9,8 @@ Policies are made to be shared, so that a file may say anything. It holds float3
 `action.low`, `action.high`
     `(action_dim,)`; 0 and 1 of every action where actions are discrete.
 
-and metadata: `env_id`, `dims` (sizes of each network's layers), `step_inputs`, and `first_action`
-where actions are discrete.
+and metadata: `env_id` (null where it was made without an environment), `dims` (sizes of each
+network's layers), `step_inputs`, and `first_action` where actions are discrete.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ class PolicyFile:
         action_high: `(action_dim,)`, at least `action_low`.
         step_inputs: whether the inverse model sees steps.
         first_action: number of the first of discrete actions, None where they are vectors.
-        env_id: where it acts, as the file says; nobody has looked it up.
+        env_id: where it acts, as the file says; nobody has looked it up. None where it was made
+            without an environment.
     """
 
     networks: Mapping[str, Network]
@@ -57,7 +58,7 @@ class PolicyFile:
     action_high: Tensor
     step_inputs: bool
     first_action: int | None
-    env_id: str
+    env_id: str | None
 
 
 def policy_file(path: Path, checkpoint: Checkpoint) -> PolicyFile:
@@ -74,7 +75,8 @@ def policy_file(path: Path, checkpoint: Checkpoint) -> PolicyFile:
 
 def _checked(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> PolicyFile:
     env_id, dims = metadata.get("env_id"), metadata.get("dims")
-    if not isinstance(env_id, str) or not env_id:
+    nowhere = "env_id" in metadata and env_id is None
+    if not nowhere and (not isinstance(env_id, str) or not env_id):
         raise UserError(f"env_id is {shown(env_id)}, not the id of an environment")
     if not isinstance(dims, dict) or set(dims) not in (_CLONED, _PROPOSING):
         raise UserError(

@@ -78,7 +78,7 @@ def optimal_values(gamma: float) -> NDArray[np.float64]:
 
 
 def _load(path: Path) -> Policy:
-    policy, _ = load_policy(path)
+    policy = load_policy(path)
     assert isinstance(policy, Policy)
     return policy
 

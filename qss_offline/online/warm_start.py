@@ -79,7 +79,7 @@ def load_start(run: Path, seed: int) -> Start:
     for path, names in ((folder.training, _FROM_TRAINING), (folder.online, _FROM_INVERSE_FIT)):
         saved = load_checkpoint(path).tensors
         tensors |= {key: tensor for key, tensor in saved.items() if key.partition(".")[2] in names}
-    policy, _ = load_policy(folder.policy)
+    policy = load_policy(folder.policy)
     if not isinstance(policy, Policy):
         raise UserError(f"{run} was not trained by D3G: there is no proposal to carry over")
     return Start(tensors, policy.scale)

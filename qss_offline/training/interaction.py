@@ -183,7 +183,7 @@ def steps_of_run(path: Path, env: gym.Env[Any, Any] | None) -> ActionSteps:
     of_shapes = steps.obs.shape[1:], steps.actions.shape[1:]
     _check_environment_of(f"run {path}", config.get("env_id"), of_shapes, env)
     # All seeds acted in one environment.
-    box = load_policy(seeds[0].policy)[0].action_box
+    box = load_policy(seeds[0].policy).action_box
     return replace(steps, taken_online=True, action_box=box)
 
 

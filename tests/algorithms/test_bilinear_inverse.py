@@ -151,7 +151,7 @@ def test_a_policy_file_keeps_the_form(tmp_path: Path) -> None:
     fitted.run_round()
     policy = fitted.policy(0)
     save_policy(tmp_path / "policy.safetensors", policy, "PointMass-v0")
-    loaded, _ = load_policy(tmp_path / "policy.safetensors")
+    loaded = load_policy(tmp_path / "policy.safetensors")
     obs = np.linspace(-1, 1, 7)[:, None]
     np.testing.assert_array_equal(loaded(obs), policy(obs))
 

@@ -1,4 +1,4 @@
-"""`qss-offline render`, `report` and `doctor`, and the recipe's flags."""
+"""`qss render`, `report` and `doctor`, and the recipe's flags."""
 
 from __future__ import annotations
 

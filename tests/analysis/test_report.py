@@ -110,7 +110,7 @@ def test_the_report_holds_what_it_promises(reported: Path) -> None:
         "Last evaluations: mean over seeds", "Probabilities of improvement", "d3g over bco",
         "Mean overestimation", "Outside the data", "the cycle error over updates",
         "Configuration", "Dataset card",
-        "No video: qss-offline render", "proposal_update_interval",
+        "No video: qss render", "proposal_update_interval",
     ):  # fmt: skip
         assert words in text, words
     made = {path.name for path in reported.parent.iterdir()}

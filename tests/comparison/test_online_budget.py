@@ -82,7 +82,7 @@ def test_the_proposals_are_those_of_the_run(trained: Path, monkeypatch: pytest.M
     fit_budget(proposals, spread(proposals.inverse, 40), "default", episodes=1)
     obs = np.full((3, 4), 0.1, np.float32)
     for seed in (0, 1):
-        policy, _ = load_policy(trained / "seeds" / str(seed) / "policy.safetensors")
+        policy = load_policy(trained / "seeds" / str(seed) / "policy.safetensors")
         assert isinstance(policy, Policy)
         np.testing.assert_array_equal(fitted[0].policy(seed).propose(obs), policy.propose(obs))
 

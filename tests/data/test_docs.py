@@ -51,4 +51,4 @@ def test_the_page_runs(
     assert commands >= 12
     for tool in ("import", "list", "show", "verify", "stats", "split", "merge", "sample", "export",
                  "card", "push", "pull"):  # fmt: skip
-        assert f"qss-offline data {tool} " in PAGE.read_text().replace("\n", " "), tool
+        assert f"qss data {tool} " in PAGE.read_text().replace("\n", " "), tool

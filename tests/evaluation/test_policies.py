@@ -144,9 +144,9 @@ def test_policy_files_round_trip_and_damage_is_told(tmp_path: Path) -> None:
     )
     path = tmp_path / "policy.safetensors"
     save_policy(path, policy, "PointMass-v0")
-    loaded, env_id = load_policy(path)
+    loaded = load_policy(path)
     obs = np.linspace(-1, 1, 7)[:, None]
-    assert env_id == "PointMass-v0"
+    assert loaded.env_id == "PointMass-v0"
     np.testing.assert_array_equal(loaded(obs), policy(obs))
     np.testing.assert_allclose(loaded.propose(obs), obs + 0.3, atol=1e-6)
     path.write_bytes(path.read_bytes()[:-10])

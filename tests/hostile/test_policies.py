@@ -91,10 +91,10 @@ def write(path: Path, content: Content) -> None:
 
 
 def acts(path: Path) -> str | None:
-    """Let a file act as `qss-offline evaluate` does; return its refusal, or None if it acts."""
+    """Let a file act as `qss evaluate` does; return its refusal, or None if it acts."""
     try:
-        policy, env_id = load_policy(path)
-        env = make_env(env_id_of_file(env_id, path), discrete_actions=True)
+        policy = load_policy(path)
+        env = make_env(env_id_of_file(policy.env_id, path), discrete_actions=True)
         try:
             check_fits(policy, env)
             actions = policy(OBS)
@@ -113,7 +113,7 @@ def test_an_honest_policy_acts_as_it_was_saved(kind: str, tmp_path: Path) -> Non
     path = tmp_path / "policy.safetensors"
     write(path, content(kind, tmp_path))
     assert acts(path) is None
-    np.testing.assert_array_equal(load_policy(path)[0](OBS), HONEST[kind][0](OBS))
+    np.testing.assert_array_equal(load_policy(path)(OBS), HONEST[kind][0](OBS))
 
 
 def tensor(name: str, change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Content], None]:

@@ -219,8 +219,8 @@ def test_policies_of_evaluations_are_kept_if_asked_to(tmp_path: Path) -> None:
     assert [step for step, _ in evaluations] == [0, 50, 100, 130]
     assert all(len(returns) == 1 for _, returns in evaluations)
     for step, _ in evaluations:
-        policy, env_id = load_policy(policy_path(folder, step))
-        assert env_id == GRIDWORLD
+        policy = load_policy(policy_path(folder, step))
+        assert policy.env_id == GRIDWORLD
         assert policy(np.zeros((3, 2), np.float32)).shape == (3,)
     assert policy_path(folder, 130).read_bytes() == folder.policy.read_bytes()
 

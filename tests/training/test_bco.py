@@ -162,8 +162,8 @@ def test_its_policy_is_saved_and_loaded(tmp_path: Path) -> None:
     bco = trainer([0], rounds=1)
     bco.run_round()
     save_policy(tmp_path / "policy.safetensors", bco.policy(0), "InvertedPendulum-v5")
-    loaded, env_id = load_policy(tmp_path / "policy.safetensors")
-    assert env_id == "InvertedPendulum-v5"
+    loaded = load_policy(tmp_path / "policy.safetensors")
+    assert loaded.env_id == "InvertedPendulum-v5"
     obs = np.array([[0.3], [-0.2]], np.float32)
     assert np.array_equal(loaded(obs), bco.policy(0)(obs))
     assert np.array_equal(loaded(obs[0]), bco.policy(0)(obs[0]))

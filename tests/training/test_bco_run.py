@@ -95,7 +95,7 @@ def test_the_recipe_makes_a_policy_and_says_where(
     printed = capsys.readouterr().out
     policy = out / "seeds" / "0" / "policy.safetensors"
     assert f"{policy} (the policy)" in printed and f"qss report {out}" in printed
-    assert load_policy(policy)[1] == "InvertedPendulum-v5"
+    assert load_policy(policy).env_id == "InvertedPendulum-v5"
     assert read_json(out / "config.json")["cloning"]["error_power"] == 0.5
     assert "% of the variance of its steps; the policy held to the mode of what was done" in printed
     assert "seed 0 did not learn (return " in printed

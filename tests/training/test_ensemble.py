@@ -81,7 +81,7 @@ def test_the_policy_heads_for_the_mean_of_the_proposals(runs: dict[str, RunFolde
     observations = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
 
     def proposed(folder: SeedFolder) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-        policy, _ = load_policy(folder.policy)
+        policy = load_policy(folder.policy)
         assert isinstance(policy, Policy)
         return policy.propose(observations)
 

@@ -1,4 +1,4 @@
-"""`qss-offline report`: run folders and tables of returns in, figures and a page out."""
+"""`qss report`: run folders and tables of returns in, figures and a page out."""
 
 from __future__ import annotations
 
@@ -369,7 +369,7 @@ def _seen(
             failure = error
     if not numbers.exists():
         raise failure or UserError(
-            f"qss-offline render {shlex.quote(str(run.folder.path))} draws it"
+            f"qss render {shlex.quote(str(run.folder.path))} draws it"
         )
     measured = read_json(numbers)
     shown = f"Seed {measured['shown_seed']}"

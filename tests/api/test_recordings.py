@@ -1,0 +1,84 @@
+"""Recordings from arrays, files and environments."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import qss_offline as qss
+from qss_offline import UserError
+
+
+def arrays(rows: int = 30) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    states = rng.normal(size=(rows // 10, 11, 3)).astype(np.float32)
+    ends = np.arange(rows) % 10 == 9
+    return {
+        "observations": states[:, :-1].reshape(-1, 3),
+        "next_observations": states[:, 1:].reshape(-1, 3),
+        "rewards": rng.normal(size=rows).astype(np.float32),
+        "terminations": ends,
+        "actions": rng.uniform(-1, 1, size=(rows, 2)).astype(np.float32),
+    }
+
+
+def test_arrays_come_back_as_they_were(minari_root: Path) -> None:
+    given = arrays()
+    made = qss.Recording.from_arrays(**given, progress=False)
+    assert made.dataset_id.startswith("local/recording-")
+    assert made.env_id is None and not made.has_actions and len(made) == 30
+    for name in ("observations", "next_observations", "rewards", "terminations"):
+        np.testing.assert_array_equal(getattr(made.transitions, name), given[name])
+    twin = made.with_actions()
+    assert twin.has_actions
+    np.testing.assert_array_equal(twin.transitions.actions, given["actions"])
+    summary = made.summary()
+    assert (summary.transitions, summary.episodes, summary.terminated) == (30, 3, 1.0)
+    assert len(made.plot().axes) == 3
+    assert made.dataset_id in repr(made)
+
+
+def test_the_same_arrays_are_the_same_recording_and_others_are_not(minari_root: Path) -> None:
+    given = arrays()
+    first = qss.Recording.from_arrays(**given, progress=False)
+    assert qss.Recording.from_arrays(**given, progress=False).dataset_id == first.dataset_id
+    changed = {**given, "rewards": given["rewards"] + 1}
+    assert qss.Recording.from_arrays(**changed, progress=False).dataset_id != first.dataset_id
+    named = qss.Recording.from_arrays(**given, name="mine/arm", progress=False)
+    assert named.dataset_id == "mine/arm-obs-v0"
+    with pytest.raises(UserError, match="mine/arm"):
+        qss.Recording.from_arrays(**given, name="mine/arm", progress=False)
+    qss.Recording.from_arrays(**changed, name="mine/arm", overwrite=True, progress=False)
+
+
+def test_a_csv_file_is_a_recording(minari_root: Path, tmp_path: Path) -> None:
+    given = arrays()
+    path = tmp_path / "my log.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow([*(f"obs_{i}" for i in range(3)), "reward", "terminated"])
+        for row in range(30):
+            writer.writerow(
+                [*given["observations"][row], given["rewards"][row], given["terminations"][row]]
+            )
+    for source in (path, str(path)):
+        made = qss.Recording.from_csv(source, progress=False)
+        assert made.dataset_id.startswith("local/my-log-")
+        # Without next observations the last row of an episode leads nowhere.
+        assert len(made) == 27
+    with pytest.raises(UserError, match="does not exist"):
+        qss.Recording.from_csv(tmp_path / "none.csv")
+
+
+def test_a_recording_that_is_not_here_is_refused(minari_root: Path) -> None:
+    with pytest.raises(UserError, match="nobody/nothing-v0"):
+        qss.Recording.from_minari("nobody/nothing-v0")
+
+
+def test_behaviour_is_recorded_once(minari_root: Path) -> None:
+    first = qss.Recording.from_env("Reacher", steps=200, progress=False)
+    stamp = {path: path.stat().st_mtime_ns for path in minari_root.rglob("*") if path.is_file()}
+    again = qss.Recording.from_env("Reacher", steps=200, progress=False)
+    assert again.dataset_id == first.dataset_id
+    assert stamp == {p: p.stat().st_mtime_ns for p in minari_root.rglob("*") if p.is_file()}

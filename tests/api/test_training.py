@@ -1,0 +1,242 @@
+"""Training from Python: online, offline only, without a simulator, and the inverse fit later."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import qss_offline as qss
+from qss_offline import UserError
+from qss_offline.runs.folder import read_json
+from tests.api.conftest import SMALL
+
+NOWHERE = {"online_steps": 0, "env": None}
+
+
+@pytest.fixture
+def without_env(recording: qss.Recording) -> tuple[qss.Recording, qss.Recording]:
+    """A log of an environment that nobody has: without actions, and its twin with actions."""
+    rows = recording.with_actions().transitions
+    log = qss.Recording.from_arrays(
+        rows.observations,
+        rows.rewards,
+        rows.terminations,
+        truncations=rows.truncations,
+        next_observations=rows.next_observations,
+        actions=rows.actions,
+        episodes=rows.episodes,
+        progress=False,
+    )
+    return log, log.with_actions()
+
+
+def offline_parts(path: Path) -> dict[str, bytes]:
+    return {
+        f"{one.parent.name}/{one.name}": one.read_bytes()
+        for one in path.glob("seeds/*/*")
+        if one.name in {"training.safetensors", "metrics.jsonl"}
+    }
+
+
+def fitted_parts(path: Path) -> dict[str, bytes]:
+    return {
+        f"{one.parent.name}/{one.name}": one.read_bytes()
+        for one in path.glob("seeds/*/*")
+        if one.name in {"online.safetensors", "result.json", "policy.safetensors"}
+    }
+
+
+def test_a_run_is_what_it_was_asked_for(run: qss.Run, recording: qss.Recording) -> None:
+    assert run.seeds == (0, 1)
+    assert run.env_id == "InvertedPendulum-v5" == recording.env_id
+    assert run.method == "d3g" and run.evaluated
+    rows = run.returns()
+    assert [(row["seed"], row["evaluation"]) for row in rows] == [
+        (seed, number) for seed in (0, 1) for number in (1, 2, 3)
+    ]
+    assert [row["online_steps"] for row in rows[:3]] == [20, 40, 60]
+    for row in rows:
+        assert row["mean_return"] == pytest.approx(np.mean(row["returns"]))
+        assert len(row["returns"]) == 2
+    summary = run.summary()
+    assert [one.last for one in summary.seeds] == [rows[2]["mean_return"], rows[5]["mean_return"]]
+    assert summary.recorded == pytest.approx(recording.summary().return_mean, abs=1.0)
+    assert "seed 1: last" in str(summary)
+    assert "InvertedPendulum" in repr(run)
+    action = run.policy(1)(np.zeros(4, np.float32))
+    assert action.shape == (1,)
+    with pytest.raises(UserError, match="no seed 7; its seeds are 0, 1"):
+        run.policy(7)
+    axis = run.plot().axes[0]
+    assert "InvertedPendulum" in axis.get_title()
+
+
+def test_offline_first_and_the_inverse_later_is_the_run_at_once(
+    run: qss.Run, recording: qss.Recording, tmp_path: Path
+) -> None:
+    steps = {key: value for key, value in SMALL.items() if key != "online_steps"}
+    offline = qss.train(recording, seeds=2, offline_only=True, out=tmp_path / "offline", **steps)
+    assert not offline.evaluated and offline.returns() == [] and offline.diagnose() == []
+    assert offline_parts(offline.path) == offline_parts(run.path)
+    with pytest.raises(UserError, match=r"offline only; qss fit-inverse .*offline makes policies"):
+        offline.policy()
+    with pytest.raises(UserError, match="never evaluated"):
+        offline.plot()
+    fitted = qss.fit_inverse(offline, online_steps=60, progress=False)
+    assert fitted.path == tmp_path / "offline-inverse"
+    assert fitted_parts(fitted.path) == fitted_parts(run.path)
+    # As often as wanted, and of a finished run too.
+    other = qss.fit_inverse(run, online_steps=30, out=tmp_path / "other", progress=False)
+    assert [row["online_steps"] for row in other.returns()] == [10, 20, 30] * 2
+    assert fitted_parts(other.path) != fitted_parts(run.path)
+    assert (
+        qss.fit_inverse(offline, online_steps=60, progress=False).path.name == "offline-inverse-2"
+    )
+
+
+def test_a_fit_that_was_interrupted_goes_on(
+    run: qss.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    out = tmp_path / "fit"
+    with monkeypatch.context() as patch:
+        patch.setattr("qss_offline.training.rounds.evaluate", stop)
+        with pytest.raises(KeyboardInterrupt):
+            qss.fit_inverse(run, online_steps=60, out=out, workers=1, progress=False)
+    assert not (out / "results.json").exists()
+    resumed = qss.resume(out, progress=False)
+    assert fitted_parts(resumed.path) == fitted_parts(run.path)
+
+
+@pytest.mark.parametrize("method", ["d3g", "bco"])
+@pytest.mark.parametrize("form", ["either", "network", "bilinear"])
+def test_steps_with_actions_do_without_a_simulator(
+    without_env: tuple[qss.Recording, qss.Recording], tmp_path: Path, method: str, form: str
+) -> None:
+    log, with_actions = without_env
+    asked: dict[str, Any] = {**SMALL, "online_steps": 0, "preset": "default"}
+    asked["changes"] = {**asked["changes"], "form": form}
+    if method == "bco":
+        asked["updates"] = 40
+    run = qss.train(log, method=method, actions=with_actions, out=tmp_path / "run", **asked)
+    assert run.env_id is None and not run.evaluated
+    assert run.results["known_steps"] == len(with_actions)
+    policy = run.policy()
+    assert policy.env_id is None
+    rows = with_actions.transitions
+    acted = policy(np.asarray(rows.observations))
+    assert rows.actions is not None
+    assert acted.shape == rows.actions.shape
+    assert (acted >= rows.actions.min(axis=0) - 1e-6).all()
+    assert (acted <= rows.actions.max(axis=0) + 1e-6).all()
+    if method == "d3g":
+        offline = qss.train(
+            log, offline_only=True, out=tmp_path / "offline",
+            **{k: v for k, v in asked.items() if k != "online_steps"},
+        )  # fmt: skip
+        later = qss.fit_inverse(offline, actions=with_actions, progress=False)
+        assert fitted_parts(later.path) == fitted_parts(run.path)
+
+
+def test_actions_and_an_environment_need_no_online_steps_either(
+    recording: qss.Recording, run: qss.Run, tmp_path: Path
+) -> None:
+    fitted = qss.fit_inverse(
+        run, actions=recording.with_actions(), out=tmp_path / "fit", progress=False
+    )
+    assert [(row["online_steps"], len(row["returns"])) for row in fitted.returns()] == [(0, 2)] * 2
+    assert fitted.env_id == "InvertedPendulum-v5"
+    from_run = qss.fit_inverse(run, actions=run.path, out=tmp_path / "again", progress=False)
+    assert from_run.results["known_steps"] == 2 * 60
+
+
+def test_the_form_that_errs_less_on_steps_held_out_is_taken(
+    without_env: tuple[qss.Recording, qss.Recording], tmp_path: Path
+) -> None:
+    """The pendulum's step is nearly affine in its action; 20 updates leave a network far off."""
+    log, with_actions = without_env
+    asked = {**SMALL, "online_steps": 0, "actions": with_actions}
+    taken = {}
+    for form in ("either", "bilinear"):
+        changes = {**SMALL["changes"], "form": form}
+        run = qss.train(log, out=tmp_path / form, **{**asked, "changes": changes})
+        taken[form] = run.policy()(np.asarray(log.transitions.observations))
+    np.testing.assert_array_equal(taken["either"], taken["bilinear"])
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"online_steps": 60}, "online steps need an environment: name it with --env"),
+        ({"online_steps": 0}, "give them with --actions, or take --offline-only"),
+        ({"offline_only": True, "actions": "x/y-v0"}, "leave out one of them"),
+        ({"offline_only": True, "online_steps": 30}, "--online-steps doesn't apply"),
+        ({"offline_only": True, "online_rounds": 3}, "--online-rounds doesn't apply"),
+        ({"offline_only": True, "method": "bco"}, "bco can't learn offline only"),
+        ({"method": "bcp"}, "did you mean bco"),
+        ({"method": "bco", "tf32": True}, "don't apply to method bco"),
+        ({"error_power": 0.5}, "doesn't apply to method d3g"),
+        ({"preset": "papr"}, "did you mean paper"),
+        ({"changes": {"gama": 0.9}}, "did you mean gamma"),
+        ({"seeds": [1, 1]}, "--seeds"),
+        ({"seeds": 0}, "--seeds"),
+        ({"workers": 0}, "workers must be above 0"),
+        ({"if_exists": "resum"}, "did you mean resume"),
+        ({"env_kwargs": {"a": 1}}, "name it with env"),
+    ],
+)
+def test_what_does_not_apply_is_refused_by_name_and_leaves_nothing(
+    without_env: tuple[qss.Recording, qss.Recording],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    asked: dict[str, Any],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=message):
+        qss.train(without_env[0], **{"progress": False, **asked})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_runs_are_called_after_the_recording_and_the_method(
+    without_env: tuple[qss.Recording, qss.Recording],
+    recording: qss.Recording,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    offline = {k: v for k, v in SMALL.items() if k != "online_steps"} | {"offline_only": True}
+    first = qss.train(recording, **offline)
+    assert first.path == Path("runs/InvertedPendulum-v5-random-100-n500-s0-d3g")
+    log = without_env[0]
+    name = log.dataset_id.removeprefix("local/").removesuffix("-obs-v0")
+    assert qss.train(log, **offline).path == Path(f"runs/{name}-d3g")
+    with pytest.raises(UserError, match="holds a run already"):
+        qss.train(recording, **offline)
+    assert qss.train(recording, if_exists="new", **offline).path.name.endswith("-d3g-2")
+
+
+def test_a_run_of_bco_has_no_inverse_fit_of_its_own(
+    recording: qss.Recording, tmp_path: Path
+) -> None:
+    asked = {**SMALL, "updates": 30, "preset": "default", "method": "bco"}
+    run = qss.train(recording, out=tmp_path / "bco", **asked)
+    with pytest.raises(UserError, match=r"a run of BCO.*qss train --method bco"):
+        qss.fit_inverse(run, online_steps=30)
+
+
+def test_online_runs_are_runs_too(tmp_path: Path) -> None:
+    run = qss.train_online(
+        "InvertedPendulum", steps=60, warm_up=20, evaluate_every=30, episodes=1,
+        changes={"model_updates": 5}, out=tmp_path / "online", progress=False,
+    )  # fmt: skip
+    assert [row["online_steps"] for row in run.returns()] == [0, 30, 60]
+    assert run.policy()(np.zeros(4, np.float32)).shape == (1,)
+    opened = qss.load(tmp_path / "online")
+    assert isinstance(opened, qss.OnlineRun)
+    assert opened.summary().seeds == run.summary().seeds
+    assert read_json(tmp_path / "online" / "config.json")["method"] == "online"
+    assert run.plot().axes
