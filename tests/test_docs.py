@@ -2,9 +2,13 @@
 
 import re
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import pytest
+import typer
+
+from qss_offline.cli import program
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -37,11 +41,47 @@ def test_links_are_looked_at() -> None:
     assert "what-is-reported" in anchors(ROOT / "docs" / "beyond.md")
 
 
-def test_every_command_that_is_named_exists() -> None:
+def test_every_module_that_is_named_exists() -> None:
     text = "\n".join(page.read_text() for page in PAGES)
     named = set(re.findall(r"python -m ((?:recipes|benchmarks)\.\w+)", text))
-    assert len(named) > 10
+    assert "recipes.random_obs" in named and len(named) > 5
     assert [name for name in named if not (ROOT / f"{name.replace('.', '/')}.py").exists()] == []
+
+
+def commands_of(text: str) -> list[str]:
+    """Return the commands of `qss` that a page has in its blocks and in its lines."""
+    blocks = [line for block in CODE.findall(text) for line in block.splitlines()]
+    inline = re.findall(r"`(qss [^`]+)`", CODE.sub("", text).replace("\n", " "))
+    asked = [re.sub(r"^\$ ", "", line).partition("  #")[0].strip() for line in blocks]
+    asked = [part.strip() for line in asked for part in line.split("&&")]
+    return [line for line in asked if line.startswith("qss ")] + inline
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_command_and_option_that_is_named_exists(page: Path) -> None:
+    wrong = []
+    for line in commands_of(page.read_text()):
+        words = re.split(r"[\s|]+", line)[1:]
+        command: Any = typer.main.get_command(program.app)
+        while hasattr(command, "commands") and words:
+            name = words.pop(0)
+            if name in command.commands:
+                command = command.commands[name]
+            elif name.isidentifier() or not words:
+                wrong.append(line)
+                break
+        if hasattr(command, "commands"):
+            continue
+        known = {option for one in command.params for option in one.opts + one.secondary_opts}
+        asked = {word.partition("=")[0].strip(",.") for word in words if word.startswith("--")}
+        if not asked <= known | {"--help"}:
+            wrong.append(f"{line}: {sorted(asked - known)}")
+    assert wrong == []
+
+
+def test_commands_are_looked_at() -> None:
+    text = "".join(page.read_text() for page in PAGES)
+    assert len(commands_of(text)) > 30
 
 
 @pytest.mark.parametrize("folder", ["results", "benchmarks/results"])

@@ -199,7 +199,7 @@ def _something_to_repeat(run: FinishedRun) -> Finding:
         name,
         measured,
         "all recorded actions are random, which is all that BCO can repeat: D3G learns from such "
-        f"recordings (python -m recipes.random_obs --env {run.env_id} --dataset {run.dataset_id})",
+        f"recordings (qss train {run.dataset_id})",
     )
 
 

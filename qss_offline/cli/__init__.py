@@ -1,1 +1,1 @@
-"""The program `qss-offline`: a module for each group of commands."""
+"""The program `qss`: a module for each group of commands, thin over `qss_offline.api`."""

@@ -94,7 +94,7 @@ def make_report(
     names = _names(runs)
     subject = names[0] if len(runs) == 1 and not tables else f"{len(sources)} sources"
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    made_by = shlex.join(["qss-offline", "report", *map(str, sources)])
+    made_by = shlex.join(["qss", "report", *map(str, sources)])
     book.parts.append(page.paragraph(f"Made on {today} by {made_by}", "quiet"))
     anchors = [(f"run-{index}", name) for index, name in enumerate(names)]
     if len(runs) > 1:
