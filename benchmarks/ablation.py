@@ -29,6 +29,7 @@ from rich.table import Table
 
 from qss_offline.analysis.plots.style import BLUE, ORANGE, styled, to_png
 from qss_offline.data.build import build_dataset
+from qss_offline.data.families import family_path
 from qss_offline.data.specs import load_family
 from qss_offline.errors import UserError
 from qss_offline.files import write_bytes, write_json
@@ -196,7 +197,7 @@ def main() -> None:
     asked = set(arguments.parts.split(","))
     if not asked <= set(PARTS):
         raise UserError(f"--parts takes some of {','.join(PARTS)}, not {arguments.parts!r}")
-    family = load_family(Path("datasets") / f"{arguments.family}.toml")
+    family = load_family(family_path(arguments.family))
     specs = {round(100 * spec.random_action_prob): spec for spec in family}
     spec = replace(specs[arguments.level], seed=arguments.data_seed)
     name = f"{spec.env_id}-random-{arguments.level}"

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from qss_offline.data.collect import collect
+from qss_offline.data.families import family_names, family_path
 from qss_offline.data.specs import read_family
 from qss_offline.data.stochasticity import behaviour_stochasticity
 from qss_offline.files import write_json
@@ -36,7 +37,7 @@ def main() -> None:
     arguments = parser.parse_args()
     rows: list[dict[str, Any]] = []
     table = Table("family", *(f"{100 * level:g}%" for level in LEVELS))
-    for family in arguments.families or sorted(Path("datasets").glob("*.toml")):
+    for family in arguments.families or map(family_path, family_names()):
         any_spec = next(spec for spec in read_family(family).specs if spec.expert is not None)
         for level in LEVELS:
             recording = collect(

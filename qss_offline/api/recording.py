@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from qss_offline.data.build import build_dataset
 from qss_offline.data.environments import env_id_of
+from qss_offline.data.families import expert_path
 from qss_offline.data.importing import About, from_arrays
 from qss_offline.data.load import load_transitions
 from qss_offline.data.local import local_dataset_ids
-from qss_offline.data.policies import expert_path
 from qss_offline.data.readers import ColumnNames, from_file
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.data.statistics import Statistics, dataset_figure, dataset_statistics
@@ -204,7 +204,7 @@ class Recording:
         path = None if expert is None else Path(expert)
         if path is None and randomness < 1 and expert_path(env_id).exists():
             path = expert_path(env_id)
-            print_notice(f"steps that aren't random are those of {path}")
+            print_notice(f"steps that aren't random are those of the expert {path.stem}")
         spec = DatasetSpec(env_id, randomness, steps, seed, expert=path)
         return Recording(build_dataset(spec, **_shown(progress)).obs_id)
 

@@ -52,7 +52,7 @@ def _json(values: dict[str, Any]) -> None:
 
 @app.command("build")
 def build(
-    family: Annotated[Path, Argument(help="a family of datasets, e.g. datasets/reacher.toml")],
+    family: Annotated[str, Argument(help="a family's name, such as reacher, or a TOML file")],
     overwrite: Overwrite = False,
     workers: Annotated[
         int | None, Option(min=1, help="processes; by default one for each core")
@@ -60,9 +60,10 @@ def build(
 ) -> None:
     """Build every pair of a family that is missing, several at once, and verify all of them."""
     from qss_offline.data.build import build_family
+    from qss_offline.data.families import family_path
     from qss_offline.data.specs import read_family
 
-    described = read_family(family)
+    described = read_family(family_path(family))
     members = build_family(described.specs, workers, overwrite, progress=progress)
     paper = described.paper_returns
     table = Table(

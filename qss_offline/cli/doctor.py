@@ -77,7 +77,14 @@ def _device() -> Check:
     import torch
 
     if not torch.cuda.is_available():
-        return Check("device", None, "no CUDA device: training uses the CPU")
+        found = "no CUDA device: training uses the CPU"
+        if torch.version.cuda is not None:
+            found += (
+                f", with a torch built for CUDA {torch.version.cuda}; the build for CPUs is a "
+                "third of its size: pip install torch --index-url "
+                "https://download.pytorch.org/whl/cpu"
+            )
+        return Check("device", None, found)
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return Check("device", None, f"CUDA: {', '.join(names)}")
 

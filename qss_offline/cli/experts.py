@@ -10,7 +10,8 @@ import numpy as np
 
 from qss_offline.baselines import require_d3rlpy
 from qss_offline.data.environments import make_env, resolve_env_id
-from qss_offline.data.policies import MLPExpert, expert_path, save_expert
+from qss_offline.data.families import expert_path
+from qss_offline.data.policies import MLPExpert, save_expert
 from qss_offline.errors import UserError
 from qss_offline.parallel.progress import progress
 

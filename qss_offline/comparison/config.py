@@ -54,7 +54,7 @@ class ComparisonConfig:
 
     Attributes:
         name: goes with every figure.
-        families: TOML files of dataset families, without folder and suffix.
+        families: names of dataset families, or their TOML files.
         random_action_probs: levels of randomness.
         methods: some of `METHODS`.
         seeds: how many seeds of each cell, from `first_seed` on.

@@ -9,34 +9,32 @@ from pathlib import Path
 from qss_offline.comparison.cells import Cell, Job, Run, run_job
 from qss_offline.comparison.config import ComparisonConfig
 from qss_offline.data.build import build_datasets
+from qss_offline.data.families import family_path
 from qss_offline.data.specs import DatasetSpec, load_family
 from qss_offline.errors import UserError
 from qss_offline.parallel.processes import available_cores, run_jobs
 from qss_offline.parallel.reporting import Notice, ProgressFactory, no_progress, print_notice
 
 
-def recordings(
-    settings: ComparisonConfig, folder: Path, transitions: int | None = None
-) -> list[DatasetSpec]:
-    """Return the recordings that a comparison needs, from the families in a folder.
+def recordings(settings: ComparisonConfig, transitions: int | None = None) -> list[DatasetSpec]:
+    """Return the recordings that a comparison needs.
 
     Args:
         settings: which families and levels.
-        folder: holds the families' TOML files.
         transitions: another size than the families'; None keeps theirs.
 
     Raises:
         UserError: a family or a level is missing.
     """
     return [
-        _recording(folder / f"{family}.toml", level, settings.data_seed, transitions)
+        _recording(family_path(family), level, settings.data_seed, transitions)
         for family in settings.families
         for level in settings.random_action_probs
     ]
 
 
 def known_recordings(
-    settings: ComparisonConfig, folder: Path, transitions: int | None = None
+    settings: ComparisonConfig, transitions: int | None = None
 ) -> list[DatasetSpec]:
     """Return the recordings whose actions are known, one for each family, if there are any.
 
@@ -46,9 +44,7 @@ def known_recordings(
     if known is None:
         return []
     return [
-        _recording(
-            folder / f"{family}.toml", known.random_action_prob, known.data_seed, transitions
-        )
+        _recording(family_path(family), known.random_action_prob, known.data_seed, transitions)
         for family in settings.families
     ]
 

@@ -16,10 +16,11 @@ from qss_offline.comparison.grid import known_recordings, make_cells, recordings
 from qss_offline.comparison.presets import comparison
 from qss_offline.comparison.table import Row, markdown, read_csv, rows, with_earlier, write_csv
 from qss_offline.data.collect import complete_returns
+from qss_offline.data.families import family_path
 from qss_offline.data.load import load_transitions
 from qss_offline.data.local import local_dataset_ids
 from qss_offline.data.specs import DatasetSpec
-from qss_offline.errors import UserError, nearest
+from qss_offline.errors import UserError
 from qss_offline.files import write_bytes, write_json
 from qss_offline.parallel.reporting import ProgressFactory, no_progress
 from qss_offline.runs.folder import read_json
@@ -35,7 +36,7 @@ class ComparisonOptions:
         preset: name of the comparison.
         methods: comma-separated.
         levels: percentages of random actions, comma-separated.
-        families: dataset families, comma-separated.
+        families: names of dataset families, or their TOML files, comma-separated.
         seeds: of each cell.
         updates: of D3G.
         baseline_updates: of d3rlpy's methods.
@@ -44,7 +45,6 @@ class ComparisonOptions:
             learns from first.
         actions_seed: of that recording.
         cloning_power: of the errors of BCO's policy.
-        datasets: folder of the families.
     """
 
     preset: str
@@ -58,7 +58,6 @@ class ComparisonOptions:
     actions_level: float | None = None
     actions_seed: int = 1
     cloning_power: float | None = None
-    datasets: Path = Path(__file__).parents[2] / "datasets"
 
     def config(self) -> ComparisonConfig:
         """Return the comparison; its name tells it from others whose rows would look alike.
@@ -92,15 +91,12 @@ class ComparisonOptions:
         return config
 
     def _of_families(self, config: ComparisonConfig, families: tuple[str, ...]) -> ComparisonConfig:
-        there = sorted(path.stem for path in self.datasets.glob("*.toml"))
         for name in families:
-            if name not in there:
-                hint = nearest(name, there) or f"; there are {', '.join(there)}"
-                raise UserError(f"no family {name!r} in {self.datasets}{hint}")
+            family_path(name)
         name = config.name
         if not set(families) <= set(config.families):
             # Rows tell recordings apart by environment and level, and by the comparison's name.
-            name = "-".join((self.preset, *families))
+            name = "-".join((self.preset, *(Path(family).stem for family in families)))
         return replace(config, name=name, families=families)
 
 
@@ -140,8 +136,8 @@ class Study:
         show_only: bool = False,
     ) -> None:
         config = self.config = options.config()
-        self._specs = recordings(config, options.datasets, options.transitions)
-        self._known = known_recordings(config, options.datasets, options.transitions)
+        self._specs = recordings(config, options.transitions)
+        self._known = known_recordings(config, options.transitions)
         runs = runs or Path("runs") / _folder_name(config.name)
         self.cells = make_cells(config, self._specs, runs, self._known)
         self.out = out or (self._published(runs) if show_only else None) or runs

@@ -14,7 +14,6 @@ An expert is a small network that NumPy runs, stored as two files side by side:
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +27,6 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
-from qss_offline.data.environments import env_name_of
 from qss_offline.data.transitions import BoolArray, Float32Array
 from qss_offline.errors import UserError, printable, shown
 from qss_offline.files import parse_json, read_regular_file, write_bytes, write_json
@@ -203,15 +201,6 @@ class MLPExpert:
         half = np.float32(0.5) * (self.action_high - self.action_low)
         action: Float32Array = self.action_low + (np.tanh(hidden) + np.float32(1)) * half
         return action
-
-
-def expert_path(env_id: str, folder: Path = Path("datasets/experts")) -> Path:
-    """Return where an expert is stored: `hopper.safetensors` for any version of Hopper.
-
-    The folder is relative to the repository's root.
-    """
-    name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", env_name_of(env_id)).lower()
-    return folder / f"{name.replace('/', '_')}.safetensors"
 
 
 def _read(path: Path) -> bytes:

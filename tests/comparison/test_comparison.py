@@ -130,7 +130,7 @@ def test_families_of_ones_own_and_other_settings_have_names_of_their_own(
     family = tmp_path / "mine.toml"
     family.write_text('env_id = "Reacher"\ntransitions = 500\nrandom_action_probs = [1.0]\n')
     monkeypatch.chdir(tmp_path)
-    mine = {"families": "mine", "levels": "100", "methods": "bco", "datasets": tmp_path}
+    mine = {"families": str(tmp_path / "mine.toml"), "levels": "100", "methods": "bco"}
     monkeypatch.setattr(study, "run_cells", lambda *_, **__: [])
     table1(**mine)
     assert read_json(Path("runs/table1-mine/provenance.json"))["preset"] == "table1-mine"
@@ -219,13 +219,15 @@ def test_a_run_whose_returns_are_known_is_not_made_again(minari_root: Path, tmp_
 
 
 def test_known_actions_reach_d3g_and_bco(minari_root: Path, tmp_path: Path) -> None:
-    settings = replace(SMALL, seeds=1, known=KnownActions(1.0, 7), d3g=WITH_KNOWN)
+    path = str(tmp_path / "inverted_pendulum.toml")
+    known_actions = KnownActions(1.0, 7)
+    settings = replace(SMALL, seeds=1, known=known_actions, d3g=WITH_KNOWN, families=(path,))
     family = tmp_path / "inverted_pendulum.toml"
     family.write_text(
         'env_id = "InvertedPendulum-v5"\ntransitions = 500\nseed = 0\nshards = 1\n'
         "random_action_probs = [1.0]\n"
     )
-    known = known_recordings(settings, tmp_path)
+    known = known_recordings(settings)
     assert [spec.seed for spec in known] == [7]
     cells = make_cells(settings, [SPEC], tmp_path / "runs", known)
     assert run_cells(cells, [SPEC], workers=1, with_actions=known) == []
@@ -315,11 +317,12 @@ def test_unknown_methods_and_levels_are_refused(tmp_path: Path) -> None:
         replace(SMALL, methods=("d3gg",))
     family = tmp_path / "inverted_pendulum.toml"
     family.write_text('env_id = "InvertedPendulum-v5"\nrandom_action_probs = [1.0]\n')
+    mine = replace(SMALL, families=(str(family),))
     with pytest.raises(UserError, match=r"no random_action_prob 0\.25: it has 1"):
-        recordings(replace(SMALL, random_action_probs=(0.25,)), tmp_path)
-    (fresh,) = recordings(replace(SMALL, data_seed=7), tmp_path)
+        recordings(replace(mine, random_action_probs=(0.25,)))
+    (fresh,) = recordings(replace(mine, data_seed=7))
     assert fresh.seed == 7
-    (spec,) = recordings(SMALL, tmp_path, transitions=123)
+    (spec,) = recordings(mine, transitions=123)
     assert spec.transitions == 123
 
 
@@ -334,9 +337,8 @@ def test_a_restricted_method_is_asked_for_its_levels_and_seeds_only() -> None:
 
 
 def test_every_shipped_comparison_finds_its_recordings() -> None:
-    folder = Path(__file__).parent.parent.parent / "datasets"
     for settings in COMPARISONS.values():
-        specs = recordings(settings, folder)
+        specs = recordings(settings)
         assert len(specs) == len(settings.families) * len(settings.random_action_probs)
 
 
@@ -446,6 +448,6 @@ def test_beyond_shares_nothing_with_what_its_settings_were_chosen_on() -> None:
     assert beyond.data_seed not in (None, 0, 1, 2, 3, 5)
     assert beyond.seeds >= 5 and not set(beyond.seeds_of("d3g", 0.5)) & set(range(60))
     assert set(beyond.random_action_probs) > set(chosen.random_action_probs)
-    specs = recordings(beyond, Path("datasets"))
+    specs = recordings(beyond)
     assert len(specs) == 14
-    assert not {s.obs_id for s in specs} & {s.obs_id for s in recordings(chosen, Path("datasets"))}
+    assert not {s.obs_id for s in specs} & {s.obs_id for s in recordings(chosen)}

@@ -17,7 +17,7 @@ from qss_offline.data import (
     resolve_env_id,
 )
 from qss_offline.data.environments import env_spec
-from qss_offline.data.policies import expert_path
+from qss_offline.data.families import expert_path
 from qss_offline.errors import UserError
 
 REPOSITORY = Path(__file__).parents[2]
@@ -268,12 +268,12 @@ def test_every_family_without_a_suffix_has_its_expert_where_it_is_looked_for() -
     ]
     assert len(specs) >= 5
     for spec in specs:
-        assert spec.expert == expert_path(spec.env_id, REPOSITORY / "datasets/experts")
+        assert spec.expert == expert_path(spec.env_id)
         assert spec.expert.exists()
-    assert expert_path("house/BigAnt-v0", Path("x")) == Path("x/house_big_ant.safetensors")
-    assert expert_path("Odd") == Path("datasets/experts/odd.safetensors")
+    assert expert_path("house/BigAnt-v0").name == "house_big_ant.safetensors"
+    assert expert_path("Odd") == REPOSITORY / "datasets/experts/odd.safetensors"
 
 
 def test_an_expert_is_the_environments_in_any_version() -> None:
     for env_id in ("HalfCheetah-v4", "my_envs:HalfCheetah-v0"):
-        assert expert_path(env_id) == Path("datasets/experts/half_cheetah.safetensors")
+        assert expert_path(env_id).name == "half_cheetah.safetensors"

@@ -368,9 +368,7 @@ def _seen(
         except UserError as error:
             failure = error
     if not numbers.exists():
-        raise failure or UserError(
-            f"qss render {shlex.quote(str(run.folder.path))} draws it"
-        )
+        raise failure or UserError(f"qss render {shlex.quote(str(run.folder.path))} draws it")
     measured = read_json(numbers)
     shown = f"Seed {measured['shown_seed']}"
     planned = run.method == "d3g"

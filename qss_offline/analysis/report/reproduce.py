@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from qss_offline.data.environments import env_id_of_file
+from qss_offline.data.families import expert_path
 from qss_offline.data.local import local_dataset_ids, read_metadata
-from qss_offline.data.policies import expert_path
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.errors import UserError
 from qss_offline.overrides import differences
