@@ -52,7 +52,7 @@ def test_d3g_and_bco_are_put_side_by_side(
     for words in ("All together", "BCO with error_power=2", "small", "Probabilities of improvement",
                   "Line chart of returns in InvertedPendulum-v5 over online steps"):  # fmt: skip
         assert words in d3g, words
-    for words in ("python -m recipes.bco --env InvertedPendulum-v5 --randomness 1",
+    for words in ("--env InvertedPendulum-v5 --method bco --seeds 0,1 --preset small",
                   "something to repeat", "random actions left out", "inverse model fits",
                   "Returns of every seed", "Configuration", "Dataset card"):  # fmt: skip
         assert words in bco, words
@@ -79,9 +79,7 @@ def test_the_inverse_model_that_labels_is_the_one_that_was_saved(cloned: Finishe
 
 def test_what_bco_can_not_repeat_is_named(cloned: FinishedRun) -> None:
     found = hint(cloned, "something to repeat")
-    assert f"recipes.random_obs --env InvertedPendulum-v5 --dataset {cloned.dataset_id}" in (
-        found or ""
-    )
+    assert f"qss train {cloned.dataset_id}" in (found or "")
     assert hint(with_results(cloned, random_action_prob=0.5), "something to repeat") is None
     assert hint(with_results(cloned, random_action_prob=None), "something to repeat") is None
 
@@ -109,8 +107,9 @@ def test_hints_are_of_seeds_that_failed(cloned: FinishedRun) -> None:
 def test_the_command_repeats_the_run(cloned: FinishedRun) -> None:
     line, remark = command(cloned)
     assert line == (
-        "python -m recipes.bco --env InvertedPendulum-v5 --randomness 1 --transitions 2000 "
-        "--dataset-seed 0 --seeds 0,1 --preset small --episodes 2"
+        "qss data record InvertedPendulum-v5 --randomness 1 --transitions 2000 --seed 0\n"
+        "qss train qss/InvertedPendulum/v5-random-100-n2000-s0-obs-v0 --env InvertedPendulum-v5 "
+        "--method bco --seeds 0,1 --preset small --episodes 2"
     )
     assert remark == "The preset small is unknown here; config.json has all settings."
     spent = PRESETS["runners"].spend(None, 600, 3)

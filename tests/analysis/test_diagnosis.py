@@ -208,7 +208,7 @@ def test_folders_that_hold_no_run_are_refused(trained: FinishedRun, tmp_path: Pa
         load_run(tmp_path / "empty")
     path = trained.folder.path
     (path / "results.json").rename(path / "moved.json")
-    with pytest.raises(UserError, match="--resume"):
+    with pytest.raises(UserError, match="qss resume"):
         load_run(path)
     (path / "results.json").write_text("{}")
     with pytest.raises(UserError, match=r"results\.json: .* is missing"):

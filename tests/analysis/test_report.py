@@ -20,7 +20,7 @@ from qss_offline.analysis.plots import style
 from qss_offline.analysis.report import making, page
 from qss_offline.analysis.report.comparison import Scores, Task, compare, read_returns
 from qss_offline.analysis.report.making import make_report
-from qss_offline.analysis.report.reproduce import command, recording_arguments
+from qss_offline.analysis.report.reproduce import command, recording_command
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.errors import UserError
 from qss_offline.overrides import changed
@@ -103,8 +103,9 @@ def test_every_picture_has_an_alternative_text_with_its_numbers(reported: Path) 
 def test_the_report_holds_what_it_promises(reported: Path) -> None:
     text = reported.read_text()
     for words in (
-        "python -m recipes.random_obs --env InvertedPendulum-v5 --randomness 1 "
-        "--transitions 2000 --dataset-seed 0 --seeds 0,1 --preset small",
+        "qss data record InvertedPendulum-v5 --randomness 1 --transitions 2000 --seed 0",
+        "qss train qss/InvertedPendulum/v5-random-100-n2000-s0-obs-v0 --env InvertedPendulum-v5 "
+        "--seeds 0,1 --preset small",
         "one: InvertedPendulum-v5", "two: InvertedPendulum-v5",
         "2 of 2 seeds did not learn", "did not learn (return",
         "Last evaluations: mean over seeds", "Probabilities of improvement", "d3g over bco",
@@ -152,7 +153,7 @@ def test_a_missing_dataset_leaves_the_rest(
     assert "Return over the online steps" in text and "the cycle error over updates" in text
     assert "No measurements: " in text and "No dataset card: " in text
     assert len(notices) == 4
-    assert f"--dataset {trained.dataset_id}" in text
+    assert f"qss train {trained.dataset_id}" in text
 
 
 def test_the_command_repeats_the_run(trained: FinishedRun) -> None:
@@ -171,7 +172,7 @@ def test_the_command_repeats_the_run(trained: FinishedRun) -> None:
     assert remark is None
     known = replace(config, actions_from="runs/earlier")
     line, remark = command(replace(trained, config=known))
-    assert line.endswith("--actions-from runs/earlier")
+    assert line.endswith("--actions runs/earlier")
     assert remark == "It takes runs/earlier to be there."
     other = replace(spent, algorithm=replace(spent.algorithm, gamma=0.5, hidden_dims=(8, 8)))
     # Results name changed settings beside the preset.
@@ -193,11 +194,12 @@ def test_a_recording_of_the_environments_own_expert_is_repeated(
     written = {
         "env_id": spec.env_id, "random_action_prob": 0.25, "transitions": 500, "seed": 3,
     }  # fmt: skip
-    arguments = ["--randomness", "0.25", "--transitions", "500", "--dataset-seed", "3"]
-    assert recording_arguments(written, spec.obs_id) == arguments
+    options = ["--randomness", "0.25", "--transitions", "500", "--seed", "3"]
+    arguments = ["qss", "data", "record", "Hopper-v5", *options]
+    assert recording_command(written, spec.obs_id) == arguments
     other = DatasetSpec("Hopper", 0.25, 500, 3, expert=expert.with_stem("hopper_medium"))
-    assert recording_arguments(written, other.obs_id) is None
-    assert recording_arguments({**written, "env_id": "Swimmer-v5"}, spec.obs_id) is None
+    assert recording_command(written, other.obs_id) is None
+    assert recording_command({**written, "env_id": "Swimmer-v5"}, spec.obs_id) is None
 
 
 def scores(**methods: list[float]) -> Scores:

@@ -17,7 +17,7 @@ def test_a_started_folder_is_resumed_with_the_same_settings_only(tmp_path: Path)
     config = {"updates": 10, "seeds": (0, 1), "versions": {"torch": "1"}}
     folder.start(config, resume=False)
     folder.start({**config, "versions": {"torch": "2"}}, resume=True)
-    with pytest.raises(UserError, match="--resume"):
+    with pytest.raises(UserError, match="qss resume"):
         folder.start(config, resume=False)
     with pytest.raises(UserError, match="started with updates = 10, not 20"):
         folder.start({**config, "updates": 20}, resume=True)
@@ -106,6 +106,8 @@ def test_presets_are_found_or_suggested() -> None:
 def test_budgets_are_spent_as_told() -> None:
     chosen = preset("default").spend(updates=7, online_steps=500, online_rounds=2)
     assert (chosen.updates, chosen.inverse.rounds, chosen.inverse.online_steps) == (7, 2, 500)
-    for wrong in ((0, None, None), (None, 100, 3), (None, None, 0), (None, 0, None)):
+    none = preset("default").spend(updates=None, online_steps=0, online_rounds=5)
+    assert (none.inverse.rounds, none.inverse.online_steps) == (1, 0)
+    for wrong in ((0, None, None), (None, 100, 3), (None, None, 0), (None, -3, None)):
         with pytest.raises(UserError):
             preset("default").spend(*wrong)
