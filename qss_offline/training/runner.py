@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from qss_offline.data.environments import env_name_of, make_env
+from qss_offline.data.environments import make_env, same_environment, workers_for
 from qss_offline.data.facts import facts_of_config, recording_facts
 from qss_offline.data.load import LoadedDataset, load_transitions
 from qss_offline.data.minari_format import BehaviourReturns, returns_of
@@ -96,6 +96,8 @@ def run(
     folder.start(stored, resume)
     clock = RunClock(folder, begin)
     tasks = [SeedTask(seed, config.dataset_id, folder.seed(seed)) for seed in config.seeds]
+    if config.device == "cpu":
+        workers = workers_for([config.env_id], workers or available_cores(), len(tasks))
     title = f"training {len(tasks)} seed{'s' if len(tasks) > 1 else ''}"
     _print_plan(config, dataset.transitions.obs_dim, workers)
     with show_progress(title, config.units * len(tasks), "updates") as show:
@@ -159,7 +161,7 @@ def _check_environment(env_id: str, dataset_id: str, dataset: LoadedDataset) -> 
         UserError: it is.
     """
     recorded = dataset.info.env_id
-    if recorded is not None and env_name_of(recorded) != env_name_of(env_id):
+    if recorded is not None and not same_environment(recorded, env_id):
         raise UserError(
             f"dataset {dataset_id!r} is of another environment: {recorded}, not {env_id}; choose a "
             "dataset of that environment"
