@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable
 from contextvars import ContextVar
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -54,6 +55,7 @@ def main(command: Callable[..., Any], after_interrupt: str = "") -> None:
     else:
         app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
         app.command(cls=_Command)(command)
+    _make_current_folder_importable()
     interrupted = f"\ninterrupted{after_interrupt and '; ' + after_interrupt}"
     # A job in the background of a script is started with Ctrl-C ignored.
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
@@ -81,6 +83,16 @@ def main(command: Callable[..., Any], after_interrupt: str = "") -> None:
         print(interrupted, file=sys.stderr)
     if isinstance(code, int):
         sys.exit(code)
+
+
+def _make_current_folder_importable() -> None:
+    """Let modules of the current folder be found, after all others: none takes the place of those.
+
+    A console script doesn't have it, `python -m` does. Workers get the path of their parent.
+    """
+    here = str(Path.cwd())
+    if "" not in sys.path and here not in sys.path:
+        sys.path.append(here)
 
 
 def _ask_then_insist(signum: int, frame: FrameType | None) -> None:

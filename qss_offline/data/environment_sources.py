@@ -18,19 +18,19 @@ from typing import Any, Generic, ParamSpec, TypeVar
 import gymnasium
 from gymnasium.envs.registration import EnvSpec, registry
 
-from qss_offline.data.environment_names import (
-    EnvironmentName,
-    checked_name,
-    env_name_of,
-    parse_name,
-    without_source,
-)
 from qss_offline.data.environment_modules import (
     EnvFactory,
     importable_source,
     load_file,
     load_module,
     replaces,
+)
+from qss_offline.data.environment_names import (
+    EnvironmentName,
+    checked_name,
+    env_name_of,
+    parse_name,
+    without_source,
 )
 from qss_offline.errors import UserError, nearest, printable, shown
 from qss_offline.parallel.reporting import Notice, print_notice
