@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from qss_offline.data import ranges
 from qss_offline.data.environments import make_env, same_environment, workers_for
 from qss_offline.data.facts import facts_of_config, recording_facts
 from qss_offline.data.load import LoadedDataset, load_transitions
 from qss_offline.data.minari_format import BehaviourReturns, returns_of
-from qss_offline.errors import UserError
+from qss_offline.errors import UserError, printable
 from qss_offline.files import write_json
 from qss_offline.parallel.processes import available_cores
 from qss_offline.parallel.progress import Reporter
@@ -50,6 +51,7 @@ def run(
     workers: int | None = None,
     begun: float | None = None,
     options: Mapping[str, Any] | None = None,
+    check_ranges: bool = True,
 ) -> dict[str, Any]:
     """Train and evaluate every seed, and return what `results.json` holds.
 
@@ -64,13 +66,15 @@ def run(
         begun: reading of `time.monotonic()` that `wall_seconds` counts from, where building the
             dataset is to be counted; None counts from this call.
         options: what a command was given, which a resumed run may not contradict.
+        check_ranges: refuse a recording whose observations can't be the environment's
+            (`data/ranges.py`); a run that is resumed was checked before.
 
     Raises:
         UserError: the dataset or the folder can't be used.
     """
     begin = time.monotonic() if begun is None else begun
     dataset = load_transitions(config.dataset_id)
-    _check_environment(config.env_id, config.dataset_id, dataset)
+    _check_environment(config.env_id, config.dataset_id, dataset, check_ranges and not resume)
     folder.check(resume)
     digest = dataset.info.digest
     earlier = read_json(folder.config) if folder.started else None
@@ -154,7 +158,9 @@ def _print_plan(config: RunConfig, obs_dim: int, workers: int | None) -> None:
     print(line, flush=True)
 
 
-def _check_environment(env_id: str, dataset_id: str, dataset: LoadedDataset) -> None:
+def _check_environment(
+    env_id: str, dataset_id: str, dataset: LoadedDataset, check_ranges: bool
+) -> None:
     """Refuse a dataset of another environment, by its name if it has one, and by its observations.
 
     Raises:
@@ -163,8 +169,8 @@ def _check_environment(env_id: str, dataset_id: str, dataset: LoadedDataset) -> 
     recorded = dataset.info.env_id
     if recorded is not None and not same_environment(recorded, env_id):
         raise UserError(
-            f"dataset {dataset_id!r} is of another environment: {recorded}, not {env_id}; choose a "
-            "dataset of that environment"
+            f"dataset {dataset_id!r} is of another environment: {printable(recorded)}, not {env_id}; "
+            "choose a dataset of that environment"
         )
     env = make_env(env_id)
     shape = env.observation_space.shape
@@ -175,3 +181,5 @@ def _check_environment(env_id: str, dataset_id: str, dataset: LoadedDataset) -> 
             f"dataset {dataset_id!r} holds observations of {dataset.transitions.obs_dim} numbers, "
             f"but {env_id} gives {shape[0]}; choose a dataset of that environment"
         )
+    if check_ranges:
+        ranges.check_ranges(dataset.transitions, env_id)
