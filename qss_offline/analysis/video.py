@@ -2,8 +2,8 @@
 
 All begin in the first state of the recording. Policies that propose no states, as BCO's, have no
 plan. Where the observation doesn't determine what there is to draw, the video shows the policy
-acting alone, as the environment's own camera sees it (`render_mode="rgb_array"`); where it has none,
-the dimensions of the state are plotted and nothing else.
+acting alone, as the environment's own camera sees it (`render_mode="rgb_array"`); where it has none, the dimensions
+of the state are plotted and nothing else.
 """
 
 from __future__ import annotations
@@ -193,8 +193,9 @@ def _act_before_camera(
     graphics driver that crashes takes nothing else with it.
     """
     if hasattr(env.unwrapped, "mujoco_renderer") and importable(env_id):
-        actions: list[NDArray[Any]] = []
-        strip = acting_strip(env, policy, None, first, steps, actions.append)
+        watched: list[NDArray[Any] | None] = []
+        strip = acting_strip(env, policy, None, first, steps, watched.append)
+        actions = watched[1:]
 
         def film_again(progress: ProgressFactory) -> Frames:
             with progress("drawing", len(actions) + 1, "frames") as report:
@@ -291,7 +292,7 @@ def acting_strip(
     poses: PoseMap | None,
     first: NDArray[Any],
     steps: int,
-    watch: Callable[[NDArray[Any]], None] = lambda action: None,
+    watch: Callable[[NDArray[Any] | None], None] = lambda action: None,
 ) -> Strip:
     """Let the policy act from a recorded first state, or from a fresh one without a map.
 
@@ -301,7 +302,7 @@ def acting_strip(
         poses: puts the simulator into the first state.
         first: `(obs_dim,)` the first recorded observation.
         steps: how many; time limits don't count.
-        watch: called after each step with its action.
+        watch: called in the first state with None, and after each step with its action.
     """
     env = without_time_limit(env)
     obs, _ = env.reset(seed=0)
@@ -309,6 +310,7 @@ def acting_strip(
         start = poses.poses(first[None])
         env.unwrapped.set_state(start.qpos[0], start.qvel[0])
         obs = env.unwrapped._get_obs()
+    watch(None)
     observations, captions, ended = [np.array(obs)], ["step 0"], False
     for step in range(1, steps + 1):
         if not ended:

@@ -169,8 +169,8 @@ def _check_environment(
     recorded = dataset.info.env_id
     if recorded is not None and not same_environment(recorded, env_id):
         raise UserError(
-            f"dataset {dataset_id!r} is of another environment: {printable(recorded)}, not {env_id}; "
-            "choose a dataset of that environment"
+            f"dataset {dataset_id!r} is of another environment: {printable(recorded)}, not "
+            f"{env_id}; choose a dataset of that environment"
         )
     env = make_env(env_id)
     shape = env.observation_space.shape
