@@ -2,8 +2,8 @@
 
 All begin in the first state of the recording. Policies that propose no states, as BCO's, have no
 plan. Where the observation doesn't determine what there is to draw, the video shows the policy
-acting alone, as the environment's own camera sees it (`render_mode="rgb_array"`); where it has none, the dimensions
-of the state are plotted and nothing else.
+acting alone, as the environment's own camera sees it (`render_mode="rgb_array"`). Where it has
+none, the dimensions of the state are plotted and nothing else.
 """
 
 from __future__ import annotations
