@@ -19,12 +19,11 @@ FAMILIES = sorted(path.stem for path in DATASETS.glob("*.toml"))
 
 
 @cache
-def recorded(family: str, random_action_prob: float) -> tuple[str, Transitions]:
-    for spec in load_family(DATASETS / f"{family}.toml"):
-        if spec.random_action_prob == random_action_prob:
-            small = replace(spec, transitions=1_600, shards=2)
-            return small.env_id, collect(small, 1)
-    pytest.skip(f"{family} has no recording of {random_action_prob}")
+def recorded(family: str, most_random: bool) -> tuple[str, Transitions]:
+    levels = load_family(DATASETS / f"{family}.toml")
+    chosen = (max if most_random else min)(levels, key=lambda spec: spec.random_action_prob)
+    small = replace(chosen, transitions=1_600, shards=2)
+    return small.env_id, collect(small, 1)
 
 
 def piece(transitions: Transitions, rows: Any) -> Transitions:
@@ -51,10 +50,10 @@ def refused(transitions: Transitions, env_id: str) -> str:
     return message
 
 
-@pytest.mark.parametrize("random_action_prob", [0.0, 1.0])
+@pytest.mark.parametrize("most_random", [False, True])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_genuine_recordings_pass(family: str, random_action_prob: float) -> None:
-    env_id, whole = recorded(family, random_action_prob)
+def test_genuine_recordings_pass(family: str, most_random: bool) -> None:
+    env_id, whole = recorded(family, most_random)
     check_ranges(whole, env_id)
     ages = np.arange(len(whole)) - np.repeat(whole.episode_starts(), whole.episode_lengths())
     for rows in (
