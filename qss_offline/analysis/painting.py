@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qss_offline.analysis.camera import Camera, Frames
 from qss_offline.analysis.poses import FloatArray
+from qss_offline.analysis.rollouts import without_time_limit
 from qss_offline.data.environments import make_env
 from qss_offline.errors import UserError
 from qss_offline.evaluation.normalization import environment_name
 from qss_offline.parallel.progress import Reporter, silent
-
-Frames = NDArray[np.uint8]
 
 FRAME_HEIGHT, FRAME_WIDTH = 192, 256
 _BACKGROUND = np.uint8(240)
@@ -57,6 +57,28 @@ def paint(env_id: str, qpos: FloatArray, report: Reporter = silent) -> Frames:
     Raises:
         DrawingError: drawing without a screen needs something that isn't here.
     """
+    return _in_child(env_id, "qpos", np.asarray(qpos, np.float64), report)
+
+
+def film_actions(env_id: str, actions: NDArray[Any], report: Reporter = silent) -> Frames:
+    """Let a MuJoCo environment act again, from its first state of seed 0, and film it.
+
+    Args:
+        env_id: the environment.
+        actions: `(T, action_dim)` of one episode.
+        report: called with the frames drawn.
+
+    Returns:
+        `(T + 1, 384, 512, 3)`.
+
+    Raises:
+        DrawingError: drawing without a screen needs something that isn't here.
+    """
+    return _in_child(env_id, "actions", actions, report)
+
+
+def _in_child(env_id: str, what: str, values: NDArray[Any], report: Reporter) -> Frames:
+    """Draw in a child process what `values` are: positions, or actions."""
     # The child finds what this process finds, and nothing more: not what lies in the current
     # folder, which may be somebody else's.
     path = [str(Path(part).absolute()) for part in sys.path]
@@ -64,9 +86,9 @@ def paint(env_id: str, qpos: FloatArray, report: Reporter = silent) -> Frames:
     if sys.platform == "linux":
         environment["MUJOCO_GL"] = _backend()
     with tempfile.TemporaryDirectory() as folder:
-        job, made = Path(folder) / "qpos.npy", Path(folder) / "frames.npy"
-        np.save(job, np.asarray(qpos, np.float64))
-        arguments = json.dumps({"env_id": env_id, "qpos": str(job), "frames": str(made)})
+        job, made = Path(folder) / "values.npy", Path(folder) / "frames.npy"
+        np.save(job, values)
+        arguments = json.dumps({"env_id": env_id, what: str(job), "frames": str(made)})
         with (Path(folder) / "stderr").open("w+") as errors:
             child = subprocess.Popen(
                 [sys.executable, "-P", "-m", __spec__.name, arguments],
@@ -149,6 +171,21 @@ def _paint_here(env_id: str, qpos: FloatArray) -> Frames:
     return frames
 
 
+def _film_here(env_id: str, actions: NDArray[Any]) -> Frames:
+    """Film in this process, a line on standard output for each frame."""
+    env = without_time_limit(make_env(env_id, render_mode="rgb_array"))
+    camera = Camera(env)
+    env.reset(seed=0)
+    camera.shoot()
+    for number, action in enumerate(actions, 1):
+        env.step(action)
+        camera.shoot()
+        print(number + 1, flush=True)
+    if camera.why_not is not None:
+        raise DrawingError(camera.why_not)
+    return camera.film(len(actions) + 1)
+
+
 def _camera(env_id: str, inner: Any) -> Any:
     """Return MuJoCo's camera: the model's own that follows it, or a free one."""
     import mujoco
@@ -169,7 +206,10 @@ def _camera(env_id: str, inner: Any) -> Any:
 
 def _child() -> None:
     job = json.loads(sys.argv[1])
-    frames = _paint_here(job["env_id"], np.load(job["qpos"]))
+    if "qpos" in job:
+        frames = _paint_here(job["env_id"], np.load(job["qpos"]))
+    else:
+        frames = _film_here(job["env_id"], np.load(job["actions"]))
     temporary = Path(job["frames"]).with_suffix(".part.npy")
     np.save(temporary, frames)
     temporary.replace(job["frames"])

@@ -147,7 +147,7 @@ def pose_map(env_id: str, env: gym.Env[Any, Any]) -> PoseMap:
     name = environment_name(env_id)
     inner: Any = env.unwrapped
     if not hasattr(inner, "model") or not hasattr(inner, "set_state"):
-        raise NoPoseError(f"{env_id} is no MuJoCo environment of Gymnasium's: nothing to draw")
+        raise NoPoseError(f"{env_id} is no MuJoCo environment whose state could be set")
     if name not in _MAPS:
         raise NoPoseError(
             f"for {env_id} no map from observations to positions and velocities is known "

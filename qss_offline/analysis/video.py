@@ -1,8 +1,9 @@
 """One video: recorded behaviour | imagined plan | the policy acting; and what goes with it.
 
 All begin in the first state of the recording. Policies that propose no states, as BCO's, have no
-plan. Where the observation doesn't determine what there is to draw, the dimensions of the state are
-plotted instead.
+plan. Where the observation doesn't determine what there is to draw, the video shows the policy
+acting alone, as the environment's own camera sees it (`render_mode="rgb_array"`). Where it has
+none, the dimensions of the state are plotted and nothing else.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qss_offline.analysis.camera import Camera, Frames
 from qss_offline.analysis.models import observation_std, planner_of, policy_of
-from qss_offline.analysis.painting import DrawingError, Frames, paint
+from qss_offline.analysis.painting import DrawingError, film_actions, paint
 from qss_offline.analysis.painting import require_drawing as require_painting
 from qss_offline.analysis.planning import Planner, plan_distances
 from qss_offline.analysis.poses import NoPoseError, PoseMap, pose_map
 from qss_offline.analysis.rollouts import without_time_limit
-from qss_offline.data.environments import make_env
+from qss_offline.data.environments import importable, make_env
 from qss_offline.data.transitions import Transitions
 from qss_offline.errors import UserError
 from qss_offline.evaluation.episodes import BatchPolicy
@@ -68,7 +70,7 @@ class Rendered:
         mp4: the video.
         gif: the same, small.
         sheet: PNG of every fifth step.
-        why_not: why there is no video.
+        why_not: why there is no video, or one of the policy acting alone.
     """
 
     numbers: Path
@@ -136,7 +138,11 @@ def render_run(
             poses, why_not = None, str(error)
         settle = poses.settle if poses else None
         recorded = recorded_strip(run, steps)
-        acting = acting_strip(env, policy, poses, recorded.observations[0], steps)
+        first = recorded.observations[0]
+        if poses is None:
+            acting, shots = _act_before_camera(run.env_id, env, policy, first, steps)
+        else:
+            acting, shots = acting_strip(env, policy, poses, first, steps), None
     finally:
         env.close()
     strips: tuple[Strip, ...] = (recorded, acting)
@@ -149,19 +155,66 @@ def render_run(
         captions = tuple(f"step {step}" for step in range(steps + 1))
         strips = (recorded, Strip("imagined plan: s → C(s, τ(s))", plan, captions), acting)
         numbers |= _distances(run, steps, episodes, settle)
+    if poses is None:
+        numbers["acting_alone"] = True
     result = Rendered(folder / numbers_name(run), folder / "dimensions.png", why_not=why_not)
     write_json(result.numbers, numbers)
     _plot_dimensions(strips, result.dimensions)
-    if poses is None:
-        notice(f"no video: {why_not}; the state's dimensions are in {result.dimensions}")
-        return result
-    images = film(run.env_id, poses, strips, progress)
+    if poses is not None:
+        images = film(run.env_id, poses, strips, progress)
+    else:
+        assert shots is not None
+        frames = shots(progress)
+        if isinstance(frames, str):
+            missing = f"{why_not}, and {frames}"
+            notice(f"no video: {missing}; the state's dimensions are in {result.dimensions}")
+            return replace(result, why_not=missing)
+        notice(f"the video shows the policy acting alone: {why_not}")
+        strips = (acting,)
+        images = [_beside(strips, [frame], step) for step, frame in enumerate(frames)]
     name = picture_name(run)
     mp4, gif, sheet = (folder / f"{name}.{ending}" for ending in ("mp4", "gif", "png"))
     write_bytes(gif, gif_bytes(images))
     write_bytes(sheet, sheet_bytes(images, len(strips)))
     write_bytes(mp4, mp4_bytes(images))
     return replace(result, mp4=mp4, gif=gif, sheet=sheet)
+
+
+_Shots = Callable[[ProgressFactory], Frames | str]
+"""Makes frames of an episode, or says in a few words why there are none."""
+
+
+def _act_before_camera(
+    env_id: str, env: Any, policy: BatchPolicy, first: NDArray[Any], steps: int
+) -> tuple[Strip, _Shots]:
+    """Let the policy act from a fresh first state; the film is made after the numbers.
+
+    MuJoCo's pictures are made in a child process, where the same actions lead to the same states; a
+    graphics driver that crashes takes nothing else with it.
+    """
+    if hasattr(env.unwrapped, "mujoco_renderer") and importable(env_id):
+        watched: list[NDArray[Any] | None] = []
+        strip = acting_strip(env, policy, None, first, steps, watched.append)
+        actions = watched[1:]
+
+        def film_again(progress: ProgressFactory) -> Frames:
+            with progress("drawing", len(actions) + 1, "frames") as report:
+                frames = film_actions(env_id, np.array(actions), report)
+            held = np.repeat(frames[-1:], steps + 1 - len(frames), axis=0)
+            return np.concatenate((frames, held))
+
+        return strip, film_again
+    try:
+        own = make_env(env_id, render_mode="rgb_array")
+    except UserError as error:
+        reason = str(error)
+        return acting_strip(env, policy, None, first, steps), lambda progress: reason
+    camera = Camera(own)
+    try:
+        strip = acting_strip(own, policy, None, first, steps, lambda action: camera.shoot())
+    finally:
+        own.close()
+    return strip, lambda progress: camera.why_not or camera.film(steps + 1)
 
 
 def _plot_dimensions(strips: Sequence[Strip], path: Path) -> None:
@@ -234,7 +287,12 @@ def _recorded(transitions: Transitions, steps: int) -> tuple[NDArray[Any], tuple
 
 
 def acting_strip(
-    env: Any, policy: BatchPolicy, poses: PoseMap | None, first: NDArray[Any], steps: int
+    env: Any,
+    policy: BatchPolicy,
+    poses: PoseMap | None,
+    first: NDArray[Any],
+    steps: int,
+    watch: Callable[[NDArray[Any] | None], None] = lambda action: None,
 ) -> Strip:
     """Let the policy act from a recorded first state, or from a fresh one without a map.
 
@@ -244,6 +302,7 @@ def acting_strip(
         poses: puts the simulator into the first state.
         first: `(obs_dim,)` the first recorded observation.
         steps: how many; time limits don't count.
+        watch: called in the first state with None, and after each step with its action.
     """
     env = without_time_limit(env)
     obs, _ = env.reset(seed=0)
@@ -251,10 +310,13 @@ def acting_strip(
         start = poses.poses(first[None])
         env.unwrapped.set_state(start.qpos[0], start.qvel[0])
         obs = env.unwrapped._get_obs()
+    watch(None)
     observations, captions, ended = [np.array(obs)], ["step 0"], False
     for step in range(1, steps + 1):
         if not ended:
-            obs, _, terminated, truncated, _ = env.step(policy(np.asarray(obs)[None])[0])
+            action = policy(np.asarray(obs)[None])[0]
+            obs, _, terminated, truncated, _ = env.step(action)
+            watch(action)
             ended = terminated or truncated
             caption = f"step {step}" + (": over" if ended else "")
         observations.append(np.array(obs))
@@ -314,13 +376,21 @@ def _font(size: int) -> Any:
     return ImageFont.truetype(font_manager.findfont("DejaVu Sans"), size)
 
 
-def require_drawing() -> None:
+def require_drawing(env_id: str | None = None) -> None:
     """Find out, before work of hours, whether a video can be made here.
+
+    Args:
+        env_id: of what; MuJoCo is only asked for where it draws.
 
     Raises:
         DrawingError: it can't; the message says what is missing.
     """
     _video_writer()
+    if env_id is not None:
+        env = make_env(env_id, discrete_actions=True)
+        env.close()
+        if not hasattr(env.unwrapped, "model"):
+            return
     require_painting()
 
 

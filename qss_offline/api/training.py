@@ -22,7 +22,7 @@ from qss_offline.api.options import (
 from qss_offline.api.recording import Recording, recording_of
 from qss_offline.api.runs import OnlineRun, Run, load_run
 from qss_offline.comparison.online_runs import online_run
-from qss_offline.data.environments import env_id_of, env_id_of_file, make_env
+from qss_offline.data.environments import env_id_of, env_id_of_file, make_env, plain_name
 from qss_offline.data.load import load_transitions
 from qss_offline.engine.device import choose_device
 from qss_offline.errors import UserError, by_name
@@ -338,7 +338,7 @@ def train_online(
         choose_device(device),
     )
     make_env(settings.env_id, discrete_actions=True).close()
-    name = f"online-{settings.env_id}-{algorithm}".replace("/", "-")
+    name = f"online-{plain_name(settings.env_id)}-{algorithm}".replace("/", "-")
     base = Path("runs") / name if out is None else Path(out)
     folder = RunFolder(free_folder(base) if if_exists == "new" else base)
     if if_exists == "error":

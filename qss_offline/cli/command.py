@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, get_type_hints
 
@@ -86,6 +87,7 @@ def main(command: Callable[..., Any]) -> None:
             context_settings={"help_option_names": ["-h", "--help"]},
         )
         app.command()(_with_quiet(command))
+    _make_current_folder_importable()
     interrupted = (
         "\ninterrupted; qss resume goes on with a run of training, and the same command with what "
         "runs many"
@@ -116,6 +118,16 @@ def main(command: Callable[..., Any]) -> None:
         print(interrupted, file=sys.stderr)
     if isinstance(code, int):
         sys.exit(code)
+
+
+def _make_current_folder_importable() -> None:
+    """Let modules of the current folder be found, after all others: none takes the place of those.
+
+    A console script doesn't have it, `python -m` does. Workers get the path of their parent.
+    """
+    here = str(Path.cwd())
+    if "" not in sys.path and here not in sys.path:
+        sys.path.append(here)
 
 
 def _ask_then_insist(signum: int, frame: FrameType | None) -> None:

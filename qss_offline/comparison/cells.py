@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from qss_offline.comparison.config import ComparisonConfig
+from qss_offline.data.environments import plain_name
 from qss_offline.data.facts import RecordingFacts, facts_of_config, recording_facts
 from qss_offline.data.load import load_transitions
 from qss_offline.engine.checkpoint import load_checkpoint
@@ -74,7 +75,7 @@ class Cell:
     def folder(self) -> RunFolder:
         """Where its runs go."""
         level = f"random-{100 * self.random_action_prob:g}"
-        return RunFolder(self.root / self.env_id / level / self.method)
+        return RunFolder(self.root / plain_name(self.env_id) / level / self.method)
 
     @property
     def seeds(self) -> tuple[int, ...]:

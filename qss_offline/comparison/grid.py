@@ -9,6 +9,7 @@ from pathlib import Path
 from qss_offline.comparison.cells import Cell, Job, Run, run_job
 from qss_offline.comparison.config import ComparisonConfig
 from qss_offline.data.build import build_datasets
+from qss_offline.data.environments import known_in_workers, workers_for
 from qss_offline.data.families import family_path
 from qss_offline.data.specs import DatasetSpec, load_family
 from qss_offline.errors import UserError
@@ -167,7 +168,10 @@ def run_cells(
         title = f"{len(jobs)} cells" + (" on pseudo-labels" if pseudo else "")
         total = sum(job.cell.units * len(job.seeds) for job in jobs)
         with show_progress(title, total, "updates") as report:
-            for index, failure in run_jobs(run_job, jobs, workers or available_cores(), report):
+            env_ids = [job.cell.env_id for job in jobs]
+            count = workers_for(env_ids, workers or available_cores(), len(jobs), notice)
+            run = known_in_workers(run_job, env_ids)
+            for index, failure in run_jobs(run, jobs, count, report):
                 if failure is not None:
                     failures.append(f"{jobs[index].cell.folder.path}: {failure}")
                     notice(f"failed: {failures[-1]}")

@@ -10,7 +10,7 @@ from typing import Any
 
 import qss_offline.online.gridworld  # noqa: F401  registers the gridworld, in workers too
 from qss_offline.baselines import require_d3rlpy
-from qss_offline.data.environments import make_env
+from qss_offline.data.environments import known_in_workers, make_env, workers_for
 from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.errors import UserError
 from qss_offline.files import write_json
@@ -20,7 +20,7 @@ from qss_offline.online.exploration import actions_of
 from qss_offline.online.presets import BASELINES
 from qss_offline.online.trainer import OnlineTrainer
 from qss_offline.online.warm_start import check_environment_of, load_start, steps_before
-from qss_offline.parallel.processes import Tick
+from qss_offline.parallel.processes import Tick, available_cores
 from qss_offline.parallel.reporting import ProgressFactory, counted_on, no_progress
 from qss_offline.parallel.seeds import train_in_workers
 from qss_offline.runs.clock import RunClock
@@ -65,12 +65,15 @@ def online_run(
     folder.start(config, resume)
     clock = RunClock(folder, begin)
     seeds = [(seed, folder.seed(seed)) for seed in settings.seeds]
+    if settings.device == "cpu":
+        workers = workers_for([settings.env_id], workers or available_cores(), len(seeds))
     title = f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''} of {settings.env_id}"
     if len(seeds) > 1:
         steps = f"{settings.config.steps * len(seeds):,} environment steps"
         print(f"training {seeds_in_words(settings.seeds)}, {steps} in all", flush=True)
     with show_progress(title, settings.config.steps * len(seeds), "steps") as show:
-        train_in_workers(_train, settings, seeds, settings.device, workers, clock.noting(show))
+        train = known_in_workers(_train, [settings.env_id])
+        train_in_workers(train, settings, seeds, settings.device, workers, clock.noting(show))
     wall_s = clock.seconds
     folder.set_elapsed(wall_s)
     results = {

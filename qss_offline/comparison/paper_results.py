@@ -31,8 +31,11 @@ _ROWS = {
 
 
 def reported(env_id: str, method: str, random_action_prob: float) -> Reported | None:
-    """Return the paper's figure for an environment of any version, or None."""
+    """Return the paper's figure for an environment of any version, or None.
+
+    With arguments of its own it is another than the paper's.
+    """
     row = _ROWS.get((env_id.rpartition("-v")[0], method))
-    if row is None or random_action_prob not in _LEVELS:
+    if row is None or "?" in env_id or random_action_prob not in _LEVELS:
         return None
     return Reported(*row[_LEVELS.index(random_action_prob)])

@@ -16,6 +16,7 @@ from qss_offline.comparison.grid import known_recordings, make_cells, recordings
 from qss_offline.comparison.presets import comparison
 from qss_offline.comparison.table import Row, markdown, read_csv, rows, with_earlier, write_csv
 from qss_offline.data.collect import complete_returns
+from qss_offline.data.environments import plain_name
 from qss_offline.data.families import family_path
 from qss_offline.data.load import load_transitions
 from qss_offline.data.local import local_dataset_ids
@@ -148,7 +149,7 @@ class Study:
 
     def _published(self, runs: Path) -> Path | None:
         """Return the folder of what was published, where nothing was run here."""
-        env_ids = {spec.env_id for spec in self._specs}
+        env_ids = {plain_name(spec.env_id) for spec in self._specs}
         if any((runs / name).exists() for name in ("returns.csv", *env_ids)):
             return None
         return Path("results") / self.config.name

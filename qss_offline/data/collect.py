@@ -17,11 +17,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
-from gymnasium.envs.registration import EnvSpec, registry
 from numpy.random import SeedSequence
 
 from qss_offline.data.column_files import ColumnTypes, ColumnWriter, column_types, map_columns
-from qss_offline.data.environments import Env, env_spec, importable, make_env
+from qss_offline.data.environments import (
+    Env,
+    env_spec,
+    known_in_workers,
+    make_env,
+    workers_for,
+)
 from qss_offline.data.policies import (
     Behaviour,
     MixtureBehaviour,
@@ -113,10 +118,11 @@ def collect_all(
         raise UserError(f"workers: {workers} is not at least 1")
     # Everything that can be wrong is wrong here already, before a worker is started.
     types = [_checked_types(spec) for spec in specs]
-    registered = [env_spec(spec.env_id) for spec in specs]
     total = sum(spec.transitions for spec in specs)
-    if not all(importable(one) for one in registered):
-        workers = 1
+    env_ids = [spec.env_id for spec in specs]
+    shards = sum(len(spec.shard_sizes) for spec in specs)
+    workers = workers_for(env_ids, workers or default_workers(total), shards)
+    collect_shard = known_in_workers(_collect_shard, env_ids)
     try:
         with scratch_folder(folder) as scratch:
             _check_room(specs, types, scratch)
@@ -128,8 +134,8 @@ def collect_all(
                 for shard, (row, steps) in enumerate(
                     zip(first_rows, spec.shard_sizes, strict=False)
                 ):
-                    jobs.append(_Shard(spec, registered[index], shard, steps, row, str(columns)))
-            for _ in run_jobs(_collect_shard, jobs, workers or default_workers(total), report):
+                    jobs.append(_Shard(spec, shard, steps, row, str(columns)))
+            for _ in run_jobs(collect_shard, jobs, workers, report):
                 pass
             return [
                 _whole(scratch / str(index), types[index], spec.transitions)
@@ -182,7 +188,6 @@ def _whole(folder: Path, types: ColumnTypes, rows: int) -> Transitions:
 @dataclass(frozen=True)
 class _Shard:
     spec: DatasetSpec
-    registered: EnvSpec
     index: int
     steps: int
     first_row: int
@@ -191,8 +196,6 @@ class _Shard:
 
 def _collect_shard(job: _Shard, tick: Tick) -> None:
     """Collect one shard into its rows of the column files."""
-    # What the caller registered with Gymnasium isn't registered in a fresh process.
-    registry.setdefault(job.registered.id, job.registered)
     spec, index, steps = job.spec, job.index, job.steps
     env_seed, behaviour_seed = SeedSequence(spec.seed).spawn(index + 1)[index].spawn(2)
     env = make_env(spec.env_id)

@@ -54,13 +54,14 @@ def list_datasets() -> list[Summary]:
             if described not in without_actions:
                 space = read_space(metadata, "action_space")
                 without_actions[described] = is_placeholder(space)
+            env_id = env_id_of(metadata)
         except UserError as error:
             summaries.append(Summary(dataset_id, None, None, 0, 0, str(error)))
             continue
         summaries.append(
             Summary(
                 dataset_id,
-                env_id_of(metadata),
+                env_id,
                 without_actions[described],
                 metadata["total_steps"],
                 metadata["total_episodes"],

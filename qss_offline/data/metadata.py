@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from qss_offline.data.environment_names import EnvironmentName, checked_name, without_source
 from qss_offline.errors import UserError, shown
 from qss_offline.files import parse_json
 
@@ -44,6 +45,10 @@ _OPTIONAL = {
     "dataset_size": _Number(0, 1e12),  # megabytes
 }
 _BEHAVIOUR_RETURN = {"mean": _REAL, "std": _REAL, "min": _REAL, "max": _REAL, "n": _COUNT}
+_DRAWING = {
+    "render_mode", "width", "height", "camera_id", "camera_name", "default_camera_config",
+    "max_geom", "visual_options", "screen_size",
+}  # fmt: skip
 _TEXTS = ("dataset_id", "data_format", "observation_space", "action_space")
 
 
@@ -84,12 +89,31 @@ def check_metadata(metadata: object) -> dict[str, Any]:
 
 
 def env_id_of(metadata: dict[str, Any]) -> str | None:
-    """Return the environment's id, None where there is none; nothing is made of it here."""
+    """Return the environment's string, its arguments included; nothing is made of it here.
+
+    What only settles how it is drawn is left out.
+
+    Returns:
+        None where the dataset names no environment.
+
+    Raises:
+        UserError: its arguments can't be read.
+    """
+    named = metadata.get("env_id")
+    named = named if isinstance(named, str) else None
     try:
-        env_id = json.loads(metadata["env_spec"])["id"]
-    except (KeyError, TypeError, ValueError, RecursionError):
-        env_id = metadata.get("env_id")
-    return env_id if isinstance(env_id, str) else None
+        spec = json.loads(metadata["env_spec"])
+        env_id, arguments = spec["id"], spec.get("kwargs") or {}
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError):
+        return named
+    if not isinstance(env_id, str) or not isinstance(arguments, dict):
+        return named
+    known = without_source(named or "").partition("?")
+    if known[0] == env_id and known[1]:
+        return named
+    own = {key: value for key, value in arguments.items() if key not in _DRAWING}
+    source = named.partition("?")[0].rpartition(":")[0] if named and known[0] == env_id else ""
+    return str(checked_name(EnvironmentName(source, env_id, own)))
 
 
 def _check_depth(metadata: dict[str, Any]) -> None:

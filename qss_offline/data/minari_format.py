@@ -35,7 +35,7 @@ from h5py import h5a, h5d, h5g, h5o, h5p, h5s, h5t
 from minari.serialization import serialize_space
 
 import qss_offline
-from qss_offline.data.environments import env_spec
+from qss_offline.data.environments import env_spec, without_folder
 from qss_offline.data.local import check_base_id, pair_id
 from qss_offline.data.spaces import NO_ACTIONS
 from qss_offline.data.transitions import Transitions
@@ -138,8 +138,8 @@ def _versions() -> dict[str, str]:
 
 
 def env_metadata(env_id: str) -> dict[str, Any]:
-    """Return how an environment is recorded: its id and, where possible, its specification."""
-    metadata: dict[str, Any] = {"env_id": env_id}
+    """Return how an environment is recorded: its string and, where possible, its specification."""
+    metadata: dict[str, Any] = {"env_id": without_folder(env_id)}
     # An environment with arguments that JSON can't hold is recorded by its id alone.
     with suppress(TypeError, ValueError):
         metadata["env_spec"] = env_spec(env_id).to_json()

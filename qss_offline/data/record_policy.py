@@ -10,7 +10,13 @@ import numpy as np
 from gymnasium import spaces
 
 from qss_offline.data.arrays import Array
-from qss_offline.data.environments import quiet_mujoco, resolve_env_id
+from qss_offline.data.environments import (
+    env_id_of_spec,
+    env_spec,
+    quiet_mujoco,
+    resolve_env_id,
+    without_folder,
+)
 from qss_offline.data.importing import NOTHING_KNOWN, About, flattening, store
 from qss_offline.data.local import check_base_id
 from qss_offline.data.spaces import is_vector, vector_size
@@ -76,7 +82,7 @@ def collect_with_policy(
     recorded = _record(env, policy, transitions, seed, keep_actions, progress)
     extra = flattening(env.observation_space)
     if env.spec is not None:
-        extra["env_id"] = env.spec.id
+        extra["env_id"] = without_folder(env_id_of_spec(env.spec))
         try:
             extra["env_spec"] = env.spec.to_json()
         except (TypeError, ValueError):
@@ -104,7 +110,7 @@ def _make_any(env_id: str) -> gymnasium.Env[Any, Any]:
     """Make an environment whose observations may be of any kind that can be flattened."""
     try:
         with quiet_mujoco(env_id):
-            return gymnasium.make(env_id, disable_env_checker=True)
+            return gymnasium.make(env_spec(env_id), disable_env_checker=True)
     except Exception as error:
         # An environment's constructor may raise anything, a missing package first of all.
         raise UserError(

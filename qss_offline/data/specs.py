@@ -7,18 +7,26 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from gymnasium.envs.registration import parse_env_id
 
-from qss_offline.data.environments import env_id_of_file, resolve_env_id
+from qss_offline.data.environments import (
+    env_id_of_file,
+    resolve_env_id,
+    without_folder,
+    without_source,
+)
 from qss_offline.data.policies import expert_fingerprint
 from qss_offline.errors import UserError, nearest
 
 NAMESPACE = "qss"
 DEFAULT_SHARDS = 8
 _MAX_SHARDS = 4096
+# Longer arguments of an environment are a digest in a dataset's name.
+_SHORT = 40
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*", re.ASCII)
 
 
@@ -94,14 +102,18 @@ class DatasetSpec:
     @property
     def base_id(self) -> str:
         """The id's common part, such as `qss/InvertedPendulum/v5-random-100-n100000-s0`."""
-        namespace, name, version = parse_env_id(self.env_id.rpartition(":")[2])
+        env_id, _, arguments = without_source(self.env_id).partition("?")
+        namespace, name, version = parse_env_id(env_id)
         parts = [NAMESPACE, *([namespace] if namespace else []), name]
         folder = "/".join(_plain(part) for part in parts)
-        return f"{folder}/{self.name or self._settings_name(version)}"
+        return f"{folder}/{self.name or self._settings_name(version, arguments)}"
 
-    def _settings_name(self, version: int | None) -> str:
+    def _settings_name(self, version: int | None, arguments: str) -> str:
         percent = f"{100 * self.random_action_prob:.10g}"
         parts = [] if version is None else [f"v{version}"]
+        if arguments:
+            digest = sha256(arguments.encode()).hexdigest()[:8]
+            parts.append(_plain(arguments) if len(arguments) <= _SHORT else f"args-{digest}")
         parts += ["random", _plain(percent)]
         if self.behaviour_expert is not None:
             parts.append(_plain(self.behaviour_expert.stem))
@@ -128,7 +140,7 @@ class DatasetSpec:
         """
         expert = self.behaviour_expert
         return {
-            "env_id": self.env_id,
+            "env_id": without_folder(self.env_id),
             "random_action_prob": self.random_action_prob,
             "transitions": self.transitions,
             "seed": self.seed,

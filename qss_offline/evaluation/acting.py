@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qss_offline.data.environments import env_id_of_file, env_name_of, make_env, resolve_env_id
-from qss_offline.errors import UserError, printable
+from qss_offline.data.environments import env_id_for, make_env, resolve_env_id
+from qss_offline.errors import UserError
 from qss_offline.evaluation.episodes import evaluate
 from qss_offline.evaluation.policies import check_fits, load_policy
 
@@ -31,12 +31,12 @@ def let_act(path: Path, episodes: int, seed: int, env: str | None = None) -> dic
         UserError: the file holds no policy, it doesn't fit the environment, or it diverged.
     """
     policy = load_policy(path)
-    named, stored = (None if env is None else resolve_env_id(env)), policy.env_id
-    if named is not None and stored is not None and env_name_of(named) != env_name_of(stored):
-        raise UserError(f"{path} acts in {printable(stored)}, not in {named}")
-    if named is None and stored is None:
+    if policy.env_id is not None:
+        env_id = env_id_for(policy.env_id, env, path)
+    elif env is not None:
+        env_id = resolve_env_id(env)
+    else:
         raise UserError(f"{path} names no environment; say where it acts with --env")
-    env_id = env_id_of_file(stored, path) if named is None else named
     make = partial(make_env, discrete_actions=True)
     first = make(env_id)
     try:

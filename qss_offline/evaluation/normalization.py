@@ -22,8 +22,11 @@ def environment_name(env_id: str) -> str:
 
 
 def reference(env_id: str) -> tuple[float, float] | None:
-    """Return what random actions and an expert return, None where that isn't known."""
-    return REFERENCES.get(environment_name(env_id))
+    """Return what random actions and an expert return, None where that isn't known.
+
+    With arguments of its own an environment returns something else.
+    """
+    return None if "?" in env_id else REFERENCES.get(environment_name(env_id))
 
 
 def normalised(value: float, env_id: str) -> float | None:

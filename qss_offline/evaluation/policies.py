@@ -17,6 +17,7 @@ from qss_offline.algorithms.bco import cloned_action
 from qss_offline.algorithms.inverse_dynamics import inverse_action, inverse_logits
 from qss_offline.algorithms.networks import Network
 from qss_offline.algorithms.qss import propose_next_obs
+from qss_offline.data.environments import without_folder, without_source
 from qss_offline.data.facts import RecordingFacts
 from qss_offline.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from qss_offline.errors import UserError
@@ -247,8 +248,9 @@ def save_policy(path: Path, policy: SavedPolicy, env_id: str | None = None) -> N
     tensors |= policy.scale.named_tensors()
     tensors["action.low"] = torch.from_numpy(policy.action_box.low)
     tensors["action.high"] = torch.from_numpy(policy.action_box.high)
+    acts_in = policy.env_id if env_id is None else env_id
     metadata: dict[str, Any] = {
-        "env_id": policy.env_id if env_id is None else env_id,
+        "env_id": None if acts_in is None else without_folder(acts_in),
         "step_inputs": isinstance(policy, Policy) and policy.step_inputs,
         "dims": {name: network.shape.dims for name, network in networks.items()},
     }
@@ -260,14 +262,14 @@ def save_policy(path: Path, policy: SavedPolicy, env_id: str | None = None) -> N
 def load_policy(path: Path) -> SavedPolicy:
     """Read a policy from a file that anybody may have made.
 
-    The id of the environment that it acts in comes without a module, so that nothing is imported
-    for what a file says; see `env_id_of_file`.
+    The id of the environment that it acts in comes without a module or file, so that nothing is
+    loaded for what a file says; see `env_id_of_file`.
 
     Raises:
         UserError: the file is missing or damaged, or holds no policy that can act.
     """
     held = policy_file(path, load_checkpoint(path))
-    env_id = None if held.env_id is None else held.env_id.rpartition(":")[2]
+    env_id = None if held.env_id is None else without_source(held.env_id)
     scale = ObservationScale(held.mean, held.std, held.step_std)
     box = ActionBox(held.action_low.numpy(), held.action_high.numpy())
     if "policy" in held.networks:

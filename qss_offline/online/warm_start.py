@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from qss_offline.data.environments import env_name_of
+from qss_offline.data.environments import same_environment
 from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.engine.state import TrainState
 from qss_offline.errors import UserError
@@ -92,7 +92,7 @@ def check_environment_of(run: Path, env_id: str) -> None:
         UserError: the offline run was of another.
     """
     then = str(read_json(run / "config.json").get("env_id", env_id))
-    if env_name_of(then) != env_name_of(env_id):
+    if not same_environment(then, env_id):
         raise UserError(f"{run} is of another environment: {then}, not {env_id}")
 
 

@@ -13,6 +13,7 @@ import torch
 from qss_offline.algorithms.bco import BehaviouralCloning, CloningConfig, LabelledBatch
 from qss_offline.algorithms.inverse_dynamics import inverse_action
 from qss_offline.algorithms.networks import Network
+from qss_offline.data.environments import known_in_workers
 from qss_offline.data.load import load_transitions
 from qss_offline.data.transitions import Transitions
 from qss_offline.engine.checkpoint import Checkpoint, seed_checkpoint, stack_checkpoints
@@ -214,7 +215,8 @@ def train_bco(
         workers: processes; None takes one a core.
         report: called with the updates done, over all seeds.
     """
-    train_in_workers(train_bco_seeds, config, tasks, "cpu", workers, report)
+    train = known_in_workers(train_bco_seeds, [config.env_id])
+    train_in_workers(train, config, tasks, "cpu", workers, report)
 
 
 def bco_seconds_per_seed(config: RunConfig, obs_dim: int, action_dim: int, stack: int) -> float:

@@ -10,6 +10,7 @@ import torch
 from qss_offline.algorithms.ensemble import mean_network
 from qss_offline.algorithms.networks import Network
 from qss_offline.algorithms.observational_d3g import ObservationalD3G, ObservationBatch
+from qss_offline.data.environments import known_in_workers
 from qss_offline.data.load import load_transitions
 from qss_offline.data.transitions import Transitions
 from qss_offline.engine.state import TrainState
@@ -42,7 +43,8 @@ def train_d3g(
     if config.device == "cpu" and len(members) > len(tasks):
         # An ensemble's trainings first, so that those of one seed are spread over cores, too.
         train_in_workers(_train_members, config, members, "cpu", workers, report)
-    train_in_workers(_train_group, config, tasks, config.device, workers, report)
+    train_group = known_in_workers(_train_group, [config.env_id])
+    train_in_workers(train_group, config, tasks, config.device, workers, report)
 
 
 def d3g_seconds_per_seed(config: RunConfig, obs_dim: int, action_dim: int, stack: int) -> float:

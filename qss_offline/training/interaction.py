@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from qss_offline.data.environments import env_name_of, make_env
+from qss_offline.data.environments import env_id_of_spec, make_env, same_environment
 from qss_offline.data.load import DatasetInfo, load_transitions
 from qss_offline.data.local import local_dataset_ids
 from qss_offline.engine.checkpoint import load_checkpoint
@@ -258,11 +258,11 @@ def _check_environment_of(
     of_shapes: tuple[tuple[int, ...], tuple[int, ...]],
     env: gym.Env[Any, Any] | None,
 ) -> None:
-    """Refuse steps of another environment, by its name, where it has one, and by its sizes."""
+    """Refuse steps of another environment: by its name and arguments, if known, and its sizes."""
     if env is None:
         return
-    asked = None if env.spec is None else env.spec.id
-    if env_id is not None and asked is not None and env_name_of(env_id) != env_name_of(asked):
+    asked = None if env.spec is None else env_id_of_spec(env.spec)
+    if env_id is not None and asked is not None and not same_environment(str(env_id), asked):
         raise UserError(f"{source} is of another environment: {env_id}, not {asked}")
     observed, acted = env.observation_space.shape, env.action_space.shape
     if of_shapes != (observed, acted):

@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from qss_offline.data.environments import env_name_of, make_env
+from qss_offline.data import ranges
+from qss_offline.data.environments import make_env, same_environment, workers_for
 from qss_offline.data.facts import facts_of_config, recording_facts
 from qss_offline.data.load import LoadedDataset, load_transitions
 from qss_offline.data.minari_format import BehaviourReturns, returns_of
-from qss_offline.errors import UserError
+from qss_offline.errors import UserError, printable
 from qss_offline.files import write_json
 from qss_offline.parallel.processes import available_cores
 from qss_offline.parallel.progress import Reporter
@@ -64,14 +65,15 @@ def run(
         workers: processes; None takes one a core on a CPU, one in all on a GPU.
         begun: reading of `time.monotonic()` that `wall_seconds` counts from, where building the
             dataset is to be counted; None counts from this call.
-        check_ranges: refuse a recording whose numbers don't fit the environment.
+        check_ranges: refuse a recording whose observations can't be the environment's
+            (`data/ranges.py`); a run that is resumed was checked before.
 
     Raises:
         UserError: the dataset or the folder can't be used.
     """
     begin = time.monotonic() if begun is None else begun
     dataset = load_transitions(config.dataset_id)
-    _check_environment(config.env_id, config.dataset_id, dataset)
+    _check_environment(config.env_id, config.dataset_id, dataset, check_ranges and not resume)
     folder.check(resume)
     digest = dataset.info.digest
     earlier = read_json(folder.config) if folder.started else None
@@ -97,6 +99,8 @@ def run(
     folder.start(stored, resume)
     clock = RunClock(folder, begin)
     tasks = [SeedTask(seed, config.dataset_id, folder.seed(seed)) for seed in config.seeds]
+    if config.device == "cpu":
+        workers = workers_for([config.env_id], workers or available_cores(), len(tasks))
     title = f"training {len(tasks)} seed{'s' if len(tasks) > 1 else ''}"
     _print_plan(config, dataset.transitions.obs_dim, action_dim, workers)
     with show_progress(title, config.units * len(tasks), "updates") as show:
@@ -171,7 +175,9 @@ def _action_dim(env_id: str | None, known: ActionSteps | None) -> int:
     return shape[0]
 
 
-def _check_environment(env_id: str | None, dataset_id: str, dataset: LoadedDataset) -> None:
+def _check_environment(
+    env_id: str | None, dataset_id: str, dataset: LoadedDataset, check_ranges: bool
+) -> None:
     """Refuse a dataset of another environment, by its name if it has one, and by its observations.
 
     Raises:
@@ -180,10 +186,10 @@ def _check_environment(env_id: str | None, dataset_id: str, dataset: LoadedDatas
     if env_id is None:
         return
     recorded = dataset.info.env_id
-    if recorded is not None and env_name_of(recorded) != env_name_of(env_id):
+    if recorded is not None and not same_environment(recorded, env_id):
         raise UserError(
-            f"dataset {dataset_id!r} is of another environment: {recorded}, not {env_id}; choose a "
-            "dataset of that environment"
+            f"dataset {dataset_id!r} is of another environment: {printable(recorded)}, not "
+            f"{env_id}; choose a dataset of that environment"
         )
     env = make_env(env_id)
     shape = env.observation_space.shape
@@ -194,3 +200,5 @@ def _check_environment(env_id: str | None, dataset_id: str, dataset: LoadedDatas
             f"dataset {dataset_id!r} holds observations of {dataset.transitions.obs_dim} numbers, "
             f"but {env_id} gives {shape[0]}; choose a dataset of that environment"
         )
+    if check_ranges:
+        ranges.check_ranges(dataset.transitions, env_id)

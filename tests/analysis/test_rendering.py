@@ -11,9 +11,7 @@ import pytest
 from PIL import Image
 
 from qss_offline.analysis import painting
-from qss_offline.analysis import video as rendering
 from qss_offline.analysis.painting import DrawingError, paint
-from qss_offline.analysis.poses import NoPoseError
 from qss_offline.analysis.video import (
     Strip,
     _beside,
@@ -137,20 +135,6 @@ def test_a_run_is_rendered(trained: FinishedRun) -> None:
     numbers = json.loads(made.numbers.read_text())
     assert numbers["seeds"] == 2 and numbers["episodes"] == 3 and len(numbers["mean"]) == 7
     assert numbers["mean"][0] == 0 < numbers["low"][6] <= numbers["mean"][6] <= numbers["high"][6]
-
-
-def test_without_a_map_the_dimensions_are_plotted_and_it_says_so(
-    trained: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def none(env_id: str, env: object) -> None:
-        raise NoPoseError(f"{env_id} is unheard of")
-
-    monkeypatch.setattr(rendering, "pose_map", none)
-    notices: list[str] = []
-    made = render_run(trained, tmp_path / "out", steps=3, episodes=2, notice=notices.append)
-    assert [path.name for path in made.files] == ["dimensions.png", "distances.json"]
-    assert made.why_not == "InvertedPendulum-v5 is unheard of"
-    assert len(notices) == 1 and "no video: InvertedPendulum-v5 is unheard of" in notices[0]
 
 
 def test_what_is_missing_is_named(

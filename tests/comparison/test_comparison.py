@@ -440,6 +440,7 @@ def test_the_paper_is_quoted_where_it_has_a_figure() -> None:
     assert (figure.mean, figure.std) == (-14.7, 30.5)
     assert reported("Reacher-v5", "d3g", 0.1) is None
     assert reported("Hopper-v5", "d3g", 0.0) is None
+    assert reported("Reacher-v5?frame_skip=4", "d3g", 0.0) is None
     assert reported("Reacher-v5", "iql", 0.0) is None
 
 

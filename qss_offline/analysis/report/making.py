@@ -374,14 +374,17 @@ def _seen(
     planned = run.method == "d3g"
     between = ", the imagined plan" if planned else ""
     what = f"recorded behaviour{between} and the policy acting, side by side"
+    start = "from the same first state"
+    if measured.get("acting_alone"):
+        what, start = "the policy acting", "from a fresh first state"
     if (folder / f"{name}.mp4").exists():
         book.parts.append(
             page.video((folder / f"{name}.mp4").read_bytes(), f"Video of {what}.",
-                       f"{shown}: {what}, from the same first state.")
+                       f"{shown}: {what}, {start}.")
         )  # fmt: skip
         book.parts.append(
             page.wide_picture((folder / f"{name}.png").read_bytes(),
-                              f"Contact sheet, every fifth step, a row each: {what}.",
+                              f"Contact sheet, every fifth step: {what}.",
                               "Every fifth step.")
         )  # fmt: skip
     elif failure is not None:
