@@ -73,8 +73,11 @@ def seed_results(seed: int, evaluations: Sequence[EvaluationPoint]) -> dict[str,
 
     Args:
         seed: which.
-        evaluations: in the order in which they were made, one at least.
+        evaluations: in the order in which they were made; none where there was no environment, and
+            then there are no scores.
     """
+    if not evaluations:
+        return {"seed": seed, "online_steps": 0, "evaluations": []}
     last = evaluations[-1]
     best = _best_of([point.mean for point in evaluations])
     return {
@@ -131,7 +134,9 @@ def evaluations_of(result: Mapping[str, Any], where: object) -> list[EvaluationP
     Raises:
         UserError: they are none.
     """
-    rows = _some(result.get("evaluations"), f"{where}: evaluations")
+    rows = result.get("evaluations")
+    if not isinstance(rows, list):
+        raise UserError(f"{where}: evaluations is {shown(rows)}, expected a list")
     points = []
     for index, row in enumerate(rows):
         name = f"{where}: evaluations[{index}]"

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from qss_offline.statistics import student_band
+from qss_offline.statistics import mean_band
 from qss_offline.tabular.lockstep import Curves
 from qss_offline.tabular.mdp import BoolArray, FloatArray, IntArray
 
@@ -290,8 +290,8 @@ def _single_world(curves: Mapping[str, Curves], seeds: Sequence[int]) -> Columns
 
 
 def _quoted(samples: FloatArray) -> dict[str, float]:
-    """Return the mean of `(K,)` and its 95% interval, ready for JSON."""
-    means = student_band(samples)
+    """Return the mean of `(K,)` and its 95% bootstrap interval, ready for JSON; NaN of few seeds."""
+    means = mean_band(samples)
     return {"mean": float(means.mean), "low": float(means.low), "high": float(means.high)}
 
 

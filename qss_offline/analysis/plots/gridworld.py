@@ -9,7 +9,7 @@ import numpy as np
 
 from qss_offline.analysis.plots.style import COLOURS, GREY, WIDE_DPI, styled, to_png
 from qss_offline.online.gridworld_measures import SIZE, optimal_values
-from qss_offline.statistics import student_band
+from qss_offline.statistics import mean_band
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,7 +63,7 @@ def _draw_distance(panel: Axes, seeds: Sequence[Mapping[str, Any]], name: str) -
     for line, colour in zip(samples.T, COLOURS * len(seeds), strict=False):
         panel.plot(steps, line, color=colour, linewidth=0.8, alpha=0.6)
     if len(seeds) > 1:
-        means = student_band(samples)
+        means = mean_band(samples)
         panel.fill_between(
             steps, np.maximum(means.low, 0.0), means.high, color="black", alpha=0.12, linewidth=0
         )

@@ -19,7 +19,7 @@ from qss_offline.analysis.plots.style import (
     PANEL_SIZE,
     styled,
 )
-from qss_offline.statistics import Interval, Profile, student_band
+from qss_offline.statistics import Interval, Profile, mean_band
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,7 +46,7 @@ def _band(axis: Axes, x: Any, rows: NDArray[Any], label: str, index: int) -> Non
     axis.plot(x, rows, color=colour, linewidth=0.6, alpha=0.45)
     axis.plot(x, rows.mean(axis=-1), color=colour, linestyle=dashes, label=label)
     if rows.shape[-1] > 1:
-        means = student_band(rows)
+        means = mean_band(rows)
         axis.fill_between(x, means.low, means.high, color=colour, alpha=0.18, linewidth=0)
 
 
