@@ -194,7 +194,7 @@ def number_text(value: float) -> str:
         return "not a number" if math.isnan(value) else f"{'-' if value < 0 else ''}infinite"
     size = abs(value)
     if size >= _MOST:
-        return f"{'less than -' if value < 0 else 'more than '}{number_text(_MOST)}"
+        return f"{'less than -' if value < 0 else 'more than '}1 trillion"
     for unit, name in ((1e9, "billion"), (1e6, "million")):
         if size >= unit:
             return f"{number_text(value / unit)} {name}"

@@ -182,11 +182,3 @@ def test_progress_ends_at_the_announced_total(name: str) -> None:
     experiment.run(plan, lambda completed, note="": heard.append(completed))
     assert heard[-1] == experiment.total_steps(plan)
     assert heard == sorted(heard)
-
-
-def test_an_interval_by_hand() -> None:
-    found = mean_band([1.0, 2.0, 3.0])
-    assert float(found.mean) == 2.0
-    # Student's t for two degrees of freedom: 4.3027, times 1/√3.
-    assert float(found.high) == pytest.approx(2.0 + 4.302653 / np.sqrt(3))
-    assert float(found.low) == pytest.approx(2.0 - 4.302653 / np.sqrt(3))
