@@ -13,7 +13,16 @@ from qss_offline.comparison.cells import Cell
 from qss_offline.comparison.config import ComparisonConfig, KnownActions
 from qss_offline.comparison.grid import known_recordings, make_cells, recordings, run_cells
 from qss_offline.comparison.presets import comparison
-from qss_offline.comparison.table import Row, markdown, read_csv, rows, with_earlier, write_csv
+from qss_offline.comparison.table import (
+    Row,
+    Section,
+    markdown,
+    read_csv,
+    rows,
+    sections,
+    with_earlier,
+    write_csv,
+)
 from qss_offline.data.collect import complete_returns
 from qss_offline.data.load import load_transitions
 from qss_offline.data.local import local_dataset_ids
@@ -222,8 +231,12 @@ class Summary:
     missing: tuple[str, ...]
     ran: bool
 
+    def sections(self) -> list[Section]:
+        """Return the tables."""
+        return sections(self.cells, self.shown, self.behaviour)
+
     def markdown(self) -> str:
-        """Return the table."""
+        """Return the tables as Markdown."""
         return markdown(self.cells, self.shown, self.behaviour)
 
 

@@ -30,10 +30,10 @@ LABELS: dict[str, str] = {
     "bco": "BCO",
     "pseudo-td3+bc": "TD3+BC on BCO's labels",
     "pseudo-iql": "IQL on BCO's labels",
-    "bc": "BC, with actions",
-    "td3+bc": "TD3+BC, with actions",
-    "iql": "IQL, with actions",
-    "cql": "CQL, with actions",
+    "bc": "BC with actions",
+    "td3+bc": "TD3+BC with actions",
+    "iql": "IQL with actions",
+    "cql": "CQL with actions",
     "td3": "TD3",
     "ddpg": "DDPG",
 }
@@ -112,11 +112,10 @@ class FinishedRun(Scored):
     @property
     def label(self) -> str:
         """Its method, preset and changed settings: what it is called beside other runs."""
-        name = f"{LABELS[self.method]}, {self.config.preset_name}"
-        power = self.config.error_power
-        if self.method == "d3g" or power == self.facts.error_power:
-            return name
-        return f"{name} with error_power={power:g}"
+        preset, power = self.config.preset_name, self.config.error_power
+        if self.method == "bco" and power != self.facts.error_power:
+            preset = f"{preset} with error_power={power:g}"
+        return f"{LABELS[self.method]} ({preset})"
 
     @property
     def facts(self) -> RecordingFacts:
@@ -232,7 +231,7 @@ class OnlineRun(Scored):
         """Its method, preset and changed settings: what it is called beside other runs."""
         started = ", started offline" if self.results.get("start_run") is not None else ""
         name = LABELS.get(self.algorithm, self.algorithm)
-        return printable(f"online {name}, {self.preset_name}{started}")
+        return printable(f"online {name} ({self.preset_name}{started})")
 
 
 def load_online_run(path: Path) -> OnlineRun:

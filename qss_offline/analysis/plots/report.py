@@ -18,6 +18,7 @@ from qss_offline.analysis.plots.style import (
     ORANGE,
     PANEL_SIZE,
     styled,
+    thousands,
 )
 from qss_offline.statistics import ENOUGH, Interval, Profile, mean_band, number_text
 
@@ -39,10 +40,6 @@ def _figure(width: float = PANEL_SIZE[0], height: float = PANEL_SIZE[1]) -> Figu
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
-
-
-def _thousands(axis: Axes) -> None:
-    axis.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}k" if value else "0")
 
 
 def _legend(figure: Figure, **options: Any) -> None:
@@ -86,7 +83,7 @@ def learning_figure(curves: Mapping[str, Curve], behaviour: float | None, title:
         axis.axhline(behaviour, color=GREY, linestyle=":", label="recorded behaviour")
     axis.set(xlabel="online steps (environment steps)", ylabel="return of an episode", title=title)
     axis.set_xlim(left=0)
-    _thousands(axis)
+    thousands(axis.xaxis)
     _legend(figure)
     return figure
 
@@ -133,7 +130,7 @@ def training_figure(
     if log:
         axis.set_yscale("log")
     axis.set(xlabel="updates of offline training", ylabel=ylabel, title=title)
-    _thousands(axis)
+    thousands(axis.xaxis)
     if len(lines) > 1:
         _legend(figure)
     return figure
@@ -365,6 +362,8 @@ def improvement_figure(pairs: Sequence[tuple[str, Interval]]) -> Figure:
     for place, (_, found) in enumerate(pairs):
         axis.plot([found.low, found.high], [place, place], color=BLUE, linewidth=5, alpha=0.35)
         axis.plot(found.estimate, place, "o", color=BLUE)
+        axis.annotate(str(found), (1.03, place), xycoords=("axes fraction", "data"), va="center",
+                      fontsize=8)  # fmt: skip
     axis.axvline(0.5, color=GREY, linestyle=":")
     axis.set_yticks(range(len(pairs)), labels)
     axis.set_ylim(len(pairs) - 0.5, -0.5)

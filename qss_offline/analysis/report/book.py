@@ -18,9 +18,6 @@ from qss_offline.statistics import ENOUGH, counted
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-NONE = "–"
-"""A cell without anything."""
-
 
 @dataclass
 class Book:

@@ -6,6 +6,9 @@ import base64
 from collections.abc import Iterable, Sequence
 from html import escape
 
+NONE = "–"
+"""A cell without anything, which cards leave out."""
+
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b1b1b; --paper: #fbfbf9; --quiet: #5c5c5c;
   --line: #d8d8d4; --card: #ffffff; --link: #00528a; --bad: #a33c00; --good: #00704f; }
@@ -26,7 +29,8 @@ td.number { white-space: nowrap; } p.caption { margin: 1.2rem 0 .2rem; }
 @media (max-width: 40rem) { thead { display: none; } table, tbody { display: block; }
   tr { display: block; margin: .6rem 0; padding: .3rem .7rem; background: var(--card);
     border: 1px solid var(--line); border-radius: 6px; }
-  td, td.number { display: flex; justify-content: space-between; gap: 1rem; max-width: none;
+  td.none { display: none; }
+  td:not(.none) { display: flex; justify-content: space-between; gap: 1rem; max-width: none;
     padding: .2rem 0; border: 0; text-align: right; white-space: normal;
     overflow-wrap: anywhere; }
   td::before { content: attr(data-label); flex: 0 1 auto; color: var(--quiet); text-align: left;
@@ -117,10 +121,12 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], caption: str) ->
 
 
 def _numeric(text: str) -> bool:
-    return text in ("", "–") or text.removeprefix("-").replace(",", "").replace(".", "").isdigit()
+    return text in ("", NONE) or text.removeprefix("-").replace(",", "").replace(".", "").isdigit()
 
 
 def _cell(name: str, kind: str, text: str) -> str:
+    if text == NONE:
+        kind = f'{kind[:-1]} none"' if kind else ' class="none"'
     return f'<td{kind} data-label="{escape(name)}">{escape(text)}</td>'
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from qss_offline.analysis.plots import report as figures
 from qss_offline.analysis.report import page
-from qss_offline.analysis.report.book import NONE, Book, scores_note
+from qss_offline.analysis.report.book import Book, scores_note
 from qss_offline.analysis.report.comparison import Comparison, Task, compare, merged
 from qss_offline.analysis.report.sources import AnyRun, Returns, task_of
 from qss_offline.analysis.report.tables import returns_table
@@ -29,11 +29,11 @@ def overview(runs: Sequence[AnyRun], names: Sequence[str], methods: Sequence[str
             str(task_of(run)),
             method,
             _recorded(run),
-            scores_text(run.last) if run.evaluated else NONE,
-            scores_text(run.best) if run.evaluated else NONE,
+            scores_text(run.last) if run.evaluated else page.NONE,
+            scores_text(run.best) if run.evaluated else page.NONE,
             f"{len(run.seeds):,}",
             _online_steps(run),
-            f"{run.config.updates:,}" if isinstance(run, FinishedRun) else NONE,
+            f"{run.config.updates:,}" if isinstance(run, FinishedRun) else page.NONE,
             f"{run.results['wall_seconds']:,.0f}",
         )
         for run, name, method in zip(runs, names, methods, strict=True)
@@ -47,7 +47,7 @@ def overview(runs: Sequence[AnyRun], names: Sequence[str], methods: Sequence[str
 
 def _recorded(run: AnyRun) -> str:
     if not isinstance(run, FinishedRun):
-        return NONE
+        return page.NONE
     mean, spread = run.behaviour
     return f"{number_text(mean)} ± {number_text(spread)}"
 
@@ -143,6 +143,6 @@ def _improvements(book: Book, found: Comparison) -> list[str]:
     text = "; ".join(map(str, found.improvements))
     pairs = [(f"{one.method} over {one.other}", one.found) for one in found.improvements]
     alt = f"Probabilities of improvement: {text}."
-    caption = f"How likely a run of the one beats a run of the other; ties count half. {text}."
+    caption = "How likely a run of the one beats a run of the other; ties count half."
     figure = figures.improvement_figure(pairs)
     return [book.figure("probability-of-improvement", figure, alt, caption)]

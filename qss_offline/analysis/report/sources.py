@@ -87,7 +87,7 @@ def read_returns(path: Path) -> Returns:
         label = LABELS.get(row.method, printable(row.method))
         if row.preset:
             preset = printable(row.preset)
-            label = f"{label}, {preset}"
+            label = f"{label} ({preset})"
             found.presets[label] = preset
         found.scores.setdefault(task, {}).setdefault(label, {})[row.seed] = row.mean_return
         found.papers[label] = row.method

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from qss_offline.analysis.report import page
-from qss_offline.analysis.report.book import NONE, scores_note
+from qss_offline.analysis.report.book import scores_note
 from qss_offline.analysis.report.comparison import ONLINE, Task, methods_of
 from qss_offline.analysis.report.sources import Returns
 from qss_offline.comparison.paper_results import Reported, reported
@@ -34,7 +34,7 @@ def returns_table(returns: Returns, source: str = "") -> str:
     if any(task.random_action_prob is not None for task in tasks):
         columns.append(("random actions", lambda task: task.level))
     if any(task.note for task in tasks) or len({(t.env_id, t.level) for t in tasks}) < len(tasks):
-        columns.append(("recording", lambda task: task.source or NONE))
+        columns.append(("recording", lambda task: task.source or page.NONE))
     if returns.recorded:
         columns.append(("recorded return", lambda task: _recorded(returns, task)))
         columns += _paper("πo", "behaviour", tasks)
@@ -43,7 +43,7 @@ def returns_table(returns: Returns, source: str = "") -> str:
         columns.append((name, lambda task, method=method: _cell(returns, task, method)))  # type: ignore[misc]
         paper = returns.papers.get(method, "")
         if paper not in shown:
-            columns += _paper(name.partition(",")[0], paper, tasks)
+            columns += _paper(name.partition(" (")[0], paper, tasks)
             shown.add(paper)
     online = ", of online runs the mean of the last three" if any(map(_online, tasks)) else ""
     caption = f"{source}Returns of the last evaluation{online}: {scores_note()}{preset}"
@@ -61,18 +61,18 @@ def _without_preset(returns: Returns, methods: Sequence[str]) -> tuple[str, list
     preset = presets.pop() if len(presets) == 1 else None
     if preset is None:
         return "", list(methods)
-    return f". Preset: {preset}", [method.removesuffix(f", {preset}") for method in methods]
+    return f". Preset: {preset}", [method.removesuffix(f" ({preset})") for method in methods]
 
 
 def _cell(returns: Returns, task: Task, method: str) -> str:
     seeds = returns.scores[task].get(method)
     if seeds is None:
-        return NONE
+        return page.NONE
     return scores_text([seeds[seed] for seed in sorted(seeds)], "seed")
 
 
 def _recorded(returns: Returns, task: Task) -> str:
-    return number_text(returns.recorded[task]) if task in returns.recorded else NONE
+    return number_text(returns.recorded[task]) if task in returns.recorded else page.NONE
 
 
 def _paper(name: str, method: str, tasks: Sequence[Task]) -> list[Column]:
@@ -87,8 +87,6 @@ def _paper(name: str, method: str, tasks: Sequence[Task]) -> list[Column]:
         return []
 
     def show(task: Task) -> str:
-        if task not in found:
-            return NONE
-        return f"{number_text(found[task].mean)} ± {number_text(found[task].std)}"
+        return str(found[task]) if task in found else page.NONE
 
     return [(f"{name} ({_PAPER})", show)]
