@@ -10,6 +10,7 @@ from typing import Any
 from qss_offline.analysis.report.comparison import ONLINE, Scores, Task
 from qss_offline.comparison.online_budget import BudgetRow
 from qss_offline.errors import UserError, printable
+from qss_offline.presets import PRESETS
 from qss_offline.runs.folder import read_json
 from qss_offline.runs.reader import LABELS, FinishedRun, OnlineRun, load_any_run
 from qss_offline.runs.results import final_mean, number
@@ -220,9 +221,12 @@ def _settings(run: AnyRun) -> dict[str, Any]:
     if isinstance(run, OnlineRun):
         return _flat({name: run.results.get(name) for name in ("config", "start_run")})
     config = replace(run.config, seeds=(), dataset_id="", recording=None, device="cpu")
-    measured = run.facts.error_power
-    if config.preset.algorithm.behaviour_power == measured:
-        algorithm = replace(config.preset.algorithm, behaviour_power=None)
+    measured, algorithm = run.facts.error_power, config.preset.algorithm
+    # A power that was measured is the recording's; the settings say only that it is measured.
+    named = PRESETS.get(config.preset_name.partition(" with ")[0])
+    asked = named is not None and named.algorithm.behaviour_power is not None
+    if run.method == "d3g" and algorithm.behaviour_power == measured and not asked:
+        algorithm = replace(algorithm, behaviour_power=None)
         config = replace(config, preset=replace(config.preset, algorithm=algorithm))
     if config.cloning is not None and config.cloning.error_power == measured:
         config = replace(config, cloning=replace(config.cloning, error_power=None))
