@@ -20,8 +20,9 @@ def print_table(
 ) -> None:
     """Print a table; on a terminal aligned, into a file or a pipe as tab-separated lines.
 
-    Nothing is cut. Where a table is wider than the terminal, a last column of prose is wrapped; if
-    that isn't enough, each row's first cell has a line of its own, or every cell.
+    There numbers have no separators of thousands. Nothing is cut. Where a table is wider than the
+    terminal, a last column of prose is wrapped; if that isn't enough, each row's first cell has a
+    line of its own, or every cell.
 
     Args:
         header: names of the columns.
@@ -35,7 +36,7 @@ def print_table(
         lines += [line.rstrip() for line in _laid_out(header, whole, width)]
     else:
         lines = [] if title is None else [f"# {printable(title)}"]
-        lines += ["\t".join(row) for row in (header, *whole)]
+        lines += ["\t".join(map(_plain, row)) for row in (header, *whole)]
     print("\n".join(lines))
 
 
@@ -91,6 +92,11 @@ def _row(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> 
 
 def _numeric(cells: Sequence[str]) -> bool:
     return any(cells) and all(not cell or cell == "-" or _number(cell) for cell in cells)
+
+
+def _plain(cell: str) -> str:
+    """Return a number as programs read it, without separators; other text as it is."""
+    return cell.replace(",", "") if _number(cell) else cell
 
 
 def _number(cell: str) -> bool:

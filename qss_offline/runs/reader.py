@@ -254,8 +254,8 @@ def load_online_run(path: Path) -> OnlineRun:
             raise UserError(f"{file}: {name} is {shown(results[name])}, expected text")
     held: dict[str, Any] = {"seeds": seeds_of_file(results, file)}
     held["wall_seconds"] = number(results["wall_seconds"], f"{file}: wall_seconds")
-    for name in ("steps", "steps_before"):
-        held[name] = whole(results.get(name, 0), f"{file}: {name}")
+    for name in {"steps", "steps_before"} & results.keys():
+        held[name] = whole(results[name], f"{file}: {name}")
     asked = read_json(folder.config) if path.is_dir() and folder.started else {}
     run = OnlineRun({**results, **held}, file, asked)
     if not run.evaluated:

@@ -20,7 +20,7 @@ def write_online_run(book: Book, run: OnlineRun, prefix: str) -> None:
     book.attempt(run.name, "command", lambda: _command(book, run))
     results, seeds = run.results, run.results["seeds"]
     final = [final_mean(seed) for seed in seeds]
-    steps = counted(results["steps"], "environment step")
+    steps = counted(results.get("steps", seeds[0]["online_steps"]), "environment step")
     book.parts += [
         page.heading(3, "Results"),
         page.paragraph(
@@ -64,7 +64,7 @@ def _scores(run: OnlineRun) -> str:
 
 def _curve(book: Book, run: OnlineRun, prefix: str) -> None:
     steps, means = learning_curve(run.results["seeds"])
-    steps = steps + run.results["steps_before"]
+    steps = steps + run.results.get("steps_before", 0)
     name = printable(run.env_id)
     drawn = book.figure(
         f"{prefix}learning-curve",
