@@ -23,6 +23,7 @@ _LOST = 0.5
 _DWARFED = 20
 _BAR_OF_RANDOM, _BAR_SLOPE = 0.2, 0.6
 _SMALL_BUDGET = 0.5
+_MOST_LISTED = 10
 _CLONING_UPDATES = 15_000
 """Of BCO's policy where nothing else is asked for."""
 
@@ -291,8 +292,9 @@ def verdict(run: FinishedRun) -> str:
         return f"All {count} seeds learned." if count > 1 else "The seed learned."
     returns = dict(zip(run.seeds, run.last, strict=True))
     each = ", ".join(f"seed {seed}: {number_text(returns[seed])}" for seed in failed)
+    listed = f" ({each})" if len(failed) <= _MOST_LISTED else ""
     who = "The seed" if count == 1 else f"{len(failed)} of {count} seeds"
-    return f"{who} did not learn: last returns below {number_text(bar(run))} ({each})."
+    return f"{who} did not learn: last returns below {number_text(bar(run))}{listed}."
 
 
 def hints(run: FinishedRun) -> list[str]:

@@ -72,7 +72,9 @@ def make_report(
         write_comparison(book, scores, runs, methods)
     with progress("measuring", len(runs), "runs") as report:
         for index, (run, name) in enumerate(zip(runs, names, strict=True)):
-            title = f"{name}: {methods[index]}, {task_of(run)}"
+            online = isinstance(run, OnlineRun)
+            where = printable(run.env_id) if online else task_of(run)
+            title = f"{name}: {methods[index]}, {where}"
             book.parts.append(page.heading(2, title, f"run-{index}"))
             prefix = f"{name}-" if len(runs) > 1 else ""
             if isinstance(run, OnlineRun):

@@ -37,13 +37,13 @@ def returns_table(returns: Returns, source: str = "") -> str:
         columns.append(("recording", lambda task: task.source or page.NONE))
     if returns.recorded:
         columns.append(("recorded return", lambda task: _recorded(returns, task)))
-        columns += _paper("πo", "behaviour", tasks)
+        columns += _paper("πo (paper)", "behaviour", tasks)
     shown: set[str] = set()
     for method, name in zip(methods, names, strict=True):
         columns.append((name, lambda task, method=method: _cell(returns, task, method)))  # type: ignore[misc]
         paper = returns.papers.get(method, "")
         if paper not in shown:
-            columns += _paper(name.partition(" (")[0], paper, tasks)
+            columns += _paper(f"{name.partition(' (')[0]} ({_PAPER})", paper, tasks)
             shown.add(paper)
     online = ", of online runs the mean of the last three" if any(map(_online, tasks)) else ""
     caption = f"{source}Returns of the last evaluation{online}: {scores_note()}{preset}"
@@ -76,7 +76,7 @@ def _recorded(returns: Returns, task: Task) -> str:
 
 
 def _paper(name: str, method: str, tasks: Sequence[Task]) -> list[Column]:
-    """Return the column of the paper's figures for a method, if it has any of these tasks."""
+    """Return a column of the paper's figures for a method, if it has any of these tasks."""
     found: dict[Task, Reported] = {}
     for task in tasks:
         if task.random_action_prob is not None:
@@ -89,4 +89,4 @@ def _paper(name: str, method: str, tasks: Sequence[Task]) -> list[Column]:
     def show(task: Task) -> str:
         return str(found[task]) if task in found else page.NONE
 
-    return [(f"{name} ({_PAPER})", show)]
+    return [(name, show)]
