@@ -230,7 +230,7 @@ def _something_to_repeat(run: FinishedRun) -> Finding:
         return Finding(REPEAT, measured)
     hint = (
         "all recorded actions are random, which is all that BCO can repeat: D3G learns from such "
-        f"recordings (python -m recipes.random_obs --env {run.env_id} --dataset {run.dataset_id})"
+        f"recordings (qss train {run.dataset_id})"
     )
     return Finding(REPEAT, measured, hint)
 

@@ -80,9 +80,7 @@ def test_the_inverse_model_that_labels_is_the_one_that_was_saved(cloned: Finishe
 
 def test_what_bco_can_not_repeat_is_named(cloned: FinishedRun) -> None:
     found = hint(cloned, "something to repeat")
-    assert f"recipes.random_obs --env InvertedPendulum-v5 --dataset {cloned.dataset_id}" in (
-        found or ""
-    )
+    assert f"qss train {cloned.dataset_id}" in (found or "")
     assert hint(with_results(cloned, random_action_prob=0.5), "something to repeat") is None
     assert hint(with_results(cloned, random_action_prob=None), "something to repeat") is None
 

@@ -19,8 +19,10 @@ import pytest
 from qss_offline.analysis.plots import report as figures
 from qss_offline.analysis.plots import style
 from qss_offline.analysis.report import making, page
+from qss_offline.analysis.report.book import Book
 from qss_offline.analysis.report.comparison import Scores, Task, compare
 from qss_offline.analysis.report.making import make_report
+from qss_offline.analysis.report.offline_run import RunPart
 from qss_offline.analysis.report.reproduce import command, recording_arguments
 from qss_offline.analysis.report.sources import read_returns, run_methods, run_names, task_of
 from qss_offline.analysis.report.tables import returns_table
@@ -30,6 +32,7 @@ from qss_offline.files import write_json
 from qss_offline.online.config import EvaluationPlan, OnlineSettings
 from qss_offline.online.presets import online_preset
 from qss_offline.overrides import changed
+from qss_offline.parallel.reporting import no_progress
 from qss_offline.runs.folder import RunFolder
 from qss_offline.runs.reader import FinishedRun
 from qss_offline.runs.results import EvaluationPoint, seed_results
@@ -473,19 +476,21 @@ def test_a_run_that_was_never_evaluated_is_reported(trained: FinishedRun, tmp_pa
     assert cards(text)[0]["last"] == "–"
 
 
-def test_numbers_of_plans_from_elsewhere_are_checked(trained: FinishedRun) -> None:
+@pytest.mark.usefixtures("undrawn")
+def test_numbers_of_plans_from_elsewhere_are_checked(trained: FinishedRun, tmp_path: Path) -> None:
     path = trained.folder.path / "render" / "distances.json"
     good = {"shown_seed": 0, "episodes": 20, "seeds": 2, "mean": [0.0, 560829.92],
             "low": [0.0, 1.0], "high": [0.0, 1e6], "still": [0.0, 0.5]}  # fmt: skip
+    book = Book(tmp_path, lambda line: None)
+    part = RunPart(book, trained, "", video=False, progress=no_progress)
     write_json(path, good)
-    text = make_report([trained.folder.path], video=False, notice=lambda m: None).read_text()
-    assert "more than 1,000 after 1 step, in standard deviations" in text
-    assert "560" not in re.sub(r"base64,[^\"]*", "", text)
+    part.seen()
+    (text,) = book.parts
+    assert "more than 1,000 after 1 step, in standard deviations" in text and "560" not in text
     for wrong in ({"mean": "x"}, {"mean": [0.0]}, {"shown_seed": None}, {"low": [{}, 1]}):
         write_json(path, {**good, **wrong})
-        notices: list[str] = []
-        make_report([trained.folder.path], video=False, notice=notices.append)
-        assert len(notices) == 1 and "distances" in notices[0], wrong
+        with pytest.raises(UserError, match="distances"):
+            part.seen()
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")

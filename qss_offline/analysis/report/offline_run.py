@@ -74,7 +74,7 @@ class RunPart:
         self._attempt("diagnosis", self._verdict)
         if run.evaluated:
             parts.append(page.heading(3, "Trajectories"))
-            self._attempt("video", self._seen)
+            self._attempt("video", self.seen)
             parts.append(page.heading(3, "Results"))
             self._attempt("results", self._results)
         if run.method == "d3g":
@@ -111,7 +111,12 @@ class RunPart:
             )
         )
 
-    def _seen(self) -> None:
+    def seen(self) -> None:
+        """Write what the run recorded, imagined and does.
+
+        Raises:
+            UserError: it wasn't drawn, or its numbers can't be read.
+        """
         run, parts = self.run, self.book.parts
         folder, name = run.folder.path / RENDER_FOLDER, picture_name(run)
         numbers = folder / numbers_name(run)
