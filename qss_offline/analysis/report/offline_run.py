@@ -134,14 +134,17 @@ class RunPart:
         whose = f"Seed {measured['shown_seed']}"
         between = ", the imagined plan" if planned else ""
         what = f"recorded behaviour{between} and the policy acting, side by side"
+        start = "from the same first state"
+        if measured["acting_alone"]:
+            what, start = "the policy acting", "from a fresh first state"
         if (folder / f"{name}.mp4").exists():
             parts.append(
                 page.video((folder / f"{name}.mp4").read_bytes(), f"Video of {what}.",
-                           f"{whose}: {what}, from the same first state.")
+                           f"{whose}: {what}, {start}.")
             )  # fmt: skip
             parts.append(
                 page.wide_picture((folder / f"{name}.png").read_bytes(),
-                                  f"Contact sheet, every fifth step, a row each: {what}.",
+                                  f"Contact sheet, every fifth step: {what}.",
                                   "Every fifth step.")
             )  # fmt: skip
         elif failure is not None:
@@ -330,6 +333,8 @@ def _measured(path: Path, planned: bool) -> dict[str, Any]:
     """
     held = read_json(path)
     found: dict[str, Any] = {"shown_seed": whole(held.get("shown_seed"), f"{path}: shown_seed")}
+    # Where nothing tells the pose of a recorded state, only what acts can be filmed.
+    found["acting_alone"] = held.get("acting_alone") is True
     if not planned:
         return found
     for name in ("episodes", "seeds"):

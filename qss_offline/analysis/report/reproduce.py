@@ -25,9 +25,7 @@ def command(run: FinishedRun) -> tuple[str, str | None]:
     """Return the command line that repeats a run, and a remark where it alone isn't enough."""
     config = run.config
     recipe = {"d3g": "recipes.random_obs", "bco": "recipes.bco"}[run.method]
-    arguments = ["python", "-m", recipe]
-    if config.env_id:
-        arguments += ["--env", config.env_id]
+    arguments = ["python", "-m", recipe, "--env", run.env_id]
     arguments += _recording(run) or ["--dataset", run.dataset_id]
     arguments += ["--seeds", seeds_option(run.seeds)]
     settings, remark = _settings(config)
