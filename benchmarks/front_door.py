@@ -22,6 +22,7 @@ from typing import Any
 
 from qss_offline.files import write_json
 from qss_offline.runs.provenance import machine
+from qss_offline.statistics import counted, number_text
 
 ENVIRONMENTS = ("InvertedPendulum", "Reacher")
 RESULTS = Path("benchmarks/results/front_door.json")
@@ -57,26 +58,26 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     """Draw what was recorded beside what was learned from it."""
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, len(ENVIRONMENTS), figsize=(8, 3), layout="constrained")
+    figure, axes = plt.subplots(1, len(ENVIRONMENTS), figsize=(8, 3.2), layout="constrained")
     for axis, env in zip(axes, ENVIRONMENTS, strict=True):
         runs = [row for row in rows if row["env_id"].startswith(env)]
         last = [seed["last"]["mean"] for run in runs for seed in run["seeds"]]
         heights = [runs[0]["behaviour_return"], sum(last) / len(last)]
-        axis.bar([0, 1], heights, color=["#bbbbbb", "#0072b2"], width=0.6)
-        for x, height in enumerate(heights):
-            side = "bottom" if height > 0 else "top"
-            axis.annotate(f"{height:.1f}", (x + 0.34, height), va=side)
-        axis.set_xlim(-0.5, 1.75)
-        axis.margins(y=0.12)
-        # Side by side, since seeds that return the same would hide each other.
-        places = [1 + 0.1 * (index - (len(last) - 1) / 2) for index in range(len(last))]
+        bars = axis.bar([0, 1], heights, color=["#bbbbbb", "#0072b2"], width=0.6)
+        axis.bar_label(bars, [number_text(height) for height in heights], padding=2)
+        axis.set_xlim(-0.5, 1.9)
+        axis.margins(y=0.14)
+        # Beside the bar, so that they hide neither it nor its number; side by side, since seeds
+        # that return the same would hide each other.
+        places = [1.4 + 0.09 * index for index in range(len(last))]
         axis.plot(places, last, "o", color="#d55e00", label="one seed")
         axis.set_xticks([0, 1], ["recorded:\nrandom, no actions", "learned from it"])
         axis.set_title(runs[0]["env_id"])
         axis.set_ylabel("return of an episode")
         axis.axhline(0, color="black", linewidth=0.8)
-        axis.legend(frameon=False)
         axis.spines[["top", "right"]].set_visible(False)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
 
@@ -100,7 +101,7 @@ def main() -> None:
             print(
                 f"{row['env_id']} seed {seed['seed']}: last {seed['last']['mean']:.1f}, best "
                 f"{seed['best']['mean']:.1f}, {seed['online_steps']} online steps; "
-                f"{row['process_seconds']:.0f} s for {len(row['seeds'])} seeds together"
+                f"{row['process_seconds']:.0f} s for {counted(len(row['seeds']), 'seed')} together"
             )
 
 

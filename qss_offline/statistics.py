@@ -1,4 +1,4 @@
-"""What few runs allow to be said: interquartile means, bootstrap intervals, profiles.
+"""What few runs allow to be said, and how it is shown, in every table and figure alike.
 
 After Agarwal et al., *Deep Reinforcement Learning at the Edge of the Statistical Precipice*
 (NeurIPS 2021, https://arxiv.org/abs/2108.13264), whose library rliable is archived. Scores are
@@ -8,12 +8,13 @@ stratified bootstrap: runs are drawn again within each task, independently of th
 Bounds are moved outwards to the estimate where rounding, or a skewed statistic, would leave it
 outside its own interval: `low <= estimate <= high`.
 
-One run says nothing about the spread of runs, so the bounds of its interval are NaN. With few
-runs intervals are too narrow: three runs have only ten different resamples.
+Fewer than `ENOUGH` runs have no interval: the bounds are NaN, and their scores are shown instead
+(`scores_text`). Three runs have only ten different resamples, and intervals that are too narrow.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -28,7 +29,12 @@ FloatArray: TypeAlias = NDArray[np.float64]
 Statistic: TypeAlias = Callable[[FloatArray], FloatArray]
 """Maps `(…, scores)` to `(…)`: reduces the last axis."""
 
+ENOUGH = 5
+"""Runs that an interval takes; of fewer each score is shown."""
+
 RESAMPLES = 10_000
+# Of numbers in words: what is beyond is as good as infinite, what is below as good as nothing.
+_MOST, _LEAST = 1e12, 1e-6
 # Numbers held at once while resampling: tens of megabytes.
 _BATCH_NUMBERS = 2_000_000
 
@@ -39,13 +45,23 @@ class Interval:
 
     Attributes:
         estimate: the statistic of all scores.
-        low: lower bound, at most the estimate; NaN where there is only one run.
+        low: lower bound, at most the estimate; NaN where there are too few runs.
         high: upper bound, at least the estimate, likewise.
     """
 
     estimate: float
     low: float
     high: float
+
+    @property
+    def known(self) -> bool:
+        """Whether there were enough runs for bounds."""
+        return not math.isnan(self.low)
+
+    def __str__(self) -> str:
+        """Return "0.75 [0.5; 0.9]", of too few runs "0.75"."""
+        bounds = f" [{number_text(self.low)}; {number_text(self.high)}]" if self.known else ""
+        return f"{number_text(self.estimate)}{bounds}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +71,7 @@ class Profile:
     Attributes:
         thresholds: `(thresholds,)`.
         fractions: `(thresholds,)`, the share of all runs of all tasks above each threshold.
-        low: `(thresholds,)` lower bounds, NaN where there is only one run.
+        low: `(thresholds,)` lower bounds, NaN where there are too few runs.
         high: `(thresholds,)` upper bounds, likewise.
     """
 
@@ -112,23 +128,91 @@ def bootstrap_interval(
 
 @dataclass(frozen=True, eq=False)
 class MeanBand:
-    """Means over seeds and their 95% confidence intervals, each of the shape without that axis."""
+    """Means over seeds and their 95% intervals, each of the shape without that axis.
+
+    The bounds are NaN where there are too few seeds.
+    """
 
     mean: FloatArray
     low: FloatArray
     high: FloatArray
 
+    @property
+    def errors(self) -> FloatArray:
+        """`(2, …)` how far the bounds are from the means, as error bars take it."""
+        return np.stack((self.mean - self.low, self.high - self.mean))
 
-def student_band(samples: ArrayLike, axis: int = -1) -> MeanBand:
-    """Return the mean along `axis`, the axis of the seeds, with Student's 95% interval."""
-    from scipy import special
 
-    array = np.asarray(samples, dtype=np.float64)
-    count = array.shape[axis]
-    means = np.asarray(array.mean(axis=axis))
-    error = array.std(axis=axis, ddof=1) / np.sqrt(count)
-    margin = np.asarray(float(special.stdtrit(count - 1, 0.975)) * error)
-    return MeanBand(means, means - margin, means + margin)
+def mean_band(samples: ArrayLike, axis: int = -1) -> MeanBand:
+    """Return means along `axis`, the axis of the seeds, with pointwise 95% bootstrap intervals.
+
+    A resample draws the same seeds at every point; 2,000 are drawn, always the same.
+    """
+    array = np.moveaxis(np.asarray(samples, np.float64), axis, -1)
+    means, count = np.asarray(array.mean(axis=-1)), array.shape[-1]
+    if count < ENOUGH:
+        none = np.full_like(means, np.nan)
+        return MeanBand(means, none, none)
+    draws = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), 2_000)
+    resampled = array @ (draws.T / count)
+    low, high = np.quantile(resampled, (0.025, 0.975), axis=-1)
+    return MeanBand(means, np.minimum(low, means), np.maximum(high, means))
+
+
+def mean_of(scores: ArrayLike) -> Interval:
+    """Return the mean of a group of scores, `(n,)`, with its 95% bootstrap interval.
+
+    Raises:
+        UserError: as in `bootstrap_interval`.
+    """
+    return bootstrap_interval(scores, np.random.default_rng(0), mean)
+
+
+def scores_text(scores: Sequence[float] | FloatArray, noun: str | None = None) -> str:
+    """Return how a group of scores is shown: the mean, and what is known of its spread.
+
+    Of `ENOUGH` scores or more that is the 95% bootstrap interval of the mean, of fewer every score:
+    "951 [853; 1,000]", "918 (1,000; 756; 1,000)", "756".
+
+    Args:
+        scores: `(n,)`, one at least.
+        noun: what each is of, such as "seed"; adds how many there are where the text doesn't show
+            it.
+    """
+    numbers = [float(score) for score in scores]
+    average = float(np.mean(numbers))
+    if 1 < len(numbers) < ENOUGH:
+        return f"{number_text(average)} ({'; '.join(map(number_text, numbers))})"
+    finite = bool(np.isfinite(numbers).all())
+    text = str(mean_of(numbers)) if finite else number_text(average)
+    return text + (f" ({counted(len(numbers), noun)})" if noun else "")
+
+
+def number_text(value: float) -> str:
+    """Return a number as one writes it for readers: three digits or so, and no exponent."""
+    if not math.isfinite(value):
+        return "not a number" if math.isnan(value) else f"{'-' if value < 0 else ''}infinite"
+    size = abs(value)
+    if size >= _MOST:
+        return f"{'less than -' if value < 0 else 'more than '}1 trillion"
+    for unit, name in ((1e9, "billion"), (1e6, "million")):
+        if size >= unit:
+            return f"{number_text(value / unit)} {name}"
+    if size >= 99.95:
+        return f"{value:,.0f}"
+    if size >= 0.995:
+        return f"{value:.1f}"
+    if size >= 0.0995:
+        return f"{value:.2f}"
+    if size < _LEAST:
+        return "0"
+    # Two digits, wherever they begin.
+    return f"{value:.{1 - math.floor(math.log10(size))}f}"
+
+
+def counted(count: int, noun: str) -> str:
+    """Return "1 seed", "5 seeds", "1,000 updates"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 _MANY = 10_000
@@ -222,7 +306,7 @@ def performance_profile(
     numbers = len(marks) * sum(map(len, tasks))
     low, high = _bounds(above, share, numbers, rng, confidence, resamples)
     fractions = share(*above)
-    # NaN, where one run has no bounds, stays.
+    # NaN, where there are no bounds, stays.
     return Profile(marks, fractions, np.minimum(low, fractions), np.maximum(high, fractions))
 
 
@@ -272,7 +356,7 @@ def _bounds(
         raise UserError(f"confidence: {confidence} is not between 0 and 1")
     if resamples < 1:
         raise UserError(f"resamples: {resamples} is not at least 1")
-    if min(sample.shape[-1] for sample in samples) < 2:
+    if min(sample.shape[-1] for sample in samples) < ENOUGH:
         return np.nan, np.nan
 
     def vectorised(*resampled: FloatArray, axis: int) -> FloatArray:

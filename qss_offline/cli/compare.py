@@ -6,10 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.markdown import Markdown
-
 from qss_offline.analysis.plots.comparison import png
+from qss_offline.cli.tables import print_table
 from qss_offline.comparison.estimate import minutes_in_words
 from qss_offline.comparison.study import ComparisonOptions, Study
 from qss_offline.errors import UserError
@@ -39,7 +37,9 @@ def run_comparison(
             print(f"This takes {minutes_in_words(seconds)} here, if nothing else runs.", flush=True)
     failures = [] if show_only else study.run(workers, progress)
     summary = study.summary()
-    Console().print(Markdown(summary.markdown()))
+    for section in summary.sections():
+        print_table(section.header, section.rows, section.title)
+        print()
     count = len(summary.missing)
     if show_only:
         print(f"{count} runs missing; returns of {study.returns}. Nothing was run or written.")

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Column, Table
 from typer import Argument, Option
 
+from qss_offline.cli.tables import print_table
 from qss_offline.errors import UserError, printable
 from qss_offline.parallel.progress import progress
 
@@ -66,33 +65,26 @@ def build(
     described = read_family(family_path(family))
     members = build_family(described.specs, workers, overwrite, progress=progress)
     paper = described.paper_returns
-    table = Table(
-        Column("dataset", overflow="fold"),
-        *(
-            Column(heading, justify="right")
-            for heading in ("random", "transitions", "episodes", "behaviour return")
-        ),
-        *([Column("paper", justify="right")] if paper else []),
-    )
+    header = ("dataset", "random", "transitions", "episodes", "behaviour return")
+    rows = []
     for one in members:
         level, mean = one.spec.random_action_prob, one.pair.behaviour_return.mean
         between = ""
         if one.return_interval is not None:
             low, high = one.return_interval
-            between = f" ({low:.2f} to {high:.2f})"
-        table.add_row(
-            one.pair.obs_id,
-            f"{100 * level:g}%",
-            f"{one.pair.transitions:,}",
-            f"{one.pair.episodes:,}",
-            f"{mean:.2f}{between}",
-            *([f"{paper[level]:g}" if level in paper else "-"] if paper else []),
+            between = f" [{low:.2f}; {high:.2f}]"
+        rows.append(
+            (
+                one.pair.obs_id,
+                f"{100 * level:g}%",
+                f"{one.pair.transitions:,}",
+                f"{one.pair.episodes:,}",
+                f"{mean:.2f}{between}",
+                *([f"{paper[level]:g}" if level in paper else "-"] if paper else []),
+            )
         )
-    console = Console()
-    if not console.is_terminal:
-        console.width = max(console.width, 160)
-    console.print(table)
-    typer.echo("behaviour return: mean over whole episodes, with its 95% interval")
+    print_table([*header, "paper"] if paper else header, rows)
+    typer.echo("behaviour return: mean over whole episodes, with its 95% bootstrap interval")
     typer.echo(f"verified {2 * len(members)} datasets, every episode")
 
 
@@ -171,21 +163,18 @@ def list_() -> None:
     from qss_offline.data.listing import list_datasets
 
     header = ("dataset", "environment", "actions", "transitions", "episodes")
-    rows: list[tuple[str, ...]] = [header]
+    rows, problems = [], []
     for one in list_datasets():
         if one.problem is not None:
-            rows.append((one.dataset_id, f"can't be used: {one.problem}"))
+            problems.append(f"{one.dataset_id} can't be used: {one.problem}")
             continue
         env_id = printable(one.env_id or "unknown")[:_MAX_TEXT]
         actions = "no" if one.observation_only else "yes"
         numbers = f"{one.total_steps:,}", f"{one.total_episodes:,}"
         rows.append((one.dataset_id, env_id, actions, *numbers))
-    usable = [row for row in rows if len(row) == len(header)]
-    # Rich takes two seconds to lay two thousand rows out.
-    widths = [max(map(len, column)) for column in zip(*usable, strict=True)]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=False))
-        typer.echo(printable("  ".join(cells).rstrip()))
+    print_table(header, rows)
+    for line in problems:
+        typer.echo(printable(line))
 
 
 @app.command("show")

@@ -6,10 +6,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from qss_offline.analysis.plots.gridworld import png
+from qss_offline.cli.tables import print_table
 from qss_offline.comparison.estimate import minutes_in_words, online_seconds
 from qss_offline.comparison.online_runs import online_run
 from qss_offline.files import write_bytes, write_json
@@ -34,17 +32,19 @@ def draw_figure6(*, seeds: str, steps: int, workers: int | None, out: Path, resu
     write_json(results / "gridworld.json", {"command": command, **written})
     rows = written["algorithms"]
     write_bytes(results / "gridworld.png", png(rows, written["config"]["algorithm"]["gamma"]))
-    table = Table("algorithm", "seed", "distance of τ(⟨0, 0⟩)", "value error", "return")
-    for algorithm, measured in rows.items():
-        for seed in measured:
-            table.add_row(
-                algorithm,
-                str(seed["seed"]),
-                f"{seed['distance'][-1][1]:.2f}",
-                f"{seed['value_error']:+.1f}",
-                f"{seed['last_return']:.0f}",
-            )
-    Console().print(table)
+    header = ("algorithm", "seed", "distance of τ(⟨0, 0⟩)", "value error", "return")
+    lines = [
+        (
+            algorithm,
+            str(seed["seed"]),
+            f"{seed['distance'][-1][1]:.2f}",
+            f"{seed['value_error']:+.1f}",
+            f"{seed['last_return']:.0f}",
+        )
+        for algorithm, measured in rows.items()
+        for seed in measured
+    ]
+    print_table(header, lines)
     print(f"made {results / 'gridworld.json'} and {results / 'gridworld.png'}")
 
 

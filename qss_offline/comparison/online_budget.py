@@ -111,7 +111,7 @@ def load_proposals(path: Path) -> TrainedProposals:
             if done < updates:
                 raise UserError(
                     f"{path} isn't done: seed {seed} stands at update {done:,} of {updates:,}; "
-                    "finish it first (--resume)"
+                    "finish it first, with qss resume"
                 )
             trained.append(network_of(checkpoint, "proposal_average", shape))
         proposals.append(mean_network(trained))

@@ -16,6 +16,10 @@ class Reported:
     mean: float
     std: float
 
+    def __str__(self) -> str:
+        """Return "900.2 ± 299.2", as the paper has it."""
+        return f"{self.mean:,g} ± {self.std:,g}"
+
 
 _LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)
 _ROWS = {

@@ -14,7 +14,16 @@ from qss_offline.comparison.config import ComparisonConfig, KnownActions
 from qss_offline.comparison.estimate import seconds_of_cells
 from qss_offline.comparison.grid import known_recordings, make_cells, recordings, run_cells
 from qss_offline.comparison.presets import comparison
-from qss_offline.comparison.table import Row, markdown, read_csv, rows, with_earlier, write_csv
+from qss_offline.comparison.table import (
+    Row,
+    Section,
+    markdown,
+    read_csv,
+    rows,
+    sections,
+    with_earlier,
+    write_csv,
+)
 from qss_offline.data.collect import complete_returns
 from qss_offline.data.environments import plain_name
 from qss_offline.data.families import family_path
@@ -231,8 +240,12 @@ class Summary:
     missing: tuple[str, ...]
     ran: bool
 
+    def sections(self) -> list[Section]:
+        """Return the tables."""
+        return sections(self.cells, self.shown, self.behaviour)
+
     def markdown(self) -> str:
-        """Return the table."""
+        """Return the tables as Markdown."""
         return markdown(self.cells, self.shown, self.behaviour)
 
 

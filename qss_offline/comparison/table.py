@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,7 +14,16 @@ from qss_offline.comparison.paper_results import reported
 from qss_offline.runs.folder import read_json
 from qss_offline.runs.results import EvaluationPoint, number, read_evaluations, seed_results
 from qss_offline.runs.tables import read_table, write_table
-from qss_offline.statistics import Interval, bootstrap_interval, iqm, mean
+from qss_offline.statistics import (
+    ENOUGH,
+    Interval,
+    bootstrap_interval,
+    counted,
+    iqm,
+    mean_of,
+    number_text,
+    scores_text,
+)
 
 METRICS = ("last", "best")
 """`last` is the mean return of the last evaluation; `best` the highest of all evaluations."""
@@ -117,14 +125,12 @@ class Summary:
     """All seeds of one method at one level.
 
     Attributes:
-        mean: with its 95% bootstrap interval over seeds.
-        iqm: interquartile mean, likewise.
-        seeds: how many.
+        scores: of every seed.
+        mean: with its 95% bootstrap interval over seeds, where there are enough.
     """
 
+    scores: tuple[float, ...]
     mean: Interval
-    iqm: Interval
-    seeds: int
 
 
 Key = tuple[str, float, str]
@@ -138,84 +144,104 @@ def summarise(table: Sequence[Row], metric: str) -> dict[Key, Summary]:
         if row.metric == metric:
             key = row.env_id, row.random_action_prob, row.method
             scores.setdefault(key, []).append(row.mean_return)
-    return {
-        key: Summary(
-            bootstrap_interval(values, np.random.default_rng(0), mean),
-            bootstrap_interval(values, np.random.default_rng(0), iqm),
-            len(values),
-        )
-        for key, values in scores.items()
-    }
+    return {key: Summary(tuple(values), mean_of(values)) for key, values in scores.items()}
 
 
-def _number(value: float) -> str:
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}"
+@dataclass(frozen=True)
+class Section:
+    """A table in words.
+
+    Attributes:
+        title: what it shows.
+        header: names of the columns.
+        rows: text.
+    """
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
 
 
-def show(summary: Summary | None, statistic: str = "mean") -> str:
-    """Return `mean [low, high]`, without an interval for one seed; missing where there is none."""
-    if summary is None:
-        return "missing"
-    interval: Interval = getattr(summary, statistic)
-    if summary.seeds == 1:
-        return f"{_number(interval.estimate)} (1 seed)"
-    low, high = _number(interval.low), _number(interval.high)
-    return f"{_number(interval.estimate)} [{low}, {high}]"
-
-
-def markdown(cells: Sequence[Cell], table: Sequence[Row], behaviour: Mapping[str, Interval]) -> str:
-    """Return the comparison as Markdown tables: last and best apart, the paper's figures beside.
+def sections(
+    cells: Sequence[Cell], table: Sequence[Row], behaviour: Mapping[str, Interval]
+) -> list[Section]:
+    """Return a comparison as tables: of each metric and environment, over levels, and of budgets.
 
     Args:
         cells: all that was asked for, so that what is missing shows.
         table: rows of what is done.
         behaviour: mean return of the recorded episodes, by id of the recording, where known.
     """
-    lines: list[str] = []
-    methods = list(dict.fromkeys(cell.method for cell in cells))
-    asked = {cell.key: len(cell.seeds) for cell in cells if cell.seeds}
+    env_ids = dict.fromkeys(cell.env_id for cell in cells)
+    found = []
     for metric in METRICS:
         summaries = summarise(table, metric)
-        lines += [f"## {_TITLES[metric]}", ""]
-        for env_id in dict.fromkeys(cell.env_id for cell in cells):
-            header = ["random", "recorded (paper's πo)"]
-            for method in methods:
-                paper_has = any(reported(env_id, method, c.random_action_prob) for c in cells)
-                header.append(f"{method} (paper's best)" if paper_has else method)
-            lines += [f"### {env_id}", "", _line(header), _line(["---:"] * len(header))]
-            levels = dict.fromkeys(
-                (c.random_action_prob, c.obs_id) for c in cells if c.env_id == env_id
-            )
-            for level, obs_id in levels:
-                paper = reported(env_id, "behaviour", level)
-                recorded = _number(behaviour[obs_id].estimate) if obs_id in behaviour else "–"
-                line = [f"{100 * level:g}%", recorded + _beside(paper)]
-                for method in methods:
-                    key = env_id, level, method
-                    text = show(summaries.get(key)) if key in asked else "–"
-                    if key in summaries and 1 < summaries[key].seeds < asked.get(key, 0):
-                        text += f" ({summaries[key].seeds} of {asked[key]} seeds)"
-                    line.append(text + _beside(reported(env_id, method, level)))
-                lines.append(_line(line))
-            lines.append("")
-    return "\n".join([*lines, *_over_levels(cells, table), *_budgets(cells, table)])
+        for env_id in env_ids:
+            here = [cell for cell in cells if cell.env_id == env_id]
+            rows = _levels(here, summaries, behaviour)
+            header = ("random", "method", "return", "paper, best of 100")
+            found.append(Section(f"{env_id}, {_TITLES[metric]}", header, tuple(rows)))
+    found += [_over_levels(env_id, cells, table) for env_id in env_ids]
+    return [*found, _budgets(cells, table)]
 
 
-def _over_levels(cells: Sequence[Cell], table: Sequence[Row]) -> list[str]:
+def markdown(cells: Sequence[Cell], table: Sequence[Row], behaviour: Mapping[str, Interval]) -> str:
+    """Return the same as Markdown; arguments as of `sections`."""
+    lines = [_NOTE, ""]
+    for section in sections(cells, table, behaviour):
+        lines += [f"## {section.title}", "", _line(section.header)]
+        lines.append(_line(["---"] * len(section.header)))
+        lines += [*map(_line, section.rows), ""]
+    return "\n".join(lines)
+
+
+def _levels(
+    cells: Sequence[Cell], summaries: Mapping[Key, Summary], behaviour: Mapping[str, Interval]
+) -> list[tuple[str, ...]]:
+    """Return a row for the recording and for each method, at every level of an environment."""
+    rows: list[tuple[str, ...]] = []
+    for level, obs_id in dict.fromkeys((cell.random_action_prob, cell.obs_id) for cell in cells):
+        random, env_id = f"{100 * level:g}%", cells[0].env_id
+        recorded = number_text(behaviour[obs_id].estimate) if obs_id in behaviour else "-"
+        rows.append((random, "recorded", recorded, _paper(env_id, "behaviour", level)))
+        for cell in cells:
+            if cell.obs_id == obs_id and cell.seeds:
+                shown = show(summaries.get(cell.key), len(cell.seeds))
+                rows.append((random, cell.method, shown, _paper(env_id, cell.method, level)))
+    return rows
+
+
+def show(summary: Summary | None, asked: int) -> str:
+    """Return the scores of a cell as tables show them; "missing" where there are none.
+
+    Args:
+        summary: of the cell.
+        asked: seeds that were asked for.
+    """
+    if summary is None:
+        return "missing"
+    text = scores_text(summary.scores, "seed")
+    done = len(summary.scores)
+    return text if done >= asked else f"{text}, {done} of {counted(asked, 'seed')}"
+
+
+def _paper(env_id: str, method: str, level: float) -> str:
+    found = reported(env_id, method, level)
+    return "-" if found is None else str(found)
+
+
+def _over_levels(env_id: str, cells: Sequence[Cell], table: Sequence[Row]) -> Section:
     """Interquartile means over all levels, resampled within each, of what is complete."""
-    header = ["", *METRICS]
-    lines = ["## Interquartile mean over all levels, with 95% stratified bootstrap interval", ""]
-    for env_id in dict.fromkeys(cell.env_id for cell in cells):
-        lines += [f"### {env_id}", "", _line(header), _line(["---", "---:", "---:"])]
-        for method in dict.fromkeys(cell.method for cell in cells):
-            here = [c for c in cells if (c.env_id, c.method) == (env_id, method) and c.seeds]
-            shown = [show(_iqm_over_levels(here, table, metric), "iqm") for metric in METRICS]
-            lines.append(_line([method, *shown]))
-        lines.append("")
-    return lines
+    rows = []
+    for method in dict.fromkeys(cell.method for cell in cells):
+        here = [c for c in cells if (c.env_id, c.method) == (env_id, method) and c.seeds]
+        if here:
+            rows.append((method, *(_iqm_over_levels(here, table, metric) for metric in METRICS)))
+    return Section(f"{env_id}, interquartile mean over all levels", ("method", *METRICS),
+                   tuple(rows))  # fmt: skip
 
 
-def _iqm_over_levels(cells: Sequence[Cell], table: Sequence[Row], metric: str) -> Summary | None:
+def _iqm_over_levels(cells: Sequence[Cell], table: Sequence[Row], metric: str) -> str:
     found = {
         (row.run[2], row.seed): row.mean_return
         for row in table
@@ -227,35 +253,30 @@ def _iqm_over_levels(cells: Sequence[Cell], table: Sequence[Row], metric: str) -
         for seed in cells[0].seeds
     ]
     if np.isnan(scores).any():
-        return None
-    return Summary(
-        bootstrap_interval(scores, np.random.default_rng(0), mean),
-        bootstrap_interval(scores, np.random.default_rng(0), iqm),
-        len(scores),
-    )
+        return "missing"
+    interval = bootstrap_interval(scores, np.random.default_rng(0), iqm)
+    return f"{interval} ({counted(len(scores), 'seed')})"
 
 
-def _budgets(cells: Sequence[Cell], table: Sequence[Row]) -> list[str]:
-    header = ["method", "updates", "online steps", "median seconds of a seed"]
-    lines = ["## Budgets", "", _line(header), _line(["---", *["---:"] * 3])]
+def _budgets(cells: Sequence[Cell], table: Sequence[Row]) -> Section:
+    rows = []
     for method in dict.fromkeys(cell.method for cell in cells):
         last = [row for row in table if row.method == method and row.metric == "last"]
         if last:
-            updates, steps = last[0].updates, last[0].online_steps
             seconds = float(np.median([row.seconds for row in last]))
-            lines.append(_line([method, f"{updates:,}", f"{steps:,}", f"{seconds:.0f}"]))
-    return [*lines, ""]
+            numbers = (f"{last[0].updates:,}", f"{last[0].online_steps:,}", f"{seconds:,.0f}")
+            rows.append((method, *numbers))
+    header = ("method", "updates", "online steps", "median seconds of a seed")
+    return Section("Budgets", header, tuple(rows))
 
 
-_TITLES = {
-    "last": "Last evaluation, mean over seeds with 95% bootstrap interval",
-    "best": "Best of a seed's evaluations, mean over seeds with 95% bootstrap interval",
-}
+_TITLES = {"last": "last evaluation", "best": "best of a seed's evaluations"}
+
+_NOTE = (
+    f"Returns are means over seeds: with each seed's in parentheses, or from {ENOUGH} seeds on "
+    "with the 95% bootstrap interval in brackets."
+)
 
 
 def _line(parts: Sequence[str]) -> str:
     return "| " + " | ".join(parts) + " |"
-
-
-def _beside(paper: Any) -> str:
-    return "" if paper is None else f" ({_number(paper.mean)} ± {_number(paper.std)})"

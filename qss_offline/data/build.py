@@ -121,8 +121,8 @@ class FamilyMember:
     Attributes:
         spec: what was recorded.
         pair: what is there.
-        return_interval: the 95% interval of the behaviour's mean return; None where there is only
-            one episode.
+        return_interval: the 95% interval of the behaviour's mean return; None where there are
+            fewer than five episodes.
     """
 
     spec: DatasetSpec

@@ -32,7 +32,8 @@ class Statistics:
         episodes: episodes.
         terminated: share of the episodes that terminated.
         return_mean: mean undiscounted return over all episodes, cut ones included.
-        return_interval: lower and upper end of its interval; None where there is only one episode.
+        return_interval: lower and upper end of its interval; None where there are fewer than
+            five episodes.
         return_min: lowest return.
         return_max: highest return.
         length_mean: mean steps of an episode.
@@ -59,9 +60,9 @@ class Statistics:
 
 
 def interval_of_mean(values: Float64Array) -> tuple[float, float] | None:
-    """Return the 95% interval of the mean of `values`, `(n,)`; of a single one there is none."""
+    """Return the 95% interval of the mean of `values`, `(n,)`; of fewer than five there is none."""
     interval = mean_interval(values, np.random.default_rng(0))
-    return (interval.low, interval.high) if len(values) > 1 else None
+    return (interval.low, interval.high) if interval.known else None
 
 
 def dataset_statistics(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,30 @@ from numpy.typing import NDArray
 from qss_offline.data.environments import env_id_of_file
 from qss_offline.data.facts import RecordingFacts
 from qss_offline.data.load import LoadedDataset, load_transitions
-from qss_offline.errors import UserError, shown
+from qss_offline.errors import UserError, printable, shown
 from qss_offline.files import parse_json, read_regular_file
 from qss_offline.runs.config import Method, RunConfig
 from qss_offline.runs.folder import MOST_METRICS_BYTES, RunFolder, SeedFolder, read_json
-from qss_offline.runs.results import number, results_of_file, seeds_of_file
+from qss_offline.runs.results import number, results_of_file, seeds_of_file, whole
 from qss_offline.settings_json import settings_of
 
 TITLES: dict[Method, str] = {"d3g": "offline D3G", "bco": "BCO"}
 """Methods in words."""
+
+LABELS: dict[str, str] = {
+    "d3g": "D3G",
+    "d3g-no-cycle": "D3G⁻",
+    "bco": "BCO",
+    "pseudo-td3+bc": "TD3+BC on BCO's labels",
+    "pseudo-iql": "IQL on BCO's labels",
+    "bc": "BC with actions",
+    "td3+bc": "TD3+BC with actions",
+    "iql": "IQL with actions",
+    "cql": "CQL with actions",
+    "td3": "TD3",
+    "ddpg": "DDPG",
+}
+"""Methods of runs and tables as figures and tables name them."""
 
 
 @dataclass(frozen=True)
@@ -104,13 +120,11 @@ class FinishedRun(Scored):
 
     @property
     def label(self) -> str:
-        """What it is called beside other runs of its recording."""
-        if self.method == "d3g":
-            return self.config.preset_name
-        power = self.config.error_power
-        as_measured = power == self.facts.error_power
-        title = TITLES[self.method]
-        return title if as_measured else f"{title} with error_power={power:g}"
+        """Its method, preset and changed settings: what it is called beside other runs."""
+        preset, power = self.config.preset_name, self.config.error_power
+        if self.method == "bco" and power != self.facts.error_power:
+            preset = f"{preset} with error_power={power:g}"
+        return f"{LABELS[self.method]} ({preset})"
 
     @property
     def facts(self) -> RecordingFacts:
@@ -194,9 +208,17 @@ class OnlineRun(Scored):
     Attributes:
         results: what the file holds, the scores of its seeds computed from their returns.
         path: the file.
+        config: what it was asked to do, as its folder's `config.json` says; empty of a copy.
     """
 
     path: Path
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The folder's name, or the file's."""
+        path = self.path.resolve()
+        return path.parent.name if path.name == "results.json" else path.stem
 
     @property
     def env_id(self) -> str:
@@ -208,6 +230,18 @@ class OnlineRun(Scored):
         """What learned."""
         return str(self.results["algorithm"])
 
+    @property
+    def preset_name(self) -> str:
+        """Where its settings came from, changed ones included."""
+        return str(self.results.get("preset", "unknown"))
+
+    @property
+    def label(self) -> str:
+        """Its method, preset and changed settings: what it is called beside other runs."""
+        started = ", started offline" if self.results.get("start_run") is not None else ""
+        name = LABELS.get(self.algorithm, self.algorithm)
+        return printable(f"online {name} ({self.preset_name}{started})")
+
 
 def load_online_run(path: Path) -> OnlineRun:
     """Read a finished online run.
@@ -218,12 +252,43 @@ def load_online_run(path: Path) -> OnlineRun:
     Raises:
         UserError: the file can't be read, or holds no results of an online run of this version.
     """
-    file = path / "results.json" if path.is_dir() else path
+    folder = RunFolder(path)
+    file = folder.results if path.is_dir() else path
     results = read_json(file)
     missing = [name for name in ("env_id", "algorithm", "wall_seconds") if name not in results]
     if missing:
         raise UserError(f"{file} holds no results of an online run: {missing[0]} is missing")
-    return OnlineRun({**results, "seeds": seeds_of_file(results, file)}, file)
+    for name in ("env_id", "algorithm"):
+        if not isinstance(results[name], str):
+            raise UserError(f"{file}: {name} is {shown(results[name])}, expected text")
+    held: dict[str, Any] = {"seeds": seeds_of_file(results, file)}
+    held["wall_seconds"] = number(results["wall_seconds"], f"{file}: wall_seconds")
+    for name in {"steps", "steps_before"} & results.keys():
+        held[name] = whole(results[name], f"{file}: {name}")
+    asked = read_json(folder.config) if path.is_dir() and folder.started else {}
+    run = OnlineRun({**results, **held}, file, asked)
+    if not run.evaluated:
+        raise UserError(f"{file}: an online run has evaluations, and here there are none")
+    return run
+
+
+def load_any_run(path: Path) -> FinishedRun | OnlineRun:
+    """Read a finished run: on a recording, or online.
+
+    Args:
+        path: its folder, or a copy of an online run's results.
+
+    Raises:
+        UserError: as `load_run` and `load_online_run`.
+    """
+    folder = RunFolder(path)
+    if path.is_file():
+        return load_online_run(path)
+    if not (folder.started and read_json(folder.config).get("method") == "online"):
+        return load_run(path)
+    if not folder.results.exists():
+        raise UserError(f"{path} is not finished (no results.json); qss resume {path} goes on")
+    return load_online_run(path)
 
 
 def read_run_config(folder: RunFolder) -> RunConfig:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import astuple, fields
+from dataclasses import MISSING, astuple, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
 
@@ -37,7 +37,8 @@ def read_table(path: Path, row_type: type[RowT], *, others: bool = False) -> lis
 
     Args:
         path: the file.
-        row_type: of the rows. An empty cell is None where the field may be.
+        row_type: of the rows. An empty cell is None where the field may be; the column of a field
+            with a default may be missing.
         others: whether the table may have other columns, too, which are left out.
 
     Raises:
@@ -45,21 +46,38 @@ def read_table(path: Path, row_type: type[RowT], *, others: bool = False) -> lis
             field's type.
     """
     columns, types = columns_of(row_type), get_type_hints(row_type)
+    needed = [field.name for field in fields(row_type) if field.default is MISSING]
     try:
         with path.open(newline="") as file:
             reader = csv.DictReader(file)
             there = tuple(reader.fieldnames or ())
-            lacking = [f"no column {name!r}; " for name in columns if name not in there]
+            lacking = [f"no column {name!r}; " for name in needed if name not in there]
             if lacking or (there != columns and not others):
                 missing = lacking[0] if lacking else ""
                 raise UserError(f"{path}: {missing}expected the columns {', '.join(columns)}")
+            held = [name for name in columns if name in there]
             return [
-                row_type(**{name: _value(line[name], types[name]) for name in columns})
+                row_type(**{name: _value(line[name], types[name]) for name in held})
                 for line in reader
             ]
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     except (TypeError, ValueError, csv.Error) as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def header_of(path: Path) -> tuple[str, ...]:
+    """Return the names of a table's columns.
+
+    Raises:
+        UserError: the file can't be read.
+    """
+    try:
+        with path.open(newline="") as file:
+            return tuple(next(csv.reader(file), ()))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, csv.Error) as error:
         raise UserError(f"{path}: {error}") from error
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qss_offline.statistics import student_band
+from qss_offline.statistics import ENOUGH, mean_band
 from qss_offline.tabular.mdp import FloatArray, IntArray
 from qss_offline.tabular.results import (
     CliffResult,
@@ -133,11 +133,11 @@ def _(result: StochasticResult, figure: Figure) -> None:
         linewidth=1.2,
         label="value iteration",
     )
-    learned = student_band(result.distances)
+    learned = mean_band(result.distances)
     panel.errorbar(
         100 * result.slips,
         learned.mean,
-        yerr=learned.high - learned.mean,
+        yerr=learned.errors,
         color=ORANGE,
         fmt="o",
         capsize=4,
@@ -200,9 +200,9 @@ def _(result: CliffResult, figure: Figure) -> None:
         (-0.2, result.believed_values, "learned value of the start", PURPLE),
         (0.2, result.final_returns, "expected return", GREEN),
     ):
-        means = [student_band(samples[name]) for name in names]
+        means = [mean_band(samples[name]) for name in names]
         heights = np.array([float(mean.mean) for mean in means])
-        errors = [float(mean.high - mean.mean) for mean in means]
+        errors = np.stack([mean.errors for mean in means], axis=1)
         bars = belief.bar(
             np.arange(len(names)) + offset,
             heights,
@@ -302,8 +302,10 @@ def _band(
     dashes: str,
     scale: Callable[[FloatArray], FloatArray] = lambda value: value,
 ) -> None:
-    """Draw the mean of `samples` `(points, K)` over seeds, in its 95% interval."""
-    means = student_band(samples)
+    """Draw the mean of `samples` `(points, K)` over seeds, in its 95% interval; few seeds alone."""
+    means = mean_band(samples)
+    if samples.shape[-1] < ENOUGH:
+        panel.plot(x, scale(samples), color=colour, linewidth=0.6, alpha=0.5)
     panel.fill_between(x, scale(means.low), scale(means.high), color=colour, alpha=0.2, linewidth=0)
     panel.plot(x, scale(means.mean), color=colour, linestyle=dashes, label=label)
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from qss_offline.statistics import student_band
+from qss_offline.statistics import mean_band
 from qss_offline.tabular.lockstep import Curves
 from qss_offline.tabular.mdp import BoolArray, FloatArray, IntArray
 
@@ -289,10 +289,11 @@ def _single_world(curves: Mapping[str, Curves], seeds: Sequence[int]) -> Columns
     return {**_axes(learner=names, step=curves[names[0]].steps, seed=seeds), **_raw(curves)}
 
 
-def _quoted(samples: FloatArray) -> dict[str, float]:
-    """Return the mean of `(K,)` and its 95% interval, ready for JSON."""
-    means = student_band(samples)
-    return {"mean": float(means.mean), "low": float(means.low), "high": float(means.high)}
+def _quoted(samples: FloatArray) -> dict[str, float | None]:
+    """Return the mean of `(K,)` and 95% bootstrap interval for JSON; null of few seeds."""
+    means = mean_band(samples)
+    low, high = (None if np.isnan(end) else float(end) for end in (means.low, means.high))
+    return {"mean": float(means.mean), "low": low, "high": high}
 
 
 def _quoted_curve(curves: Curves, world: int) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def save(
             "versions": {"python": platform.python_version(), "numpy": np.__version__},
             "seeds": list(plan.schedule.seeds),
             "plan": asdict(plan),
-            "intervals": "mean over seeds with Student's 95% confidence interval",
+            "intervals": "mean over seeds with its 95% bootstrap interval",
             "findings": result.findings(),
         },
     )

@@ -118,7 +118,7 @@ def test_the_recipe_writes_tensorboard_and_says_why_a_run_failed(
     options: dict[str, Any] = {"transitions": 1000, "out": out, "tensorboard": True}
     random_obs(**options, online_steps=60, online_rounds=1, episodes=2)
     printed = capsys.readouterr().out
-    assert "seed 0 did not learn (return " in printed
+    assert "The seed did not learn: last returns below " in printed
     assert "give more --updates" in printed
     assert f"qss report {out}" in printed
     assert len(list((out / "tensorboard" / "seed-0").iterdir())) == 1

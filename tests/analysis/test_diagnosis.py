@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from qss_offline.analysis import diagnostics as diagnosis
-from qss_offline.analysis.diagnostics import bar, diagnose, failed_seeds, hints
+from qss_offline.analysis.diagnostics import Finding, bar, diagnose, failed_seeds, hints
 from qss_offline.analysis.measures import coverage, gain, inverse_fit, value_against_return
 from qss_offline.analysis.models import inverse_model_of, planner_of, policy_of
 from qss_offline.analysis.planning import Planner
@@ -19,12 +19,14 @@ from qss_offline.data.facts import recording_facts
 from qss_offline.data.transitions import Transitions
 from qss_offline.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from qss_offline.errors import UserError
+from qss_offline.presets import PRESETS
 from qss_offline.runs.reader import FinishedRun, load_run
+from qss_offline.runs.results import EvaluationPoint, seed_results
 
 
 def hint(run: FinishedRun, name: str) -> str | None:
     (found,) = [one for one in diagnose(run, 0) if one.name == name]
-    return found.hint
+    return found.hint and found.hint.replace("{}", found.figure)
 
 
 def log(run: FinishedRun, q: list[float], proposals: float) -> None:
@@ -41,9 +43,9 @@ def test_values_out_of_bounds_are_named(trained: FinishedRun) -> None:
     log(trained, [80.0], 104.0)
     assert hint(trained, name) is None
     log(trained, [80.0], 130.0)
-    assert "Q is 130" in (hint(trained, name) or "") and "100" in (hint(trained, name) or "")
+    assert "Q is 130" in (hint(trained, name) or "") and "than 100" in (hint(trained, name) or "")
     log(trained, [-30.0], 1.0)
-    assert "Q is -30" in (hint(trained, name) or "")
+    assert "Q is -30.0" in (hint(trained, name) or "")
     log(trained, [float("nan")], 1.0)
     assert "no longer finite" in (hint(trained, name) or "")
 
@@ -60,7 +62,7 @@ def test_values_that_still_rise_are_named(trained: FinishedRun) -> None:
     log(trained, [10.0, 60.0, 60.0, 61.0], 60.0)
     assert hint(trained, name) is None
     log(trained, [10.0, 20.0, 30.0, 40.0], 40.0)
-    assert "moved by 10" in (hint(trained, name) or "")
+    assert "moved by 10.0" in (hint(trained, name) or "")
     log(trained, [10.0], 40.0)
     assert "too few" in (hint(trained, name) or "")
 
@@ -183,10 +185,132 @@ def test_what_was_lost_is_named_and_a_run_that_learned_says_nothing(
 ) -> None:
     assert hints(with_results(trained, 1000.0, 1000.0)) == []
     lost = with_results(trained, 20.0, 900.0)
-    assert "was lost" in (hint(lost, "last policy as good as the best") or "")
-    assert any(line.startswith("seed 1 did not learn (return 20.0): ") for line in hints(lost))
+    assert "dropped" in (hint(lost, "last policy as good as the best") or "")
+    assert hints(lost)[0].startswith("2 of 2 seeds did not learn: last returns below 204 (seed 0: ")
     monkeypatch.setattr(diagnosis, "diagnose", lambda run, seed: ())
-    assert "none of the known reasons" in hints(lost)[0]
+    assert hints(lost)[1:] == [
+        "seeds 0 and 1: none of the known reasons shows; try more --updates, and other --seeds: "
+        "they differ widely"
+    ]
+
+
+def of_seeds(run: FinishedRun, returns: dict[int, list[float]]) -> FinishedRun:
+    """A run with seeds and the returns of their evaluations made up."""
+    seeds = [
+        seed_results(seed, [EvaluationPoint(100 * n, [one]) for n, one in enumerate(values, 1)])
+        for seed, values in returns.items()
+    ]
+    config = replace(run.config, seeds=tuple(returns))
+    return replace(run, results={**run.results, "seeds": seeds}, config=config)
+
+
+def found_by(monkeypatch: pytest.MonkeyPatch, **findings: dict[int, Finding]) -> None:
+    """Let the checks of each seed find these, and nothing else."""
+    monkeypatch.setattr(
+        diagnosis,
+        "diagnose",
+        lambda run, seed: [one[seed] for one in findings.values() if seed in one],
+    )
+
+
+def test_a_hint_is_said_once_a_run(trained: FinishedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = of_seeds(trained, {0: [5.0], 1: [1000.0], 2: [6.0], 3: [7.0]})
+    bad = "the model explains only {} of them: give it more"
+    found_by(
+        monkeypatch,
+        fit={seed: Finding("fit", "", bad, f"{10 * seed}%") for seed in (0, 2, 3)},
+        all={seed: Finding("all", "", "record more") for seed in (0, 1, 2, 3)},
+        one={2: Finding("one", "", "Q is {}", "130")},
+        fine={seed: Finding("fine", "as it should be") for seed in (0, 1, 2, 3)},
+    )
+    assert hints(run) == [
+        "3 of 4 seeds did not learn: last returns below 204 (seed 0: 5.0, seed 2: 6.0, "
+        "seed 3: 7.0).",
+        "seeds 0, 2 and 3: the model explains only 0%, 20% and 30% of them: give it more",
+        "seeds 0, 2 and 3: record more",
+        "seed 2: Q is 130",
+    ]
+    found_by(monkeypatch, one={2: Finding("one", "", "Q is {}", "130")})
+    assert [line.partition(":")[0] for line in hints(run)[1:]] == ["seed 2", "seeds 0 and 3"]
+
+
+@pytest.mark.parametrize(
+    ("updates", "steps", "said", "left"),
+    [
+        (6_000, 3_000, "6,000 updates, where preset default has 30,000; leave out --updates", [6]),
+        (30_000, 300, "300 online steps, where preset default has 3,000", [2, 3, 4, 5]),
+        (6_000, 300, "6,000 updates and 300 online steps, where preset default has 30,000 and "
+         "3,000; leave out --updates and --online-steps before anything else", []),
+        (15_000, 1_500, None, [2, 3, 4, 5, 6, 7]),
+        (60_000, 9_000, None, [2, 3, 4, 5, 6, 7]),
+    ],
+)  # fmt: skip
+def test_a_small_budget_comes_first_and_what_follows_from_it_is_silent(
+    trained: FinishedRun,
+    monkeypatch: pytest.MonkeyPatch,
+    updates: int,
+    steps: int,
+    said: str | None,
+    left: list[int],
+) -> None:
+    preset = PRESETS["default"].spend(updates, steps, None)
+    config = replace(trained.config, preset=preset, preset_name="default with gamma=0.9")
+    run = replace(of_seeds(trained, {0: [5.0]}), config=config)
+    names = ("values within what the rewards allow", "terminal transitions", "values have settled",
+             "proposals inside the data", "values beside what a step gains", "elsewhere",
+             "inverse model fits", "last policy as good as the best")  # fmt: skip
+    found_by(
+        monkeypatch,
+        **{str(n): {0: Finding(name, "", f"hint {n}")} for n, name in enumerate(names)},
+    )
+    lines = hints(run)[1:]
+    if said is not None:
+        assert lines.pop(0).startswith("the budget is small: ") and said in hints(run)[1]
+    # Two are never a matter of the budget, nor is what isn't known to be.
+    always = [0, 1, 5]
+    assert lines == [f"seed 0: hint {n}" for n in sorted({*always, *left})]
+    monkeypatch.setattr(diagnosis, "diagnose", lambda run, seed: ())
+    assert len(hints(run)) == 2
+    unknown = replace(run, config=replace(config, preset_name="mine"))
+    assert "none of the known reasons" in hints(unknown)[1]
+
+
+def test_the_evaluation_after_which_performance_dropped_is_named(trained: FinishedRun) -> None:
+    name = "last policy as good as the best"
+    run = of_seeds(trained, {0: [100.0, 900.0, 20.0]})
+    (found,) = [one for one in diagnose_without_files(run) if one.name == name]
+    assert found.figure == "evaluation 2 (from 900 to 20.0)"
+    assert "dropped after {}. More" in (found.hint or "")
+    for steady in ([100.0, 900.0, 500.0], [20.0, 900.0, 900.0], [1.0, 0.5, 0.1], [float("nan")]):
+        (found,) = [
+            one for one in diagnose_without_files(of_seeds(trained, {0: steady}))
+            if one.name == name
+        ]  # fmt: skip
+        assert found.hint is None, steady
+
+
+def diagnose_without_files(run: FinishedRun) -> tuple[Finding, ...]:
+    return (diagnosis._steadiness(run, 0),)
+
+
+def test_a_run_without_evaluations_has_no_seeds_that_failed(trained: FinishedRun) -> None:
+    seeds = [seed_results(seed, []) for seed in trained.seeds]
+    run = replace(trained, results={**trained.results, "seeds": seeds})
+    assert not run.evaluated and failed_seeds(run) == () and hints(run) == []
+    assert {one.name for one in diagnose(run, 0)} == {
+        "values within what the rewards allow", "values have settled", "terminal transitions",
+    }  # fmt: skip
+    assert "Nothing was evaluated" in diagnosis.verdict(run)
+
+
+def test_a_hint_names_no_setting_that_is_on_already(trained: FinishedRun) -> None:
+    name = "values within what the rewards allow"
+    log(trained, [80.0], 130.0)
+    assert "clamp_targets" not in (hint(trained, name) or "")
+    algorithm = replace(trained.config.preset.algorithm, clamp_targets=False)
+    preset = replace(trained.config.preset, algorithm=algorithm)
+    without = replace(trained, config=replace(trained.config, preset=preset))
+    assert "clamp_targets holds" in (hint(without, name) or "")
 
 
 def test_values_are_compared_with_what_followed(trained: FinishedRun) -> None:

@@ -125,7 +125,7 @@ def test_frames_differ_with_the_pose_and_with_nothing_else() -> None:
 @pytest.mark.usefixtures("drawing")
 def test_a_run_is_rendered(trained: FinishedRun) -> None:
     pytest.importorskip("imageio_ffmpeg")
-    made = render_run(trained, steps=6, episodes=3)
+    made = render_run(trained, steps=6, episodes=5)
     assert [path.name for path in made.files] == [
         "plan.mp4", "plan.gif", "plan.png", "dimensions.png", "distances.json",
     ]  # fmt: skip
@@ -133,7 +133,7 @@ def test_a_run_is_rendered(trained: FinishedRun) -> None:
     gif = Image.open(trained.folder.path / "render" / "plan.gif")
     assert gif.n_frames == 7
     numbers = json.loads(made.numbers.read_text())
-    assert numbers["seeds"] == 2 and numbers["episodes"] == 3 and len(numbers["mean"]) == 7
+    assert numbers["seeds"] == 2 and numbers["episodes"] == 5 and len(numbers["mean"]) == 7
     assert numbers["mean"][0] == 0 < numbers["low"][6] <= numbers["mean"][6] <= numbers["high"][6]
 
 

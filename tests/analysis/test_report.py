@@ -8,7 +8,8 @@ import re
 import shlex
 import shutil
 import subprocess
-from dataclasses import replace
+from dataclasses import asdict, replace
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -18,13 +19,24 @@ import pytest
 from qss_offline.analysis.plots import report as figures
 from qss_offline.analysis.plots import style
 from qss_offline.analysis.report import making, page
-from qss_offline.analysis.report.comparison import Scores, Task, compare, read_returns
+from qss_offline.analysis.report.book import Book
+from qss_offline.analysis.report.comparison import Scores, Task, compare
 from qss_offline.analysis.report.making import make_report
+from qss_offline.analysis.report.offline_run import RunPart
 from qss_offline.analysis.report.reproduce import command, recording_command
+from qss_offline.analysis.report.sources import read_returns, run_methods, run_names, task_of
+from qss_offline.analysis.report.tables import returns_table
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.errors import UserError
+from qss_offline.files import write_json
+from qss_offline.online.config import EvaluationPlan, OnlineSettings
+from qss_offline.online.presets import online_preset
 from qss_offline.overrides import changed
+from qss_offline.parallel.reporting import no_progress
+from qss_offline.runs.folder import RunFolder
 from qss_offline.runs.reader import FinishedRun
+from qss_offline.runs.results import EvaluationPoint, seed_results
+from qss_offline.settings_json import to_plain
 from qss_offline.statistics import Interval
 from tests.patience import PATIENCE_S
 
@@ -106,9 +118,10 @@ def test_the_report_holds_what_it_promises(reported: Path) -> None:
         "qss data record InvertedPendulum-v5 --randomness 1 --transitions 2000 --seed 0",
         "qss train qss/InvertedPendulum/v5-random-100-n2000-s0-obs-v0 --env InvertedPendulum-v5 "
         "--seeds 0,1 --preset small",
-        "one: InvertedPendulum-v5", "two: InvertedPendulum-v5",
-        "2 of 2 seeds did not learn", "did not learn (return",
-        "Last evaluations: mean over seeds", "Probabilities of improvement", "d3g over bco",
+        "one: D3G (small), InvertedPendulum-v5", "two: D3G (small) (two), InvertedPendulum-v5",
+        "2 of 2 seeds did not learn: last returns below",
+        "Returns of the last evaluation", "Probabilities of improvement", "D3G over BCO",
+        "D3G (small) over D3G (small) (two)", "fewer than 5 seeds",
         "Mean overestimation", "Outside the data", "the cycle error over updates",
         "Configuration", "Dataset card",
         "No video: qss render", "proposal_update_interval",
@@ -150,7 +163,11 @@ def test_a_missing_dataset_leaves_the_rest(
     notices: list[str] = []
     written = make_report([trained.folder.path], video=False, notice=notices.append)
     text = written.read_text()
-    assert "Return over the online steps" in text and "the cycle error over updates" in text
+    assert (
+        "Return over the online steps" in text
+        and "The mean of 2 seeds" in text
+        and "the cycle error over updates" in text
+    )
     assert "No measurements: " in text and "No dataset card: " in text
     assert len(notices) == 4
     assert f"qss train {trained.dataset_id}" in text
@@ -208,18 +225,38 @@ def scores(**methods: list[float]) -> Scores:
 
 
 def test_methods_are_compared_by_hand() -> None:
-    found = compare(scores(d3g=[-4.0, -23.25], bco=[-42.5, -23.25]))
-    ((label, one, tasks),) = found.improvements
-    assert (label, tasks) == ("d3g over bco", 1)
+    found = compare(scores(BCO=[-42.5, -23.25], D3G=[-4.0, -23.25]))
+    (one,) = found.improvements
+    assert (one.method, one.other, one.tasks) == ("D3G", "BCO", 1)
     # -4 beats both; -23.25 beats one and ties with the other.
-    assert one.estimate == pytest.approx((1 + 1 + 1 + 0.5) / 4)
-    d3g = found.profiles["d3g"]
+    assert one.found.estimate == pytest.approx((1 + 1 + 1 + 0.5) / 4)
+    assert not one.found.known and str(one) == "D3G over BCO 0.88 on 1 task"
+    d3g = found.profiles["D3G"]
     above = dict(zip(np.round(d3g.thresholds, 2), d3g.fractions, strict=True))
     assert (above[0.4], above[0.9], above[1.0]) == (1.0, 0.5, 0.0)
-    assert found.iqms["d3g"].estimate == pytest.approx(0.75)
-    assert [(cell.method, cell.seeds, cell.mean.estimate) for cell in found.cells] == [
-        ("d3g", 2, -13.625), ("bco", 2, -32.875),
-    ]  # fmt: skip
+    assert found.iqms["D3G"].estimate == pytest.approx(0.75)
+    assert "fewer than 5 seeds" in " ".join(found.notes)
+    five = compare(scores(BCO=[-42.5] * 5, D3G=[-4.0, -5.0, -6.0, -7.0, -8.0]))
+    assert five.improvements[0].found.known and five.iqms["D3G"].known
+    assert five.notes == ()
+
+
+def test_scores_that_are_no_numbers_are_left_out_and_named() -> None:
+    found = compare(scores(a=[-5.0, float("nan")], b=[float("inf")]))
+    assert found.improvements == () and list(found.profiles) == ["a"]
+    assert "a, seed 1 on Reacher-v5" in found.notes[0] and "b, seed 0" in found.notes[0]
+
+
+def test_methods_of_different_recordings_are_not_compared() -> None:
+    mine, other = Task("Reacher-v5", 1.0, "x/a-obs-v0"), Task("Reacher-v5", 1.0, "x/b-obs-v0")
+    found = compare({mine: {"D3G": {0: -5.0}}, other: {"BCO": {0: -9.0}}})
+    assert found.improvements == () and len(found.iqms) == 1
+    assert "No two methods share a recording" in found.notes[-1]
+    # Each is compared with the first that it shares a recording with, on what they share alone.
+    several = {mine: {"D3G": {0: -5.0}, "IQL": {0: -9.0}},
+               other: {"BCO": {0: -5.0}, "CQL": {0: -4.0}, "IQL": {0: -9.0}}}  # fmt: skip
+    pairs = [(o.method, o.other, o.tasks) for o in compare(several).improvements]
+    assert pairs == [("D3G", "IQL", 1), ("IQL", "BCO", 1), ("IQL", "CQL", 1)]
 
 
 def test_long_names_leave_room_for_probabilities() -> None:
@@ -245,7 +282,7 @@ def test_what_cannot_be_compared_is_said() -> None:
     found = compare(table)
     assert found.shared == (Task("Reacher-v5", 1.0), Task("Hopper-v5", 1.0))
     notes = " ".join(found.notes)
-    assert "Pendulum-v1" in notes and "of a, b over the 2 of 3 tasks" in notes
+    assert "Pendulum-v1" in notes and "of a; b over the 2 of 3 tasks" in notes
     assert "a: 1 seed beyond" in notes and "b: " not in notes
 
 
@@ -253,7 +290,9 @@ def test_tables_of_returns_are_checked(tmp_path: Path) -> None:
     path = csv(tmp_path / "r.csv", [("Reacher-v5", 0.5, "d3g", 1, "last", -5.0),
                                     ("Reacher-v5", 0.5, "behaviour", 0, "last", -20.0),
                                     ("Reacher-v5", 0.5, "d3g", 1, "best", -4.0)])  # fmt: skip
-    assert read_returns(path) == {Task("Reacher-v5", 0.5): {"d3g": {1: -5.0}}}
+    found = read_returns(path)
+    assert found.scores == {Task("Reacher-v5", 0.5): {"D3G": {1: -5.0}}}
+    assert found.recorded == {Task("Reacher-v5", 0.5): -20.0}
     path.write_text("env_id,method\n")
     with pytest.raises(UserError, match="no column 'random_action_prob'"):
         read_returns(path)
@@ -265,10 +304,199 @@ def test_tables_of_returns_are_checked(tmp_path: Path) -> None:
         read_returns(path)
     with pytest.raises(UserError, match="cannot read"):
         making.make_report([tmp_path / "none.csv"], tmp_path / "out")
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="utf-8"):
+        read_returns(path)
+    with pytest.raises(UserError, match="needs run folders"):
+        making.make_report([], tmp_path / "out")
+
+
+def cards(html: str) -> list[dict[str, str]]:
+    """The rows of a table by the names of the columns."""
+    rows = re.findall(r"<tr>(.*?)</tr>", html.partition("<tbody>")[2])
+    cell = re.compile(r'data-label="(.*?)">(.*?)</td>')
+    return [{unescape(k): unescape(v) for k, v in cell.findall(row)} for row in rows]
+
+
+def test_a_table_of_returns_is_pivoted_with_the_papers_figures_beside(tmp_path: Path) -> None:
+    names = "env_id,random_action_prob,method,seed,metric,mean_return,preset\n"
+    rows = [
+        f"Reacher-v5,{level},{method},{seed},last,{value - seed},{preset}"
+        for level, seeds in ((0.25, 5), (1.0, 2))
+        for method, value, preset in (("bco", -5.0, "mine"), ("d3g", -4.0, "mine"))
+        for seed in range(seeds)
+    ]
+    (tmp_path / "returns.csv").write_text(names + "\n".join(rows) + "\n")
+    dataset = "qss/Reacher/v5-random-25-reacher-n100000-s3-obs-v0"
+    provenance = {"recordings": {dataset: {"estimate": -12.0, "low": -13.0, "high": -11.0}}}
+    (tmp_path / "provenance.json").write_text(json.dumps(provenance))
+    found = read_returns(tmp_path / "returns.csv")
+    # A recording that is named is the task; at the other level none is.
+    assert [task.dataset_id for task in found.scores] == [dataset, None]
+    html = returns_table(found)
+    assert "Preset: mine" in html
+    quarter, random = cards(html)
+    assert list(quarter) == [
+        "environment", "random actions", "recorded return", "πo (paper)",
+        "D3G", "D3G (paper, best of 100)", "BCO", "BCO (paper, best of 100)",
+    ]  # fmt: skip
+    assert quarter["recorded return"] == "-12.0" and random["recorded return"] == "–"
+    assert quarter["D3G (paper, best of 100)"] == "-4.2 ± 0.6"
+    assert random["D3G"] == "-4.5 (-4.0; -5.0)"
+    assert re.fullmatch(r"-6\.0 \[-.*; -.*\] \(5 seeds\)", quarter["D3G"])
+
+
+def test_a_table_of_online_budgets_is_one_too(tmp_path: Path) -> None:
+    columns = "env_id,dataset_id,variant,seed,online_steps,mean_return"
+    rows = [f"Reacher-v5,x/a-obs-v0,{v},0,{n},-{n}" for v in "ab" for n in (100, 1000)]
+    (tmp_path / "returns.csv").write_text("\n".join((columns, *rows)) + "\n")
+    found = read_returns(tmp_path / "returns.csv")
+    first, second = cards(returns_table(found))
+    assert first["recording"] == "a, after 100 online steps"
+    assert (second["a"], second["b"]) == ("-1,000 (1 seed)", "-1,000 (1 seed)")
+
+
+def other(run: FinishedRun, name: str, seeds: tuple[int, ...], **config: object) -> FinishedRun:
+    """A run as if it had been called otherwise, and had other seeds and settings."""
+    rows = [{**run.results["seeds"][0], "seed": seed} for seed in seeds]
+    return replace(
+        run,
+        folder=RunFolder(run.folder.path.parent / name),
+        config=replace(run.config, seeds=seeds, **config),  # type: ignore[arg-type]
+        results={**run.results, "seeds": rows},
+    )
+
+
+def test_recordings_methods_presets_and_changes_are_told_apart(trained: FinishedRun) -> None:
+    more = trained.config.preset.spend(5000, None, None)
+    runs = [
+        other(trained, "a", (0, 1)),
+        other(trained, "b", (2, 3)),
+        other(trained, "c", (0, 1), dataset_id="x/other-obs-v0"),
+        other(trained, "d", (0, 1), preset_name="small with gamma=0.5"),
+        other(trained, "a", (1, 2)),
+    ]
+    names = run_names(runs)
+    assert names == ["a", "b", "c", "d", "a (2)"]
+    methods = run_methods(runs, names)
+    # b has more seeds of a's method; the last has a seed that is there already.
+    assert methods == ["D3G (small)"] * 3 + ["D3G (small with gamma=0.5)", "D3G (small) (a (2))"]
+    assert task_of(runs[0]) != task_of(runs[2])
+    changed = [runs[0], other(trained, "e", (0, 1), preset=more), runs[2]]
+    assert run_methods(changed, run_names(changed)) == [
+        "D3G (small), updates=1000", "D3G (small), updates=5000", "D3G (small), updates=1000",
+    ]  # fmt: skip
+
+
+def test_a_measured_power_is_no_other_setting(trained: FinishedRun, cloned: FinishedRun) -> None:
+    """It is of the recording: the same preset measures another on another."""
+    assert trained.config.recording is not None and cloned.config.cloning is not None
+    runs = []
+    for index, power in enumerate((0.5, 2.0)):
+        facts = replace(trained.config.recording, error_power=power)
+        cloning = replace(cloned.config.cloning, error_power=power)
+        runs.append(
+            other(cloned, "ab"[index], (0,), dataset_id=f"x/{index}-obs-v0", recording=facts,
+                  cloning=cloning)
+        )  # fmt: skip
+    assert run_methods(runs, ["a", "b"]) == ["BCO (small)"] * 2
+
+
+@pytest.fixture(scope="module")
+def online(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished online run, as `online_run` writes it."""
+    path = tmp_path_factory.mktemp("online") / "acting"
+    settings = online_settings_of_test()
+    seeds = [
+        seed_results(seed, [EvaluationPoint(100 * n, [10.0 * n + seed]) for n in range(5)])
+        for seed in settings.seeds
+    ]
+    shared = {"method": "online", "env_id": settings.env_id, "algorithm": settings.algorithm}
+    results = {**shared, "preset": settings.preset_name, "steps": settings.config.steps,
+               "config": asdict(settings.config), "wall_seconds": 61.0, "seeds": seeds}  # fmt: skip
+    write_json(path / "config.json", to_plain({"method": "online", **vars(settings)}))
+    write_json(path / "results.json", results)
+    return path
+
+
+def online_settings_of_test() -> OnlineSettings:
+    named = online_preset("default", "d3g-no-cycle")
+    config = replace(named, steps=400, warm_up=50, algorithm=replace(named.algorithm, gamma=0.9))
+    plan = EvaluationPlan(100, 1)
+    return OnlineSettings("Reacher-v5", "d3g-no-cycle", (3, 4), "default with gamma=0.9",
+                          config, plan)  # fmt: skip
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_an_online_run_is_reported(online: Path) -> None:
+    text = make_report([online], video=False).read_text()
+    assert (online / "report" / "learning-curve.png").exists()
+    for words in (
+        "online D3G⁻ (default with gamma=0.9)", "Reacher-v5 after 400 environment steps",
+        "final score 33.5 (33.0; 34.0)", "best after step", "61 seconds in all",
+        "qss train-online Reacher-v5 --algo d3g-no-cycle --preset default --seeds 3,4 --steps 400 "
+        "--warm-up 50 --set algorithm.gamma=0.9 --evaluate-every 100 --episodes 1",
+        "Configuration",
+    ):  # fmt: skip
+        assert words in text, words
+    # A copy of its results elsewhere has no settings, and is reported all the same.
+    copied = Path(shutil.copy(online / "results.json", online.parent / "Reacher-d3g.json"))
+    text = make_report([copied], online.parent / "copy", video=False).read_text()
+    assert "Reacher-d3g: online D3G⁻" in text and "A copy of results" in text
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_any_mix_is_reported(
+    online: Path, trained: FinishedRun, cloned: FinishedRun, tmp_path: Path
+) -> None:
+    table = csv(tmp_path / "returns.csv", [("Reacher-v5", 0.5, "iql", 0, "last", -9.0)])
+    sources = [trained.folder.path, online, table, cloned.folder.path]
+    text = make_report(sources, tmp_path / "out", video=False, notice=lambda m: None).read_text()
+    assert "3 runs and 1 table" in text
+    for words in ("pendulum: D3G (small)", "acting: online D3G⁻", "bco: BCO (small", "IQL",
+                  "D3G (small) over BCO (small"):  # fmt: skip
+        assert words in text, words
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_run_that_was_never_evaluated_is_reported(trained: FinishedRun, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        trained.folder.seed(seed).policy.unlink()
+    results = json.loads(trained.folder.results.read_text())
+    for seed in results["seeds"]:
+        for name in ("last", "best"):
+            del seed[name]
+        seed["evaluations"] = []
+    trained.folder.results.write_text(json.dumps(results))
+    notices: list[str] = []
+    sources = [trained.folder.path, csv(tmp_path / "r.csv", [("A-v0", 0.5, "d3g", 0, "last", 1.0)])]
+    text = make_report(sources, tmp_path / "out", video=False, notice=notices.append).read_text()
+    assert notices == []
+    assert "Nothing was evaluated" in text and "Values during training" not in text
+    assert "the cycle error over updates" in text
+    assert "Returns of every seed" not in text and "Trajectories" not in text
+    assert cards(text)[0]["last"] == "–"
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_numbers_of_plans_from_elsewhere_are_checked(trained: FinishedRun, tmp_path: Path) -> None:
+    path = trained.folder.path / "render" / "distances.json"
+    good = {"shown_seed": 0, "episodes": 20, "seeds": 2, "mean": [0.0, 560829.92],
+            "low": [0.0, 1.0], "high": [0.0, 1e6], "still": [0.0, 0.5]}  # fmt: skip
+    book = Book(tmp_path, lambda line: None)
+    part = RunPart(book, trained, "", video=False, progress=no_progress)
+    write_json(path, good)
+    part.seen()
+    (text,) = book.parts
+    assert "more than 1,000 after 1 step, in standard deviations" in text and "560" not in text
+    for wrong in ({"mean": "x"}, {"mean": [0.0]}, {"shown_seed": None}, {"low": [{}, 1]}):
+        write_json(path, {**good, **wrong})
+        with pytest.raises(UserError, match="distances"):
+            part.seen()
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("width", [375, 1200])
 def test_a_browser_shows_it_without_complaint(reported: Path, tmp_path: Path, width: int) -> None:
     """The page is put into a frame of that width, and a script outside it looks at it."""
     assert CHROMIUM is not None

@@ -79,7 +79,10 @@ def test_a_family_is_built_listed_shown_and_kept(
     assert "100%" in built.stdout
     listed = run.ok("data", "list")
     lines = [line for line in listed.splitlines() if "Reacher-v5" in line]
-    assert [(" no " in line, " yes " in line) for line in lines] == [(False, True), (True, False)]
+    assert [("\tno\t" in line, "\tyes\t" in line) for line in lines] == [
+        (False, True),
+        (True, False),
+    ]
     dataset = next(word for word in listed.split() if word.endswith("-obs-v0"))
     shown = json.loads(run.ok("data", "show", dataset))
     assert shown["observation_only"] is True

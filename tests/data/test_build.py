@@ -398,12 +398,12 @@ def test_the_command_builds_a_family(
         cli.main()
         printed = capsys.readouterr()
         lines = [line for line in printed.out.splitlines() if "-obs-v0" in line]
-        assert [("1000" in line, " 18 " in line) for line in lines] == [
+        assert [("1000" in line, line.endswith("\t18")) for line in lines] == [
             (True, False),
             (False, True),
             (False, False),
         ]
-        assert "random-50-made_up-n400-s0-k2-obs-v0" in lines[1] and " 50% " in lines[1]
+        assert "random-50-made_up-n400-s0-k2-obs-v0" in lines[1] and "\t50%\t" in lines[1]
         assert "verified 6 datasets" in printed.out
     assert printed.err.count("kept") == 3
     assert len(minari.list_local_datasets()) == 6

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 
 import numpy as np
 import pytest
@@ -15,21 +16,32 @@ from qss_offline.statistics import (
     Interval,
     Statistic,
     bootstrap_interval,
+    counted,
     iqm,
     mean,
+    mean_band,
     mean_interval,
+    mean_of,
+    number_text,
     performance_profile,
     probability_of_improvement,
+    scores_text,
 )
 
 NUMBERS = st.floats(-1e3, 1e3).map(lambda x: round(x, 3))
-SCORES = st.tuples(st.integers(2, 8), st.integers(1, 3)).flatmap(
+SCORES = st.tuples(st.integers(5, 8), st.integers(1, 3)).flatmap(
     lambda shape: arrays(np.float64, shape, elements=NUMBERS)
 )
 
 
 def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
+
+
+@pytest.fixture
+def two_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two runs have an interval, so that it can be told by hand."""
+    monkeypatch.setattr("qss_offline.statistics.ENOUGH", 2)
 
 
 def test_iqm_by_hand() -> None:
@@ -60,6 +72,7 @@ def test_one_task_is_scipys_bootstrap(statistic: object) -> None:
     assert ours == bootstrap_interval(scores[:, None], rng(2), statistic, resamples=999)  # type: ignore[arg-type]
 
 
+@pytest.mark.usefixtures("two_are_enough")
 def test_runs_are_drawn_within_their_task_independently_of_other_tasks() -> None:
     # Two runs a task: a resample of (0, 1) has mean 0, 1/2 or 1 with probability 1/4, 1/2, 1/4.
     # Mixed over tasks (1000 among them), the mean would leave [500, 501]. Were both tasks drawn
@@ -77,6 +90,7 @@ def test_runs_are_drawn_within_their_task_independently_of_other_tasks() -> None
     assert (interval.estimate, interval.low, interval.high) == (500.5, 500, 501)
 
 
+@pytest.mark.usefixtures("two_are_enough")
 def test_bounds_are_percentiles_of_all_resamples() -> None:
     # All 27 equally likely resamples of three runs give the exact distribution.
     scores = np.array([1.0, 2.0, 6.0])
@@ -100,7 +114,7 @@ def test_coverage_of_the_mean() -> None:
 @pytest.mark.parametrize("statistic", [mean, iqm, lambda scores: scores.max(axis=-1)])
 @settings(max_examples=60)
 @given(
-    st.tuples(st.integers(2, 6), st.integers(1, 3)).flatmap(
+    st.tuples(st.integers(5, 7), st.integers(1, 3)).flatmap(
         lambda shape: st.one_of(
             arrays(np.float64, shape, elements=NUMBERS),
             # Equal scores: means of the same numbers differ in their last bits.
@@ -151,16 +165,76 @@ def test_the_generator_alone_decides() -> None:
     )
 
 
-def test_equal_scores_and_a_single_run() -> None:
-    assert bootstrap_interval([3.0, 3.0, 3.0], rng()) == Interval(3.0, 3.0, 3.0)
-    one = bootstrap_interval([[4.0, 6.0]], rng())
-    assert one.estimate == 5.0 and math.isnan(one.low) and math.isnan(one.high)
-    beats = probability_of_improvement([1.0, 2.0], [0.0], rng())
-    assert beats.estimate == 1.0 and math.isnan(beats.low)
-    profile = performance_profile([1.0], [0.0, 2.0], rng())
+def test_equal_scores() -> None:
+    assert bootstrap_interval([3.0] * 5, rng()) == Interval(3.0, 3.0, 3.0)
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_fewer_than_five_runs_have_no_interval(count: int) -> None:
+    scores = np.arange(2.0 * count).reshape(count, 2)
+    one = bootstrap_interval(scores, rng())
+    assert one.estimate == count - 0.5 and math.isnan(one.low) and math.isnan(one.high)
+    assert not one.known and str(one) == f"{one.estimate:.{1 if count > 1 else 2}f}"
+    beats = probability_of_improvement(scores[:, 0] + 9, [0.0] * 5, rng())
+    assert beats.estimate == 1.0 and not beats.known
+    profile = performance_profile(scores, [-1.0, 9.0], rng())
     assert profile.fractions.tolist() == [1, 0] and np.isnan(profile.low).all()
+    band = mean_band(scores.T)
+    assert band.mean.tolist() == [count - 1, count] and np.isnan([band.low, band.high]).all()
 
 
+def test_five_have_one_everywhere() -> None:
+    scores = [1.0, 2.0, 3.0, 4.0, 15.0]
+    interval = mean_of(scores)
+    assert interval.known and interval.low < 5.0 < interval.high
+    band = mean_band([scores, [0.0] * 5])
+    assert band.mean.tolist() == [5, 0] and band.low[1] == band.high[1] == 0
+    # The same bootstrap, but for what was drawn.
+    assert (band.low[0], band.high[0]) == pytest.approx((interval.low, interval.high), abs=0.4)
+    assert band.errors[:, 0] == pytest.approx((5 - band.low[0], band.high[0] - 5))
+    assert mean_band(np.transpose([scores, [0.0] * 5]), axis=0).high.tolist() == band.high.tolist()
+
+
+def test_groups_of_scores_are_shown_alike() -> None:
+    assert scores_text([756.2]) == "756"
+    assert scores_text([756.2], "seed") == "756 (1 seed)"
+    assert scores_text([1000.0, 756.2, 1000.0], "seed") == "919 (1,000; 756; 1,000)"
+    assert scores_text([-5.0] * 5) == "-5.0 [-5.0; -5.0]"
+    assert scores_text([-5.0] * 5, "seed") == "-5.0 [-5.0; -5.0] (5 seeds)"
+    low, high = mean_of([1.0, 2.0, 3.0, 4.0, 15.0]).low, mean_of([1.0, 2.0, 3.0, 4.0, 15.0]).high
+    assert scores_text(np.array([1.0, 2.0, 3.0, 4.0, 15.0])) == f"5.0 [{low:.1f}; {high:.1f}]"
+    # A seed that diverged hides nothing and breaks nothing.
+    assert scores_text([math.nan, 1.0]) == "not a number (not a number; 1.0)"
+    assert scores_text([math.inf] * 5) == "infinite"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0"), (-0.0, "0"), (1000.0, "1,000"), (951.24, "951"), (99.97, "100"),
+        (-5.36, "-5.4"), (0.996, "1.0"), (0.5, "0.50"), (-0.0123, "-0.012"), (0.0999, "0.10"),
+        (560829.92, "560,830"), (1e5, "100,000"), (12_345_678.0, "12.3 million"),
+        (-2.5e9, "-2.5 billion"), (1e30, "more than 1 trillion"),
+        (-1e30, "less than -1 trillion"), (1e-9, "0"), (math.nan, "not a number"),
+        (-math.inf, "-infinite"),
+    ],
+)  # fmt: skip
+def test_numbers_are_written_as_one_writes_them(value: float, text: str) -> None:
+    assert number_text(value) == text
+
+
+@given(st.floats(-1e15, 1e15))
+def test_no_number_has_an_exponent(value: float) -> None:
+    assert re.fullmatch(r"(more than |less than )?-?[\d,]+(\.\d+)?( [mbt]r?illion)?",
+                        number_text(value))  # fmt: skip
+
+
+def test_counts_are_singular_and_plural() -> None:
+    assert [counted(n, "seed") for n in (0, 1, 2)] == ["0 seeds", "1 seed", "2 seeds"]
+    assert counted(30_000, "update") == "30,000 updates"
+
+
+@pytest.mark.usefixtures("two_are_enough")
 def test_probability_of_improvement_by_hand() -> None:
     # Pairs: 3>1, 3>2, 3=3; 1=1, 1<2, 1<3: 2 wins and 2 ties of 6.
     assert probability_of_improvement([3.0, 1.0], [1.0, 2.0, 3.0], rng()).estimate == 0.5
@@ -187,6 +261,7 @@ def test_probability_of_improvement_is_mann_whitneys(scores: np.ndarray, seed: i
     assert ours + theirs == pytest.approx(1)
 
 
+@pytest.mark.usefixtures("two_are_enough")
 def test_performance_profile_by_hand() -> None:
     scores = np.array([[0.0, 2.0], [1.0, 3.0]])
     profile = performance_profile(scores, [-1.0, 0.0, 1.5, 2.5, 3.0], rng())

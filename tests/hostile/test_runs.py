@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +25,25 @@ from safetensors.torch import save
 
 from qss_offline.analysis.diagnostics import diagnose
 from qss_offline.analysis.models import inverse_model_of, planner_of, policy_of
+from qss_offline.analysis.plots import style
+from qss_offline.analysis.report.making import make_report
 from qss_offline.cli.runs import report
 from qss_offline.comparison.online_budget import load_proposals
 from qss_offline.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from qss_offline.errors import UserError
 from qss_offline.files import write_json
+from qss_offline.online.config import OnlineSettings
+from qss_offline.online.presets import online_preset
 from qss_offline.runs.folder import RunFolder, SeedFolder, read_json
-from qss_offline.runs.reader import FinishedRun, load_run, read_run_config
+from qss_offline.runs.reader import (
+    FinishedRun,
+    OnlineRun,
+    load_any_run,
+    load_run,
+    read_run_config,
+)
 from qss_offline.runs.results import EvaluationPoint, results_of_file, seed_results
+from qss_offline.settings_json import to_plain
 from qss_offline.training.interaction import known_steps
 from qss_offline.training.runner import run
 from tests.analysis.conftest import cloned, finished, finished_bco, trained
@@ -102,6 +114,68 @@ def test_whatever_a_run_says_it_is_read_or_refused_in_one_line(
         refused(looks, path)
         if name == "config.json":
             refused(load_proposals, path)
+
+
+@pytest.mark.parametrize("name", ["config.json", "results.json"])
+def test_whatever_an_online_run_says_it_is_reported_or_refused_in_one_line(
+    name: str, cases: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(style, "to_png", lambda figure: b"\x89PNG")
+    monkeypatch.setattr(style, "to_svg", lambda figure: b"<svg/>")
+    honest = online_files(tmp_path / "run")
+    for case in range(max(1, cases // 2)):
+        rng = random.Random(f"online {name} {case}")
+        for file, content in honest.items():
+            (tmp_path / "run" / file).write_text(json.dumps(content))
+        (tmp_path / "run" / name).write_text(json.dumps(spoil(json.loads(
+            json.dumps(honest[name])), rng)))  # fmt: skip
+        refused(make_report, [tmp_path / "run"], tmp_path / "out", notice=lambda line: None)
+
+
+def online_files(path: Path) -> dict[str, Any]:
+    """Write a finished online run's two files, and return what they hold."""
+    config = online_preset("default")
+    settings = OnlineSettings("Reacher-v5", "d3g", (0, 1), "default", config)
+    seeds = [seed_results(k, [EvaluationPoint(5 * n, (1.0 * n, 2.0)) for n in range(3)])
+             for k in (0, 1)]  # fmt: skip
+    results = {"method": "online", "env_id": "Reacher-v5", "algorithm": "d3g",
+               "preset": "default", "steps": 10, "start_run": None, "config": asdict(config),
+               "wall_seconds": 1.0, "seeds": seeds}  # fmt: skip
+    held = {"config.json": to_plain({"method": "online", **vars(settings)}),
+            "results.json": results}  # fmt: skip
+    for name, content in held.items():
+        write_json(path / name, content)
+    return held
+
+
+def test_the_method_in_the_settings_says_how_a_run_is_read(
+    trained: FinishedRun, tmp_path: Path
+) -> None:
+    assert isinstance(load_any_run(trained.folder.path), FinishedRun)
+    path = tmp_path / "online"
+    online_files(path)
+    run = load_any_run(path)
+    assert isinstance(run, OnlineRun) and run.name == "online"
+    assert (run.label, run.preset_name) == ("online D3G (default)", "default")
+    assert run.config["preset_name"] == "default" and run.last.tolist() == [2.0, 2.0]
+    copied = Path(shutil.copy(path / "results.json", tmp_path / "Reacher.json"))
+    copy = load_any_run(copied)
+    assert isinstance(copy, OnlineRun) and (copy.name, dict(copy.config)) == ("Reacher", {})
+    for spoiled, words in (
+        ({"env_id": 7}, "env_id is 7, expected text"),
+        ({"wall_seconds": "x"}, "wall_seconds is 'x'"),
+        ({"steps": -1}, "steps is -1"),
+        ({"seeds": [seed_results(0, [])]}, "here there are none"),
+    ):
+        held = json.loads((path / "results.json").read_text())
+        write_json(tmp_path / "spoiled.json", {**held, **spoiled})
+        with pytest.raises(UserError, match=words):
+            load_any_run(tmp_path / "spoiled.json")
+    (path / "results.json").unlink()
+    with pytest.raises(UserError, match="not finished"):
+        load_any_run(path)
+    with pytest.raises(UserError, match="does not exist"):
+        load_any_run(tmp_path / "none")
 
 
 def test_bytes_of_a_run_may_be_anything(trained: FinishedRun, cases: int) -> None:

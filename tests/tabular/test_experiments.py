@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from qss_offline.parallel.progress import silent
-from qss_offline.statistics import student_band
+from qss_offline.statistics import mean_band
 from qss_offline.tabular.experiments import EXPERIMENTS, Plan
 from qss_offline.tabular.learners import Settings
 from qss_offline.tabular.lockstep import Schedule
@@ -103,16 +103,16 @@ def test_copies_of_actions_leave_qss_alone(redundant: RedundantResult, learner: 
 
 
 def test_copies_of_actions_slow_qsa_down(redundant: RedundantResult) -> None:
-    averages = student_band(redundant.curves["QSA"].returns.mean(axis=0))
+    averages = mean_band(redundant.curves["QSA"].returns.mean(axis=0))
     # More copies, less return over the run, and the intervals of neighbours don't touch.
     assert (averages.high[1:] < averages.low[:-1]).all()
-    qss = student_band(redundant.curves["QSS"].returns.mean(axis=0))
+    qss = mean_band(redundant.curves["QSS"].returns.mean(axis=0))
     assert (averages.high[1:] < qss.low[1:]).all()
 
 
 def test_transfer_is_faster_than_scratch_and_fastest_for_qss(permuted: PermutedResult) -> None:
     averages = {
-        name: student_band(curves.returns[:, 0].mean(axis=0))
+        name: mean_band(curves.returns[:, 0].mean(axis=0))
         for name, curves in permuted.curves.items()
     }
     assert averages["QSS transfer"].low > averages["QSA transfer"].high
@@ -182,11 +182,3 @@ def test_progress_ends_at_the_announced_total(name: str) -> None:
     experiment.run(plan, lambda completed, note="": heard.append(completed))
     assert heard[-1] == experiment.total_steps(plan)
     assert heard == sorted(heard)
-
-
-def test_an_interval_by_hand() -> None:
-    found = student_band([1.0, 2.0, 3.0])
-    assert float(found.mean) == 2.0
-    # Student's t for two degrees of freedom: 4.3027, times 1/√3.
-    assert float(found.high) == pytest.approx(2.0 + 4.302653 / np.sqrt(3))
-    assert float(found.low) == pytest.approx(2.0 - 4.302653 / np.sqrt(3))

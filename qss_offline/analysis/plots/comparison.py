@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,8 +22,13 @@ from qss_offline.analysis.plots.style import (
 )
 from qss_offline.comparison.cells import Cell
 from qss_offline.comparison.paper_results import reported
-from qss_offline.comparison.table import Row, summarise
-from qss_offline.statistics import Interval
+from qss_offline.comparison.table import Row, Summary, summarise
+from qss_offline.runs.reader import LABELS
+from qss_offline.statistics import ENOUGH, Interval
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.container import ErrorbarContainer
 
 _STYLES = {
     "d3g": (ORANGE, "o"),
@@ -35,16 +40,8 @@ _STYLES = {
     "iql": (GREY, "X"),
     "cql": (BLACK, "*"),
 }
-_LABELS = {
-    "d3g": "D3G",
-    "bco": "BCO",
-    "pseudo-td3+bc": "pseudo-labelled TD3+BC",
-    "pseudo-iql": "pseudo-labelled IQL",
-    "bc": "BC, with actions",
-    "td3+bc": "TD3+BC, with actions",
-    "iql": "IQL, with actions",
-    "cql": "CQL, with actions",
-}
+_WIDTH = 0.84
+"""Of the space of a level that methods are spread over."""
 
 
 @styled
@@ -54,9 +51,11 @@ def png(
     behaviour: Mapping[str, Interval],
     metric: str = "last",
 ) -> bytes:
-    """Draw mean return against randomness, a panel for each environment, as a PNG file.
+    """Draw mean return at each level of randomness, a panel for each environment, as a PNG file.
 
-    Bars are 95% bootstrap intervals over seeds; hollow rings are the paper's D3G.
+    Levels are categories, methods side by side in each. Bars are 95% bootstrap intervals over
+    seeds; where there are too few seeds for one, small dots are the seeds. Hollow rings are the
+    paper's D3G.
 
     Args:
         cells: what was asked for.
@@ -75,47 +74,33 @@ def png(
     ):
         here = [cell for cell in cells if cell.env_id == env_id]
         methods = list(dict.fromkeys(cell.method for cell in here))
-        for place, method in enumerate(methods):
-            # Shifted sideways, so that bars of equal height stay apart.
-            shift = 2.0 * (place - (len(methods) - 1) / 2)
-            done = [c for c in here if (env_id, c.random_action_prob, c.method) in summaries]
-            done = [c for c in done if c.method == method]
-            if not done:
-                continue
-            levels = np.array([100 * c.random_action_prob for c in done])
-            intervals = [summaries[env_id, c.random_action_prob, method].mean for c in done]
-            values = np.array([i.estimate for i in intervals])
-            low = np.nan_to_num(values - np.array([i.low for i in intervals]))
-            high = np.nan_to_num(np.array([i.high for i in intervals]) - values)
-            colour, marker = _STYLES[method]
-            handles[_LABELS[method]] = axes.errorbar(
-                levels + shift,
-                values,
-                yerr=np.maximum([low, high], 0.0),
-                color=colour,
-                marker=marker,
-                linewidth=1.0,
-                markersize=6,
-                capsize=2,
-            )
         recordings = dict.fromkeys((c.random_action_prob, c.obs_id) for c in here)
-        recorded = [
-            (100 * p, behaviour[name].estimate) for p, name in recordings if name in behaviour
-        ]
-        if len(recorded) == 1:
-            # A single point makes no line: as wide as what stands beside it.
-            ((level, height),) = recorded
-            recorded = [(level - len(methods), height), (level + len(methods), height)]
-        handles["recorded behaviour"] = axes.plot(
-            *np.array(recorded).reshape(-1, 2).T, color=GREY, linestyle=":"
-        )[0]
-        axes.set_xticks([100 * level for level, _ in recordings])
-        paper = [(level, reported(env_id, "d3g", level)) for level, _ in recordings]
-        known = [(100 * level, figure_.mean) for level, figure_ in paper if figure_ is not None]
-        if known:
-            handles["D3G in the paper (best)"] = axes.scatter(
-                *zip(*known, strict=True), s=110, facecolors="none", edgecolors=ORANGE
-            )
+        levels = list(dict.fromkeys(level for level, _ in recordings))
+        for place, method in enumerate(methods):
+            shift = _WIDTH * ((place + 0.5) / len(methods) - 0.5)
+            done = [
+                (levels.index(level) + shift, summaries[env_id, level, method])
+                for level in levels
+                if (env_id, level, method) in summaries
+            ]
+            if done:
+                handles[LABELS[method]] = _draw(axes, done, *_STYLES[method])
+        for level, obs_id in recordings:
+            if obs_id in behaviour:
+                at = levels.index(level)
+                handles["recorded behaviour"] = axes.plot(
+                    [at - 0.42, at + 0.42], [behaviour[obs_id].estimate] * 2, color=GREY, ls=":"
+                )[0]
+            paper = reported(env_id, "d3g", level)
+            if paper is not None:
+                handles["D3G in the paper (best of 100)"] = axes.scatter(
+                    levels.index(level), paper.mean, s=110, facecolors="none", edgecolors=ORANGE
+                )
+        for boundary in range(1, len(levels)):
+            axes.axvline(boundary - 0.5, color="#d8d8d4", linewidth=0.8)
+        axes.grid(axis="x", visible=False)
+        axes.set_xticks(range(len(levels)), [f"{100 * level:g}" for level in levels])
+        axes.set_xlim(-0.5, len(levels) - 0.5)
         axes.set_title(env_id)
         axes.set_xlabel("random actions in the recording (%)")
         axes.set_ylabel(f"mean return ({metric} evaluation)")
@@ -127,3 +112,27 @@ def png(
         ncols=2 * len(env_ids),
     )
     return to_png(figure, WIDE_DPI)
+
+
+def _draw(
+    axes: Axes, done: Sequence[tuple[float, Summary]], colour: str, marker: str
+) -> ErrorbarContainer:
+    """Draw a method's means at their places, with intervals or, of few seeds, the seeds."""
+    places = np.array([place for place, _ in done])
+    means = [summary.mean for _, summary in done]
+    for place, summary in done:
+        if 1 < len(summary.scores) < ENOUGH:
+            axes.plot([place] * len(summary.scores), summary.scores, ".", color=colour, ms=4,
+                      alpha=0.6)  # fmt: skip
+    return axes.errorbar(
+        places,
+        [one.estimate for one in means],
+        yerr=np.nan_to_num(
+            [[one.estimate - one.low for one in means], [one.high - one.estimate for one in means]]
+        ),
+        color=colour,
+        marker=marker,
+        linestyle="none",
+        markersize=5.5,
+        capsize=2,
+    )

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qss_offline.analysis.plots.style import COLOURS, GREY, WIDE_DPI, styled, to_png
+from qss_offline.analysis.plots.style import COLOURS, GREY, WIDE_DPI, styled, thousands, to_png
 from qss_offline.online.gridworld_measures import SIZE, optimal_values
-from qss_offline.statistics import student_band
+from qss_offline.statistics import ENOUGH, mean_band, number_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,7 +44,8 @@ def _draw_values(
     values = np.mean([np.array(seed["values"], np.float64) for seed in seeds], axis=0)
     image = panel.imshow(values, cmap="cividis")
     panel.grid(visible=False)
-    figure.colorbar(image, ax=panel, label="mean over seeds", shrink=0.85)
+    figure.colorbar(image, ax=panel, label="mean over seeds", shrink=0.85,
+                    format=lambda value, _: number_text(value))  # fmt: skip
     best = optimal_values(gamma)
     panel.set_title(
         f"{name}: Q(s, τ(s)); optimal {np.nanmin(best):.1f} to {np.nanmax(best):.1f}", loc="left"
@@ -63,17 +64,19 @@ def _draw_distance(panel: Axes, seeds: Sequence[Mapping[str, Any]], name: str) -
     for line, colour in zip(samples.T, COLOURS * len(seeds), strict=False):
         panel.plot(steps, line, color=colour, linewidth=0.8, alpha=0.6)
     if len(seeds) > 1:
-        means = student_band(samples)
+        means = mean_band(samples)
+        interval = ", 95% interval" if len(seeds) >= ENOUGH else ""
         panel.fill_between(
             steps, np.maximum(means.low, 0.0), means.high, color="black", alpha=0.12, linewidth=0
         )
-        panel.plot(steps, means.mean, color="black", label="mean, 95% interval")
-        panel.legend(loc="upper right")
+        panel.plot(steps, means.mean, color="black", label=f"mean{interval}")
+        panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15))
     panel.axhline(1.0, color=GREY, linestyle="--", linewidth=1)
     panel.set_yscale("symlog", linthresh=1.0)
     panel.set_ylim(bottom=0)
     panel.set_title(f"{name}: τ(⟨0, 0⟩) to its nearest neighbour", loc="left")
     panel.set_xlabel("environment steps")
+    thousands(panel.xaxis)
     panel.set_ylabel("Manhattan distance")
 
 

@@ -18,12 +18,13 @@ from qss_offline.analysis.plots.style import (
     WIDE_DPI,
     YELLOW,
     styled,
+    thousands,
     to_png,
 )
 from qss_offline.runs.folder import read_json
 from qss_offline.runs.reader import load_online_run
 from qss_offline.runs.results import FINAL_EVALUATIONS, final_mean, learning_curve
-from qss_offline.statistics import bootstrap_interval, mean
+from qss_offline.statistics import ENOUGH, counted, mean_band
 
 _LOOKS = {
     "d3g": ("D3G", BLUE, "-"),
@@ -31,9 +32,6 @@ _LOOKS = {
     "td3": ("TD3", GREEN, "-."),
     "ddpg": ("DDPG", PURPLE, ":"),
 }
-
-# Each point's interval is one of many in a picture.
-_RESAMPLES = 1_000
 
 
 def load_curves(folder: Path) -> list[dict[str, Any]]:
@@ -60,13 +58,16 @@ def curve(result: dict[str, Any]) -> tuple[NDArray[np.int64], NDArray[np.float64
 
 @styled
 def png(results: Sequence[dict[str, Any]]) -> bytes:
-    """Draw a panel for each environment: the mean over seeds in its 95% bootstrap interval."""
+    """Draw a panel for each environment: means over seeds in their 95% bootstrap intervals.
+
+    Of too few seeds for an interval each is a thin line.
+    """
     from matplotlib.figure import Figure
 
     env_ids = list(dict.fromkeys(result["env_id"] for result in results))
     columns = min(4, len(env_ids))
     rows = math.ceil(len(env_ids) / columns)
-    figure = Figure(figsize=(max(4.2 * columns, 5), 3.4 * rows), layout="constrained")
+    figure = Figure(figsize=(max(4.2 * columns, 5), 3.8 * rows), layout="constrained")
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for panel, env_id in zip(axes, env_ids, strict=False):
         for result in results:
@@ -77,20 +78,18 @@ def png(results: Sequence[dict[str, Any]]) -> bytes:
             if result.get("start_run") is not None:
                 name, colour = f"{name}, started offline", YELLOW
             count = samples.shape[1]
-            label = f"{name} ({count} seed{'s' if count > 1 else ''})"
-            panel.plot(steps, samples.mean(axis=1), color=colour, ls=dashes, label=label)
-            if count > 1:
-                # Bounds that Student's interval gives a few seeds go far beyond any return.
-                rng = np.random.default_rng(0)
-                bands = [
-                    bootstrap_interval(point, rng, mean, resamples=_RESAMPLES) for point in samples
-                ]
-                low, high = ([getattr(band, end) for band in bands] for end in ("low", "high"))
-                panel.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
+            label = f"{name} ({counted(count, 'seed')})"
+            band = mean_band(samples)
+            panel.plot(steps, band.mean, color=colour, ls=dashes, label=label)
+            panel.fill_between(steps, band.low, band.high, color=colour, alpha=0.15, linewidth=0)
+            if count < ENOUGH:
+                panel.plot(steps, samples, color=colour, linewidth=0.6, alpha=0.5)
         panel.set_title(env_id)
         panel.set_xlabel("environment steps")
+        thousands(panel.xaxis)
         panel.set_ylabel("return of an episode")
-        panel.legend()
+        # Below: inside it would lie on lines.
+        panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, fontsize=8)
     for panel in axes[len(env_ids) :]:
         panel.set_visible(False)
     return to_png(figure, WIDE_DPI)

@@ -18,8 +18,9 @@ from qss_offline.analysis.plots.style import (
     ORANGE,
     PANEL_SIZE,
     styled,
+    thousands,
 )
-from qss_offline.statistics import Interval, Profile, student_band
+from qss_offline.statistics import ENOUGH, Interval, Profile, mean_band, number_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,6 +29,11 @@ if TYPE_CHECKING:
 _MANY_DIMENSIONS = 12
 _SCATTERED, _PLOTTED = 1_500, 500
 _LABEL_CHARACTERS = 22
+_SHORT_LABEL = 24
+_LEGEND_ROW = 0.2
+
+Curve = tuple[NDArray[Any], NDArray[Any]]
+"""Steps `(evaluations,)` and returns `(evaluations, seeds)`."""
 
 
 def _figure(width: float = PANEL_SIZE[0], height: float = PANEL_SIZE[1]) -> Figure:
@@ -36,24 +42,31 @@ def _figure(width: float = PANEL_SIZE[0], height: float = PANEL_SIZE[1]) -> Figu
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _thousands(axis: Axes) -> None:
-    axis.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}k" if value else "0")
+def _legend(figure: Figure, **options: Any) -> None:
+    """Put the legend below the axes, which keep their height: inside it would lie on lines."""
+    labels = [
+        label for axis in figure.axes for label in axis.get_legend_handles_labels()[1]
+    ]  # fmt: skip
+    if not labels:
+        return
+    columns = 2 if max(map(len, labels)) <= _SHORT_LABEL else 1
+    rows = -(-len(labels) // columns)
+    figure.set_figheight(figure.get_figheight() + _LEGEND_ROW * rows)
+    figure.legend(loc="outside lower center", ncols=columns, **options)
 
 
 def _band(axis: Axes, x: Any, rows: NDArray[Any], label: str, index: int) -> None:
-    """Draw the mean of `rows` `(points, seeds)` in its 95% interval, and each seed thinly."""
+    """Draw the mean of `rows` `(points, seeds)` and each seed thinly; of many the 95% interval."""
     colour, dashes = COLOURS[index % len(COLOURS)], DASHES[index % len(DASHES)]
     axis.plot(x, rows, color=colour, linewidth=0.6, alpha=0.45)
     axis.plot(x, rows.mean(axis=-1), color=colour, linestyle=dashes, label=label)
-    if rows.shape[-1] > 1:
-        means = student_band(rows)
+    if rows.shape[-1] >= ENOUGH:
+        means = mean_band(rows)
         axis.fill_between(x, means.low, means.high, color=colour, alpha=0.18, linewidth=0)
 
 
 @styled
-def learning_figure(
-    curves: Mapping[str, tuple[NDArray[Any], NDArray[Any]]], behaviour: float | None, title: str
-) -> Figure:
+def learning_figure(curves: Mapping[str, Curve], behaviour: float | None, title: str) -> Figure:
     """Draw returns over online steps.
 
     Args:
@@ -70,8 +83,8 @@ def learning_figure(
         axis.axhline(behaviour, color=GREY, linestyle=":", label="recorded behaviour")
     axis.set(xlabel="online steps (environment steps)", ylabel="return of an episode", title=title)
     axis.set_xlim(left=0)
-    _thousands(axis)
-    axis.legend()
+    thousands(axis.xaxis)
+    _legend(figure)
     return figure
 
 
@@ -117,9 +130,9 @@ def training_figure(
     if log:
         axis.set_yscale("log")
     axis.set(xlabel="updates of offline training", ylabel=ylabel, title=title)
-    _thousands(axis)
+    thousands(axis.xaxis)
     if len(lines) > 1:
-        axis.legend()
+        _legend(figure)
     return figure
 
 
@@ -133,19 +146,28 @@ def last_against_best_figure(
         rows: label, last and best of each seed.
         behaviour: mean return of the recording.
     """
-    figure = _figure(height=max(2.2, 1.3 + 0.3 * len(rows)))
+    figure = _figure(height=max(2.0, 1.1 + 0.3 * len(rows)))
     axis = figure.subplots()
     for place, (_, last, best) in enumerate(rows):
         axis.plot([last, best], [place, place], color="#bbbbbb", linewidth=2, zorder=1)
+        # The numbers stand beside the axes: marks that lie on each other are told apart there.
+        text = f"{number_text(last)}, best {number_text(best)}" if last != best else (
+            f"{number_text(last)} is its best"
+        )  # fmt: skip
+        axis.annotate(text, (1.02, place), xycoords=("axes fraction", "data"), va="center",
+                      fontsize=8)  # fmt: skip
     places = range(len(rows))
-    axis.plot([row[2] for row in rows], places, "D", mfc="white", color=ORANGE, ms=8, label="best")
-    axis.plot([row[1] for row in rows], places, "o", color=BLUE, ms=6, label="last")
+    # A ring around the dot, so that both show where the last is the best.
+    axis.plot([row[2] for row in rows], places, "o", mfc="none", mew=1.8, color=ORANGE, ms=11,
+              label="best")  # fmt: skip
+    axis.plot([row[1] for row in rows], places, "o", color=BLUE, ms=5, label="last")
     if behaviour is not None:
         axis.axvline(behaviour, color=GREY, linestyle=":", label="recorded")
     axis.set_yticks(list(places), [row[0] for row in rows])
     axis.set_ylim(len(rows) - 0.4, -0.6)
     axis.set(xlabel="mean return of an evaluation", title="Last policy against best evaluation")
-    figure.legend(loc="outside lower center", ncols=3)
+    axis.margins(x=0.08)
+    _legend(figure)
     return figure
 
 
@@ -180,7 +202,7 @@ def value_figure(values: Sequence[tuple[str, ValueAgainstReturn]]) -> Figure:
         xlim=ends,
         ylim=ends,
     )
-    axis.legend(markerscale=3)
+    _legend(figure, markerscale=3)
     return figure
 
 
@@ -219,29 +241,41 @@ def coverage_figure(found: Coverage, label: str) -> Figure:
         xlim=(low[0] - margin[0], high[0] + margin[0]),
         ylim=(low[1] - margin[1], high[1] + margin[1]),
     )
-    figure.legend(loc="outside lower center", ncols=2, markerscale=2)
+    _legend(figure, markerscale=2)
     return figure
 
 
 @styled
-def distance_figure(measured: Mapping[str, Any]) -> Figure:
-    """Draw how far plans are from the simulator, from `distances.json`."""
+def distance_figure(measured: Mapping[str, Any], far: float) -> Figure:
+    """Draw how far plans are from the simulator.
+
+    Args:
+        measured: `mean`, `low`, `high` and `still`, each `(steps + 1,)`.
+        far: the greatest distance that is drawn.
+    """
     figure = _figure()
     axis = figure.subplots()
     steps = np.arange(len(measured["mean"]))
-    low, high = (
-        np.array([np.nan if x is None else x for x in measured[name]]) for name in ("low", "high")
+    mean, low, high, still = (
+        np.asarray(measured[name], np.float64) for name in ("mean", "low", "high", "still")
     )
-    axis.fill_between(steps, low, high, color=BLUE, alpha=0.2, linewidth=0)
-    axis.plot(steps, measured["mean"], color=BLUE, label="imagined plan")
-    axis.plot(steps, measured["still"], color=GREY, linestyle="--", label="staying where it began")
+    axis.fill_between(steps, low, np.minimum(high, far), color=BLUE, alpha=0.2, linewidth=0)
+    axis.plot(steps, np.where(mean <= far, mean, np.nan), color=BLUE, label="imagined plan")
+    axis.plot(steps, still, color=GREY, linestyle="--", label="staying where it began")
+    lost = np.flatnonzero(~(mean <= far))
+    if len(lost):
+        axis.axvline(lost[0], color=ORANGE, linestyle=":",
+                     label=f"more than {number_text(far)} from here on")  # fmt: skip
+        # Else the first steps would lie on the axis.
+        axis.set_yscale("symlog", linthresh=1.0)
+        axis.yaxis.set_major_formatter(lambda value, _: number_text(value))
     axis.set(
         xlabel="step",
         ylabel="distance (standard deviations\nof the recording)",
         title="Plan against the simulator under the policy",
     )
     axis.set_ylim(bottom=0)
-    axis.legend()
+    _legend(figure)
     return figure
 
 
@@ -309,7 +343,7 @@ def profile_figure(profiles: Mapping[str, Profile]) -> Figure:
         title="Performance profiles",
         ylim=(-0.02, 1.02),
     )
-    figure.legend(loc="outside lower center", ncols=2)
+    _legend(figure)
     return figure
 
 
@@ -328,10 +362,11 @@ def improvement_figure(pairs: Sequence[tuple[str, Interval]]) -> Figure:
     for place, (_, found) in enumerate(pairs):
         axis.plot([found.low, found.high], [place, place], color=BLUE, linewidth=5, alpha=0.35)
         axis.plot(found.estimate, place, "o", color=BLUE)
+        axis.annotate(str(found), (1.03, place), xycoords=("axes fraction", "data"), va="center",
+                      fontsize=8)  # fmt: skip
     axis.axvline(0.5, color=GREY, linestyle=":")
     axis.set_yticks(range(len(pairs)), labels)
     axis.set_ylim(len(pairs) - 0.5, -0.5)
-    axis.set(
-        xlabel="P(X > Y), 95% interval", title="Probability of improvement", xlim=(-0.02, 1.02)
-    )
+    interval = ", 95% interval" if any(found.known for _, found in pairs) else ""
+    axis.set(xlabel=f"P(X > Y){interval}", title="Probability of improvement", xlim=(-0.02, 1.02))
     return figure

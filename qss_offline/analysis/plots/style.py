@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 Given = ParamSpec("Given")
@@ -42,6 +43,11 @@ _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "qss-offline",
 }
+
+
+def thousands(axis: Axis) -> None:
+    """Write an axis' steps as 20k."""
+    axis.set_major_formatter(lambda value, _: f"{value / 1000:g}k" if value else "0")
 
 
 def styled(draw: Callable[Given, Drawn]) -> Callable[Given, Drawn]:

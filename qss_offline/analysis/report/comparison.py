@@ -1,35 +1,35 @@
 """Methods against each other over several tasks: normalised scores, profiles, improvement.
 
-A task is an environment at a level of randomness; a method is a preset of D3G, or whatever the
-column `method` of a `returns.csv` says. Scores are of the last evaluation: the best of several is
-chosen with knowledge that nobody has who must pick a policy.
+A task is a recording, or an environment that is learned in online; a method is its name, preset and
+changed settings. Scores are of the last evaluation: the best of several is chosen with knowledge
+that nobody has who must pick a policy.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qss_offline.errors import UserError
 from qss_offline.evaluation.normalization import reference as reference_returns
-from qss_offline.runs.tables import read_table
 from qss_offline.statistics import (
+    ENOUGH,
     Interval,
     Profile,
     bootstrap_interval,
+    counted,
     iqm,
-    mean,
     performance_profile,
     probability_of_improvement,
 )
 
 FloatArray = NDArray[np.float64]
 
-_BEHAVIOUR = "behaviour"
+ONLINE = "online"
+"""What is noted of a task without a recording."""
+
 _THRESHOLDS = np.linspace(-0.1, 1.1, 121)
 
 
@@ -40,15 +40,31 @@ class Task:
     Attributes:
         env_id: the environment.
         random_action_prob: of the recording, None where unknown.
+        dataset_id: the recording; None where it isn't known, or there is none.
+        note: what else tells it from others, such as `ONLINE`.
     """
 
     env_id: str
-    random_action_prob: float | None
+    random_action_prob: float | None = None
+    dataset_id: str | None = None
+    note: str = ""
+
+    @property
+    def level(self) -> str:
+        """The random actions of the recording, in words."""
+        known = self.random_action_prob
+        return "unknown" if known is None else f"{100 * known:g}%"
+
+    @property
+    def source(self) -> str:
+        """The recording's name without namespace and kind, and the note."""
+        name = (self.dataset_id or "").rpartition("/")[2].removesuffix("-obs-v0")
+        return ", ".join(filter(None, (name, self.note)))
 
     def __str__(self) -> str:
-        if self.random_action_prob is None:
-            return self.env_id
-        return f"{self.env_id}, {100 * self.random_action_prob:g}% random"
+        """Return all of it in a line."""
+        random = "" if self.random_action_prob is None else f"{self.level} random"
+        return ", ".join(filter(None, (self.env_id, self.source or random)))
 
     def normalise(self, returns: FloatArray) -> FloatArray | None:
         """Return 0 for random actions and 1 for an expert, None where neither is known."""
@@ -63,51 +79,40 @@ Scores = dict[Task, dict[str, dict[int, float]]]
 """Mean return of the last evaluation, by task, method and seed."""
 
 
-@dataclass(frozen=True)
-class ReturnRow:
-    """What is needed of a line of a `returns.csv`.
-
-    Attributes:
-        env_id: the environment.
-        random_action_prob: of the recording, None where unknown.
-        method: what learned.
-        seed: of the method.
-        metric: "last" or another.
-        mean_return: over the episodes of one evaluation.
-    """
-
-    env_id: str
-    random_action_prob: float | None
-    method: str
-    seed: int
-    metric: str
-    mean_return: float
-
-
-def read_returns(path: Path) -> Scores:
-    """Read the last evaluations of a `returns.csv`, which may have more columns than are needed.
-
-    Raises:
-        UserError: the file can't be read, lacks a column or holds something else than numbers.
-    """
+def merged(several: Sequence[Scores]) -> Scores:
+    """Return all scores in one; a seed that is there twice counts once."""
     scores: Scores = {}
-    for row in read_table(path, ReturnRow, others=True):
-        if row.metric == "last" and row.method != _BEHAVIOUR:
-            task = Task(row.env_id, row.random_action_prob)
-            scores.setdefault(task, {}).setdefault(row.method, {})[row.seed] = row.mean_return
-    if not scores:
-        raise UserError(f"{path} holds no rows whose metric is last")
+    for one in several:
+        for task, methods in one.items():
+            for method, seeds in methods.items():
+                scores.setdefault(task, {}).setdefault(method, {}).update(seeds)
     return scores
 
 
-@dataclass(frozen=True)
-class MethodReturns:
-    """All seeds of one method on one task: mean return with its 95% interval over seeds."""
+def methods_of(scores: Scores) -> list[str]:
+    """Return the methods in the order in which they come."""
+    return list(dict.fromkeys(method for found in scores.values() for method in found))
 
-    task: Task
+
+@dataclass(frozen=True)
+class Improvement:
+    """How likely a run of one method beats a run of another.
+
+    Attributes:
+        method: X.
+        other: Y.
+        found: P(X > Y), over the tasks that both have.
+        tasks: how many these are.
+    """
+
     method: str
-    seeds: int
-    mean: Interval
+    other: str
+    found: Interval
+    tasks: int
+
+    def __str__(self) -> str:
+        """Return it as a caption has it."""
+        return f"{self.method} over {self.other} {self.found} on {counted(self.tasks, 'task')}"
 
 
 @dataclass(frozen=True)
@@ -115,39 +120,33 @@ class Comparison:
     """What can be said of several methods together.
 
     Attributes:
-        cells: each method on each task.
         profiles: of the methods that share most, over `shared` tasks; empty where none has any.
         iqms: interquartile mean of the normalised scores of each method over `shared` tasks.
         shared: tasks with a known scale that these methods all have.
-        improvements: "X over Y", P(X > Y) and the number of tasks, for the first method.
+        improvements: of a method over each other that it shares a task with: of D3G, where it is
+            there, else of the first.
         notes: what was left out.
     """
 
-    cells: tuple[MethodReturns, ...]
     profiles: Mapping[str, Profile]
     iqms: Mapping[str, Interval]
     shared: tuple[Task, ...]
-    improvements: tuple[tuple[str, Interval, int], ...]
+    improvements: tuple[Improvement, ...]
     notes: tuple[str, ...]
 
 
-def compare(scores: Scores, reference: str | None = None) -> Comparison:
+def compare(scores: Scores) -> Comparison:
     """Compare methods on what they have in common.
 
     Args:
-        scores: of all methods.
-        reference: the method that the others are compared with; by default "d3g", or the first.
+        scores: of all methods; those that aren't finite are left out.
     """
     rng = np.random.default_rng(0)
-    methods = list(dict.fromkeys(method for found in scores.values() for method in found))
-    if reference is None:
-        reference = "d3g" if "d3g" in methods else methods[0]
     notes = []
-    cells = tuple(
-        MethodReturns(task, method, len(seeds), bootstrap_interval(list(seeds.values()), rng, mean))
-        for task, found in scores.items()
-        for method, seeds in found.items()
-    )
+    scores, lost = _finite(scores)
+    if lost:
+        notes.append(f"Left out, as no number was returned: {'; '.join(lost)}.")
+    methods = methods_of(scores)
     known = [task for task in scores if task.normalise(np.zeros(1)) is not None]
     unknown = [str(task) for task in scores if task not in known]
     if unknown:
@@ -155,41 +154,81 @@ def compare(scores: Scores, reference: str | None = None) -> Comparison:
     shared, together = _largest_block(scores, known, methods)
     if shared and (len(shared) < len(known) or len(together) < len(methods)):
         notes.append(
-            f"Profiles are of {', '.join(together)} over the {len(shared)} of {len(known)} tasks "
-            "that these share."
+            f"Profiles are of {'; '.join(together)} over the {len(shared)} of "
+            f"{counted(len(known), 'task')} that these share."
         )
     profiles, iqms = {}, {}
-    if shared:
-        for method in together:
-            table, left = _table(scores, shared, method, normalised=True)
-            profiles[method] = performance_profile(table, _THRESHOLDS, rng)
-            iqms[method] = bootstrap_interval(table, rng, iqm)
-            if left:
-                seeds = "seed" if left == 1 else "seeds"
-                notes.append(f"{method}: {left} {seeds} beyond the fewest of a task left out.")
+    few = False
+    for method in together:
+        table, left = _table(scores, shared, method, normalised=True)
+        profiles[method] = performance_profile(table, _THRESHOLDS, rng)
+        iqms[method] = bootstrap_interval(table, rng, iqm)
+        few = few or len(table) < ENOUGH
+        if left:
+            notes.append(f"{method}: {counted(left, 'seed')} beyond the fewest of a task left out.")
     improvements = []
-    for other in (method for method in methods if method != reference):
-        tasks = [task for task in scores if {reference, other} <= scores[task].keys()]
-        if tasks:
-            mine, _ = _table(scores, tasks, reference)
-            theirs, _ = _table(scores, tasks, other)
-            found = probability_of_improvement(mine, theirs, rng)
-            improvements.append((f"{reference} over {other}", found, len(tasks)))
-    return Comparison(cells, profiles, iqms, tuple(shared), tuple(improvements), tuple(notes))
+    for method, other, tasks in _pairs(scores, methods):
+        mine, _ = _table(scores, tasks, method)
+        theirs, _ = _table(scores, tasks, other)
+        few = few or min(len(mine), len(theirs)) < ENOUGH
+        found = probability_of_improvement(mine, theirs, rng)
+        improvements.append(Improvement(method, other, found, len(tasks)))
+    if few:
+        notes.append(
+            f"Where a method has fewer than {ENOUGH} seeds on a task, there are no intervals: so "
+            "few say too little of how others would do."
+        )
+    if len(methods) > 1 and not improvements:
+        notes.append("No two methods share a recording: nothing tells which is better.")
+    return Comparison(profiles, iqms, tuple(shared), tuple(improvements), tuple(notes))
+
+
+def _pairs(scores: Scores, methods: Sequence[str]) -> list[tuple[str, str, list[Task]]]:
+    """Return each method with the first before it that has tasks in common, and these; D3G first.
+
+    Returns:
+        The method that came first, the other, and their tasks.
+    """
+    order = sorted(methods, key=lambda method: not method.startswith("D3G"))
+    found = []
+    for index, other in enumerate(order):
+        for method in order[:index]:
+            tasks = [task for task in scores if {method, other} <= scores[task].keys()]
+            if tasks:
+                found.append((method, other, tasks))
+                break
+    return found
+
+
+def _finite(scores: Scores) -> tuple[Scores, list[str]]:
+    """Return the scores that are numbers, and in words which aren't."""
+    kept: Scores = {}
+    lost = []
+    for task, methods in scores.items():
+        for method, seeds in methods.items():
+            numbers = {seed: score for seed, score in seeds.items() if np.isfinite(score)}
+            if numbers:
+                kept.setdefault(task, {})[method] = numbers
+            lost += [f"{method}, seed {seed} on {task}" for seed in seeds if seed not in numbers]
+    return kept, lost
 
 
 def _largest_block(
     scores: Scores, tasks: Sequence[Task], methods: Sequence[str]
 ) -> tuple[list[Task], list[str]]:
-    """Return tasks and methods without a gap between them, as many scores as possible."""
-    best: tuple[list[Task], list[str]] = ([], [])
+    """Return tasks and methods without a gap between them, as many scores as possible.
+
+    Two methods come before one, however many tasks that has: it compares nothing.
+    """
     candidates = [[task for task in tasks if method in scores[task]] for method in methods]
     candidates.append([task for task in tasks if all(m in scores[task] for m in methods)])
-    for block in candidates:
-        having = [m for m in methods if block and all(m in scores[task] for task in block)]
-        if len(block) * len(having) > len(best[0]) * len(best[1]):
-            best = block, having
-    return best
+    candidates += [[task] for task in tasks]
+    blocks = [
+        (block, [m for m in methods if all(m in scores[task] for task in block)])
+        for block in candidates
+        if block
+    ]
+    return max(blocks, key=lambda b: (len(b[1]) > 1, len(b[0]) * len(b[1])), default=([], []))
 
 
 def _table(

@@ -6,6 +6,9 @@ import base64
 from collections.abc import Iterable, Sequence
 from html import escape
 
+NONE = "–"
+"""A cell without anything, which cards leave out."""
+
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b1b1b; --paper: #fbfbf9; --quiet: #5c5c5c;
   --line: #d8d8d4; --card: #ffffff; --link: #00528a; --bad: #a33c00; --good: #00704f; }
@@ -20,8 +23,18 @@ h1, h2, h3 { overflow-wrap: anywhere; } a { color: var(--link); }
 p, li { max-width: 46rem; } .quiet { color: var(--quiet); font-size: .92rem; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .92rem; }
 th, td { padding: .35rem .7rem; border-bottom: 1px solid var(--line); text-align: left;
-  vertical-align: top; } td.number, th.number { text-align: right; white-space: nowrap;
-  font-variant-numeric: tabular-nums; } p.caption { margin: 1.2rem 0 .2rem; }
+  vertical-align: top; overflow-wrap: break-word; min-width: 4rem; max-width: 26rem; }
+td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
+td.number { white-space: nowrap; } p.caption { margin: 1.2rem 0 .2rem; }
+@media (max-width: 40rem) { thead { display: none; } table, tbody { display: block; }
+  tr { display: block; margin: .6rem 0; padding: .3rem .7rem; background: var(--card);
+    border: 1px solid var(--line); border-radius: 6px; }
+  td.none { display: none; }
+  td:not(.none) { display: flex; justify-content: space-between; gap: 1rem; max-width: none;
+    padding: .2rem 0; border: 0; text-align: right; white-space: normal;
+    overflow-wrap: anywhere; }
+  td::before { content: attr(data-label); flex: 0 1 auto; color: var(--quiet); text-align: left;
+    overflow-wrap: normal; } }
 pre { overflow-x: auto; padding: .7rem; background: var(--card); border: 1px solid var(--line);
   border-radius: 6px; font-size: .85rem; } pre.wrapped { white-space: pre-wrap;
   overflow-wrap: anywhere; }
@@ -83,7 +96,13 @@ def links(targets: Sequence[tuple[str, str]]) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> str:
-    """Return a table that scrolls sideways where it is too wide; numbers stand right."""
+    """Return a table: on a narrow screen its rows are cards, else it may scroll sideways.
+
+    Args:
+        header: of the columns; on cards they stand before each value.
+        rows: text; columns of numbers stand right.
+        caption: what it shows.
+    """
     kinds = [
         ' class="number"' if rows and all(map(_numeric, column)) else ""
         for column in zip(*rows, strict=True)
@@ -92,7 +111,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], caption: str) ->
         f'<th scope="col"{kind}>{escape(cell)}</th>'
         for cell, kind in zip(header, kinds, strict=True)
     )
-    lines = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
+    lines = "".join(f"<tr>{''.join(map(_cell, header, kinds, row))}</tr>" for row in rows)
     # Not a caption element: it would be as wide as the table, and scroll away with it.
     return (
         f'<p class="quiet caption">{escape(caption)}</p>'
@@ -102,12 +121,13 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], caption: str) ->
 
 
 def _numeric(text: str) -> bool:
-    return text[:1].isdigit() or (text[:1] == "-" and text[1:2].isdigit())
+    return text in ("", NONE) or text.removeprefix("-").replace(",", "").replace(".", "").isdigit()
 
 
-def _cell(text: str) -> str:
-    kind = ' class="number"' if _numeric(text) else ""
-    return f"<td{kind}>{escape(text)}</td>"
+def _cell(name: str, kind: str, text: str) -> str:
+    if text == NONE:
+        kind = f'{kind[:-1]} none"' if kind else ' class="none"'
+    return f'<td{kind} data-label="{escape(name)}">{escape(text)}</td>'
 
 
 def code(text: str, wrapped: bool = False) -> str:

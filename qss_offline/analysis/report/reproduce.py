@@ -1,8 +1,9 @@
-"""The command that makes a run again."""
+"""The command that makes a run again, on a recording or online."""
 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,10 +12,13 @@ from qss_offline.data.families import expert_path
 from qss_offline.data.local import local_dataset_ids, read_metadata
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.errors import UserError
+from qss_offline.online.config import EvaluationPlan, OnlineSettings
+from qss_offline.online.presets import ALGORITHMS, ONLINE_PRESETS, online_preset
 from qss_offline.overrides import differences
 from qss_offline.presets import PRESETS
 from qss_offline.runs.config import Preset, RunConfig
-from qss_offline.runs.reader import FinishedRun
+from qss_offline.runs.reader import FinishedRun, OnlineRun
+from qss_offline.settings_json import settings_of
 
 
 def command(run: FinishedRun) -> tuple[str, str | None]:
@@ -25,7 +29,7 @@ def command(run: FinishedRun) -> tuple[str, str | None]:
         arguments += ["--env", config.env_id]
     if run.method != "d3g":
         arguments += ["--method", run.method]
-    arguments += ["--seeds", ",".join(map(str, run.seeds)) + ("," if len(run.seeds) == 1 else "")]
+    arguments += ["--seeds", seeds_option(run.seeds)]
     settings, remark = _settings(config)
     arguments += settings
     if config.evaluation_episodes != 10:
@@ -119,3 +123,55 @@ def recording_command(spec: dict[str, Any], dataset_id: str) -> list[str] | None
         "--transitions", str(given["transitions"]),
         "--seed", str(given["seed"]),
     ]  # fmt: skip
+
+
+def online_settings(run: OnlineRun) -> OnlineSettings:
+    """Return what an online run was asked to do.
+
+    Raises:
+        UserError: its `config.json` is of another version of this package.
+    """
+    return settings_of(OnlineSettings, dict(run.config), str(run.path.parent / "config.json"))
+
+
+def online_command(run: OnlineRun) -> tuple[str, str | None]:
+    """Return the command line that repeats an online run, and a remark where it isn't enough.
+
+    Raises:
+        UserError: as `online_settings`.
+    """
+    settings = online_settings(run)
+    config, plan = settings.config, settings.plan
+    name = settings.preset_name.partition(" with ")[0]
+    arguments = ["qss", "train-online", settings.env_id, "--algo", settings.algorithm]
+    arguments += ["--preset", name, "--seeds", seeds_option(settings.seeds)]
+    remark = None
+    if name in ONLINE_PRESETS and settings.algorithm in ALGORITHMS:
+        named = online_preset(name, settings.algorithm)
+        if settings.start_run is not None:
+            # The networks that it starts from settle these, whatever the preset says.
+            named = replace(named, algorithm=config.algorithm)
+            named = replace(named, normalize_observations=config.normalize_observations)
+        for option in ("steps", "warm_up", "updates_per_step"):
+            if getattr(config, option) != getattr(named, option):
+                arguments += [f"--{option.replace('_', '-')}", str(getattr(config, option))]
+                named = replace(named, **{option: getattr(config, option)})
+        for change in differences(named, config):
+            arguments += ["--set", change]
+    else:
+        remark = f"The preset {name} is unknown here; config.json has all settings."
+    usual = EvaluationPlan()
+    if plan.interval != usual.interval:
+        arguments += ["--evaluate-every", str(plan.interval)]
+    if plan.episodes != usual.episodes:
+        arguments += ["--episodes", str(plan.episodes)]
+    if settings.start_run is not None:
+        arguments += ["--start", settings.start_run]
+    if settings.device != "cpu":
+        arguments += ["--device", settings.device]
+    return shlex.join(arguments), remark
+
+
+def seeds_option(seeds: Sequence[int]) -> str:
+    """Return seeds as `--seeds` takes them: of one number that is how many, so it gets a comma."""
+    return ",".join(map(str, seeds)) + ("," if len(seeds) == 1 else "")

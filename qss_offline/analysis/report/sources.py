@@ -1,0 +1,256 @@
+"""What a report is made of: finished runs and tables of returns, as tasks, methods and scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from qss_offline.analysis.report.comparison import ONLINE, Scores, Task
+from qss_offline.comparison.online_budget import BudgetRow
+from qss_offline.errors import UserError, printable
+from qss_offline.presets import PRESETS
+from qss_offline.runs.folder import read_json
+from qss_offline.runs.reader import LABELS, FinishedRun, OnlineRun, load_any_run
+from qss_offline.runs.results import final_mean, number
+from qss_offline.runs.tables import header_of, read_table
+from qss_offline.settings_json import to_plain
+from qss_offline.statistics import counted, mean_of
+
+AnyRun = FinishedRun | OnlineRun
+
+_BEHAVIOUR = "behaviour"
+_MOST_DIFFERENCES = 3
+
+
+@dataclass(frozen=True)
+class ReturnRow:
+    """What is needed of a line of a `returns.csv`.
+
+    Attributes:
+        env_id: the environment.
+        random_action_prob: of the recording, None where unknown.
+        method: what learned.
+        seed: of the method.
+        metric: "last" or another.
+        mean_return: over the episodes of one evaluation.
+        preset: name of the comparison, if the table has one.
+    """
+
+    env_id: str
+    random_action_prob: float | None
+    method: str
+    seed: int
+    metric: str
+    mean_return: float
+    preset: str | None = None
+
+
+@dataclass
+class Returns:
+    """Scores and what stands beside them in a table.
+
+    Attributes:
+        scores: of all methods.
+        recorded: mean return of the recorded behaviour, where known.
+        papers: what the paper calls a method, by its label here.
+        presets: of the methods, by their labels, where known.
+    """
+
+    scores: Scores = field(default_factory=dict)
+    recorded: dict[Task, float] = field(default_factory=dict)
+    papers: dict[str, str] = field(default_factory=dict)
+    presets: dict[str, str] = field(default_factory=dict)
+
+
+def read_returns(path: Path) -> Returns:
+    """Read the last evaluations of a `returns.csv`, of a comparison or of online budgets.
+
+    Where the recordings are named in the `provenance.json` beside it, tasks are these; else they
+    are environments at a level of randomness.
+
+    Raises:
+        UserError: the file can't be read, lacks a column or holds something else than numbers.
+    """
+    if "variant" in header_of(path):
+        return _read_budgets(path)
+    recordings = _recordings(path.parent / "provenance.json")
+    found = Returns()
+    behaviour: dict[Task, list[float]] = {}
+    for row in read_table(path, ReturnRow, others=True):
+        if row.metric != "last":
+            continue
+        task = _task(row, recordings)
+        if row.method == _BEHAVIOUR:
+            behaviour.setdefault(task, []).append(row.mean_return)
+            continue
+        label = LABELS.get(row.method, printable(row.method))
+        if row.preset:
+            preset = printable(row.preset)
+            label = f"{label} ({preset})"
+            found.presets[label] = preset
+        found.scores.setdefault(task, {}).setdefault(label, {})[row.seed] = row.mean_return
+        found.papers[label] = row.method
+        if task.dataset_id in recordings:
+            found.recorded[task] = recordings[task.dataset_id]
+    if not found.scores:
+        raise UserError(f"{path} holds no rows whose metric is last")
+    found.recorded |= {task: mean_of(values).estimate for task, values in behaviour.items()}
+    return found
+
+
+def _read_budgets(path: Path) -> Returns:
+    scores: Scores = {}
+    for row in read_table(path, BudgetRow):
+        note = f"after {counted(row.online_steps, 'online step')}"
+        task = Task(printable(row.env_id), None, printable(row.dataset_id), note)
+        scores.setdefault(task, {}).setdefault(printable(row.variant), {})[row.seed] = (
+            row.mean_return
+        )
+    if not scores:
+        raise UserError(f"{path} holds no rows")
+    return Returns(scores)
+
+
+def _recordings(provenance: Path) -> dict[str | None, float]:
+    """Return the mean return of each recording that a comparison's provenance names, by its id."""
+    if not provenance.exists():
+        return {}
+    held = read_json(provenance).get("recordings")
+    if not isinstance(held, dict):
+        return {}
+    return {
+        printable(name): number(one.get("estimate"), f"{provenance}: {printable(name)}")
+        for name, one in held.items()
+        if isinstance(one, dict)
+    }
+
+
+def _task(row: ReturnRow, recordings: Mapping[str | None, float]) -> Task:
+    """Return the recording of a row, where exactly one of its environment and level is named."""
+    env_id, level = printable(row.env_id), row.random_action_prob
+    if level is None:
+        return Task(env_id)
+    # As `DatasetSpec.obs_id` has it.
+    name, _, version = env_id.rpartition("-")
+    part = f"/{name}/{version}-random-{100 * level:g}-"
+    fitting = [one for one in recordings if one is not None and part in one]
+    return Task(env_id, level, fitting[0] if len(fitting) == 1 else None)
+
+
+def load_sources(paths: Sequence[Path]) -> tuple[list[AnyRun], dict[str, Returns]]:
+    """Read every source: tables, by their paths, and runs.
+
+    Raises:
+        UserError: one can't be read.
+    """
+    tables = {printable(path): read_returns(path) for path in paths if path.suffix == ".csv"}
+    return [load_any_run(path) for path in paths if path.suffix != ".csv"], tables
+
+
+def task_of(run: AnyRun) -> Task:
+    """Return what a run learned from."""
+    if isinstance(run, OnlineRun):
+        return Task(printable(run.env_id), note=ONLINE)
+    known = run.results.get("random_action_prob")
+    return Task(run.config.env_id or "no environment", known, run.dataset_id)
+
+
+def scores_of(run: AnyRun) -> list[float]:
+    """Return the score of every seed: of the last evaluation, of an online run of the last three.
+
+    A run without evaluations has none.
+    """
+    if isinstance(run, OnlineRun):
+        return [final_mean(seed) for seed in run.results["seeds"]]
+    return run.last.tolist() if run.evaluated else []
+
+
+def run_names(runs: Sequence[AnyRun]) -> list[str]:
+    """Return the names of the folders, told apart by numbers where they are alike."""
+    names: list[str] = []
+    for run in runs:
+        own, count = printable(run.name), 1
+        name = own
+        while name in names:
+            count += 1
+            name = f"{own} ({count})"
+        names.append(name)
+    return names
+
+
+def run_methods(runs: Sequence[AnyRun], names: Sequence[str]) -> list[str]:
+    """Return the method of every run: its label, and whatever else tells it from others.
+
+    Runs of one recording and the same settings but other seeds are of one method. What has the same
+    label and other settings is told apart by these; what has the same seeds, too, by its name.
+    """
+    settings = [_settings(run) for run in runs]
+    methods = [
+        run.label + _apart(number, [s for other, s in zip(runs, settings, strict=True)
+                                    if other.label == run.label])
+        for run, number in zip(runs, settings, strict=True)
+    ]  # fmt: skip
+    taken: set[tuple[Task, str, int]] = set()
+    for index, run in enumerate(runs):
+        keys = {(task_of(run), methods[index], seed) for seed in run.seeds}
+        if keys & taken:
+            methods[index] += f" ({names[index]})"
+        taken |= keys
+    return methods
+
+
+def returns_of_runs(runs: Sequence[AnyRun], methods: Sequence[str]) -> Returns:
+    """Return the scores of runs that were evaluated."""
+    found = Returns()
+    for run, method in zip(runs, methods, strict=True):
+        task = task_of(run)
+        if isinstance(run, FinishedRun):
+            found.recorded[task] = run.behaviour[0]
+            found.papers[method] = run.method
+            found.presets[method] = run.config.preset_name
+        scores = dict(zip(run.seeds, scores_of(run), strict=False))
+        if scores:
+            found.scores.setdefault(task, {}).setdefault(method, {}).update(scores)
+    return found
+
+
+def _settings(run: AnyRun) -> dict[str, Any]:
+    """Return everything that settles what a run does but seeds, recording and environment."""
+    if isinstance(run, OnlineRun):
+        return _flat({name: run.results.get(name) for name in ("config", "start_run")})
+    config = replace(run.config, seeds=(), dataset_id="", recording=None, device="cpu")
+    measured, algorithm = run.facts.error_power, config.preset.algorithm
+    # A power that was measured is the recording's; the settings say only that it is measured.
+    named = PRESETS.get(config.preset_name.partition(" with ")[0])
+    asked = named is not None and named.algorithm.behaviour_power is not None
+    if run.method == "d3g" and algorithm.behaviour_power == measured and not asked:
+        algorithm = replace(algorithm, behaviour_power=None)
+        config = replace(config, preset=replace(config.preset, algorithm=algorithm))
+    if config.cloning is not None and config.cloning.error_power == measured:
+        config = replace(config, cloning=replace(config.cloning, error_power=None))
+    return {k: v for k, v in _flat(to_plain(config)).items() if k not in ("env_id", "preset_name")}
+
+
+def _flat(value: Any, name: str = "") -> dict[str, Any]:
+    """Return the leaves of dictionaries in dictionaries, by dotted names."""
+    if not isinstance(value, dict):
+        return {name: value}
+    found: dict[str, Any] = {}
+    for key, inner in value.items():
+        found |= _flat(inner, f"{name}.{key}" if name else str(key))
+    return found
+
+
+def _apart(own: Mapping[str, Any], alike: Sequence[Mapping[str, Any]]) -> str:
+    """Return in words what tells settings from others of the same label; nothing where none do."""
+    kinds = [one for index, one in enumerate(alike) if one not in alike[:index]]
+    if len(kinds) == 1:
+        return ""
+    names = dict.fromkeys(name for one in kinds for name in one)
+    differing = [n for n in names if any(one.get(n) != own.get(n) for one in kinds)]
+    if len(differing) > _MOST_DIFFERENCES:
+        return f", settings {kinds.index(own) + 1} of {len(kinds)}"
+    said = (f"{n.rpartition('.')[2]}={printable(own.get(n))}" for n in differing)
+    return ", " + ", ".join(said)
