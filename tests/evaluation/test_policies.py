@@ -15,14 +15,8 @@ from qss_offline.algorithms.networks import MLPShape, Network
 from qss_offline.engine.checkpoint import load_checkpoint, save_checkpoint
 from qss_offline.errors import UserError
 from qss_offline.evaluation.episodes import LONGEST_EPISODE, evaluate
-from qss_offline.evaluation.policies import (
-    ActionBox,
-    ClonedPolicy,
-    ObservationScale,
-    Policy,
-    load_policy,
-    save_policy,
-)
+from qss_offline.evaluation.policies import ActionBox, ClonedPolicy, ObservationScale, Policy
+from qss_offline.evaluation.policy_files import load_policy
 from qss_offline.runs.inverse_config import InverseFitConfig
 from qss_offline.training.interaction import take_steps
 from qss_offline.training.inverse.fitting import InverseFitter
@@ -143,7 +137,7 @@ def test_policy_files_round_trip_and_damage_is_told(tmp_path: Path) -> None:
         BOX,
     )
     path = tmp_path / "policy.safetensors"
-    save_policy(path, policy, "PointMass-v0")
+    policy.save(path, "PointMass-v0")
     loaded = load_policy(path)
     obs = np.linspace(-1, 1, 7)[:, None]
     assert loaded.env_id == "PointMass-v0"
@@ -204,7 +198,7 @@ def test_a_policy_that_diverged_is_neither_written_nor_read(tmp_path: Path) -> N
     scale = ObservationScale(torch.zeros(2), torch.ones(2))
     box = ActionBox(-np.ones(1, np.float32), np.ones(1, np.float32))
     path = tmp_path / "policy.safetensors"
-    save_policy(path, ClonedPolicy(network, scale, box), "Any-v0")
+    ClonedPolicy(network, scale, box).save(path, "Any-v0")
     checkpoint = load_checkpoint(path)
     checkpoint.tensors["policy"][0, 3] = float("nan")
     save_checkpoint(tmp_path / "nan.safetensors", checkpoint)
@@ -212,7 +206,7 @@ def test_a_policy_that_diverged_is_neither_written_nor_read(tmp_path: Path) -> N
         load_policy(tmp_path / "nan.safetensors")
     network.flat[0, 0] = float("inf")
     with pytest.raises(UserError, match="diverged: its policy is not finite; take a smaller"):
-        save_policy(tmp_path / "inf.safetensors", ClonedPolicy(network, scale, box), "Any-v0")
+        ClonedPolicy(network, scale, box).save(tmp_path / "inf.safetensors", "Any-v0")
     assert not (tmp_path / "inf.safetensors").exists()
 
 
