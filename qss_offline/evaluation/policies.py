@@ -186,13 +186,16 @@ class _Acting(ABC):
         wanted = f"the policy takes observations ({self.obs_dim},) or (n, {self.obs_dim})"
         try:
             rows = np.asarray(obs)
-        except (TypeError, ValueError, RuntimeError):
-            # Rows of unequal length, or a tensor with a gradient.
+        except (TypeError, ValueError):
+            # Rows of unequal length, or a tensor on a GPU.
             rows = np.asarray(None)
         if rows.dtype.kind not in "fiub":
-            whole = isinstance(obs, tuple) and len(obs) == 2 and isinstance(obs[1], dict)
-            advice = ": reset() returns an observation and a dict, give the first" if whole else ""
-            raise UserError(f"{wanted} of numbers, not a {type(obs).__name__}{advice}")
+            found = f"a {type(obs).__name__}"
+            if isinstance(obs, np.ndarray):
+                found = f"an array of {obs.dtype}"
+            elif isinstance(obs, tuple) and len(obs) == 2 and isinstance(obs[1], dict):
+                found += ": reset() returns an observation and a dict, give the first"
+            raise UserError(f"{wanted} of numbers, not {found}")
         if rows.ndim not in (1, 2) or rows.shape[-1] != self.obs_dim:
             raise UserError(f"{wanted}, not {rows.shape}")
         with np.errstate(over="ignore"):
@@ -345,6 +348,17 @@ class DiscretePolicy(Policy):
         one_hot_box = ActionBox(np.zeros(count, np.float32), np.ones(count, np.float32))
         super().__init__(proposal, inverse_dynamics, scale, step_inputs, one_hot_box, env_id)
         self.first_action, self.count = first_action, count
+
+    @torch.no_grad()
+    def logits(self, obs: ArrayLike) -> NDArray[np.float32]:
+        """Return how much speaks for each action: `(…, obs_dim)` to `(…, count)`.
+
+        Raises:
+            UserError: these are no observations of this policy.
+        """
+        rows = self._rows(obs)
+        logits: NDArray[np.float32] = self._infer(inverse_logits, self.scale.batch(rows)).numpy()
+        return logits if rows.ndim > 1 else logits[0]
 
     def _choose(self, scaled: Tensor) -> NDArray[Any]:
         logits = self._infer(inverse_logits, scaled)
