@@ -200,7 +200,8 @@ class _Acting(ABC):
             raise UserError(f"{wanted}, not {rows.shape}")
         with np.errstate(over="ignore"):
             numbers = rows.astype(np.float32, copy=False)
-        if not np.isfinite(numbers).all():
+        # A policy that diverged leads to such observations, and its run goes on to say so.
+        if not np.isfinite(numbers).all() and self._diverged() is None:
             place = tuple(int(i) for i in np.argwhere(~np.isfinite(numbers))[0])
             at = ", ".join(map(str, place))
             raise UserError(f"{wanted} of finite numbers, but number [{at}] is {rows[place]}")
@@ -240,12 +241,17 @@ class _Acting(ABC):
         Raises:
             UserError: a network holds NaN or infinite numbers.
         """
-        for name, network in self.networks.items():
-            if not network.flat.isfinite().all():
-                raise UserError(
-                    f"{called} diverged: its {name} is not finite; take a smaller "
-                    "learning rate, and another --out"
-                )
+        name = self._diverged()
+        if name is not None:
+            raise UserError(
+                f"{called} diverged: its {name} is not finite; take a smaller learning rate, and "
+                "another --out"
+            )
+
+    def _diverged(self) -> str | None:
+        """Return the name of a network that isn't finite, None if all are."""
+        named = self.networks.items()
+        return next((name for name, one in named if not one.flat.isfinite().all()), None)
 
     def __repr__(self) -> str:
         parts = [f"env_id={shown(self.env_id)}", f"obs_dim={self.obs_dim}"]

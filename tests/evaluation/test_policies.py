@@ -29,6 +29,7 @@ from qss_offline.training.interaction import take_steps
 from qss_offline.training.inverse.fitting import InverseFitter
 from tests.evaluation.some_policies import ONE_NUMBER, POLICIES, observations
 
+NAN = float("nan")
 BOX = ActionBox(np.array([-3.0, 0.0], np.float32), np.array([3.0, 10.0], np.float32))
 
 
@@ -218,6 +219,14 @@ def test_a_policy_that_diverged_is_neither_written_nor_read(tmp_path: Path) -> N
     assert not (tmp_path / "inf.safetensors").exists()
 
 
+def test_a_policy_that_diverged_goes_on_where_it_led() -> None:
+    """A run whose policy diverged ends with that, not with the observations that came of it."""
+    policy = copy.copy(POLICIES["cloned"])
+    assert isinstance(policy, ClonedPolicy)
+    policy.policy = Network(policy.policy.shape, torch.full_like(policy.policy.flat, NAN))
+    assert np.isnan(policy(np.full(4, np.nan))).all()
+
+
 def test_what_is_no_policy_is_not_to_be_deleted(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is a folder; give a file"):
         load_policy(tmp_path)
@@ -276,9 +285,6 @@ def test_what_a_policy_proposes_is_in_the_units_of_its_environment() -> None:
     policy = Policy(constant_step_proposal(0.5, 2), inverse, scale, False, BOX)
     np.testing.assert_allclose(policy.propose([1.0, 2.0]), [2.0, 2.25], rtol=1e-6)
     assert policy.propose(np.zeros((3, 2))).shape == (3, 2)
-
-
-NAN = float("nan")
 
 
 @pytest.mark.parametrize(
