@@ -46,8 +46,8 @@ ONLY_IN = {
 }  # fmt: skip
 """Packages that only some of ours may import."""
 
-LAZY = {"d3rlpy", "gym", "ray", "tensorboard", "huggingface_hub", "matplotlib", "imageio",
-        "imageio_ffmpeg", "PIL"}  # fmt: skip
+LAZY = {"d3rlpy", "gym", "ray", "tensorboard", "huggingface_hub", "matplotlib", "imageio", "onnx",
+        "onnxscript", "onnxruntime", "imageio_ffmpeg", "PIL"}  # fmt: skip
 
 
 def imports(path: Path, top_level_only: bool = False) -> set[str]:

@@ -15,13 +15,8 @@ from qss_offline.analysis.planning import Planner
 from qss_offline.data.load import observation_statistics
 from qss_offline.engine.checkpoint import load_checkpoint, network_of
 from qss_offline.errors import UserError
-from qss_offline.evaluation.policies import (
-    ClonedPolicy,
-    ObservationScale,
-    Policy,
-    SavedPolicy,
-    load_policy,
-)
+from qss_offline.evaluation.policies import ClonedPolicy, ObservationScale, Policy, SavedPolicy
+from qss_offline.evaluation.policy_files import load_policy
 from qss_offline.runs.reader import FinishedRun
 from qss_offline.training.bco import bco_trainer
 

@@ -10,7 +10,8 @@ from qss_offline.analysis.diagnostics import hints
 from qss_offline.analysis.report.making import make_report
 from qss_offline.analysis.video import Rendered, render_run
 from qss_offline.errors import UserError
-from qss_offline.evaluation.policies import SavedPolicy, load_policy
+from qss_offline.evaluation.policies import SavedPolicy
+from qss_offline.evaluation.policy_files import load_policy
 from qss_offline.runs.config import RunConfig
 from qss_offline.runs.folder import RunFolder, read_json
 from qss_offline.runs.reader import FinishedRun, Scored, load_online_run

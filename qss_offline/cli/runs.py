@@ -1,4 +1,4 @@
-"""`qss runs`, `evaluate`, `render`, `report`, `compare`: what finished runs did."""
+"""`qss runs`, `evaluate`, `render`, `report`, `export`, `compare`: what finished runs did."""
 
 from __future__ import annotations
 
@@ -138,6 +138,23 @@ def report(
     print(f"made {make_report(sources, out, video=video, progress=progress)}")
 
 
+def export(
+    source: Source,
+    to: Annotated[Path, Option("--to", help="file to write: .onnx, or .pt for TorchScript")],
+    seed: Annotated[int | None, Option(help="seed of a run (the first)")] = None,
+    overwrite: Annotated[bool, Option("--overwrite", help="replace the file")] = False,
+) -> None:
+    """Write a policy as a file that needs nothing of this package: ONNX or TorchScript."""
+    from qss_offline.evaluation.export import export_policy
+    from qss_offline.evaluation.policy_files import load_policy
+
+    if to.exists() and not overwrite:
+        raise UserError(f"{to} exists; add --overwrite, or choose another name")
+    written = export_policy(load_policy(_policies(source, seed)[0]), to)
+    print(f"made {to}: observations in, actions out, both in the environment's units")
+    print(f"{written.checked_with} ran it: it acts as the policy does, to {written.difference:.1e}")
+
+
 def compare(
     sources: Annotated[
         list[str], Argument(metavar="[NAME=]RUN...", help="run folders, named as you like")
@@ -171,5 +188,5 @@ def compare(
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (runs, evaluate, render, report, compare):
+    for command in (runs, evaluate, render, report, export, compare):
         add(app, command)

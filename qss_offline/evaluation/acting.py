@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from qss_offline.data.environments import env_id_for, make_env, resolve_env_id
 from qss_offline.errors import UserError
 from qss_offline.evaluation.episodes import evaluate
-from qss_offline.evaluation.policies import check_fits, load_policy
+from qss_offline.evaluation.policies import check_fits
+from qss_offline.evaluation.policy_files import load_policy
 
 
 def let_act(path: Path, episodes: int, seed: int, env: str | None = None) -> dict[str, Any]:

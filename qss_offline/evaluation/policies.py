@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +18,10 @@ from qss_offline.algorithms.bco import cloned_action
 from qss_offline.algorithms.inverse_dynamics import inverse_action, inverse_logits
 from qss_offline.algorithms.networks import Network
 from qss_offline.algorithms.qss import propose_next_obs
-from qss_offline.data.environments import without_folder, without_source
+from qss_offline.data.environments import without_folder
 from qss_offline.data.facts import RecordingFacts
-from qss_offline.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from qss_offline.errors import UserError
-from qss_offline.evaluation.policy_schema import policy_file
+from qss_offline.engine.checkpoint import Checkpoint, save_checkpoint
+from qss_offline.errors import UserError, shown
 
 
 def _float32(values: ArrayLike) -> Tensor:
@@ -111,7 +111,161 @@ class ActionBox:
         return np.asarray(2.0 * (action - self.low) / (self.high - self.low) - 1.0, np.float32)
 
 
-class Policy:
+class _Acting(ABC):
+    """What every policy does, whatever networks it is made of.
+
+    Attributes:
+        scale: what observations go through before they reach a network.
+        action_box: the environment's bounds; 0 and 1 of every action where actions are discrete.
+        env_id: where it acts; None where it was made without an environment.
+    """
+
+    scale: ObservationScale
+    action_box: ActionBox
+    env_id: str | None
+
+    @property
+    def obs_dim(self) -> int:
+        """Size of an observation."""
+        return len(self.scale.mean)
+
+    @property
+    @abstractmethod
+    def networks(self) -> Mapping[str, Network]:
+        """Its networks by name, one seed, `(1, P)` each."""
+
+    @abstractmethod
+    def _choose(self, scaled: Tensor) -> NDArray[Any]:
+        """Choose actions: scaled observations `(1, n, obs_dim)` to `(n, …)`."""
+
+    @abstractmethod
+    def _described_actions(self) -> str:
+        """Return what its actions are, as a line says it."""
+
+    @torch.no_grad()
+    def __call__(self, obs: ArrayLike) -> NDArray[Any]:
+        """Choose actions: `(…, obs_dim)` to `(…, action_dim)`, for one observation or n.
+
+        Discrete actions are int64 `(…)`.
+
+        Raises:
+            UserError: these are no observations of this policy.
+        """
+        rows = self._rows(obs)
+        actions = self._choose(self.scale.batch(rows))
+        return actions if rows.ndim > 1 else np.asarray(actions[0])
+
+    def predict(
+        self,
+        observation: ArrayLike,
+        state: tuple[NDArray[Any], ...] | None = None,
+        episode_start: NDArray[Any] | None = None,
+        deterministic: bool = True,
+    ) -> tuple[NDArray[Any], tuple[NDArray[Any], ...] | None]:
+        """Choose actions as stable-baselines3's policies do.
+
+        Args:
+            observation: `(obs_dim,)`, or `(n, obs_dim)` of n environments.
+            state: of a recurrent policy, which this is not: it is returned as it came.
+            episode_start: not looked at, since no action depends on what came before.
+            deterministic: makes no difference: there is no other way for this policy to act.
+
+        Returns:
+            The actions, as calling the policy gives them, and `state`.
+
+        Raises:
+            UserError: these are no observations of this policy.
+        """
+        return self(observation), state
+
+    def _rows(self, obs: ArrayLike) -> NDArray[np.float32]:
+        """Return observations as numbers, one or n of them.
+
+        Raises:
+            UserError: they are something else.
+        """
+        wanted = f"the policy takes observations ({self.obs_dim},) or (n, {self.obs_dim})"
+        try:
+            rows = np.asarray(obs)
+        except (TypeError, ValueError):
+            # Rows of unequal length, or a tensor on a GPU.
+            rows = np.asarray(None)
+        if rows.dtype.kind not in "fiub":
+            found = f"a {type(obs).__name__}"
+            if isinstance(obs, np.ndarray):
+                found = f"an array of {obs.dtype}"
+            elif isinstance(obs, tuple) and len(obs) == 2 and isinstance(obs[1], dict):
+                found += ": reset() returns an observation and a dict, give the first"
+            raise UserError(f"{wanted} of numbers, not {found}")
+        if rows.ndim not in (1, 2) or rows.shape[-1] != self.obs_dim:
+            raise UserError(f"{wanted}, not {rows.shape}")
+        with np.errstate(over="ignore"):
+            numbers = rows.astype(np.float32, copy=False)
+        # A policy that diverged leads to such observations, and its run goes on to say so.
+        if not np.isfinite(numbers).all() and self._diverged() is None:
+            place = tuple(int(i) for i in np.argwhere(~np.isfinite(numbers))[0])
+            at = ", ".join(map(str, place))
+            raise UserError(f"{wanted} of finite numbers, but number [{at}] is {rows[place]}")
+        return numbers
+
+    def save(self, path: str | Path, env_id: str | None = None) -> None:
+        """Write it to a safetensors file, atomically; `load_policy` reads it back.
+
+        Args:
+            path: of the file.
+            env_id: where it acts; None takes what the policy says.
+
+        Raises:
+            UserError: it diverged: its networks aren't finite; or it can't be written.
+        """
+        self.check_finite(f"the policy of {Path(path).parent}")
+        tensors = {name: network.flat for name, network in self.networks.items()}
+        tensors |= self.scale.named_tensors()
+        tensors["action.low"] = torch.from_numpy(self.action_box.low)
+        tensors["action.high"] = torch.from_numpy(self.action_box.high)
+        acts_in = self.env_id if env_id is None else env_id
+        named = None if acts_in is None else without_folder(acts_in)
+        metadata = {"env_id": named, **self._metadata()}
+        save_checkpoint(Path(path), Checkpoint(tensors, metadata))
+
+    def _metadata(self) -> dict[str, Any]:
+        """Return what a file says beside the tensors; see `policy_schema`."""
+        return {
+            "step_inputs": False,
+            "dims": {name: network.shape.dims for name, network in self.networks.items()},
+        }
+
+    def check_finite(self, called: str = "the policy") -> None:
+        """Refuse a policy that diverged.
+
+        Args:
+            called: what the message calls it.
+
+        Raises:
+            UserError: a network holds NaN or infinite numbers.
+        """
+        name = self._diverged()
+        if name is not None:
+            raise UserError(
+                f"{called} diverged: its {name} is not finite; take a smaller learning rate, and "
+                "another --out"
+            )
+
+    def _diverged(self) -> str | None:
+        """Return the name of a network that isn't finite, None if all are."""
+        named = self.networks.items()
+        return next((name for name, one in named if not one.flat.isfinite().all()), None)
+
+    def __repr__(self) -> str:
+        parts = [f"env_id={shown(self.env_id)}", f"obs_dim={self.obs_dim}"]
+        parts.append(self._described_actions())
+        for name, network in self.networks.items():
+            hidden = network.shape.dims[1:-1]
+            parts.append(f"{name}={list(hidden) if hidden else 'bilinear'}")
+        return f"{type(self).__name__}({', '.join(parts)})"
+
+
+class Policy(_Acting):
     """π(s) = I(s, s + τ(s)) for one seed (Eq. 9).
 
     Args:
@@ -136,27 +290,46 @@ class Policy:
         self.proposal, self.inverse_dynamics = proposal, inverse_dynamics
         self.scale, self.step_inputs, self.action_box = scale, step_inputs, action_box
 
-    @torch.no_grad()
-    def propose(self, obs: NDArray[Any]) -> NDArray[np.float32]:
-        """s'_τ = s + τ(s) in the environment's units: `(n, obs_dim)` to `(n, obs_dim)`."""
-        proposed = propose_next_obs(self.proposal, self.scale.batch(obs)).squeeze(0)
-        return np.asarray(self.scale.invert(proposed).numpy(), np.float32)
+    @property
+    def networks(self) -> Mapping[str, Network]:
+        """τ and the IDM."""
+        return {"proposal": self.proposal, "inverse_dynamics": self.inverse_dynamics}
 
     @torch.no_grad()
-    def __call__(self, obs: NDArray[Any]) -> NDArray[np.float32]:
-        """Choose actions: `(…, obs_dim)` to `(…, action_dim)`, for one observation or n."""
-        unit = self._infer(inverse_action, obs).numpy()
-        return self.action_box.from_unit(unit if np.ndim(obs) > 1 else unit[0])
+    def propose(self, obs: ArrayLike) -> NDArray[np.float32]:
+        """Propose next observations s + τ(s), for a controller of one's own to reach.
 
-    def _infer(self, inverse: Callable[..., Tensor], obs: NDArray[Any]) -> Tensor:
-        """I(s, s + τ(s)): `(…, obs_dim)` to `(n, action_dim)`."""
-        scaled = self.scale.batch(obs)
+        Args:
+            obs: `(…, obs_dim)`, one or n, in the environment's units.
+
+        Returns:
+            `(…, obs_dim)`, in the environment's units.
+
+        Raises:
+            UserError: these are no observations of this policy.
+        """
+        rows = self._rows(obs)
+        proposed = propose_next_obs(self.proposal, self.scale.batch(rows)).squeeze(0)
+        units = np.asarray(self.scale.invert(proposed).numpy(), np.float32)
+        return units if rows.ndim > 1 else units[0]
+
+    def _choose(self, scaled: Tensor) -> NDArray[Any]:
+        return self.action_box.from_unit(self._infer(inverse_action, scaled).numpy())
+
+    def _infer(self, inverse: Callable[..., Tensor], scaled: Tensor) -> Tensor:
+        """I(s, s + τ(s)): `(1, n, obs_dim)` to `(n, action_dim)`."""
         return inverse(
             self.inverse_dynamics,
             scaled,
             propose_next_obs(self.proposal, scaled),
             self.scale.step_std if self.step_inputs else None,
         ).squeeze(0)
+
+    def _described_actions(self) -> str:
+        return _described_box(self.action_box)
+
+    def _metadata(self) -> dict[str, Any]:
+        return {**super()._metadata(), "step_inputs": self.step_inputs}
 
 
 class DiscretePolicy(Policy):
@@ -186,14 +359,28 @@ class DiscretePolicy(Policy):
         self.first_action, self.count = first_action, count
 
     @torch.no_grad()
-    def __call__(self, obs: NDArray[Any]) -> NDArray[Any]:
-        """Choose actions: `(…, obs_dim)` to int64 `(…)`, for one observation or n."""
-        logits = self._infer(inverse_logits, obs)
-        actions = logits.argmax(dim=-1).numpy() + self.first_action
-        return np.asarray(actions if np.ndim(obs) > 1 else actions[0])
+    def logits(self, obs: ArrayLike) -> NDArray[np.float32]:
+        """Return how much speaks for each action: `(…, obs_dim)` to `(…, count)`.
+
+        Raises:
+            UserError: these are no observations of this policy.
+        """
+        rows = self._rows(obs)
+        logits: NDArray[np.float32] = self._infer(inverse_logits, self.scale.batch(rows)).numpy()
+        return logits if rows.ndim > 1 else logits[0]
+
+    def _choose(self, scaled: Tensor) -> NDArray[Any]:
+        logits = self._infer(inverse_logits, scaled)
+        return np.asarray(logits.argmax(dim=-1).numpy() + self.first_action)
+
+    def _described_actions(self) -> str:
+        return f"actions={self.first_action} to {self.first_action + self.count - 1}"
+
+    def _metadata(self) -> dict[str, Any]:
+        return {**super()._metadata(), "first_action": self.first_action}
 
 
-class ClonedPolicy:
+class ClonedPolicy(_Acting):
     """π(s), one network that was taught actions: BCO's policy, one seed.
 
     Args:
@@ -213,71 +400,27 @@ class ClonedPolicy:
         self.policy, self.scale, self.action_box = policy, scale, action_box
         self.env_id = env_id
 
-    @torch.no_grad()
-    def __call__(self, obs: NDArray[Any]) -> NDArray[np.float32]:
-        """Choose actions: `(…, obs_dim)` to `(…, action_dim)`, for one observation or n."""
-        unit = cloned_action(self.policy, self.scale.batch(obs)).squeeze(0).numpy()
-        return self.action_box.from_unit(unit if np.ndim(obs) > 1 else unit[0])
+    @property
+    def networks(self) -> Mapping[str, Network]:
+        """The one network."""
+        return {"policy": self.policy}
+
+    def _choose(self, scaled: Tensor) -> NDArray[Any]:
+        return self.action_box.from_unit(cloned_action(self.policy, scaled).squeeze(0).numpy())
+
+    def _described_actions(self) -> str:
+        return _described_box(self.action_box)
 
 
 SavedPolicy = Policy | ClonedPolicy
 
 
-def save_policy(path: Path, policy: SavedPolicy, env_id: str | None = None) -> None:
-    """Write a policy to a safetensors file, atomically.
-
-    Args:
-        path: of the file.
-        policy: what is written.
-        env_id: where it acts; None takes what the policy says.
-
-    Raises:
-        UserError: it diverged: its networks aren't finite; or it can't be written.
-    """
-    if isinstance(policy, Policy):
-        networks = {"proposal": policy.proposal, "inverse_dynamics": policy.inverse_dynamics}
-    else:
-        networks = {"policy": policy.policy}
-    tensors = {name: network.flat for name, network in networks.items()}
-    for name, flat in tensors.items():
-        if not flat.isfinite().all():
-            raise UserError(
-                f"the policy of {path.parent} diverged: its {name} is not finite; take a smaller "
-                "learning rate, and another --out"
-            )
-    tensors |= policy.scale.named_tensors()
-    tensors["action.low"] = torch.from_numpy(policy.action_box.low)
-    tensors["action.high"] = torch.from_numpy(policy.action_box.high)
-    acts_in = policy.env_id if env_id is None else env_id
-    metadata: dict[str, Any] = {
-        "env_id": None if acts_in is None else without_folder(acts_in),
-        "step_inputs": isinstance(policy, Policy) and policy.step_inputs,
-        "dims": {name: network.shape.dims for name, network in networks.items()},
-    }
-    if isinstance(policy, DiscretePolicy):
-        metadata["first_action"] = policy.first_action
-    save_checkpoint(path, Checkpoint(tensors, metadata))
-
-
-def load_policy(path: Path) -> SavedPolicy:
-    """Read a policy from a file that anybody may have made.
-
-    The id of the environment that it acts in comes without a module or file, so that nothing is
-    loaded for what a file says; see `env_id_of_file`.
-
-    Raises:
-        UserError: the file is missing or damaged, or holds no policy that can act.
-    """
-    held = policy_file(path, load_checkpoint(path))
-    env_id = None if held.env_id is None else without_source(held.env_id)
-    scale = ObservationScale(held.mean, held.std, held.step_std)
-    box = ActionBox(held.action_low.numpy(), held.action_high.numpy())
-    if "policy" in held.networks:
-        return ClonedPolicy(held.networks["policy"], scale, box, env_id)
-    parts = held.networks["proposal"], held.networks["inverse_dynamics"], scale, held.step_inputs
-    if held.first_action is not None:
-        return DiscretePolicy(*parts, held.first_action, env_id)
-    return Policy(*parts, box, env_id)
+def _described_box(box: ActionBox) -> str:
+    """Return the size and bounds of actions, each bound once where all are alike."""
+    low, high = ([*map(float, end)] for end in (box.low, box.high))
+    if len(set(low)) == len(set(high)) == 1:
+        return f"action_dim={len(low)}, low={low[0]:g}, high={high[0]:g}"
+    return f"action_dim={len(low)}, low={low}, high={high}"
 
 
 def check_fits(policy: SavedPolicy, env: gym.Env[Any, Any]) -> None:

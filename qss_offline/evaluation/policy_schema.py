@@ -9,8 +9,8 @@ Policies are made to be shared, so that a file may say anything. It holds float3
 `action.low`, `action.high`
     `(action_dim,)`; 0 and 1 of every action where actions are discrete.
 
-and metadata: `env_id` (null where it was made without an environment), `dims` (sizes of each
-network's layers), `step_inputs`, and `first_action` where actions are discrete.
+and metadata: `env_id` (null or missing where it was made without an environment), `dims` (sizes of
+each network's layers), `step_inputs`, and `first_action` where actions are discrete.
 """
 
 from __future__ import annotations
@@ -75,8 +75,7 @@ def policy_file(path: Path, checkpoint: Checkpoint) -> PolicyFile:
 
 def _checked(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> PolicyFile:
     env_id, dims = metadata.get("env_id"), metadata.get("dims")
-    nowhere = "env_id" in metadata and env_id is None
-    if not nowhere and (not isinstance(env_id, str) or not env_id):
+    if env_id is not None and (not isinstance(env_id, str) or not env_id):
         raise UserError(f"env_id is {shown(env_id)}, not the id of an environment")
     if not isinstance(dims, dict) or set(dims) not in (_CLONED, _PROPOSING):
         raise UserError(

@@ -21,7 +21,6 @@ from qss_offline.engine.checkpoint import (
 from qss_offline.engine.replay import ReplayTable
 from qss_offline.engine.state import TrainState, initial_state
 from qss_offline.errors import UserError
-from qss_offline.evaluation.policies import save_policy
 from qss_offline.online.config import OnlineConfig
 from qss_offline.online.env_loop import SeedLoop
 from qss_offline.online.learner import Learner, make_algorithm
@@ -90,7 +89,7 @@ def save_seeds(learner: Learner, env_id: str) -> None:
                 {**networks.tensors, **rest.tensors}, {**networks.metadata, **rest.metadata}
             ),
         )
-        save_policy(folder.policy, learner.policy(index), env_id)
+        learner.policy(index).save(folder.policy, env_id)
 
 
 def _write_rows(folder: SeedFolder, loop: SeedLoop) -> None:

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from qss_offline.algorithms.networks import MLPShape
 from qss_offline.algorithms.qss import transition_value
 from qss_offline.engine.checkpoint import load_checkpoint, network_of
-from qss_offline.evaluation.policies import Policy, load_policy
+from qss_offline.evaluation.policies import Policy
+from qss_offline.evaluation.policy_files import load_policy
 from qss_offline.online.gridworld import neighbour_distance
 from qss_offline.runs.folder import SeedFolder
 

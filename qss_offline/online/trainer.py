@@ -17,7 +17,6 @@ from qss_offline.data.environments import make_env
 from qss_offline.engine.checkpoint import merge_states
 from qss_offline.engine.state import TrainState
 from qss_offline.evaluation.episodes import evaluate
-from qss_offline.evaluation.policies import save_policy
 from qss_offline.online.config import EvaluationPlan, OnlineConfig
 from qss_offline.online.env_loop import OnlineTask, SeedLoop
 from qss_offline.online.files import load_seeds, policy_path, save_seeds, saved_step
@@ -143,4 +142,4 @@ class OnlineTrainer:
             )
             loop.evaluations.append(EvaluationPoint(step, evaluation.returns))
             if self.plan.keep_policies:
-                save_policy(policy_path(loop.task.folder, step), policy, self.env_id)
+                policy.save(policy_path(loop.task.folder, step), self.env_id)

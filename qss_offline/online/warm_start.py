@@ -12,7 +12,8 @@ from qss_offline.data.environments import same_environment
 from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.engine.state import TrainState
 from qss_offline.errors import UserError
-from qss_offline.evaluation.policies import ObservationScale, Policy, load_policy
+from qss_offline.evaluation.policies import ObservationScale, Policy
+from qss_offline.evaluation.policy_files import load_policy
 from qss_offline.online.config import OnlineConfig
 from qss_offline.runs.config import Preset
 from qss_offline.runs.folder import RunFolder, read_json

@@ -20,7 +20,8 @@ from qss_offline.data.load import DatasetInfo, load_transitions
 from qss_offline.data.local import local_dataset_ids
 from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.errors import UserError, nearest
-from qss_offline.evaluation.policies import ActionBox, load_policy
+from qss_offline.evaluation.policies import ActionBox
+from qss_offline.evaluation.policy_files import load_policy
 from qss_offline.runs.folder import RunFolder, SeedFolder, read_json
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from qss_offline.data.environments import make_env
 from qss_offline.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from qss_offline.evaluation.episodes import evaluate
-from qss_offline.evaluation.policies import SavedPolicy, save_policy
+from qss_offline.evaluation.policies import SavedPolicy
 from qss_offline.runs.inverse_config import InverseFitConfig
 from qss_offline.runs.results import EvaluationPoint, write_evaluations
 from qss_offline.training.offline import SeedTask
@@ -91,7 +91,7 @@ def run_rounds(
             metadata = {"evaluations": evaluations[index]}
             save_checkpoint(task.folder.online, fitter.checkpoint(index, metadata))
     for index, task in enumerate(tasks):
-        save_policy(task.folder.policy, fitter.policy(index), env_id)
+        fitter.policy(index).save(task.folder.policy, env_id)
         points = [
             EvaluationPoint(config.steps_per_round * number, returns)
             for number, returns in enumerate(evaluations[index], 1)

@@ -19,7 +19,8 @@ from qss_offline.algorithms.inverse_dynamics import (
 )
 from qss_offline.algorithms.networks import MLPShape, Network, mlp
 from qss_offline.errors import UserError
-from qss_offline.evaluation.policies import ObservationScale, load_policy, save_policy
+from qss_offline.evaluation.policies import ObservationScale
+from qss_offline.evaluation.policy_files import load_policy
 from qss_offline.runs.inverse_config import InverseFitConfig
 from qss_offline.training.bco import BCOTrainer
 from qss_offline.training.inverse.fitting import InverseFitter
@@ -150,7 +151,7 @@ def test_a_policy_file_keeps_the_form(tmp_path: Path) -> None:
     fitted = fitter((0,))
     fitted.run_round()
     policy = fitted.policy(0)
-    save_policy(tmp_path / "policy.safetensors", policy, "PointMass-v0")
+    policy.save(tmp_path / "policy.safetensors", "PointMass-v0")
     loaded = load_policy(tmp_path / "policy.safetensors")
     obs = np.linspace(-1, 1, 7)[:, None]
     np.testing.assert_array_equal(loaded(obs), policy(obs))

@@ -24,7 +24,8 @@ from qss_offline.data.specs import DatasetSpec
 from qss_offline.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from qss_offline.errors import UserError
 from qss_offline.evaluation.episodes import Evaluation
-from qss_offline.evaluation.policies import Policy, load_policy
+from qss_offline.evaluation.policies import Policy
+from qss_offline.evaluation.policy_files import load_policy
 from qss_offline.files import write_json
 from qss_offline.presets import PRESETS
 from qss_offline.runs.config import RunConfig

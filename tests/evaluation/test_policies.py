@@ -1,5 +1,6 @@
 """The policy as a callable, its file, and the fitting of its inverse dynamics."""
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,21 +13,23 @@ from numpy.typing import NDArray
 
 from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig
 from qss_offline.algorithms.networks import MLPShape, Network
-from qss_offline.engine.checkpoint import load_checkpoint, save_checkpoint
+from qss_offline.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from qss_offline.errors import UserError
 from qss_offline.evaluation.episodes import LONGEST_EPISODE, evaluate
 from qss_offline.evaluation.policies import (
     ActionBox,
     ClonedPolicy,
+    DiscretePolicy,
     ObservationScale,
     Policy,
-    load_policy,
-    save_policy,
 )
+from qss_offline.evaluation.policy_files import load_policy
 from qss_offline.runs.inverse_config import InverseFitConfig
 from qss_offline.training.interaction import take_steps
 from qss_offline.training.inverse.fitting import InverseFitter
+from tests.evaluation.some_policies import ONE_NUMBER, POLICIES, observations
 
+NAN = float("nan")
 BOX = ActionBox(np.array([-3.0, 0.0], np.float32), np.array([3.0, 10.0], np.float32))
 
 
@@ -143,7 +146,7 @@ def test_policy_files_round_trip_and_damage_is_told(tmp_path: Path) -> None:
         BOX,
     )
     path = tmp_path / "policy.safetensors"
-    save_policy(path, policy, "PointMass-v0")
+    policy.save(path, "PointMass-v0")
     loaded = load_policy(path)
     obs = np.linspace(-1, 1, 7)[:, None]
     assert loaded.env_id == "PointMass-v0"
@@ -204,7 +207,7 @@ def test_a_policy_that_diverged_is_neither_written_nor_read(tmp_path: Path) -> N
     scale = ObservationScale(torch.zeros(2), torch.ones(2))
     box = ActionBox(-np.ones(1, np.float32), np.ones(1, np.float32))
     path = tmp_path / "policy.safetensors"
-    save_policy(path, ClonedPolicy(network, scale, box), "Any-v0")
+    ClonedPolicy(network, scale, box).save(path, "Any-v0")
     checkpoint = load_checkpoint(path)
     checkpoint.tensors["policy"][0, 3] = float("nan")
     save_checkpoint(tmp_path / "nan.safetensors", checkpoint)
@@ -212,8 +215,16 @@ def test_a_policy_that_diverged_is_neither_written_nor_read(tmp_path: Path) -> N
         load_policy(tmp_path / "nan.safetensors")
     network.flat[0, 0] = float("inf")
     with pytest.raises(UserError, match="diverged: its policy is not finite; take a smaller"):
-        save_policy(tmp_path / "inf.safetensors", ClonedPolicy(network, scale, box), "Any-v0")
+        ClonedPolicy(network, scale, box).save(tmp_path / "inf.safetensors", "Any-v0")
     assert not (tmp_path / "inf.safetensors").exists()
+
+
+def test_a_policy_that_diverged_goes_on_where_it_led() -> None:
+    """A run whose policy diverged ends with that, not with the observations that came of it."""
+    policy = copy.copy(POLICIES["cloned"])
+    assert isinstance(policy, ClonedPolicy)
+    policy.policy = Network(policy.policy.shape, torch.full_like(policy.policy.flat, NAN))
+    assert np.isnan(policy(np.full(4, np.nan))).all()
 
 
 def test_what_is_no_policy_is_not_to_be_deleted(tmp_path: Path) -> None:
@@ -229,3 +240,98 @@ def test_what_is_no_policy_is_not_to_be_deleted(tmp_path: Path) -> None:
     path.write_bytes(b"cut")
     with pytest.raises(UserError, match="delete it to start that seed anew"):
         load_checkpoint(path)
+
+
+@pytest.mark.parametrize("kind", POLICIES)
+def test_a_policy_of_any_kind_is_read_back_bit_for_bit(kind: str, tmp_path: Path) -> None:
+    policy, path = POLICIES[kind], tmp_path / "policy.safetensors"
+    policy.save(str(path))
+    loaded = load_policy(str(path))
+    assert type(loaded) is type(policy) and repr(loaded) == repr(policy).replace("my_env.py:", "")
+    obs = observations(policy, 9)
+    np.testing.assert_array_equal(loaded(obs), policy(obs))
+    if isinstance(policy, Policy):
+        assert isinstance(loaded, Policy)
+        np.testing.assert_array_equal(loaded.propose(obs), policy.propose(obs))
+
+
+@pytest.mark.parametrize("kind", POLICIES)
+def test_one_observation_is_a_batch_of_one(kind: str) -> None:
+    policy = POLICIES[kind]
+    obs = observations(policy, 3)
+    own = policy(obs)
+    for actions, state in (
+        policy.predict(obs),
+        policy.predict(obs.astype(np.float64), None, np.zeros(3, bool), deterministic=False),
+    ):
+        np.testing.assert_array_equal(actions, own)
+        assert state is None
+    kept = (np.ones(2),)
+    action, state = policy.predict(obs[1], kept)
+    assert state is kept
+    np.testing.assert_array_equal(action, policy(obs[1:2])[0])
+    np.testing.assert_array_equal(policy(obs[1].tolist()), action)
+    np.testing.assert_array_equal(policy(torch.from_numpy(obs[1]).requires_grad_()), action)
+    if isinstance(policy, DiscretePolicy):
+        assert action.shape == () and action.dtype == np.int64
+        assert action == policy.logits(obs[1]).argmax() + policy.first_action
+    else:
+        assert action.shape == policy.action_box.low.shape and action.dtype == np.float32
+
+
+def test_what_a_policy_proposes_is_in_the_units_of_its_environment() -> None:
+    scale = ObservationScale.of([10.0, -5.0], [2.0, 0.5])
+    inverse = Network(MLPShape((4, 4, 2)), torch.zeros(1, 64))
+    policy = Policy(constant_step_proposal(0.5, 2), inverse, scale, False, BOX)
+    np.testing.assert_allclose(policy.propose([1.0, 2.0]), [2.0, 2.25], rtol=1e-6)
+    assert policy.propose(np.zeros((3, 2))).shape == (3, 2)
+
+
+@pytest.mark.parametrize(
+    ("obs", "said"),
+    [
+        (0.5, r"\(4,\) or \(n, 4\), not \(\)"),
+        (np.zeros(3), r"not \(3,\)"),
+        (np.zeros((2, 3)), r"not \(2, 3\)"),
+        (np.zeros((2, 2, 4)), r"not \(2, 2, 4\)"),
+        (np.zeros((84, 84, 3), np.uint8), r"not \(84, 84, 3\)"),
+        ({"observation": np.zeros(4)}, "not a dict"),
+        (([0.0] * 4, {}), "not a tuple: reset.. returns an observation and a dict, give the first"),
+        ([[0.0] * 4, [0.0]], "not a list"),
+        (None, "not a NoneType"),
+        ("state", "not a str"),
+        (np.zeros(4, complex), "not an array of complex128"),
+        ([0.0, 0.0, NAN, 0.0], r"finite numbers, but number \[2\] is nan"),
+        (np.array([[0.0] * 4, [0.0, 1e300, 0.0, 0.0]]), r"number \[1, 1\] is 1e\+300"),
+    ],
+    ids=str,
+)
+def test_what_is_no_observation_is_refused_in_one_line(obs: Any, said: str) -> None:
+    policy = POLICIES["bilinear"]
+    assert isinstance(policy, Policy)
+    for ask in (policy, policy.predict, policy.propose):
+        with pytest.raises(UserError, match=said) as refused:
+            ask(obs)
+        assert "\n" not in str(refused.value)
+
+
+def test_a_policy_describes_itself_in_one_line() -> None:
+    described = {kind: repr(policy) for kind, policy in POLICIES.items()}
+    for part in ("Policy(", "'Arm-v0'", "obs_dim=4", "-3", "10", "[32, 32]"):
+        assert part in described["network of steps"]
+    assert "bilinear" in described["bilinear"]
+    assert "-2 to 2" in described["discrete"] and "DiscretePolicy" in described["discrete"]
+    assert "ClonedPolicy" in described["cloned"] and "low=-2, high=2" in described[ONE_NUMBER]
+    hostile = copy.copy(POLICIES["cloned"])
+    hostile.env_id = "\x1b[2J\n" * 100
+    assert repr(hostile).isprintable() and len(repr(hostile)) < 300
+
+
+def test_a_file_may_leave_its_environment_out(tmp_path: Path) -> None:
+    policy, path = POLICIES[ONE_NUMBER], tmp_path / "policy.safetensors"
+    policy.save(path)
+    checkpoint = load_checkpoint(path)
+    assert checkpoint.metadata["env_id"] is None
+    left = {name: value for name, value in checkpoint.metadata.items() if name != "env_id"}
+    save_checkpoint(path, Checkpoint(checkpoint.tensors, left))
+    assert load_policy(path).env_id is None

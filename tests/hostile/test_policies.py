@@ -29,9 +29,8 @@ from qss_offline.evaluation.policies import (
     Policy,
     SavedPolicy,
     check_fits,
-    load_policy,
-    save_policy,
 )
+from qss_offline.evaluation.policy_files import load_policy
 from tests.cli.test_program import Cli, run
 from tests.hostile.test_files import ODD_FILES
 
@@ -80,7 +79,7 @@ class Content:
 def content(kind: str, folder: Path) -> Content:
     policy, env_id = HONEST[kind]
     path = folder / "honest.safetensors"
-    save_policy(path, policy, env_id)
+    policy.save(path, env_id)
     checkpoint = load_checkpoint(path)
     return Content(dict(checkpoint.tensors), dict(checkpoint.metadata))
 

@@ -20,7 +20,7 @@ from qss_offline.analysis.plots.learning_curves import (
 from qss_offline.cli.reproduce import figure7
 from qss_offline.engine.checkpoint import Checkpoint, save_checkpoint
 from qss_offline.errors import UserError
-from qss_offline.evaluation.policies import DiscretePolicy, ObservationScale, save_policy
+from qss_offline.evaluation.policies import DiscretePolicy, ObservationScale
 from qss_offline.files import write_json
 from qss_offline.online.gridworld_measures import imagine, measure_seed, optimal_values
 from qss_offline.runs.folder import SeedFolder
@@ -48,8 +48,8 @@ def made_by_hand(folder: SeedFolder, step: tuple[float, float]) -> None:
     for index in range(3):
         distance = (step[0] * index, step[1] * index)
         path = folder.path / "policies" / f"{index * 500:09d}.safetensors"
-        save_policy(path, constant_policy(distance), "Gridworld-v0")
-    save_policy(folder.policy, constant_policy(step), "Gridworld-v0")
+        constant_policy(distance).save(path, "Gridworld-v0")
+    constant_policy(step).save(folder.policy, "Gridworld-v0")
     critic = Network(MLPShape((4, 4, 1), members=2), torch.zeros(1, 2, 64))
     critic.biases[-1].copy_(torch.tensor([[[-2.0]], [[50.0]]]))  # the second isn't asked
     save_checkpoint(folder.training, Checkpoint({"network.critic": critic.flat[0]}))

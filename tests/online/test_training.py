@@ -14,7 +14,7 @@ import torch
 from qss_offline.algorithms.d3g import D3GConfig
 from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.errors import UserError
-from qss_offline.evaluation.policies import load_policy
+from qss_offline.evaluation.policy_files import load_policy
 from qss_offline.online.config import EvaluationPlan, OnlineConfig
 from qss_offline.online.env_loop import OnlineTask, SeedLoop
 from qss_offline.online.files import policy_path, replay_files

@@ -19,7 +19,8 @@ from qss_offline.engine.checkpoint import Checkpoint
 from qss_offline.engine.state import initial_state
 from qss_offline.errors import UserError
 from qss_offline.evaluation.episodes import evaluate
-from qss_offline.evaluation.policies import ClonedPolicy, ObservationScale, load_policy, save_policy
+from qss_offline.evaluation.policies import ClonedPolicy, ObservationScale
+from qss_offline.evaluation.policy_files import load_policy
 from qss_offline.runs.inverse_config import InverseFitConfig
 from qss_offline.training.bco import BCOTrainer
 from tests.evaluation.test_policies import PointMass
@@ -161,7 +162,7 @@ def test_progress_counts_both_models() -> None:
 def test_its_policy_is_saved_and_loaded(tmp_path: Path) -> None:
     bco = trainer([0], rounds=1)
     bco.run_round()
-    save_policy(tmp_path / "policy.safetensors", bco.policy(0), "InvertedPendulum-v5")
+    bco.policy(0).save(tmp_path / "policy.safetensors", "InvertedPendulum-v5")
     loaded = load_policy(tmp_path / "policy.safetensors")
     assert loaded.env_id == "InvertedPendulum-v5"
     obs = np.array([[0.3], [-0.2]], np.float32)

@@ -13,7 +13,7 @@ from qss_offline.cli.training import random_obs
 from qss_offline.data.build import build_dataset
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.errors import UserError
-from qss_offline.evaluation.policies import load_policy
+from qss_offline.evaluation.policy_files import load_policy
 from qss_offline.parallel.progress import Reporter
 from qss_offline.runs.config import RunConfig
 from qss_offline.runs.folder import RunFolder, read_json

@@ -14,7 +14,8 @@ from qss_offline.comparison.online_budget import load_proposals
 from qss_offline.data.build import build_dataset
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.errors import UserError
-from qss_offline.evaluation.policies import Policy, load_policy
+from qss_offline.evaluation.policies import Policy
+from qss_offline.evaluation.policy_files import load_policy
 from qss_offline.presets import Preset
 from qss_offline.runs.config import RunConfig
 from qss_offline.runs.folder import RunFolder, SeedFolder, read_json
