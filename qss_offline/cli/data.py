@@ -27,6 +27,17 @@ app = typer.Typer(
 
 DatasetId = Annotated[str, Argument(help="a Minari id, such as qss/Reacher/mine-obs-v0")]
 Into = Annotated[str, Option("--into", help="namespace/.../name, without -obs-v0 or -act-v0")]
+Ignore = Annotated[
+    list[str] | None,
+    Option("--ignore", "--drop", help="columns that are taken as if they weren't there"),
+]
+Order = Annotated[str | None, Option("--order", help="column that sorts the rows of episodes")]
+Missing = Annotated[
+    str, Option("--missing", help="missing values and rows: refuse, drop-step or interpolate")
+]
+Resets = Annotated[
+    str, Option("--resets", help="resets that nothing marks: refuse, drop-step or keep")
+]
 Overwrite = Annotated[bool, Option("--overwrite", help="replace what is there")]
 Seed = Annotated[int, Option("--seed", min=0, help="seed of the draw")]
 License = Annotated[str | None, Option("--license", help="SPDX identifier, such as cc-by-4.0")]
@@ -95,12 +106,24 @@ def build(
     typer.echo(f"verified {2 * len(members)} datasets, every episode")
 
 
+Names = Annotated[str | None, Option(help="columns, comma-separated, * allowed")]
+
+
 @app.command("import")
 def import_(
     source: Annotated[
-        str, Argument(help="a .npz, .parquet or .csv file, or the id of a Minari dataset")
+        str,
+        Argument(
+            help="a .npz, .parquet, .csv or .hdf5 file, a folder of them, a LeRobot dataset, or "
+            "the id of a Minari dataset"
+        ),
     ],
-    into: Into,
+    into: Annotated[
+        str | None, Option("--into", help="namespace/.../name, without -obs-v0 or -act-v0")
+    ] = None,
+    dry_run: Annotated[
+        bool, Option("--dry-run", help="show what it would become, and write nothing")
+    ] = False,
     observation_only: Annotated[
         bool, Option("--observation-only", help="leave the actions out")
     ] = False,
@@ -109,22 +132,30 @@ def import_(
     algorithm: Annotated[str | None, Option(help="who acted")] = None,
     author: Annotated[list[str] | None, Option(help="a name; may be repeated")] = None,
     license: License = None,
-    observations: Annotated[
-        str, Option(help="columns, comma-separated, * allowed")
-    ] = "observations,observations_*,obs_*",
-    next_observations: Annotated[
-        str, Option(help="likewise")
-    ] = "next_observations,next_observations_*,next_obs_*",
-    actions: Annotated[str, Option(help="likewise")] = "actions,actions_*,action,action_*",
-    rewards: Annotated[str, Option(help="column")] = "rewards,reward",
-    terminations: Annotated[str, Option(help="column")] = "terminations,terminated",
-    truncations: Annotated[str, Option(help="column")] = "truncations,truncated",
-    episodes: Annotated[str, Option(help="column")] = "episodes,episode",
+    observations: Names = None,
+    next_observations: Names = None,
+    actions: Names = None,
+    rewards: Names = None,
+    terminations: Names = None,
+    truncations: Names = None,
+    episodes: Names = None,
+    ignore: Ignore = None,
+    offset: Annotated[
+        list[str] | None, Option("--offset", help="columns whose first value is subtracted")
+    ] = None,
+    order: Order = None,
+    missing: Missing = "refuse",
+    resets: Resets = "refuse",
+    skip_bad: Annotated[
+        bool, Option("--skip-bad", help="leave out episodes in which something would be refused")
+    ] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Make a verified pair of datasets of a recording, or the observation-only one alone."""
-    from qss_offline.data.importing import About, from_minari
-    from qss_offline.data.readers import SUFFIXES, ColumnNames, from_file
+    from qss_offline.data.importing import About, ColumnNames, ImportRules, plan_file, plan_minari
+    from qss_offline.data.importing.readers import is_readable
+    from qss_offline.data.importing.report import print_report
+    from qss_offline.parallel.reporting import print_notice
 
     about = About(
         env_id=env,
@@ -133,35 +164,76 @@ def import_(
         author=tuple(author or ()),
         license=license,
     )
-    if Path(source).suffix in SUFFIXES:
-        names = ColumnNames(
-            observations=observations,
-            rewards=rewards,
-            terminations=terminations,
-            truncations=truncations,
-            next_observations=next_observations,
-            actions=actions,
-            episodes=episodes,
-        )
-        stored = from_file(
-            Path(source),
-            into,
-            names=names,
-            observation_only=observation_only,
-            about=about,
-            overwrite=overwrite,
-            progress=progress,
-        )
+    if into is None and not dry_run:
+        raise UserError("--into is missing: namespace/.../name of what is made, or --dry-run")
+    names = ColumnNames(
+        observations=observations,
+        rewards=rewards,
+        terminations=terminations,
+        truncations=truncations,
+        next_observations=next_observations,
+        actions=actions,
+        episodes=episodes,
+    )
+    rules = ImportRules(
+        ignore=_listed(ignore),
+        offset=_listed(offset),
+        order=order,
+        missing=missing,  # type: ignore[arg-type]
+        resets=resets,  # type: ignore[arg-type]
+        skip_bad=skip_bad,
+    )
+    if is_readable(source):
+        plan = plan_file(source, names=names, observation_only=observation_only, rules=rules)
     else:
-        stored = from_minari(
-            source,
-            into,
-            observation_only=observation_only,
-            about=about,
-            overwrite=overwrite,
-            progress=progress,
+        plan = plan_minari(
+            source, observation_only=observation_only, rules=rules, progress=progress
         )
-    _made(stored)
+    if dry_run or into is None:
+        print_report(plan.report)
+        for line in plan.report.notices:
+            print_notice(line)
+        return
+    _made(plan.store(into, about, overwrite=overwrite, progress=progress))
+
+
+def _listed(values: list[str] | None) -> tuple[str, ...]:
+    return tuple(name for value in values or () for name in value.split(",") if name)
+
+
+@app.command("check")
+def check(
+    source: Annotated[str, Argument(help="whatever can be imported")],
+    observations: Names = None,
+    next_observations: Names = None,
+    actions: Names = None,
+    rewards: Names = None,
+    terminations: Names = None,
+    truncations: Names = None,
+    episodes: Names = None,
+    ignore: Ignore = None,
+    order: Order = None,
+    as_json: Annotated[bool, Option("--json", help="print JSON")] = False,
+) -> None:
+    """Say what a recording would become, and what in it is suspicious; write nothing."""
+    from qss_offline.data.importing import ColumnNames, ImportRules
+    from qss_offline.data.importing.checking import check_source
+
+    names = ColumnNames(
+        observations=observations,
+        rewards=rewards,
+        terminations=terminations,
+        truncations=truncations,
+        next_observations=next_observations,
+        actions=actions,
+        episodes=episodes,
+    )
+    found = check_source(source, names=names, rules=ImportRules(_listed(ignore), order=order))
+    if as_json:
+        _json(found.as_json())
+        return
+    for line in found.lines():
+        typer.echo(printable(line))
 
 
 @app.command("list")

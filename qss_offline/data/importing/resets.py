@@ -1,0 +1,182 @@
+"""Steps that never happened: from the end of an episode to the start of the next one.
+
+A reset that no column marks is found by what it does: the state jumps, once, far outside the spread
+of all other steps and in most of its numbers at once. Where recorders reset by themselves, the jump
+stands at the end of every episode (the observation after it is the next episode's first) or at
+its beginning (the step that resets is recorded as one).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qss_offline.data.importing.ends import Refuse
+from qss_offline.data.importing.rules import Resets
+from qss_offline.data.importing.steps import Steps, rows_of
+from qss_offline.data.transitions import BoolArray, Float64Array
+from qss_offline.errors import UserError
+
+_SAMPLE = 100_000
+_FEWEST = 4
+_FAR = 5.0
+"""Usual steps that a jump is longer than."""
+_BAND = 3.0
+"""How many times longer the shortest jump is than the longest other step."""
+_OF_SPREAD = 0.5
+"""Part of the spread of observations that a jump covers."""
+_OFTEN = 0.1
+_MOST_NUMBERS = 0.6
+_MOST_JUMPS = 1 / 3
+
+
+def check_resets(steps: Steps, resets: Resets, refuse: Refuse) -> None:
+    """Refuse steps across resets, or leave them out, as it is asked for.
+
+    Raises:
+        UserError: observations and next observations don't belong to each other.
+    """
+    _check_alignment(steps, resets, refuse)
+    if resets == "keep":
+        return None
+    jumps = find_jumps(steps)
+    last = ~steps.followed()
+    first = np.append(True, last[:-1])
+    same_step, next_step = _automatic(steps, jumps, first, last)
+    remedy = "--resets drop-step leaves these steps out, --resets keep takes them as steps"
+    for bad, what in (
+        (
+            same_step,
+            "the observation after the end of an episode is the next one's first (the recorder "
+            "reset by itself); where the true last ones were recorded, name them with "
+            "--next-observations",
+        ),
+        (
+            next_step,
+            "the first step of an episode jumps far outside all others (the recorder reset in a "
+            "step of its own, or ends are marked a row too early)",
+        ),
+        (
+            jumps & ~same_step & ~next_step,
+            "a step jumps far outside all others, as at a reset; where episodes end, name the "
+            "column that says so",
+        ),
+    ):
+        if not bad.any():
+            continue
+        if resets == "drop-step":
+            steps.leave_out(bad, "across a reset")
+            return check_resets(steps, resets, refuse)
+        row = int(bad.argmax())
+        refuse(
+            f"row {int(steps.rows[row])}: {what}; so it is in {int(bad.sum()):,} rows; {remedy}",
+            bad,
+        )
+    return None
+
+
+def find_jumps(steps: Steps) -> BoolArray:
+    """Return (n,) which steps are jumps as a reset makes them."""
+    none = np.zeros(len(steps), np.bool_)
+    if len(steps) < _FEWEST:
+        return none
+    chosen = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), _SAMPLE)).astype(np.int64))
+    before = rows_of(steps.observations, steps.before[chosen]).astype(np.float64)
+    after = rows_of(steps.next_observations, steps.after[chosen]).astype(np.float64)
+    moves = np.abs(after - before)
+    often = (moves > 0).mean(axis=0) >= _OFTEN
+    if not often.any():
+        return none
+    usual = np.array([np.median(column[column > 0]) for column in moves.T[often]])
+    spread = before.std(axis=0)[often]
+    needed = max(1, int(np.ceil(_MOST_NUMBERS * often.sum())))
+
+    reached, covered = [], []
+    for _, before, after in steps.chunks():
+        lengths = np.abs(after[:, often].astype(np.float64) - before[:, often])
+        reached.append(_nth_largest(lengths / usual, needed))
+        lengths[lengths < _OF_SPREAD * spread] = 0.0
+        covered.append(_nth_largest(lengths / usual, needed))
+    lengths, far = np.concatenate(reached), np.concatenate(covered)
+    # A band below the jumps holds no other step: where tails are heavy there is none.
+    ordered = np.sort(lengths)
+    candidates = np.unique(far[far > _FAR])
+    below = ordered[np.maximum(np.searchsorted(ordered, candidates) - 1, 0)]
+    apart = candidates[candidates >= _BAND * np.maximum(below, 1.0)]
+    if not len(apart):
+        return none
+    threshold = apart[0]
+    found = far >= threshold
+    alone = found.copy()
+    followed = steps.followed()
+    alone[1:] &= ~(found[:-1] & followed[:-1])
+    alone[:-1] &= ~(found[1:] & followed[:-1])
+    if found.mean() > _MOST_JUMPS or alone.sum() < found.sum() / 2:
+        return none
+    return np.asarray(alone)
+
+
+def _nth_largest(values: Float64Array, place: int) -> Float64Array:
+    """Return what so many numbers of each row reach."""
+    return np.asarray(np.partition(values, -place, axis=1)[:, -place])
+
+
+def _automatic(
+    steps: Steps, jumps: BoolArray, first: BoolArray, last: BoolArray
+) -> tuple[BoolArray, BoolArray]:
+    """Return which steps recorders that reset by themselves made: in the step, or in the next."""
+    none = np.zeros(len(steps), np.bool_)
+    same_step = none
+    if steps.next_observations is not steps.observations:
+        ends = np.flatnonzero(last[:-1])
+        follows = steps.rows[ends + 1] == steps.rows[ends] + 1
+        ends = ends[follows]
+        after = rows_of(steps.next_observations, steps.after[ends])
+        begun = rows_of(steps.observations, steps.before[ends + 1])
+        ended = rows_of(steps.observations, steps.before[ends])
+        equal = (after == begun).all(axis=1) & (after != ended).any(axis=1)
+        terminated = steps.terminations[ends]
+        # Recordings cut into windows go on in the next one: there is no jump, nor a termination.
+        suspected = equal & (terminated | jumps[ends])
+        by_next_step = jumps[ends + 1] & equal
+        if suspected.sum() >= max(1.0, 0.5 * terminated.sum()) and not by_next_step.any():
+            same_step = none.copy()
+            same_step[ends[equal]] = True
+    begins = np.flatnonzero(first)[1:]
+    next_step = none
+    if len(begins) and jumps[begins].mean() >= 0.5:
+        next_step = none.copy()
+        next_step[begins] = jumps[begins]
+    return same_step, next_step
+
+
+def _check_alignment(steps: Steps, resets: Resets, refuse: Refuse) -> None:
+    """Check that within an episode each step begins where the one before ended."""
+    if steps.next_observations is steps.observations:
+        return
+    followed = steps.followed()
+    differs = np.zeros(len(steps), np.bool_)
+    previous = None
+    for chunk, before, after in steps.chunks():
+        before, after = before.astype(np.float32), after.astype(np.float32)
+        differs[chunk][:-1] = (after[:-1] != before[1:]).any(axis=1)
+        if previous is not None:
+            differs[chunk.start - 1] = bool((previous != before[0]).any())
+        previous = after[-1]
+    differs &= followed
+    if not differs.any():
+        return
+    row = int(differs.argmax())
+    said = (
+        f"next_observations: row {int(steps.rows[row])} differs from the observations of row "
+        f"{int(steps.rows[row + 1])} of the same episode"
+    )
+    if differs.sum() > 0.5 * followed.sum() and differs.sum() > 1:
+        raise UserError(f"{said}, and so do most; name the columns of both in one order")
+    if resets == "drop-step":
+        steps.cut(differs)
+        return
+    refuse(
+        f"{said}, in {int(differs.sum()):,} rows in all; name the column that marks ends of "
+        "episodes there, or let them end with --resets drop-step",
+        differs,
+    )
