@@ -89,10 +89,11 @@ def find_ends(
     notes: dict[str, str] = {}
     terminations, truncations = _terminated(flags, steps, one, notes, labels is not None)
     order = list(columns.get("order", ()))
-    groups: Int64Array | None = labels
+    groups = labels
     if parts:
-        files = np.cumsum(_new_files(parts, steps, labels, [column for _, column in order]))
-        files = files.astype(np.int64)
+        files: Int64Array = np.cumsum(
+            _new_files(parts, steps, labels, [column for _, column in order]), dtype=np.int64
+        )
         groups = files if labels is None else _combined([labels, files])
     rows = np.arange(steps)
     if sort_by is not None:

@@ -76,8 +76,9 @@ def leave_out_missing(
     if lacking.any():
         if missing == "refuse":
             refuse(
-                f"{'; '.join(said[:4])} are missing; --missing drop-step leaves out the steps that "
-                "need them, --missing interpolate fills observations in between their neighbours",
+                f"values are missing: {', '.join(said[:4])}; --missing drop-step leaves out the "
+                "steps that need them, --missing interpolate fills observations in between their "
+                "neighbours",
                 lacking,
             )
         else:
@@ -113,8 +114,7 @@ def _missing_rows(matrix: Matrix, rows: Int64Array) -> tuple[BoolArray, list[str
         own = rows[chunk][lacking.argmax(axis=0)]
         first = np.where((first < 0) & lacking.any(axis=0), own, first)
     lines = [
-        f"{int(counts[k]):,} value{'s' if counts[k] > 1 else ''} of {shown(matrix.names[k])} (row "
-        f"{int(first[k])}{' first' if counts[k] > 1 else ''})"
+        f"{int(counts[k]):,} of {shown(matrix.names[k])} (first in row {int(first[k])})"
         for k in np.flatnonzero(counts)
     ]
     return found, lines

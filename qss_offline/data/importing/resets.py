@@ -30,48 +30,51 @@ _MOST_JUMPS = 1 / 3
 
 
 def check_resets(steps: Steps, resets: Resets, refuse: Refuse) -> None:
-    """Refuse steps across resets, or leave them out, as it is asked for.
+    """Leave out steps across resets that a recorder made by itself, and refuse others.
 
     Raises:
         UserError: observations and next observations don't belong to each other.
     """
     _check_alignment(steps, resets, refuse)
     if resets == "keep":
-        return None
+        return
     jumps = find_jumps(steps)
     last = ~steps.followed()
     first = np.append(True, last[:-1])
     same_step, next_step = _automatic(steps, jumps, first, last)
-    remedy = "--resets drop-step leaves these steps out, --resets keep takes them as steps"
-    for bad, what in (
-        (
+    if same_step.any():
+        # As without next observations: the true last one was never recorded.
+        steps.leave_out(
             same_step,
-            "the observation after the end of an episode is the next one's first (the recorder "
-            "reset by itself); where the true last ones were recorded, name them with "
-            "--next-observations",
-        ),
+            "the last of each episode: the observation after them is the next episode's first (the "
+            "recorder reset by itself), and the steps before them count as truncated (--resets "
+            "keep takes them as they stand)",
+        )
+        check_resets(steps, resets, refuse)
+        return
+    for bad, what in (
         (
             next_step,
             "the first step of an episode jumps far outside all others (the recorder reset in a "
             "step of its own, or ends are marked a row too early)",
         ),
         (
-            jumps & ~same_step & ~next_step,
-            "a step jumps far outside all others, as at a reset; where episodes end, name the "
-            "column that says so",
+            jumps & ~next_step,
+            "a step jumps far outside all others, as at a reset; where episodes end there, name "
+            "the column that says so",
         ),
     ):
         if not bad.any():
             continue
         if resets == "drop-step":
-            steps.leave_out(bad, "across a reset")
-            return check_resets(steps, resets, refuse)
-        row = int(bad.argmax())
+            steps.leave_out(bad, "across a reset that nothing marks")
+            check_resets(steps, resets, refuse)
+            return
         refuse(
-            f"row {int(steps.rows[row])}: {what}; so it is in {int(bad.sum()):,} rows; {remedy}",
+            f"row {int(steps.rows[bad.argmax()])}: {what}; so it is in {int(bad.sum()):,} rows; "
+            "--resets drop-step leaves these steps out, --resets keep takes them as steps",
             bad,
         )
-    return None
 
 
 def find_jumps(steps: Steps) -> BoolArray:
@@ -141,6 +144,10 @@ def _automatic(
         if suspected.sum() >= max(1.0, 0.5 * terminated.sum()) and not by_next_step.any():
             same_step = none.copy()
             same_step[ends[equal]] = True
+            # What no row follows can't be compared: an end there is like the others.
+            compared = none.copy()
+            compared[ends] = True
+            same_step |= last & ~compared & (steps.terminations | jumps)
     begins = np.flatnonzero(first)[1:]
     next_step = none
     if len(begins) and jumps[begins].mean() >= 0.5:
