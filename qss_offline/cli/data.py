@@ -146,6 +146,9 @@ def import_(
     order: Order = None,
     missing: Missing = "refuse",
     resets: Resets = "refuse",
+    rounding: Annotated[
+        str, Option("--rounding", help="changes that float32 can't hold: refuse or keep")
+    ] = "refuse",
     skip_bad: Annotated[
         bool, Option("--skip-bad", help="leave out episodes in which something would be refused")
     ] = False,
@@ -181,6 +184,7 @@ def import_(
         order=order,
         missing=missing,  # type: ignore[arg-type]
         resets=resets,  # type: ignore[arg-type]
+        rounding=rounding,  # type: ignore[arg-type]
         skip_bad=skip_bad,
     )
     if is_readable(source):

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 Array: TypeAlias = npt.NDArray[Any]
 
-_MOST_LOST = 0.02
+_MOST_LOST = 0.05
 """Share of a spread, as root mean square, that rounding may change."""
 
 _NO_SPREAD = 1e-13

@@ -50,7 +50,7 @@ def test_help_names_what_there_is(named: tuple[str, ...], known: Iterable[str]) 
     assert sorted(named) == sorted(known)
 
 
-RULES = ("order", "missing", "resets", "skip_bad")
+RULES = ("order", "missing", "resets", "rounding", "skip_bad")
 
 
 def test_data_commands_show_the_defaults_of_what_they_call() -> None:

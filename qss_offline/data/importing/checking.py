@@ -13,7 +13,7 @@ from qss_offline.data.importing.numbers import as_float32
 from qss_offline.data.importing.plan import ImportPlan
 from qss_offline.data.importing.readers import is_readable
 from qss_offline.data.importing.report import RoleReport, shortened
-from qss_offline.data.importing.resets import find_jumps
+from qss_offline.data.importing.resets import find_jumps, step_lengths
 from qss_offline.data.importing.rules import AS_IT_STANDS, ImportRules
 from qss_offline.data.importing.sources import plan_file, plan_minari
 from qss_offline.data.stochasticity import STOCHASTIC_FROM, behaviour_stochasticity
@@ -139,7 +139,7 @@ def _suspicious(plan: ImportPlan) -> tuple[list[Finding], float | None]:
         still &= (transitions.actions[1:] == transitions.actions[:-1]).all(axis=1)
     if still.any():
         say("duplicated rows", f"{int(still.sum()):,} rows repeat the one before them")
-    jumps = int(find_jumps(steps).sum())
+    jumps = int(find_jumps(steps, step_lengths(steps)).sum())
     if jumps:
         say("jumps", f"{jumps:,} steps jump far outside all others")
     if plan.gaps:

@@ -34,6 +34,7 @@ class Ends:
         notes: what the table says of a role.
         notices: what was assumed.
         lacking: (N,) bool: whether a flag of the row is missing.
+        assumed: (N,) bool: ends that no column marks.
     """
 
     rows: Int64Array
@@ -42,6 +43,7 @@ class Ends:
     episodes: Int64Array
     gaps: BoolArray
     lacking: BoolArray
+    assumed: BoolArray
     notes: dict[str, str] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
 
@@ -136,7 +138,9 @@ def find_ends(
                 "they count as truncated"
             )
     episodes = np.cumsum(begins).astype(np.int64) - 1
-    return Ends(rows, terminations, truncations, episodes, gaps, lacking, notes, notices)
+    return Ends(
+        rows, terminations, truncations, episodes, gaps, lacking, unfinished, notes, notices
+    )
 
 
 def _flags(role: str, name: str, column: Array) -> tuple[BoolArray, BoolArray]:
@@ -304,8 +308,8 @@ def _check_order(
         values = column.astype(np.int64) if column.dtype.kind in "biu" else column
         steps = np.append(np.diff(values), values[:1] * 0)
         inner = steps[same]
-        if not np.any(inner):
-            continue  # the same in all rows of an episode: it says nothing of their order
+        if not len(inner) or np.mean(inner == 0) > 0.5:
+            continue  # mostly the same from row to row: it doesn't count them
         wrong = same & ~(steps >= 0 if is_time(name) else steps > 0)
         if wrong.any():
             row = int(wrong.argmax())

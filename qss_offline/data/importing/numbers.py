@@ -60,8 +60,9 @@ def refuse_columns(role: str, lost: Sequence[str], rows: int, refuse: Refuse) ->
     offset = f"--offset {listed} subtracts the first value of each, " if "obs" in role else ""
     refuse(
         f"{role}: float32 can't hold how {', '.join(map(shown, lost))} "
-        f"change{'s' if len(lost) == 1 else ''}, which would be rounded away: {offset}--ignore "
-        f"{listed} leaves {'it' if len(lost) == 1 else 'them'} out",
+        f"change{'s' if len(lost) == 1 else ''}, which is rounded away; {offset}--ignore "
+        f"{listed} leaves {'it' if len(lost) == 1 else 'them'} out, --rounding keep takes what is "
+        "left of it",
         np.zeros(rows, np.bool_),
     )
 

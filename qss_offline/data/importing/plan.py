@@ -256,14 +256,21 @@ def make_plan(
     judge.skip(steps)
     check_resets(steps, rules.resets, judge.refuse)
     judge.skip(steps)
+
+    def lose(message: str, bad: BoolArray) -> None:
+        if rules.rounding == "refuse":
+            judge.refuse(message, bad)
+        else:
+            notices.append(message.split("; ")[0])
+
     for role, lost in source.rounded.items():
-        refuse_columns(role, lost, len(steps), judge.refuse)
-    refuse_rounded(steps, observations.names, judge.refuse)
+        refuse_columns(role, lost, len(steps), lose)
+    refuse_rounded(steps, observations.names, lose)
     if reward is not None:
-        refuse_rounded_column("rewards", [rewards[0][0]], reward, steps, judge.refuse)
+        refuse_rounded_column("rewards", [rewards[0][0]], reward, steps, lose)
     if actions is not None:
         if taken is not None:
-            refuse_rounded_column("actions", actions.names, actions.values, steps, judge.refuse)
+            refuse_rounded_column("actions", actions.names, actions.values, steps, lose)
         notices += told_actions(steps, observations, actions)
     transitions = Transitions(
         observations=as_float32(observations.values, steps.before),

@@ -8,12 +8,14 @@ its beginning (the step that resets is recorded as one).
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from qss_offline.data.importing.ends import Refuse
 from qss_offline.data.importing.rules import Resets
 from qss_offline.data.importing.steps import Steps, rows_of
-from qss_offline.data.transitions import BoolArray, Float64Array
+from qss_offline.data.transitions import BoolArray, Float64Array, Int64Array
 from qss_offline.errors import UserError
 
 _SAMPLE = 100_000
@@ -27,6 +29,7 @@ _OF_SPREAD = 0.5
 _OFTEN = 0.1
 _MOST_NUMBERS = 0.6
 _MOST_JUMPS = 1 / 3
+_QUANTILE = 0.99
 
 
 def check_resets(steps: Steps, resets: Resets, refuse: Refuse) -> None:
@@ -38,10 +41,9 @@ def check_resets(steps: Steps, resets: Resets, refuse: Refuse) -> None:
     _check_alignment(steps, resets, refuse)
     if resets == "keep":
         return
-    jumps = find_jumps(steps)
-    last = ~steps.followed()
-    first = np.append(True, last[:-1])
-    same_step, next_step = _automatic(steps, jumps, first, last)
+    lengths = step_lengths(steps)
+    jumps = find_jumps(steps, lengths)
+    same_step, next_step = _automatic(steps, lengths.everywhere)
     if same_step.any():
         # As without next observations: the true last one was never recorded.
         steps.leave_out(
@@ -77,38 +79,53 @@ def check_resets(steps: Steps, resets: Resets, refuse: Refuse) -> None:
         )
 
 
-def find_jumps(steps: Steps) -> BoolArray:
-    """Return (n,) which steps are jumps as a reset makes them."""
-    none = np.zeros(len(steps), np.bool_)
-    if len(steps) < _FEWEST:
-        return none
+class Lengths(NamedTuple):
+    """How long steps are, in usual steps: what most numbers of each reach.
+
+    Attributes:
+        everywhere: (n,).
+        covering: (n,), of numbers that cover a good part of the spread of observations at once.
+    """
+
+    everywhere: Float64Array
+    covering: Float64Array
+
+
+def step_lengths(steps: Steps) -> Lengths:
+    """Measure steps; where nothing moves all are 0."""
     chosen = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), _SAMPLE)).astype(np.int64))
     before = rows_of(steps.observations, steps.before[chosen]).astype(np.float64)
     after = rows_of(steps.next_observations, steps.after[chosen]).astype(np.float64)
     moves = np.abs(after - before)
+    # A number that hardly ever changes, such as a goal, tells nothing of usual steps.
     often = (moves > 0).mean(axis=0) >= _OFTEN
     if not often.any():
-        return none
+        return Lengths(*np.zeros((2, len(steps))))
     usual = np.array([np.median(column[column > 0]) for column in moves.T[often]])
     spread = before.std(axis=0)[often]
     needed = max(1, int(np.ceil(_MOST_NUMBERS * often.sum())))
-
-    reached, covered = [], []
+    everywhere, covering = [], []
     for _, before, after in steps.chunks():
         lengths = np.abs(after[:, often].astype(np.float64) - before[:, often])
-        reached.append(_nth_largest(lengths / usual, needed))
+        everywhere.append(_nth_largest(lengths / usual, needed))
         lengths[lengths < _OF_SPREAD * spread] = 0.0
-        covered.append(_nth_largest(lengths / usual, needed))
-    lengths, far = np.concatenate(reached), np.concatenate(covered)
+        covering.append(_nth_largest(lengths / usual, needed))
+    return Lengths(np.concatenate(everywhere), np.concatenate(covering))
+
+
+def find_jumps(steps: Steps, lengths: Lengths) -> BoolArray:
+    """Return (n,) which steps are jumps as a reset makes them: far, alone, and rare."""
+    none = np.zeros(len(steps), np.bool_)
+    if len(steps) < _FEWEST:
+        return none
     # A band below the jumps holds no other step: where tails are heavy there is none.
-    ordered = np.sort(lengths)
-    candidates = np.unique(far[far > _FAR])
+    ordered = np.sort(lengths.everywhere)
+    candidates = np.unique(lengths.covering[lengths.covering > _FAR])
     below = ordered[np.maximum(np.searchsorted(ordered, candidates) - 1, 0)]
     apart = candidates[candidates >= _BAND * np.maximum(below, 1.0)]
     if not len(apart):
         return none
-    threshold = apart[0]
-    found = far >= threshold
+    found = lengths.covering >= apart[0]
     alone = found.copy()
     followed = steps.followed()
     alone[1:] &= ~(found[:-1] & followed[:-1])
@@ -123,36 +140,41 @@ def _nth_largest(values: Float64Array, place: int) -> Float64Array:
     return np.asarray(np.partition(values, -place, axis=1)[:, -place])
 
 
-def _automatic(
-    steps: Steps, jumps: BoolArray, first: BoolArray, last: BoolArray
-) -> tuple[BoolArray, BoolArray]:
+def _automatic(steps: Steps, lengths: Float64Array) -> tuple[BoolArray, BoolArray]:
     """Return which steps recorders that reset by themselves made: in the step, or in the next."""
-    none = np.zeros(len(steps), np.bool_)
-    same_step = none
+    last = ~steps.followed()
+    same_step, next_step = np.zeros((2, len(steps)), np.bool_)
+    ends = np.flatnonzero(last[:-1])
+    ends = ends[steps.rows[ends + 1] == steps.rows[ends] + 1]
+    if len(steps) < _FEWEST or not len(ends):
+        return same_step, next_step
+    apart = ~last
+    apart[ends + 1] = False
+    others = lengths[apart] if apart.any() else lengths
+    usual, longest = np.median(others), np.quantile(others, _QUANTILE)
+
+    def unusual(group: Int64Array, times: float) -> bool:
+        """Whether most of some steps are longer than others are."""
+        return bool(np.median(lengths[group]) > max(times * usual, longest))
+
+    equal = np.zeros(len(ends), np.bool_)
     if steps.next_observations is not steps.observations:
-        ends = np.flatnonzero(last[:-1])
-        follows = steps.rows[ends + 1] == steps.rows[ends] + 1
-        ends = ends[follows]
         after = rows_of(steps.next_observations, steps.after[ends])
         begun = rows_of(steps.observations, steps.before[ends + 1])
         ended = rows_of(steps.observations, steps.before[ends])
         equal = (after == begun).all(axis=1) & (after != ended).any(axis=1)
-        terminated = steps.terminations[ends]
-        # Recordings cut into windows go on in the next one: there is no jump, nor a termination.
-        suspected = equal & (terminated | jumps[ends])
-        by_next_step = jumps[ends + 1] & equal
-        if suspected.sum() >= max(1.0, 0.5 * terminated.sum()) and not by_next_step.any():
-            same_step = none.copy()
-            same_step[ends[equal]] = True
-            # What no row follows can't be compared: an end there is like the others.
-            compared = none.copy()
-            compared[ends] = True
-            same_step |= last & ~compared & (steps.terminations | jumps)
-    begins = np.flatnonzero(first)[1:]
-    next_step = none
-    if len(begins) and jumps[begins].mean() >= 0.5:
-        next_step = none.copy()
-        next_step[begins] = jumps[begins]
+        # Where they are equal and nothing jumps, a recording was cut into windows.
+        if equal.mean() >= 0.5:
+            if unusual(ends[equal] + 1, _BAND):
+                next_step[ends[equal] + 1] = True
+            elif unusual(ends[equal], _BAND):
+                same_step[ends[equal]] = True
+                # What no row follows can't be compared: an end there is like the others.
+                compared = np.zeros(len(steps), np.bool_)
+                compared[ends] = True
+                same_step |= last & ~compared & ~steps.assumed
+    elif unusual(ends + 1, _FAR):
+        next_step[ends + 1] = True
     return same_step, next_step
 
 

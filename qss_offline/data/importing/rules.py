@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias, get_args
 from qss_offline.errors import UserError
 
 Missing: TypeAlias = Literal["refuse", "drop-step", "interpolate"]
+Rounding: TypeAlias = Literal["refuse", "keep"]
 Resets: TypeAlias = Literal["refuse", "drop-step", "keep"]
 
 
@@ -26,6 +27,7 @@ class ImportRules:
             neighbours in the episode, and leaves out what then still lacks something.
         resets: of resets that no column marks: `drop-step` leaves the steps across them out, and
             ends the episode there; `keep` takes them as steps.
+        rounding: of columns whose changes float32 can't hold: `keep` rounds them away.
         skip_bad: leave out whole episodes in which something would be refused.
 
     Raises:
@@ -37,10 +39,11 @@ class ImportRules:
     order: str | None = None
     missing: Missing = "refuse"
     resets: Resets = "refuse"
+    rounding: Rounding = "refuse"
     skip_bad: bool = False
 
     def __post_init__(self) -> None:
-        for name, known in (("missing", Missing), ("resets", Resets)):
+        for name, known in (("missing", Missing), ("resets", Resets), ("rounding", Rounding)):
             value = getattr(self, name)
             if value not in get_args(known):
                 raise UserError(f"{name}: expected {', '.join(get_args(known))}, not {value!r}")

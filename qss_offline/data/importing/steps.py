@@ -28,6 +28,7 @@ class Steps:
         terminations: (n,) bool.
         truncations: (n,) bool.
         episodes: (n,) int64, growing.
+        assumed: (n,) bool, ends that no column marks.
         recorded: what the recording held.
         left_out: what isn't kept.
     """
@@ -41,6 +42,7 @@ class Steps:
     terminations: BoolArray
     truncations: BoolArray
     episodes: Int64Array
+    assumed: BoolArray
     recorded: Recorded
     left_out: list[LeftOut]
 
@@ -61,6 +63,7 @@ class Steps:
         """End episodes after some steps, as truncations; no step is left out."""
         cuts = after & self.followed()
         self.truncations = self.truncations | cuts
+        self.assumed = self.assumed | cuts
         self.episodes = self.episodes + np.append(0, np.cumsum(cuts[:-1]))
 
     def leave_out(self, bad: BoolArray, reason: str, whole_episodes: bool = False) -> None:
@@ -90,7 +93,15 @@ class Steps:
         )
         self.cut(np.append(bad[1:], False) | bad)
         self.truncations[np.append(bad[1:], False) & ~self.terminations & ~self.truncations] = True
-        for name in ("before", "after", "rows", "terminations", "truncations", "episodes"):
+        for name in (
+            "before",
+            "after",
+            "rows",
+            "terminations",
+            "truncations",
+            "episodes",
+            "assumed",
+        ):
             setattr(self, name, getattr(self, name)[~bad])
 
     def _rewards(self, rows: Int64Array) -> Array:
@@ -156,6 +167,7 @@ def pair_rows(
         ends.terminations,
         ends.truncations.copy(),
         episodes,
+        ends.assumed,
         recorded,
         [],
     )
