@@ -12,7 +12,7 @@ Array: TypeAlias = npt.NDArray[Any]
 _MOST_LOST = 0.05
 """Share of a spread, as root mean square, that rounding may change."""
 
-_NO_SPREAD = 1e-13
+_NO_SPREAD = 4e-15
 """Spreads so small beside the values are float64's own rounding: the column is constant."""
 
 _TINY = float(np.finfo(np.float32).tiny)

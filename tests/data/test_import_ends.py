@@ -35,8 +35,8 @@ def test_the_next_episodes_first_is_never_a_next_observation(
     del rows["episodes"]
     plan = plan_arrays(**(rows | {"next_observations": reset}))
     assert happened(plan.transitions, log)
-    same_rows(plan.transitions, rows | {"terminations": 0 * last.astype(bool),
-                                        "truncations": np.append(last[1:], True)}, ~last)  # fmt: skip
+    flags = {"terminations": np.zeros_like(last), "truncations": np.append(last[1:], True)}
+    same_rows(plan.transitions, rows | flags, ~last)
     lost = plan.report.left_out[0]
     assert lost.steps == len(lengths) and lost.terminations == rows["terminations"].sum()
     assert "the recorder reset by itself" in lost.reason
