@@ -98,7 +98,7 @@ def test_commands_show_and_write_nothing(
     command(monkeypatch, "import", path, "--dry-run")
     shown = capsys.readouterr().out
     assert "observations       obs_0, obs_1 (2 numbers)" in shown and "\x1b" not in shown
-    assert "2 of 18 steps are left out" in " ".join(shown.split())
+    assert "2 of 18 steps, the last of each" in " ".join(shown.split())
     command(monkeypatch, "check", path)
     assert "\x1b" not in capsys.readouterr().out
     command(monkeypatch, "check", path, "--json")

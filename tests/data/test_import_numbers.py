@@ -79,7 +79,7 @@ def test_steps_that_float32_cannot_hold_are_refused_by_column(
         kept = plan_arrays(**rows, rules=ImportRules(rounding="keep"))
         assert any(repr(name) in line for line in kept.report.notices)
     # What float64 itself lost at this offset was never recorded.
-    exact = max(0.1 * scale, 4 * float(np.spacing(abs(offset))))
+    exact = max(0.2 * scale, 4 * float(np.spacing(abs(offset))))
     np.testing.assert_allclose(steps_of(plan)[:, column], recorded[:, column], atol=exact)
     others = [k for k in range(3) if k != column]
     np.testing.assert_allclose(steps_of(plan)[:, others], recorded[:, others], atol=1e-5)

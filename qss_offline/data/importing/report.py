@@ -53,15 +53,25 @@ class LeftOut:
 
     def line(self, recorded: Recorded) -> str:
         """Return it as a line, beside what was recorded."""
-        what = f"{self.steps:,} of {recorded.steps:,} steps"
+        return self._said(recorded, "steps are left out")
+
+    def cell(self, recorded: Recorded) -> str:
+        """Return it for a row of the table that says "left out" already."""
+        return self._said(recorded, "steps")
+
+    def _said(self, recorded: Recorded, steps: str) -> str:
+        what = f"{self.steps:,} of {recorded.steps:,} {steps}"
         if self.episodes:
             what = f"{self.episodes:,} of {recorded.episodes:,} episodes, {what}"
-        lost = (
-            f"with them {self.rewards:,} of {recorded.rewards:,} rewards that aren't 0 "
-            f"({self.reward:g} of {recorded.reward:g} in sum) and {self.terminations:,} of "
-            f"{recorded.terminations:,} terminations"
-        )
-        return f"{what} are left out, {self.reason}; {lost}"
+        lost = []
+        if recorded.rewards:
+            lost.append(
+                f"{self.rewards:,} of {recorded.rewards:,} rewards that aren't 0 ({self.reward:g} "
+                f"of {recorded.reward:g} in sum)"
+            )
+        if recorded.terminations:
+            lost.append(f"{self.terminations:,} of {recorded.terminations:,} terminations")
+        return f"{what}, {self.reason}" + (f"; with them {' and '.join(lost)}" if lost else "")
 
 
 @dataclass(frozen=True)
@@ -122,7 +132,7 @@ class RoleReport:
         rows.append(("unused", shortened(self.unused) or "-"))
         if self.ignored:
             rows.append(("ignored", shortened(self.ignored)))
-        rows += [("left out", one.line(self.recorded)) for one in self.left_out]
+        rows += [("left out", one.cell(self.recorded)) for one in self.left_out]
         if not self.left_out:
             rows.append(("left out", "nothing"))
         kept = self.kept
@@ -130,8 +140,8 @@ class RoleReport:
             (
                 "kept",
                 f"{kept.steps:,} steps, {kept.episodes:,} episodes ({kept.terminations:,} "
-                f"terminated, {kept.truncations:,} truncated), {kept.rewards:,} rewards that "
-                f"aren't 0 ({kept.reward:g} in sum)",
+                f"terminated, {kept.truncations:,} truncated)"
+                + (f", rewards of {kept.reward:g} in sum" if kept.rewards else ""),
             )
         )
         return rows
