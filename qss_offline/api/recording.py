@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from qss_offline.data.build import build_dataset
-from qss_offline.data.environments import env_id_of
+from qss_offline.data.environments import EnvFactory, env_id_of
 from qss_offline.data.families import expert_path
-from qss_offline.data.importing import About, from_arrays
+from qss_offline.data.importing import (
+    About,
+    ColumnNames,
+    ImportRules,
+    from_arrays,
+    from_file,
+    from_frame,
+)
 from qss_offline.data.load import load_transitions
 from qss_offline.data.local import local_dataset_ids
-from qss_offline.data.readers import ColumnNames, from_file
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.data.statistics import Statistics, dataset_figure, dataset_statistics
 from qss_offline.data.transitions import Transitions
@@ -27,8 +32,10 @@ from qss_offline.parallel.progress import progress as show_progress
 from qss_offline.parallel.reporting import print_notice
 
 if TYPE_CHECKING:
-    import gymnasium as gym
     from matplotlib.figure import Figure
+
+Environment: TypeAlias = "str | EnvFactory"
+"""An id or short name, `module:Id`, `file.py:Class`, or what makes an environment."""
 
 
 class Recording:
@@ -56,16 +63,17 @@ class Recording:
 
     @staticmethod
     def from_arrays(
-        observations: npt.ArrayLike,
-        rewards: npt.ArrayLike,
-        terminations: npt.ArrayLike,
+        observations: Any,
+        rewards: Any = None,
+        terminations: Any = None,
         *,
-        truncations: npt.ArrayLike | None = None,
-        next_observations: npt.ArrayLike | None = None,
-        actions: npt.ArrayLike | None = None,
-        episodes: npt.ArrayLike | None = None,
-        env: str | Callable[..., gym.Env[Any, Any]] | None = None,
-        env_kwargs: dict[str, Any] | None = None,
+        truncations: Any = None,
+        next_observations: Any = None,
+        actions: Any = None,
+        episodes: Any = None,
+        rules: ImportRules | None = None,
+        env: Environment | None = None,
+        env_kwargs: Mapping[str, Any] | None = None,
         name: str | None = None,
         overwrite: bool = False,
         progress: bool = True,
@@ -73,21 +81,23 @@ class Recording:
         """Store N steps as a recording, after checking that they fit together.
 
         Args:
-            observations: `(N, obs_dim)`, before each step.
-            rewards: `(N,)`.
-            terminations: `(N,)`, whether a step ended its episode for good.
+            observations: `(N, obs_dim)`, before each step, or a dict of such arrays.
+            rewards: `(N,)`; BCO does without.
+            terminations: `(N,)`, whether a step ended its episode for good; may be left out where
+                `truncations` or `episodes` are given.
             truncations: `(N,)`, whether it was cut there, as by a time limit.
             next_observations: `(N, obs_dim)`, after each step; None takes the next row, and the
                 last row of each episode is left out.
             actions: `(N, action_dim)`, kept in a second recording (`with_actions()`); training
                 doesn't look at them.
-            episodes: `(N,)` numbers of the episodes.
+            episodes: `(N,)` numbers or names of the episodes.
+            rules: what to do with what can't be taken as it stands; None refuses it.
             env: where it was recorded, if there is such an environment.
             env_kwargs: its keyword arguments.
             name: `namespace/.../name`; None makes one of the content, so that the same arrays
                 make the same recording.
             overwrite: replace a recording of that name.
-            progress: whether to show it.
+            progress: whether to show it, and the table of roles.
 
         Raises:
             UserError: something doesn't fit, or can't be stored.
@@ -101,67 +111,89 @@ class Recording:
             "actions": actions,
             "episodes": episodes,
         }
-        columns: dict[str, Any] = {
-            key: np.asarray(value) for key, value in given.items() if value is not None
-        }
-        env_id = None if env is None else env_id_of(env, env_kwargs)
 
-        def store(base: str) -> StoredDatasets:
-            return from_arrays(
-                base,
-                **columns,
-                about=About(env_id=env_id),
-                overwrite=overwrite,
-                **_shown(progress),
-            )
+        def store(base: str, **options: Any) -> StoredDatasets:
+            return from_arrays(base, **given, rules=rules or ImportRules(), **options)
 
-        content = [
-            part for key, column in columns.items() for part in (key.encode(), _bytes(column))
-        ]
-        return _stored(name, "recording", [str(env_id).encode(), *content], store)
+        content = [part for key, value in given.items() for part in (key.encode(), *_bytes(value))]
+        return _stored(
+            "recording", content, store, (env, env_kwargs, rules), name, overwrite, progress
+        )
+
+    @staticmethod
+    def from_frame(
+        frame: Any,
+        *,
+        columns: ColumnNames | None = None,
+        rules: ImportRules | None = None,
+        env: Environment | None = None,
+        env_kwargs: Mapping[str, Any] | None = None,
+        name: str | None = None,
+        overwrite: bool = False,
+        progress: bool = True,
+    ) -> Recording:
+        """Store a frame of pandas or polars, or a table of Arrow, a row a step.
+
+        Args:
+            frame: the rows.
+            columns: which column is what, where names don't say.
+            rules: what to do with what can't be taken as it stands; None refuses it.
+            env: where it was recorded, if there is such an environment.
+            env_kwargs: its keyword arguments.
+            name: `namespace/.../name`; None makes one of the content.
+            overwrite: replace a recording of that name.
+            progress: whether to show it, and the table of roles.
+
+        Raises:
+            UserError: something doesn't fit, or can't be stored.
+        """
+
+        def store(base: str, **options: Any) -> StoredDatasets:
+            return from_frame(frame, base, names=columns, rules=rules or ImportRules(), **options)
+
+        # Arrow's tables call them otherwise.
+        named = getattr(frame, "column_names", getattr(frame, "columns", frame))
+        content = [part for key in named for part in (str(key).encode(), *_bytes(frame[key]))]
+        asked = (env, env_kwargs, rules, columns)
+        return _stored("recording", content, store, asked, name, overwrite, progress)
 
     @staticmethod
     def from_file(
         path: str | Path,
         *,
-        env: str | Callable[..., gym.Env[Any, Any]] | None = None,
-        env_kwargs: dict[str, Any] | None = None,
-        name: str | None = None,
         columns: ColumnNames | None = None,
+        rules: ImportRules | None = None,
+        env: Environment | None = None,
+        env_kwargs: Mapping[str, Any] | None = None,
+        name: str | None = None,
         overwrite: bool = False,
         progress: bool = True,
     ) -> Recording:
-        """Store a CSV, Parquet or NumPy (`.npz`) file, a row a step, as a recording.
+        """Store a file, a row a step, as a recording.
 
         Args:
-            path: the file.
+            path: CSV, Parquet, NumPy (`.npz`) or HDF5, a folder of files of one kind, or a LeRobot
+                dataset.
+            columns: which column is what, where names don't say.
+            rules: what to do with what can't be taken as it stands; None refuses it.
             env: where it was recorded, if there is such an environment.
             env_kwargs: its keyword arguments.
             name: `namespace/.../name`; None makes one of the file's name and content.
-            columns: which column is what, where names don't say.
             overwrite: replace a recording of that name.
-            progress: whether to show it.
+            progress: whether to show it, and the table of roles.
 
         Raises:
             UserError: the file can't be read, or something doesn't fit.
         """
         file = Path(path)
-        env_id = None if env is None else env_id_of(env, env_kwargs)
-
-        def store(base: str) -> StoredDatasets:
-            return from_file(
-                file,
-                base,
-                names=columns or ColumnNames(),
-                about=About(env_id=env_id),
-                overwrite=overwrite,
-                **_shown(progress),
-            )
-
-        if not file.is_file():
+        if not file.exists():
             raise UserError(f"{file} does not exist")
-        content = [str(env_id).encode(), repr(columns).encode(), file.read_bytes()]
-        return _stored(name, file.stem, content, store)
+
+        def store(base: str, **options: Any) -> StoredDatasets:
+            return from_file(file, base, names=columns, rules=rules or ImportRules(), **options)
+
+        asked = (env, env_kwargs, rules, columns)
+        return _stored(file.stem, _content(file), store, asked, name, overwrite, progress)
 
     from_csv = from_parquet = from_file
 
@@ -176,9 +208,9 @@ class Recording:
 
     @staticmethod
     def from_env(
-        env: str | Callable[..., gym.Env[Any, Any]],
+        env: Environment,
         *,
-        env_kwargs: dict[str, Any] | None = None,
+        env_kwargs: Mapping[str, Any] | None = None,
         steps: int = 100_000,
         randomness: float = 1.0,
         expert: str | Path | None = None,
@@ -271,8 +303,25 @@ def recording_of(recording: str | Recording) -> Recording:
     return recording if isinstance(recording, Recording) else Recording(str(recording))
 
 
-def _bytes(column: npt.NDArray[Any]) -> bytes:
-    return f"{column.dtype}{column.shape}".encode() + np.ascontiguousarray(column).tobytes()
+def _bytes(value: Any) -> list[bytes]:
+    """Return what tells a column, or a dict of columns, from others."""
+    if value is None:
+        return [b"none"]
+    if isinstance(value, Mapping):
+        return [part for key, one in value.items() for part in (str(key).encode(), *_bytes(one))]
+    column = np.asarray(value)
+    held = column.astype(str) if column.dtype == object else column
+    return [f"{held.dtype}{held.shape}".encode(), np.ascontiguousarray(held).tobytes()]
+
+
+def _content(file: Path) -> list[bytes]:
+    """Return digests of a file, or of all files in a folder."""
+    digests = []
+    for path in sorted(file.rglob("*")) if file.is_dir() else [file]:
+        if path.is_file():
+            with path.open("rb") as opened:
+                digests.append(hashlib.file_digest(opened, "sha256").digest())
+    return digests
 
 
 def _shown(progress: bool) -> dict[str, Any]:
@@ -280,21 +329,35 @@ def _shown(progress: bool) -> dict[str, Any]:
 
 
 def _stored(
-    name: str | None, stem: str, content: list[bytes], store: Callable[[str], StoredDatasets]
+    stem: str,
+    content: list[bytes],
+    store: Callable[..., StoredDatasets],
+    asked: tuple[Any, ...],
+    name: str | None,
+    overwrite: bool,
+    progress: bool,
 ) -> Recording:
     """Store what isn't stored yet, and open it.
 
     Args:
-        name: as asked for; None makes one of the stem and the content.
         stem: what it is called where it has no name.
         content: what tells it from others of no name.
         store: stores it under a name.
+        asked: the environment, its arguments, and whatever else settles what is stored.
+        name: as asked for; None makes one of the stem and the content.
+        overwrite: replace a recording of that name.
+        progress: whether to show it.
     """
+    env, kwargs, *others = asked
+    env_id = None if env is None else env_id_of(env, kwargs)
+    options: dict[str, Any] = {"about": About(env_id=env_id), "overwrite": overwrite}
+    options |= _shown(progress) if progress else {"notice": lambda line: None}
     if name is not None:
-        return Recording(store(name).ids[0])
-    digest = hashlib.sha256(b"\0".join(content)).hexdigest()[:10]
+        return Recording(store(name, **options).ids[0])
+    settled = repr((env_id, *others)).encode()
+    digest = hashlib.sha256(b"\0".join([settled, *content])).hexdigest()[:10]
     words = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in stem)
     base = f"local/{words.strip('-') or 'recording'}-{digest}"
     if f"{base}-obs-v0" in local_dataset_ids():
         return Recording(f"{base}-obs-v0")
-    return Recording(store(base).ids[0])
+    return Recording(store(base, **options).ids[0])

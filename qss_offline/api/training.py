@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
-
-import gymnasium as gym
 
 import qss_offline.online.gridworld  # noqa: F401  registers the gridworld
 from qss_offline.analysis.tracking import tensorboard_progress
@@ -19,7 +17,7 @@ from qss_offline.api.options import (
     run_folder,
     seed_numbers,
 )
-from qss_offline.api.recording import Recording, recording_of
+from qss_offline.api.recording import Environment, Recording, recording_of
 from qss_offline.api.runs import OnlineRun, Run, load_run
 from qss_offline.comparison.online_runs import online_run
 from qss_offline.data.environments import env_id_of, env_id_of_file, make_env, plain_name
@@ -39,9 +37,6 @@ from qss_offline.runs.reader import read_run_config
 from qss_offline.settings_json import settings_of
 from qss_offline.training.interaction import known_steps
 from qss_offline.training.runner import run
-
-Environment: TypeAlias = "str | Callable[..., gym.Env[Any, Any]]"
-"""An id or short name, `module:Id`, `file.py:Class`, or what makes an environment."""
 
 Progress: TypeAlias = "bool | ProgressFactory"
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from typer import Argument, Option
 
+from qss_offline.cli.command import add, make_app
 from qss_offline.cli.tables import print_table
 from qss_offline.errors import UserError, printable
 from qss_offline.parallel.progress import progress
@@ -18,14 +21,32 @@ from qss_offline.parallel.progress import progress
 if TYPE_CHECKING:
     from qss_offline.data.write import StoredDatasets
 
-app = typer.Typer(
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    help="Build, import, describe, check, change and share datasets.",
-)
+app = make_app("Build, record, import, describe, check, change and share datasets.")
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def _command(name: str) -> Callable[[Function], Function]:
+    def register(command: Function) -> Function:
+        add(app, command, name)
+        return command
+
+    return register
+
 
 DatasetId = Annotated[str, Argument(help="a Minari id, such as qss/Reacher/mine-obs-v0")]
 Into = Annotated[str, Option("--into", help="namespace/.../name, without -obs-v0 or -act-v0")]
+Ignore = Annotated[
+    list[str] | None,
+    Option("--ignore", "--drop", help="columns that are taken as if they weren't there"),
+]
+Order = Annotated[str | None, Option("--order", help="column that sorts the rows of episodes")]
+Missing = Annotated[
+    str, Option("--missing", help="missing values and rows: refuse, drop-step or interpolate")
+]
+Resets = Annotated[
+    str, Option("--resets", help="resets that nothing marks: refuse, drop-step or keep")
+]
 Overwrite = Annotated[bool, Option("--overwrite", help="replace what is there")]
 Seed = Annotated[int, Option("--seed", min=0, help="seed of the draw")]
 License = Annotated[str | None, Option("--license", help="SPDX identifier, such as cc-by-4.0")]
@@ -49,7 +70,7 @@ def _json(values: dict[str, Any]) -> None:
         typer.echo(printable(line))
 
 
-@app.command("build")
+@_command("build")
 def build(
     family: Annotated[str, Argument(help="a family's name, such as reacher, or a TOML file")],
     overwrite: Overwrite = False,
@@ -88,12 +109,24 @@ def build(
     typer.echo(f"verified {2 * len(members)} datasets, every episode")
 
 
-@app.command("import")
+Names = Annotated[str | None, Option(help="columns, comma-separated, * allowed")]
+
+
+@_command("import")
 def import_(
     source: Annotated[
-        str, Argument(help="a .npz, .parquet or .csv file, or the id of a Minari dataset")
+        str,
+        Argument(
+            help="a .npz, .parquet, .csv or .hdf5 file, a folder of them, a LeRobot dataset, "
+            "the id of a Minari dataset, or an online run, whose replays are taken"
+        ),
     ],
-    into: Into,
+    into: Annotated[
+        str | None, Option("--into", help="namespace/.../name, without -obs-v0 or -act-v0")
+    ] = None,
+    dry_run: Annotated[
+        bool, Option("--dry-run", help="show what it would become, and write nothing")
+    ] = False,
     observation_only: Annotated[
         bool, Option("--observation-only", help="leave the actions out")
     ] = False,
@@ -102,22 +135,33 @@ def import_(
     algorithm: Annotated[str | None, Option(help="who acted")] = None,
     author: Annotated[list[str] | None, Option(help="a name; may be repeated")] = None,
     license: License = None,
-    observations: Annotated[
-        str, Option(help="columns, comma-separated, * allowed")
-    ] = "observations,observations_*,obs_*",
-    next_observations: Annotated[
-        str, Option(help="likewise")
-    ] = "next_observations,next_observations_*,next_obs_*",
-    actions: Annotated[str, Option(help="likewise")] = "actions,actions_*,action,action_*",
-    rewards: Annotated[str, Option(help="column")] = "rewards,reward",
-    terminations: Annotated[str, Option(help="column")] = "terminations,terminated",
-    truncations: Annotated[str, Option(help="column")] = "truncations,truncated",
-    episodes: Annotated[str, Option(help="column")] = "episodes,episode",
+    observations: Names = None,
+    next_observations: Names = None,
+    actions: Names = None,
+    rewards: Names = None,
+    terminations: Names = None,
+    truncations: Names = None,
+    episodes: Names = None,
+    ignore: Ignore = None,
+    offset: Annotated[
+        list[str] | None, Option("--offset", help="columns whose first value is subtracted")
+    ] = None,
+    order: Order = None,
+    missing: Missing = "refuse",
+    resets: Resets = "refuse",
+    rounding: Annotated[
+        str, Option("--rounding", help="changes that float32 can't hold: refuse or keep")
+    ] = "refuse",
+    skip_bad: Annotated[
+        bool, Option("--skip-bad", help="leave out episodes in which something would be refused")
+    ] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Make a verified pair of datasets of a recording, or the observation-only one alone."""
-    from qss_offline.data.importing import About, from_minari
-    from qss_offline.data.readers import SUFFIXES, ColumnNames, from_file
+    from qss_offline.data.importing import About, ColumnNames, ImportRules, plan_file, plan_minari
+    from qss_offline.data.importing.readers import is_readable
+    from qss_offline.data.importing.report import print_report
+    from qss_offline.parallel.reporting import print_notice
 
     about = About(
         env_id=env,
@@ -126,45 +170,111 @@ def import_(
         author=tuple(author or ()),
         license=license,
     )
-    if Path(source).suffix in SUFFIXES:
-        names = ColumnNames(
-            observations=observations,
-            rewards=rewards,
-            terminations=terminations,
-            truncations=truncations,
-            next_observations=next_observations,
-            actions=actions,
-            episodes=episodes,
-        )
-        stored = from_file(
-            Path(source),
-            into,
-            names=names,
-            observation_only=observation_only,
-            about=about,
-            overwrite=overwrite,
-            progress=progress,
-        )
+    if (Path(source) / "config.json").exists():
+        _import_replays(Path(source), into, overwrite)
+        return
+    if into is None and not dry_run:
+        raise UserError("--into is missing: namespace/.../name of what is made, or --dry-run")
+    names = ColumnNames(
+        observations=observations,
+        rewards=rewards,
+        terminations=terminations,
+        truncations=truncations,
+        next_observations=next_observations,
+        actions=actions,
+        episodes=episodes,
+    )
+    rules = ImportRules(
+        ignore=_listed(ignore),
+        offset=_listed(offset),
+        order=order,
+        missing=missing,  # type: ignore[arg-type]
+        resets=resets,  # type: ignore[arg-type]
+        rounding=rounding,  # type: ignore[arg-type]
+        skip_bad=skip_bad,
+    )
+    if is_readable(source):
+        plan = plan_file(source, names=names, observation_only=observation_only, rules=rules)
     else:
-        stored = from_minari(
-            source,
-            into,
-            observation_only=observation_only,
-            about=about,
-            overwrite=overwrite,
-            progress=progress,
+        plan = plan_minari(
+            source, observation_only=observation_only, rules=rules, progress=progress
         )
-    _made(stored)
+    if dry_run or into is None:
+        print_report(plan.report)
+        for line in plan.report.notices:
+            print_notice(line)
+        return
+    _made(plan.store(into, about, overwrite=overwrite, progress=progress))
 
 
-@app.command("list")
-def list_() -> None:
+def _import_replays(run: Path, into: str | None, overwrite: bool) -> None:
+    """Store what each seed of an online run saw."""
+    from qss_offline.online.export import export_replay
+    from qss_offline.runs.folder import RunFolder
+
+    if into is None:
+        raise UserError("--into is missing: namespace/.../name of what is made, a seed each")
+    folder = RunFolder(run)
+    seeds = sorted(int(path.name) for path in run.glob("seeds/*") if path.name.isdigit())
+    if not seeds:
+        raise UserError(f"{run} holds no replays: only online runs keep what they saw")
+    for seed in seeds:
+        _made(
+            export_replay(folder, seed, f"{into}-s{seed}", overwrite=overwrite, progress=progress)
+        )
+
+
+def _listed(values: list[str] | None) -> tuple[str, ...]:
+    return tuple(name for value in values or () for name in value.split(",") if name)
+
+
+@_command("check")
+def check(
+    source: Annotated[str, Argument(help="whatever can be imported")],
+    observations: Names = None,
+    next_observations: Names = None,
+    actions: Names = None,
+    rewards: Names = None,
+    terminations: Names = None,
+    truncations: Names = None,
+    episodes: Names = None,
+    ignore: Ignore = None,
+    order: Order = None,
+    as_json: Annotated[bool, Option("--json", help="print JSON")] = False,
+) -> None:
+    """Say what a recording would become, and what in it is suspicious; write nothing."""
+    from qss_offline.data.importing import ColumnNames, ImportRules
+    from qss_offline.data.importing.checking import check_source
+
+    names = ColumnNames(
+        observations=observations,
+        rewards=rewards,
+        terminations=terminations,
+        truncations=truncations,
+        next_observations=next_observations,
+        actions=actions,
+        episodes=episodes,
+    )
+    found = check_source(source, names=names, rules=ImportRules(_listed(ignore), order=order))
+    if as_json:
+        _json(found.as_json())
+        return
+    for line in found.lines():
+        typer.echo(printable(line))
+
+
+@_command("list")
+def list_(as_json: Annotated[bool, Option("--json", help="print JSON")] = False) -> None:
     """List the local datasets, with and without actions."""
     from qss_offline.data.listing import list_datasets
 
+    found = list_datasets()
+    if as_json:
+        _json({one.dataset_id: asdict(one) for one in found})
+        return
     header = ("dataset", "environment", "actions", "transitions", "episodes")
     rows, problems = [], []
-    for one in list_datasets():
+    for one in found:
         if one.problem is not None:
             problems.append(f"{one.dataset_id} can't be used: {one.problem}")
             continue
@@ -177,7 +287,27 @@ def list_() -> None:
         typer.echo(printable(line))
 
 
-@app.command("show")
+@_command("rm")
+def remove(
+    datasets: Annotated[list[str], Argument(metavar="ID...", help="local datasets, by their ids")],
+    yes: Annotated[bool, Option("--yes", "-y", help="don't ask")] = False,
+) -> None:
+    """Remove local datasets from the disk; a twin is removed only if it is named, too."""
+    from qss_offline.data import removing
+
+    found = removing.removable(datasets)
+    for one in found:
+        typer.echo(f"{one.dataset_id}: {one.size / 1e6:,.1f} MB")
+    if not yes:
+        if not sys.stdin.isatty():
+            raise UserError("removing can't be undone: add --yes")
+        typer.confirm("Remove for good?", abort=True)
+    for one in found:
+        removing.remove(one)
+    typer.echo(f"removed {len(found)}, {sum(one.size for one in found) / 1e6:,.1f} MB freed")
+
+
+@_command("show")
 def show(dataset_id: DatasetId) -> None:
     """Describe one dataset, as JSON."""
     from qss_offline.data.listing import describe
@@ -185,7 +315,7 @@ def show(dataset_id: DatasetId) -> None:
     _json(describe(dataset_id))
 
 
-@app.command("verify")
+@_command("verify")
 def verify(dataset_id: DatasetId) -> None:
     """Check a dataset in full; repair nothing. Code 2 if anything is wrong."""
     from qss_offline.data.verify import verify_dataset
@@ -200,7 +330,7 @@ def verify(dataset_id: DatasetId) -> None:
     typer.echo(f"verified {dataset_id}: {len(verification.checks)} checks")
 
 
-@app.command("stats")
+@_command("stats")
 def stats(
     dataset_id: DatasetId,
     picture: Annotated[
@@ -218,7 +348,7 @@ def stats(
         typer.echo(f"made {numbers.picture}", err=True)
 
 
-@app.command("split")
+@_command("split")
 def split(
     dataset_id: DatasetId,
     into: Annotated[
@@ -245,7 +375,7 @@ def split(
         _made(stored)
 
 
-@app.command("merge")
+@_command("merge")
 def merge(
     dataset_ids: Annotated[list[str], Argument(help="two Minari ids or more, of one kind")],
     into: Into,
@@ -257,7 +387,7 @@ def merge(
     _made(merge_datasets(dataset_ids, into, overwrite=overwrite, progress=progress))
 
 
-@app.command("sample")
+@_command("sample")
 def sample(
     dataset_id: DatasetId,
     into: Into,
@@ -281,7 +411,7 @@ def sample(
     _made(stored)
 
 
-@app.command("export")
+@_command("export")
 def export(
     dataset_id: DatasetId,
     path: Annotated[Path, Argument(help="a .parquet or .npz file")],
@@ -293,7 +423,7 @@ def export(
     typer.echo(f"made {export_dataset(dataset_id, path, overwrite=overwrite)}")
 
 
-@app.command("card")
+@_command("card")
 def card(
     dataset_id: DatasetId,
     license: License = None,
@@ -305,7 +435,7 @@ def card(
     typer.echo(f"made {write_card(dataset_id, license=license, citation=citation)}")
 
 
-@app.command("push")
+@_command("push")
 def push(
     dataset_id: DatasetId,
     to: Annotated[str, Option("--to", help="hf://USER, gcp://BUCKET or a folder")],
@@ -321,7 +451,7 @@ def push(
         typer.echo(f"pushed {one} to {to}")
 
 
-@app.command("pull")
+@_command("pull")
 def pull(
     dataset_id: DatasetId,
     source: Annotated[str, Option("--from", help="hf://USER, gcp://BUCKET or a folder")],

@@ -7,7 +7,23 @@ from qss_offline.data.edit import merge_datasets, sample_dataset, split_dataset
 from qss_offline.data.environments import make_env, resolve_env_id
 from qss_offline.data.export import export_dataset
 from qss_offline.data.hub import pull_dataset, push_dataset
-from qss_offline.data.importing import About, from_arrays, from_minari, from_replay_buffer
+from qss_offline.data.importing import (
+    About,
+    ColumnNames,
+    ImportPlan,
+    ImportRules,
+    RoleReport,
+    from_arrays,
+    from_file,
+    from_frame,
+    from_minari,
+    from_replay_buffer,
+    plan_arrays,
+    plan_file,
+    plan_frame,
+    plan_minari,
+    plan_replay_buffer,
+)
 from qss_offline.data.listing import Summary, describe, list_datasets
 from qss_offline.data.load import (
     DatasetInfo,
@@ -17,7 +33,6 @@ from qss_offline.data.load import (
 )
 from qss_offline.data.minari_format import BehaviourReturns
 from qss_offline.data.policies import MLPExpert, load_expert, save_expert
-from qss_offline.data.readers import ColumnNames, from_file
 from qss_offline.data.record_policy import collect_with_policy
 from qss_offline.data.specs import DatasetSpec, Family, load_family, read_family
 from qss_offline.data.statistics import Statistics, dataset_statistics
@@ -35,8 +50,11 @@ __all__ = [
     "DatasetSpec",
     "Family",
     "FamilyMember",
+    "ImportPlan",
+    "ImportRules",
     "LoadedDataset",
     "MLPExpert",
+    "RoleReport",
     "Statistics",
     "StoredDatasets",
     "Summary",
@@ -53,6 +71,7 @@ __all__ = [
     "export_dataset",
     "from_arrays",
     "from_file",
+    "from_frame",
     "from_minari",
     "from_replay_buffer",
     "list_datasets",
@@ -62,6 +81,11 @@ __all__ = [
     "make_env",
     "merge_datasets",
     "observation_statistics",
+    "plan_arrays",
+    "plan_file",
+    "plan_frame",
+    "plan_minari",
+    "plan_replay_buffer",
     "pull_dataset",
     "push_dataset",
     "read_family",

@@ -196,6 +196,8 @@ def _derive(
     ):
         if key in first and all(source.get(key) == first[key] for source in sources):
             shared[key] = first[key]
+    if any(source.get("rewards_missing") for source in sources):
+        shared["rewards_missing"] = True
     observation_space = read_space(first, "observation_space")
     action_space = read_space(first, "action_space")
     assert isinstance(observation_space, spaces.Box)

@@ -9,7 +9,7 @@ memory is taken for it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -18,12 +18,14 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
-from h5py import h5d, h5g, h5l, h5s
+from h5py import h5d, h5g
 
 from qss_offline.data import sandbox
 from qss_offline.data import sidecar as columns
 from qss_offline.data.column_files import ColumnTypes, ColumnWriter, column_types, map_columns
+from qss_offline.data.hdf5 import address_of, open_own, read_array, refuse_outside
 from qss_offline.data.minari_format import EPISODES_FILE
+from qss_offline.data.precision import Rounding
 from qss_offline.data.scratch import scratch_folder
 from qss_offline.data.spaces import is_placeholder, is_vector, read_space, vector_size
 from qss_offline.data.transitions import Transitions
@@ -50,11 +52,16 @@ class StoredEpisodes:
         sidecar: the columns, mapped from a file that has no name any more, and their digest.
         unfinished: episodes without an end of their own; their last row counts as truncated.
         extras: names of what the episodes hold besides the five arrays, such as "infos".
+        rounded: from "observations", "rewards" or "actions" to the places of numbers whose changes
+            float32 can't hold; where there are none, nothing.
+        offsets: what was subtracted from a number of the observations, by its place.
     """
 
     sidecar: columns.Sidecar
     unfinished: int
     extras: tuple[str, ...]
+    rounded: dict[str, tuple[int, ...]]
+    offsets: dict[int, float]
 
 
 def read_episodes(
@@ -63,6 +70,7 @@ def read_episodes(
     data: Path,
     *,
     with_actions: bool,
+    offset: Sequence[int] = (),
     progress: ProgressFactory = no_progress,
 ) -> StoredEpisodes:
     """Read all episodes of a dataset; observations that aren't vectors are flattened.
@@ -72,6 +80,7 @@ def read_episodes(
         metadata: the dataset's, checked by `read_metadata`.
         data: its `data` folder.
         with_actions: read the actions too; they must be vectors.
+        offset: places of numbers in an observation whose first value is subtracted from all others.
         progress: makes a reporter of transitions.
 
     Raises:
@@ -105,6 +114,7 @@ def read_episodes(
             "metadata": {key: metadata.get(key) for key in _NEEDED},
             "data": str(data.absolute()),
             "with_actions": with_actions,
+            "offset": list(offset),
             "target": str(target),
         }
         try:
@@ -114,7 +124,13 @@ def read_episodes(
             report(steps)
         except UserError as error:
             raise UserError(f"{what}: {error}") from error
-    return StoredEpisodes(sidecar, int(reply["unfinished"]), tuple(map(str, reply["extras"])))
+    return StoredEpisodes(
+        sidecar,
+        int(reply["unfinished"]),
+        tuple(map(str, reply["extras"])),
+        {str(name): tuple(map(int, places)) for name, places in reply["rounded"].items()},
+        {int(place): float(value) for place, value in reply["offsets"]},
+    )
 
 
 _NEEDED = (
@@ -149,7 +165,7 @@ def _read(request: dict[str, Any], tick: Tick) -> dict[str, Any]:
     types = column_types(vector_size(observation_space), act_dim)
     extras: set[str] = set()
     with ColumnWriter(target.parent, types) as writer:
-        rows = _Rows(steps, types, writer)
+        rows = _Rows(steps, types, writer, request["offset"])
         for index, episode in enumerate(stored):
             extras |= episode.pop("extras", set())
             rows.add(index, episode, observation_space)
@@ -165,15 +181,32 @@ def _read(request: dict[str, Any], tick: Tick) -> dict[str, Any]:
         steps, metadata["total_episodes"], request["dataset_id"], columns.digest(transitions)
     )
     columns.write_sidecar(target, transitions, info)
-    return {"unfinished": rows.unfinished, "extras": sorted(extras)[:20]}
+    return {
+        "unfinished": rows.unfinished,
+        "extras": sorted(extras)[:20],
+        "rounded": rows.rounded(),
+        "offsets": list(rows.offsets.items()),
+    }
 
 
 class _Rows:
     """Rows of a known number that are written episode by episode."""
 
-    def __init__(self, steps: int, types: ColumnTypes, writer: ColumnWriter) -> None:
+    def __init__(
+        self, steps: int, types: ColumnTypes, writer: ColumnWriter, offset: Sequence[int]
+    ) -> None:
         self.written = self.unfinished = 0
-        self._steps, self._types, self._writer = steps, types, writer
+        self.offsets: dict[int, float] = {}
+        self._steps, self._types, self._writer, self._offset = steps, types, writer, offset
+        self._rounding = {
+            name: Rounding(self._width(name) if name in types and name != "rewards" else 1)
+            for name in ("observations", "actions", "rewards")
+        }
+
+    def rounded(self) -> dict[str, list[int]]:
+        """Return the numbers whose changes float32 can't hold."""
+        lost = {name: rounding.lost() for name, rounding in self._rounding.items()}
+        return {name: places for name, places in lost.items() if places}
 
     def add(self, index: int, episode: dict[str, Nested], space: spaces.Space[Any]) -> None:
         """Append an episode, after a check of every length: Minari checks none."""
@@ -200,6 +233,12 @@ class _Rows:
                 f"its episodes hold more than the {self._steps} steps of its metadata; "
                 "build or download it again"
             )
+        if self._offset:
+            found["observations"] = self._shifted(found["observations"])
+        self._rounding["observations"].add(found["observations"][:-1], found["observations"][1:])
+        self._rounding["rewards"].add(found["rewards"][:, None])
+        if "actions" in found:
+            self._rounding["actions"].add(found["actions"])
         found["next_observations"] = found["observations"][1:]
         found["observations"] = found["observations"][:-1]
         found["episodes"] = np.full(steps, index, np.int64)
@@ -211,6 +250,14 @@ class _Rows:
         with np.errstate(over="ignore"):
             self._writer.append(found)
         self.written += steps
+
+    def _shifted(self, observations: Array) -> Array:
+        """Subtract the first value of the first episode from the numbers that ask for it."""
+        shifted = observations.astype(np.float64)
+        for place in self._offset:
+            first = self.offsets.setdefault(place, float(observations[0, place]))
+            shifted[:, place] = observations[:, place] - observations.dtype.type(first)
+        return shifted
 
     def _width(self, name: str) -> int:
         width = self._types[name].width
@@ -286,7 +333,7 @@ class _Hdf5:
                 yield self._episode(root, index)
 
     def _episode(self, root: Any, index: int) -> dict[str, Nested]:
-        group = _open(root, f"episode_{index}")
+        group = open_own(root, f"episode_{index}")
         if not isinstance(group, h5g.GroupID):
             raise UserError(f"episode {index} is not a group")
         rewards = self._array(group, "rewards", index, None, 0)
@@ -307,7 +354,7 @@ class _Hdf5:
         episode["extras"] = held - known
         # Actions where there should be none are an extra too.
         if is_placeholder(self._action_space) and "actions" in held:
-            actions = _open(group, "actions")
+            actions = open_own(group, "actions")
             if not isinstance(actions, h5d.DatasetID) or actions.shape != (steps, 0):
                 episode["extras"] |= {"actions"}
         return episode
@@ -316,13 +363,13 @@ class _Hdf5:
         self, group: Any, name: str, index: int, space: spaces.Space[Any], rows: int, steps: int
     ) -> Nested:
         if isinstance(space, spaces.Dict):
-            inner = _open(group, name)
+            inner = open_own(group, name)
             return {
                 key: self._nested(inner, key, index, part, rows, steps)
                 for key, part in space.spaces.items()
             }
         if isinstance(space, spaces.Tuple):
-            inner = _open(group, name)
+            inner = open_own(group, name)
             return tuple(
                 self._nested(inner, f"_index_{i}", index, part, rows, steps)
                 for i, part in enumerate(space.spaces)
@@ -332,7 +379,7 @@ class _Hdf5:
     def _array(
         self, group: Any, name: str, index: int, shape: tuple[int, ...] | None, steps: int
     ) -> Array:
-        address = _address(group, name)
+        address = address_of(group, name)
         known = self._recurring.get(address)
         if known is not None and known.shape == (known.shape if shape is None else shape):
             return known
@@ -345,32 +392,11 @@ class _Hdf5:
             raise _wrong_shape(index, name, dataset.shape, shape or (dataset.shape[:1]), steps)
         if dataset.dtype.kind not in _NUMBERS:
             raise _wrong_dtype(index, name, dataset.dtype)
-        properties = dataset.get_create_plist()
-        if properties.get_external_count() or properties.get_layout() == h5d.VIRTUAL:
-            raise UserError(f"episode {index} keeps its {name} in another file: refused")
-        array = np.empty(dataset.shape, dataset.dtype)
-        if array.size:
-            dataset.read(h5s.ALL, h5s.ALL, array)
+        refuse_outside(dataset, f"episode {index} keeps its {name}")
+        array = read_array(dataset)
         if array.nbytes <= _MAX_RECURRING_BYTES and len(self._recurring) < _MAX_RECURRING:
             self._recurring[address] = array
         return array
-
-
-def _open(group: Any, name: str) -> Any:
-    """Open what a group holds itself; nothing that it only points to."""
-    _address(group, name)
-    return h5py.h5o.open(group, name.encode())
-
-
-def _address(group: Any, name: str) -> int:
-    """Return where in the file an object lies that a group holds itself."""
-    try:
-        link = group.links.get_info(name.encode())
-    except (AttributeError, KeyError) as error:
-        raise UserError(f"{name} is missing") from error
-    if link.type != h5l.TYPE_HARD:
-        raise UserError(f"{name} is a link to elsewhere: refused")
-    return int(link.u)
 
 
 # --- Arrow and Parquet ----------------------------------------------------------------------

@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from qss_offline.data.load import load_transitions
-from qss_offline.data.transitions import Transitions
 from qss_offline.errors import UserError
 from qss_offline.files import atomic_path
 from qss_offline.parallel.reporting import Notice, print_notice
@@ -40,22 +39,25 @@ def export_dataset(
         raise UserError(f"{path}: expected a file that ends in .parquet or .npz")
     if path.exists() and not overwrite:
         raise UserError(f"{path} exists; overwrite it or choose another name")
-    transitions = load_transitions(dataset_id, notice=notice).transitions
+    loaded = load_transitions(dataset_id, notice=notice)
+    columns: dict[str, Any] = dict(loaded.transitions.columns())
+    if loaded.info.rewards_missing:
+        del columns["rewards"]
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         if path.suffix == ".npz":
-            np.savez(file, allow_pickle=False, **transitions.columns())
+            np.savez(file, allow_pickle=False, **columns)
         else:
-            _write_parquet(transitions, file)
+            _write_parquet(columns, len(loaded.transitions), file)
     return path
 
 
-def _write_parquet(transitions: Transitions, file: Any) -> None:
+def _write_parquet(columns: dict[str, Any], steps: int, file: Any) -> None:
     writer = None
     try:
-        for start in range(0, len(transitions), _EXPORT_ROWS):
+        for start in range(0, steps, _EXPORT_ROWS):
             rows = slice(start, start + _EXPORT_ROWS)
             arrays = {}
-            for name, column in transitions.columns().items():
+            for name, column in columns.items():
                 part = np.ascontiguousarray(column[rows])
                 array = pa.array(part.reshape(-1))
                 if part.ndim == 2:

@@ -38,6 +38,7 @@ class DatasetInfo:
         total_episodes: episodes.
         action_low: (act_dim,) float32 bounds of the actions, None without actions.
         action_high: likewise.
+        rewards_missing: whether none were recorded; those that are stored are 0.
     """
 
     dataset_id: str
@@ -50,6 +51,7 @@ class DatasetInfo:
     total_episodes: int
     action_low: Float32Array | None
     action_high: Float32Array | None
+    rewards_missing: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,6 +126,7 @@ def load_transitions(
         total_episodes=metadata["total_episodes"],
         action_low=None if action_space is None else action_space.low.astype(np.float32),
         action_high=None if action_space is None else action_space.high.astype(np.float32),
+        rewards_missing=metadata.get("rewards_missing") is True,
     )
     return LoadedDataset(sidecar.transitions, info)
 

@@ -9,7 +9,6 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from qss_offline.data.arrays import Array
 from qss_offline.data.environments import (
     env_id_of_spec,
     env_spec,
@@ -18,6 +17,7 @@ from qss_offline.data.environments import (
     without_folder,
 )
 from qss_offline.data.importing import NOTHING_KNOWN, About, flattening, store
+from qss_offline.data.importing.values import Array
 from qss_offline.data.local import check_base_id
 from qss_offline.data.spaces import is_vector, vector_size
 from qss_offline.data.transitions import Transitions

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from gymnasium import spaces
@@ -31,6 +32,9 @@ from qss_offline.errors import UserError
 from qss_offline.files import write_json
 from qss_offline.parallel.processes import Tick, available_cores, run_jobs
 from qss_offline.parallel.reporting import ProgressFactory, no_progress
+
+Check: TypeAlias = Callable[[str, Path], None]
+"""Called with a dataset's id and the root in which it lies; raises where something is wrong."""
 
 # Starting a second process takes about as long as writing this many episodes.
 _WORTH_A_WORKER = 8_000
@@ -162,6 +166,7 @@ def write_datasets(
     *,
     overwrite: bool = False,
     workers: int | None = None,
+    check: Check | None = None,
     progress: ProgressFactory = no_progress,
 ) -> StoredDatasets:
     """Write a recording as a pair of Minari datasets, or the observation-only one alone.
@@ -172,6 +177,7 @@ def write_datasets(
         description: what is said about it, ids and spaces included.
         overwrite: replace datasets that exist.
         workers: 2 writes both files of episodes side by side; by default where that is quicker.
+        check: called with the id of each dataset and a root where it lies, before it is visible.
         progress: makes a reporter of episodes written, of both datasets together.
 
     Raises:
@@ -184,6 +190,7 @@ def write_datasets(
             [Draft(transitions, description, held)],
             overwrite=overwrite,
             workers=workers,
+            check=check,
             progress=progress,
         )
     return stored
@@ -216,6 +223,7 @@ def write_drafts(
     *,
     overwrite: bool = False,
     workers: int | None = None,
+    check: Check | None = None,
     progress: ProgressFactory = no_progress,
 ) -> list[StoredDatasets]:
     """Write several recordings side by side; see `write_datasets`.
@@ -242,7 +250,7 @@ def write_drafts(
         for job, _ in run_jobs(_write_job, jobs, workers, report):
             missing[owners[job]] -= 1
             if missing[owners[job]] == 0:
-                _publish_draft(drafts[owners[job]], stored[owners[job]])
+                _publish_draft(drafts[owners[job]], stored[owners[job]], check)
     return stored
 
 
@@ -322,8 +330,8 @@ def _write_job(job: tuple[str, str, int, int], tick: Tick) -> None:
     write_episodes(folder / EPISODES_FILE, sidecar.transitions, dtype, tick)
 
 
-def _publish_draft(draft: Draft, stored: StoredDatasets) -> None:
-    """Write the metadata of a draft whose episodes are written, and make it visible."""
+def _publish_draft(draft: Draft, stored: StoredDatasets, check: Check | None) -> None:
+    """Write the metadata of a draft whose episodes are written, check it, and make it visible."""
     digests = {"obs": stored.obs_digest}
     if stored.act_digest is not None:
         digests["act"] = stored.act_digest
@@ -333,8 +341,22 @@ def _publish_draft(draft: Draft, stored: StoredDatasets) -> None:
         size = sum(file.stat().st_size for file in data.iterdir()) / 1e6
         own_metadata = kind_metadata(draft.description, kind, digests)
         write_json(data / METADATA_FILE, shared | own_metadata | {"dataset_size": round(size, 1)})
+    if check is not None:
+        _check_unseen(draft, check)
     # With actions first: who finds the observation-only dataset finds its twin too.
     publish(draft.stage, {kind: draft.ids[kind] for kind in ("act", "obs") if kind in draft.ids})
+
+
+def _check_unseen(draft: Draft, check: Check) -> None:
+    """Check datasets under their ids, in a root of their own."""
+    root = draft.stage.folder / "root"
+    for kind, dataset_id in draft.ids.items():
+        (root / dataset_id).parent.mkdir(parents=True, exist_ok=True)
+        (draft.stage.folder / kind).rename(root / dataset_id)
+    for dataset_id in draft.ids.values():
+        check(dataset_id, root)
+    for kind, dataset_id in draft.ids.items():
+        (root / dataset_id).rename(draft.stage.folder / kind)
 
 
 def _spec_description(spec: DatasetSpec, returns: BehaviourReturns) -> Description:

@@ -73,6 +73,11 @@ def run(
     """
     begin = time.monotonic() if begun is None else begun
     dataset = load_transitions(config.dataset_id)
+    if config.method == "d3g" and dataset.info.rewards_missing:
+        raise UserError(
+            f"dataset {config.dataset_id!r} was recorded without rewards, from which D3G learns; "
+            "BCO needs none"
+        )
     _check_environment(config.env_id, config.dataset_id, dataset, check_ranges and not resume)
     folder.check(resume)
     digest = dataset.info.digest

@@ -12,7 +12,7 @@ import pytest
 from qss_offline.cli import data, options
 from qss_offline.comparison.presets import COMPARISONS
 from qss_offline.data.hub import MAX_PULLED_BYTES
-from qss_offline.data.readers import ColumnNames
+from qss_offline.data.importing import ColumnNames, ImportRules
 from qss_offline.online.presets import ALGORITHMS, ONLINE_PRESETS
 from qss_offline.presets import PRESETS
 from qss_offline.tabular.experiments import EXPERIMENTS
@@ -50,8 +50,12 @@ def test_help_names_what_there_is(named: tuple[str, ...], known: Iterable[str]) 
     assert sorted(named) == sorted(known)
 
 
+RULES = ("order", "missing", "resets", "rounding", "skip_bad")
+
+
 def test_data_commands_show_the_defaults_of_what_they_call() -> None:
     shown = inspect.signature(data.import_).parameters
-    for name, value in vars(ColumnNames()).items():
+    known = vars(ColumnNames()) | {name: getattr(ImportRules(), name) for name in RULES}
+    for name, value in known.items():
         assert shown[name].default == value
     assert inspect.signature(data.pull).parameters["max_gb"].default == MAX_PULLED_BYTES / 1e9

@@ -1,4 +1,4 @@
-"""Every example of docs/data.md runs, in order, and prints what it says."""
+"""Every example of docs/data.md and docs/importing.md runs, in order, and prints what it says."""
 
 from __future__ import annotations
 
@@ -10,17 +10,22 @@ from typing import Any
 
 import pytest
 
-PAGE = Path(__file__).parents[2] / "docs" / "data.md"
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = {
+    "data": ("import", "list", "show", "verify", "stats", "split", "merge", "sample", "export",
+             "card", "push", "pull"),
+    "importing": ("import", "check"),
+}  # fmt: skip
 
 
-def blocks() -> list[tuple[str, str]]:
-    return re.findall(
-        r"^```(python|console)\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE
-    )
+def blocks(page: str) -> list[tuple[str, str]]:
+    return re.findall(r"^```(python|console)\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
 
 
 @pytest.mark.usefixtures("in_process")
+@pytest.mark.parametrize("name", PAGES)
 def test_the_page_runs(
+    name: str,
     minari_root: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -30,11 +35,12 @@ def test_the_page_runs(
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
+    page = (DOCS / f"{name}.md").read_text()
     names: dict[str, Any] = {"__name__": "page"}
     commands = 0
-    for language, text in blocks():
+    for language, text in blocks(page):
         if language == "python":
-            exec(compile(text, str(PAGE), "exec"), names)
+            exec(compile(text, name, "exec"), names)
             continue
         for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
             line, _, expected = part.partition("\n")
@@ -48,7 +54,6 @@ def test_the_page_runs(
                 assert not end.code, (line, capsys.readouterr().err)
             assert expected in capsys.readouterr().out, line
             commands += 1
-    assert commands >= 12
-    for tool in ("import", "list", "show", "verify", "stats", "split", "merge", "sample", "export",
-                 "card", "push", "pull"):  # fmt: skip
-        assert f"qss data {tool} " in PAGE.read_text().replace("\n", " "), tool
+    assert commands >= len(PAGES[name])
+    for tool in PAGES[name]:
+        assert f"qss data {tool} " in page.replace("\n", " "), tool

@@ -1,0 +1,159 @@
+"""What a recording would become, and what in it is suspicious, before anything is imported."""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from qss_offline.data.importing.names import ColumnNames
+from qss_offline.data.importing.numbers import as_float32
+from qss_offline.data.importing.plan import ImportPlan
+from qss_offline.data.importing.readers import is_readable
+from qss_offline.data.importing.report import RoleReport, shortened
+from qss_offline.data.importing.resets import find_jumps, step_lengths
+from qss_offline.data.importing.rules import AS_IT_STANDS, ImportRules
+from qss_offline.data.importing.sources import plan_file, plan_minari
+from qss_offline.data.stochasticity import STOCHASTIC_FROM, behaviour_stochasticity
+from qss_offline.errors import UserError, printable
+
+_WIDTH = 80
+_SCREEN = 24
+_SAMPLE = 20_000
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something suspicious.
+
+    Attributes:
+        name: what kind of thing, such as "constant columns".
+        detail: what was found.
+    """
+
+    name: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class SourceCheck:
+    """What a recording would become.
+
+    Attributes:
+        source: the recording.
+        refused: why it can't be imported as it stands, each with what mends it; empty where it can.
+        report: its table, of what is left without the episodes that are refused; None where not
+            even that can be told.
+        findings: what is suspicious.
+        stochasticity: of the behaviour, None where it can't be measured.
+    """
+
+    source: str
+    refused: tuple[str, ...]
+    report: RoleReport | None
+    findings: tuple[Finding, ...]
+    stochasticity: float | None
+
+    def lines(self) -> list[str]:
+        """Return it as lines of 80 characters, on one screen."""
+        if self.report is None:
+            lines = [f"{self.source} can't be imported as it stands"]
+        else:
+            lines = [line for line in self.report.lines() if not line.startswith("role ")]
+        verdict = "refused" if self.refused else "fine"
+        texts = [(verdict, "; ".join(self.refused) or "it can be imported as it stands")]
+        texts += [(one.name, one.detail) for one in self.findings]
+        if self.report is not None:
+            texts += [("notice", one) for one in self.report.notices]
+        for head, text in texts:
+            lines += textwrap.wrap(
+                printable(f"{head}: {text}"), _WIDTH, subsequent_indent="  ", max_lines=5
+            )
+        if len(lines) > _SCREEN:
+            more = len(lines) - _SCREEN + 1
+            lines = [*lines[: _SCREEN - 1], f"… {more} more lines; --json shows all"]
+        return lines
+
+    def as_json(self) -> dict[str, Any]:
+        """Return all of it as JSON values."""
+        return {
+            "source": self.source,
+            "refused": list(self.refused),
+            "report": None if self.report is None else self.report.as_json(),
+            "suspicious": [{"name": one.name, "detail": one.detail} for one in self.findings],
+            "behaviour_stochasticity": self.stochasticity,
+        }
+
+
+def check_source(
+    source: str, *, names: ColumnNames | None = None, rules: ImportRules = AS_IT_STANDS
+) -> SourceCheck:
+    """Look at a recording without writing anything.
+
+    Args:
+        source: a file, a folder, or the id of a Minari dataset.
+        names: which columns hold what.
+        rules: what to do with what can't be taken as it stands.
+
+    Raises:
+        UserError: it can't be read.
+    """
+    try:
+        if is_readable(source):
+            plan = plan_file(source, names=names, rules=rules, lenient=True)
+        else:
+            plan = plan_minari(source, rules=rules)
+    except UserError as error:
+        return SourceCheck(source, (str(error),), None, (), None)
+    findings, share = _suspicious(plan)
+    return SourceCheck(source, plan.faults, plan.report, tuple(findings), share)
+
+
+def _suspicious(plan: ImportPlan) -> tuple[list[Finding], float | None]:
+    transitions, steps = plan.transitions, plan.steps
+    rows = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), _SAMPLE)).astype(np.int64))
+    some = transitions.observations[rows]
+    names = plan.names
+    found: list[Finding] = []
+
+    def say(name: str, detail: str) -> None:
+        found.append(Finding(name, detail))
+
+    still = (some == some[0]).all(axis=0)
+    constant = [name for name, same in zip(names, still, strict=True) if same]
+    if constant:
+        say("constant columns", shortened(constant))
+    equal = [
+        f"{names[first]} = {names[second]}"
+        for second in range(len(names))
+        for first in range(second)
+        if names[second] not in constant and np.array_equal(some[:, first], some[:, second])
+    ]
+    if equal:
+        say("equal columns", shortened(equal))
+    following = steps.followed()[:-1]
+    still = (transitions.observations[1:] == transitions.observations[:-1]).all(axis=1) & following
+    if transitions.actions is not None:
+        still &= (transitions.actions[1:] == transitions.actions[:-1]).all(axis=1)
+    if still.any():
+        say("duplicated rows", f"{int(still.sum()):,} rows repeat the one before them")
+    jumps = int(find_jumps(steps, step_lengths(steps)).sum())
+    if jumps:
+        say("jumps", f"{jumps:,} steps jump far outside all others")
+    if plan.gaps:
+        say("sampling gaps", f"{plan.gaps:,}, by the column that counts or times the rows")
+    rewards = as_float32(transitions.rewards, np.arange(len(transitions)))
+    if not plan.metadata.get("rewards_missing") and (rewards == rewards[0]).all():
+        say("rewards", f"all are {rewards[0]:g}: nothing can be learned from them")
+    single = int((transitions.episode_lengths() == 1).sum())
+    if single:
+        say("episodes of one step", f"{single:,} of {plan.report.kept.episodes:,}")
+    share = behaviour_stochasticity(transitions)
+    if share is None:
+        say("behaviour stochasticity", "can't be measured: too few steps, or nothing moves")
+    else:
+        what = "at least some actions were random" if share >= STOCHASTIC_FROM else "next to none"
+        say("behaviour stochasticity", f"{share:.1%} of the variance of steps: {what}")
+    return found, share

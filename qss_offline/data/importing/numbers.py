@@ -1,0 +1,105 @@
+"""No number changes on import but by the rounding of float32, which must leave its steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from qss_offline.data.importing.ends import Refuse
+from qss_offline.data.importing.steps import Steps, rows_of
+from qss_offline.data.importing.values import Array, Matrix
+from qss_offline.data.precision import Rounding
+from qss_offline.data.transitions import Float32Array, Int64Array, row_chunks
+from qss_offline.errors import shown
+
+_GREATEST = float(np.finfo(np.float32).max)
+_COMPARED = 4096
+_EQUAL = 0.99
+
+
+def as_float32(values: Array, rows: Int64Array) -> Float32Array:
+    """Return rows of an array as float32, as a view where it is one already."""
+    with np.errstate(over="ignore"):
+        return np.asarray(rows_of(values, rows).astype(np.float32, copy=False))
+
+
+def refuse_infinite(
+    role: str, values: Array, steps: Steps, rows: Int64Array, refuse: Refuse
+) -> None:
+    """Refuse steps whose numbers are infinite, or would be as float32."""
+    if values.dtype.kind != "f":
+        return
+    bad = np.zeros(len(rows), np.bool_)
+    for chunk in row_chunks(len(rows)):
+        size = np.abs(rows_of(values, rows[chunk]))
+        beyond = ~(size <= _GREATEST)
+        bad[chunk] = beyond.reshape(len(beyond), -1).any(axis=1)
+    if bad.any():
+        row = int(bad.argmax())
+        refuse(
+            f"{role}: row {int(steps.rows[row])} holds NaN or infinity as float32 "
+            f"({rows_of(values, rows[row : row + 1])[0]})",
+            bad,
+        )
+
+
+def refuse_rounded(steps: Steps, names: Sequence[str], refuse: Refuse) -> None:
+    """Refuse columns of observations whose steps or whose spread float32 can't hold."""
+    rounding = Rounding(len(names))
+    for _, before, after in steps.chunks():
+        rounding.add(before, after)
+    refuse_columns("observations", [names[index] for index in rounding.lost()], len(steps), refuse)
+
+
+def refuse_columns(role: str, lost: Sequence[str], rows: int, refuse: Refuse) -> None:
+    """Refuse columns that float32 can't hold, by name, with what mends it."""
+    if not lost:
+        return
+    listed = ",".join(lost)
+    offset = f"--offset {listed} subtracts the first value of each, " if "obs" in role else ""
+    refuse(
+        f"{role}: float32 can't hold how {', '.join(map(shown, lost))} "
+        f"change{'s' if len(lost) == 1 else ''}, which is rounded away; {offset}--ignore "
+        f"{listed} leaves {'it' if len(lost) == 1 else 'them'} out, --rounding keep takes what is "
+        "left of it",
+        np.zeros(rows, np.bool_),
+    )
+
+
+def refuse_rounded_column(
+    role: str, names: Sequence[str], values: Array, steps: Steps, refuse: Refuse
+) -> None:
+    """Refuse rewards or actions whose spread float32 can't hold."""
+    rounding = Rounding(len(names))
+    for chunk in row_chunks(len(steps)):
+        part = rows_of(values, steps.rows[chunk])
+        rounding.add(part.reshape(len(part), -1))
+    refuse_columns(role, [names[index] for index in rounding.lost()], len(steps), refuse)
+
+
+def told_actions(steps: Steps, observations: Matrix, actions: Matrix) -> list[str]:
+    """Return a notice for each action that an observation, or the next one, equals."""
+    chosen = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), _COMPARED)).astype(np.int64))
+    taken = as_float32(actions.values, steps.rows[chosen])
+    before = as_float32(observations.values, steps.before[chosen])
+    after = as_float32(steps.next_observations, steps.after[chosen])
+    notices = []
+    for index, action in enumerate(actions.names):
+        column = taken[:, index : index + 1]
+        if (column == column[0]).all():
+            continue
+        for place in np.flatnonzero((before == column).mean(axis=0) >= _EQUAL):
+            name = observations.names[place]
+            notices.append(
+                f"observation {shown(name)} equals action {shown(action)}: whoever has the "
+                f"recording without actions has this action; --ignore {name} leaves it out"
+            )
+        for place in np.flatnonzero((after == column).mean(axis=0) >= _EQUAL):
+            name = observations.names[place]
+            notices.append(
+                f"action {shown(action)} equals the next observation's {shown(name)}: either it is "
+                "the position to reach, or the observations hold the last action, which "
+                f"--ignore {name} leaves out"
+            )
+    return notices

@@ -1,0 +1,465 @@
+"""From named columns to checked transitions: the one way that every recording takes.
+
+Names become roles (`names`), columns numbers (`values`), rows episodes (`ends`) and steps
+(`steps`); what is missing (`missing`), leads across a reset (`resets`) or would be rounded away
+(`numbers`) is refused, or mended as the rules ask for. Nothing is written before all of it holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from qss_offline.data.importing.ends import Ends, find_ends
+from qss_offline.data.importing.missing import interpolated, leave_out_missing
+from qss_offline.data.importing.names import MATRICES, ROLES, Roles, matching
+from qss_offline.data.importing.numbers import (
+    as_float32,
+    refuse_columns,
+    refuse_infinite,
+    refuse_rounded,
+    refuse_rounded_column,
+    told_actions,
+)
+from qss_offline.data.importing.report import Role, RoleReport, print_report
+from qss_offline.data.importing.resets import check_resets
+from qss_offline.data.importing.rules import AS_IT_STANDS, ImportRules
+from qss_offline.data.importing.steps import Steps, pair_rows
+from qss_offline.data.importing.store import NOTHING_KNOWN, About, store
+from qss_offline.data.importing.values import Array, Matrix, side_by_side
+from qss_offline.data.transitions import BoolArray, Transitions
+from qss_offline.data.write import StoredDatasets
+from qss_offline.errors import UserError
+from qss_offline.parallel.reporting import Notice, ProgressFactory, no_progress, print_notice
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Named columns of a recording.
+
+    Attributes:
+        name: of the recording, for messages.
+        made: where it comes from, for the metadata.
+        columns: arrays of one row a step; observations may have one more in each episode.
+        roles: which column serves which role.
+        parts: rows of each of several files.
+        labels: names of the numbers of a column.
+        notices: what reading it had to say.
+        observation_space: where it has one.
+        action_space: likewise.
+        extra: more metadata.
+        rounded: columns that were rounded when they were read, and changed by it, by their role.
+    """
+
+    name: str
+    made: dict[str, Any]
+    columns: Mapping[str, Array]
+    roles: Roles
+    parts: Sequence[int] = ()
+    labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    notices: tuple[str, ...] = ()
+    observation_space: spaces.Box | None = None
+    action_space: spaces.Box | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+    rounded: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class ImportPlan:
+    """What a recording becomes; nothing is written yet.
+
+    Attributes:
+        report: which column serves which role, and what was left out.
+        transitions: the steps, with actions where there are any.
+        steps: the same before they were rounded.
+        made: where they come from.
+        metadata: what else is kept.
+        observation_space: where the source has one.
+        action_space: likewise.
+        faults: what was refused, where the rules or a check let it pass.
+        names: of each number in an observation.
+        gaps: places where the order of the rows says that some are missing.
+    """
+
+    report: RoleReport
+    transitions: Transitions
+    steps: Steps
+    made: dict[str, Any]
+    metadata: dict[str, Any]
+    observation_space: spaces.Box | None = None
+    action_space: spaces.Box | None = None
+    faults: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    gaps: int = 0
+
+    def table(self) -> list[tuple[str, str]]:
+        """Return the rows of the table: a role and what serves it."""
+        return self.report.table()
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the report as JSON values."""
+        return self.report.as_json()
+
+    def store(
+        self,
+        dataset_id: str,
+        about: About = NOTHING_KNOWN,
+        *,
+        action_space: spaces.Box | None = None,
+        overwrite: bool = False,
+        notice: Notice | None = None,
+        progress: ProgressFactory = no_progress,
+    ) -> StoredDatasets:
+        """Write what was planned as Minari datasets, verified before they are visible.
+
+        Args:
+            dataset_id: `namespace/.../name`.
+            about: what else is known.
+            action_space: bounds of the actions; by default the source's or the environment's.
+            overwrite: replace datasets that exist.
+            notice: called with a line about everything out of the ordinary; None prints these and
+                the table of roles.
+            progress: makes a reporter.
+
+        Raises:
+            UserError: something doesn't fit, or the datasets can't be written.
+        """
+        if notice is None:
+            print_report(self.report)
+        else:
+            for one in self.report.left_out:
+                notice(one.line(self.report.recorded))
+        for line in self.report.notices:
+            (notice or print_notice)(line)
+        if about.env_id is not None and "observation_offsets" in self.metadata:
+            raise UserError(
+                f"offset: with it the observations are no longer those of {about.env_id}; name no "
+                "environment, or --ignore the columns"
+            )
+        known = about.metadata()
+        return store(
+            self.transitions,
+            dataset_id,
+            about,
+            self.made,
+            observation_space=self.observation_space,
+            action_space=action_space or self.action_space,
+            extra={key: value for key, value in self.metadata.items() if key not in known},
+            overwrite=overwrite,
+            progress=progress,
+        )
+
+
+class _Judge:
+    """Refuses at the first fault, or notes the episodes that hold one."""
+
+    def __init__(self, lenient: bool) -> None:
+        self.lenient = lenient
+        self.faults: list[str] = []
+        self._bad: list[tuple[str, BoolArray]] = []
+
+    def refuse(self, message: str, bad: BoolArray) -> None:
+        if not self.lenient:
+            raise UserError(message)
+        self.faults.append(message)
+        self._bad.append((message.split(";")[0].split(" (")[0], bad))
+
+    def skip(self, steps: Steps, ends: Ends | None = None) -> None:
+        """Leave out the episodes that were found bad since.
+
+        Args:
+            steps: what is left out of.
+            ends: where the faults are told by its rows.
+        """
+        found, self._bad = self._bad, []
+        together = np.zeros(len(steps), np.bool_)
+        for _, bad in found:
+            if ends is None:
+                together |= bad
+            elif bad.any():
+                rows = ends.rows[np.isin(ends.episodes, np.unique(ends.episodes[bad]))]
+                together |= np.isin(steps.rows, rows)
+        if together.any():
+            reasons = "; ".join(dict.fromkeys(reason for reason, bad in found if bad.any()))
+            steps.leave_out(together, f"with a fault each ({reasons})", whole_episodes=True)
+
+
+def make_plan(
+    source: Source,
+    rules: ImportRules = AS_IT_STANDS,
+    *,
+    observation_only: bool = False,
+    lenient: bool = False,
+) -> ImportPlan:
+    """Check a recording, and say what it becomes.
+
+    Args:
+        source: its columns.
+        rules: what to do with what can't be taken as it stands.
+        observation_only: leave the actions out.
+        lenient: note faults instead of refusing; the episodes that hold them are left out.
+
+    Raises:
+        UserError: it can't be imported as it stands; the message names what mends it.
+    """
+    judge = _Judge(lenient or rules.skip_bad)
+    matrices = _matrices(source, rules)
+    arrays = {
+        role: [(name, source.columns[name]) for name in names]
+        for role, names in {**source.roles.columns, "spare": source.roles.spare}.items()
+        if role not in MATRICES
+    }
+    for role, named in arrays.items():
+        # d3rlpy and others keep rewards and flags as (N, 1).
+        arrays[role] = [(n, c[:, 0] if c.ndim == 2 and c.shape[1] == 1 else c) for n, c in named]
+    rewards = arrays.pop("rewards", [])
+    given = matrices.get("next_observations")
+    rows = _rows(rewards, arrays, given, matrices)
+    if rewards and rewards[0][1].shape != (rows,):
+        raise UserError(f"rewards: expected shape ({rows},), got {rewards[0][1].shape}")
+    sort_by = None
+    if rules.order is not None:
+        sort_by = (rules.order, _column_of(source, rules.order))
+    ends = find_ends(arrays, rows, source.parts, sort_by, rules.resets, judge.refuse)
+    notices = [*source.notices, *ends.notices]
+    if rules.missing == "interpolate":
+        notices += _interpolate(matrices, ends)
+    observations, actions = matrices["observations"], matrices.get("actions")
+    reward = rewards[0][1] if rewards else None
+    if actions is not None and len(actions.values) != rows:
+        raise UserError(f"actions: {len(actions.values)} rows, but there are {rows} steps")
+    following = matrices.get("next_observations", observations)
+    steps = pair_rows(
+        observations.values, None if given is None else following.values, reward, ends
+    )
+    judge.skip(steps, ends)
+    taken = None if actions is None or observation_only else actions
+    needed = [(observations, "before"), (following, "after")]
+    if reward is not None:
+        needed.append((Matrix((rewards[0][0],), reward[:, None], {}), "rows"))
+    if taken is not None:
+        needed.append((taken, "rows"))
+    leave_out_missing(steps, needed, ends, rules.missing, judge.refuse)
+    judge.skip(steps)
+    for role, values, place in (
+        ("observations", observations.values, "before"),
+        ("next_observations", following.values, "after"),
+        ("rewards", reward, "rows"),
+        ("actions", None if taken is None else taken.values, "rows"),
+    ):
+        if values is not None:
+            refuse_infinite(role, values, steps, getattr(steps, place), judge.refuse)
+    judge.skip(steps)
+    check_resets(steps, rules.resets, judge.refuse)
+    judge.skip(steps)
+
+    def lose(message: str, bad: BoolArray) -> None:
+        if rules.rounding == "refuse":
+            judge.refuse(message, bad)
+        else:
+            notices.append(message.split("; ")[0])
+
+    for role, lost in source.rounded.items():
+        refuse_columns(role, lost, len(steps), lose)
+    refuse_rounded(steps, observations.names, lose)
+    if reward is not None:
+        refuse_rounded_column("rewards", [rewards[0][0]], reward, steps, lose)
+    if actions is not None:
+        if taken is not None:
+            refuse_rounded_column("actions", actions.names, actions.values, steps, lose)
+        notices += told_actions(steps, observations, actions)
+    transitions = Transitions(
+        observations=as_float32(observations.values, steps.before),
+        next_observations=as_float32(following.values, steps.after),
+        rewards=as_float32(np.zeros(rows) if reward is None else reward, steps.rows),
+        terminations=steps.terminations,
+        truncations=steps.truncations,
+        episodes=np.cumsum(np.append(0, ~steps.followed()[:-1])).astype(np.int64),
+        actions=None if taken is None else as_float32(taken.values, steps.rows),
+    )
+    recorded, kept = steps.recorded, steps.kept()
+    if recorded.rewards and not kept.rewards:
+        notices.append("no reward that isn't 0 is kept: nothing can be learned from the rewards")
+    report = RoleReport(
+        source=source.name,
+        roles=_roles(source, matrices, ends, observation_only),
+        unused=(*source.roles.unused, *source.roles.spare),
+        ignored=source.roles.ignored,
+        left_out=tuple(steps.left_out),
+        recorded=recorded,
+        kept=kept,
+        notices=tuple(notices),
+    )
+    made = source.made | {
+        "columns": {role: list(names)[:1000] for role, names in source.roles.columns.items()},
+        **({"left_out": report.as_json()["left_out"]} if report.left_out else {}),
+    }
+    metadata = dict(source.extra)
+    if reward is None:
+        metadata["rewards_missing"] = True
+    if observations.offsets:
+        metadata["observation_offsets"] = observations.offsets
+    unchanged = not observations.offsets and len(observations.names) == _width(source)
+    return ImportPlan(
+        report,
+        transitions,
+        steps,
+        made,
+        metadata,
+        source.observation_space if unchanged else None,
+        None if taken is None else source.action_space,
+        tuple(judge.faults),
+        observations.names,
+        int(ends.gaps.sum()),
+    )
+
+
+def _rows(
+    rewards: Sequence[tuple[str, Array]],
+    arrays: Mapping[str, Sequence[tuple[str, Array]]],
+    given: Matrix | None,
+    matrices: Mapping[str, Matrix],
+) -> int:
+    """Return the number of steps: observations alone may have more rows."""
+    for role, named in (("rewards", rewards), *arrays.items()):
+        if named and role != "spare":
+            rows = len(named[0][1])
+            break
+    else:
+        role, rows = "observations", len((given or matrices["observations"]).values)
+    if rows == 0:
+        raise UserError(f"{role}: no rows; at least one step is needed")
+    return rows
+
+
+def _width(source: Source) -> int:
+    return sum(
+        1 if source.columns[name].ndim == 1 else source.columns[name].shape[1]
+        for name in source.roles.columns["observations"]
+    )
+
+
+def _column_of(source: Source, name: str) -> Array:
+    if name not in source.columns:
+        raise UserError(f"order: no column {name!r}; there are {', '.join(source.columns)}")
+    return source.columns[name]
+
+
+def _matrices(source: Source, rules: ImportRules) -> dict[str, Matrix]:
+    """Put the columns of each role side by side, without those that are ignored, and shifted."""
+    columns = {
+        role: [(name, source.columns[name]) for name in source.roles.columns[role]]
+        for role in MATRICES
+        if role in source.roles.columns
+    }
+    places = _places(columns["observations"], source.labels)
+    names = list(places)
+    left_out: set[int] = set()
+    known = [*names, *_places(columns.get("actions", ()), source.labels), *source.roles.ignored]
+    for pattern in rules.ignore:
+        for name in matching(pattern, known, "ignore"):
+            left_out |= set(places.get(name, ()))
+    shifted = [
+        place
+        for pattern in rules.offset
+        for name in matching(pattern, names, "offset")
+        for place in places[name]
+        if place not in left_out
+    ]
+    made: dict[str, Matrix] = {}
+    for role, named in columns.items():
+        if role == "actions":
+            ours = _places(named, source.labels)
+            gone = {
+                place
+                for pattern in rules.ignore
+                for name in matching(pattern, list(ours), "ignore", strict=False)
+                for place in ours[name]
+            }
+            if len(gone) < max(map(max, ours.values())) + 1:
+                made[role] = side_by_side(role, named, source.labels, left_out=sorted(gone))
+            continue
+        offset: dict[int, float | int | None] = dict.fromkeys(shifted)
+        if role == "next_observations":
+            own = list(made["observations"].offsets.values())
+            offset = dict(zip(sorted(set(shifted)), own, strict=True))
+        made[role] = side_by_side(
+            role, named, source.labels, left_out=sorted(left_out), offset=offset
+        )
+    widths = {role: made[role].values.shape[1] for role in made if role != "actions"}
+    if len(set(widths.values())) > 1:
+        raise UserError(
+            f"next_observations: {widths['next_observations']} numbers, but observations have "
+            f"{widths['observations']}"
+        )
+    return made
+
+
+def _places(
+    named: Sequence[tuple[str, Array]], labels: Mapping[str, Sequence[str]]
+) -> dict[str, tuple[int, ...]]:
+    """Return the place of each number of a role, by its name and by that of its column."""
+    places: dict[str, tuple[int, ...]] = {}
+    begin = 0
+    for name, column in named:
+        if column.ndim == 1:
+            places[name] = (begin,)
+            begin += 1
+            continue
+        width = column.shape[1]
+        own = labels.get(name) or [f"{name}[{k}]" for k in range(width)]
+        places |= {label: (begin + k,) for k, label in enumerate(own)}
+        places[name] = tuple(range(begin, begin + width))
+        begin += width
+    return places
+
+
+def _interpolate(matrices: dict[str, Matrix], ends: Ends) -> list[str]:
+    """Fill what is missing in place; return what was."""
+    notices = []
+    lacked = {role: np.isnan(matrix.values) for role, matrix in matrices.items()}
+    for role, matrix in matrices.items():
+        if len(matrix.values) == len(ends.rows):
+            matrices[role], filled = interpolated(matrix, ends.episodes, ends.rows)
+            if filled:
+                notices.append(f"{filled:,} missing numbers of {role} are interpolated")
+    if "next_observations" not in matrices or not notices:
+        return notices
+    # Both columns hold the observation between two steps: they get the same number.
+    same = np.flatnonzero(ends.episodes[1:] == ends.episodes[:-1])
+    ended, begun = ends.rows[same], ends.rows[same + 1]
+    before = np.array(matrices["observations"].values)
+    after = np.array(matrices["next_observations"].values)
+    gone_after, gone_before = lacked["next_observations"][ended], lacked["observations"][begun]
+    after[ended] = np.where(gone_after, before[begun], after[ended])
+    before[begun] = np.where(gone_before & ~gone_after, after[ended], before[begun])
+    matrices["observations"] = replace(matrices["observations"], values=before)
+    matrices["next_observations"] = replace(matrices["next_observations"], values=after)
+    return notices
+
+
+def _roles(
+    source: Source, matrices: Mapping[str, Matrix], ends: Ends, observation_only: bool
+) -> tuple[Role, ...]:
+    found = []
+    for role in ROLES:
+        columns = source.roles.columns.get(role, ())
+        note = ends.notes.get(role, "")
+        if role == "observations" and matrices[role].offsets:
+            note = f"{', '.join(matrices[role].offsets)} without the first value"
+        if role == "next_observations" and not columns:
+            note = "no column; the next row's observations"
+            if len(matrices["observations"].values) != len(ends.rows):
+                note = "the following observations"
+        if role == "rewards" and not columns:
+            note = "no column; stored as 0, so that only methods that use none can learn from it"
+        if role == "actions" and observation_only and columns:
+            note = "left out"
+        if columns or note:
+            numbers = matrices[role].values.shape[1] if role in matrices else len(columns)
+            found.append(Role(role, tuple(columns), numbers, note))
+    return tuple(found)

@@ -1,0 +1,176 @@
+"""Transitions become a pair of datasets, or the observation-only one alone.
+
+Their ids are `BASE-obs-v0` and `BASE-act-v0`. What is written is read again and compared before it
+is visible; what was there before stays until then. Actions are stripped by writing new files
+without them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from minari.serialization import serialize_space
+
+from qss_offline.data import verify
+from qss_offline.data.environments import make_env, resolve_env_id
+from qss_offline.data.local import check_base_id
+from qss_offline.data.minari_format import Description, env_metadata, returns_of
+from qss_offline.data.spaces import is_vector
+from qss_offline.data.transitions import Float32Array, Transitions
+from qss_offline.data.write import StoredDatasets, write_datasets
+from qss_offline.errors import UserError
+from qss_offline.parallel.reporting import ProgressFactory, no_progress
+
+
+@dataclass(frozen=True)
+class About:
+    """What the importer says about a recording; all of it is optional.
+
+    Attributes:
+        env_id: Gymnasium id or short name; its spaces are taken, and must fit.
+        text: a sentence: what this is.
+        algorithm_name: who acted.
+        author: names.
+        random_action_prob: probability of a uniformly random action at each step.
+        license: SPDX identifier, such as "cc-by-4.0".
+
+    Raises:
+        UserError: the environment is unknown or the probability isn't in [0, 1].
+    """
+
+    env_id: str | None = None
+    text: str | None = None
+    algorithm_name: str | None = None
+    author: tuple[str, ...] = ()
+    random_action_prob: float | None = None
+    license: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.env_id is not None:
+            object.__setattr__(self, "env_id", resolve_env_id(self.env_id))
+        probability = self.random_action_prob
+        if probability is not None and not 0.0 <= probability <= 1.0:
+            raise UserError(f"random_action_prob: {probability} is not between 0 and 1")
+
+    def metadata(self) -> dict[str, Any]:
+        """Return what goes into a dataset's metadata."""
+        known: dict[str, Any] = {}
+        if self.env_id is not None:
+            known |= env_metadata(self.env_id)
+        if self.author:
+            known["author"] = list(self.author)
+        for name in ("random_action_prob", "license"):
+            if getattr(self, name) is not None:
+                known[name] = getattr(self, name)
+        return known
+
+
+NOTHING_KNOWN = About()
+
+
+def store(
+    transitions: Transitions,
+    dataset_id: str,
+    about: About,
+    made: dict[str, Any],
+    *,
+    observation_space: spaces.Box | None = None,
+    action_space: spaces.Box | None = None,
+    extra: dict[str, Any] | None = None,
+    overwrite: bool = False,
+    progress: ProgressFactory = no_progress,
+) -> StoredDatasets:
+    """Write transitions under `dataset_id`, and read them again before they are visible.
+
+    Args:
+        transitions: the recording, with or without actions.
+        dataset_id: `namespace/.../name`.
+        about: what else is known.
+        made: where it comes from; kept in the metadata as `made_from`.
+        observation_space: by default the environment's, else one without bounds.
+        action_space: likewise.
+        extra: more metadata, of plain JSON types.
+        overwrite: replace datasets that exist.
+        progress: makes a reporter.
+
+    Raises:
+        UserError: something doesn't fit, or the datasets can't be written.
+    """
+    check_base_id(dataset_id)
+    transitions = _counted_anew(transitions)
+    if about.env_id is not None:
+        env = make_env(about.env_id)
+        env.close()
+        assert isinstance(env.observation_space, spaces.Box)
+        assert isinstance(env.action_space, spaces.Box)
+        observation_space = observation_space or env.observation_space
+        action_space = action_space or env.action_space
+    actions = transitions.actions
+    description = Description(
+        base_id=dataset_id,
+        observation_space=_storable(observation_space, transitions.obs_dim),
+        action_space=None if actions is None else _storable_actions(action_space, actions),
+        text=(about.text or f"Imported from {made['kind']}").rstrip("."),
+        algorithm_name=about.algorithm_name or "unknown",
+        behaviour_return=returns_of(transitions.episode_returns()),
+        metadata=about.metadata() | {"made_from": made} | (extra or {}),
+    )
+
+    def check(stored_id: str, root: Path) -> None:
+        verify.require(stored_id, root=root, progress=progress)
+
+    return write_datasets(
+        transitions, description, overwrite=overwrite, check=check, progress=progress
+    )
+
+
+def _counted_anew(transitions: Transitions) -> Transitions:
+    """Number the episodes from 0 without gaps, as they will be read again."""
+    lengths = transitions.episode_lengths()
+    # The index never falls: counted from 0 without gaps it ends at the number of episodes.
+    if transitions.episodes[0] == 0 and transitions.episodes[-1] == len(lengths) - 1:
+        return transitions
+    episodes = np.repeat(np.arange(len(lengths), dtype=np.int64), lengths)
+    columns: dict[str, Any] = dict(transitions.columns()) | {"episodes": episodes}
+    return Transitions(**columns)
+
+
+def _storable(space: spaces.Box | None, obs_dim: int) -> spaces.Box:
+    """Return a space in which float32 values can be stored as Minari would find them."""
+    if space is None or space.dtype not in (np.float32, np.float64):
+        return spaces.Box(-np.inf, np.inf, (obs_dim,), np.float32)
+    return space
+
+
+def _storable_actions(space: spaces.Box | None, actions: Float32Array) -> spaces.Box:
+    """Return a space that contains float32 actions, as Gymnasium's `contains` asks for."""
+    if space is None:
+        return spaces.Box(-np.inf, np.inf, actions.shape[1:], np.float32)
+    if space.dtype == np.float32 or (space.dtype == np.float64 and _rounds_exactly(space)):
+        return space
+    low, high = space.low.astype(np.float32), space.high.astype(np.float32)
+    return spaces.Box(low, high, dtype=np.float32)
+
+
+def _rounds_exactly(space: spaces.Box) -> bool:
+    """Whether no bound moves inwards as float32, so that no action lies outside by rounding."""
+    bounds = (space.low, space.high)
+    return all((bound.astype(np.float32) == bound).all() for bound in bounds)
+
+
+def flattening(space: spaces.Space[Any]) -> dict[str, Any]:
+    """Return how observations of a space became vectors, as metadata; empty if they were."""
+    if is_vector(space):
+        return {}
+    return {
+        "observations_flattened": {
+            "by": "gymnasium.spaces.flatten, as gymnasium.wrappers.FlattenObservation does",
+            "gymnasium": version("gymnasium"),
+            "space": serialize_space(space),
+        }
+    }

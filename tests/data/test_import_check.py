@@ -1,0 +1,115 @@
+"""`data check` and `data import --dry-run`: what a recording would become, on one screen."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import minari
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+import pytest
+
+from qss_offline.cli import program as cli
+from qss_offline.data import from_arrays
+from qss_offline.data.importing.checking import check_source
+
+from .logs import make_log
+
+pytestmark = pytest.mark.usefixtures("in_process")
+
+
+def table(rows: dict[str, Any]) -> dict[str, Any]:
+    numbers = {f"obs_{k}": rows["observations"][:, k] for k in range(rows["observations"].shape[1])}
+    return numbers | {
+        "reward": rows["rewards"],
+        "terminated": rows["terminations"],
+        "truncated": rows["truncations"],
+        "episode": rows["episodes"],
+    }
+
+
+def write(path: Path, columns: dict[str, Any]) -> str:
+    pa.parquet.write_table(pa.table(columns), path)
+    return str(path)
+
+
+def names(path: str) -> dict[str, str]:
+    found = check_source(path)
+    lines = found.lines()
+    assert len(lines) <= 24 and all(len(line) <= 80 for line in lines)
+    assert not found.refused or any(line.startswith("refused: ") for line in lines)
+    json.dumps(found.as_json())
+    return {one.name: one.detail for one in found.findings}
+
+
+def test_what_is_suspicious_is_named(tmp_path: Path) -> None:
+    log = make_log([40, 30, 20, 2])
+    good = table(log.rows())
+    path = tmp_path / "log.parquet"
+    assert names(write(path, good)).keys() == {"behaviour stochasticity", "episodes of one step"}
+    twice = good | {"obs_2": good["obs_0"], "obs_3": good["obs_0"] * 0 + 3}
+    found = names(write(path, twice))
+    assert found["constant columns"] == "obs_3" and found["equal columns"] == "obs_0 = obs_2"
+    assert "all are 1" in names(write(path, good | {"reward": np.ones(92)}))["rewards"]
+    frozen = {name: np.array(column) for name, column in good.items()}
+    for name in ("obs_0", "obs_1"):
+        frozen[name][5:8] = frozen[name][4]
+    assert "3 rows" in names(write(path, frozen))["duplicated rows"]
+    clock = np.concatenate([np.arange(n) / 50 for n in log.lengths])
+    clock[50:70] += 1.0
+    found = names(write(path, good | {"timestamp": clock}))
+    assert found["sampling gaps"].startswith("1,")
+
+
+def test_refusals_come_with_what_mends_them(tmp_path: Path) -> None:
+    columns = {name: np.array(column) for name, column in table(make_log([9, 9, 9]).rows()).items()}
+    columns["obs_0"][4] = np.nan
+    columns["obs_1"] = columns["obs_1"] * 1e-3 + 1e9
+    found = check_source(write(tmp_path / "log.parquet", columns))
+    assert len(found.refused) == 2
+    assert "--missing" in found.refused[0] and "--offset obs_1" in found.refused[1]
+    assert found.report is not None and found.report.kept.episodes == 2
+    (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
+    nothing = check_source(str(tmp_path / "bad.csv"))
+    assert nothing.report is None and "--observations" in nothing.refused[0]
+    assert nothing.lines()[0].endswith("can't be imported as it stands")
+
+
+def command(monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["qss-offline", "data", *words])
+    try:
+        cli.main()
+    except SystemExit as end:
+        assert not end.code, end.code
+
+
+def test_commands_show_and_write_nothing(
+    minari_root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = write(tmp_path / "log.parquet", table(make_log([9, 9]).rows()) | {"\x1b[2Jx": range(18)})
+    command(monkeypatch, "import", path, "--dry-run")
+    shown = capsys.readouterr().out
+    assert "observations       obs_0, obs_1 (2 numbers)" in shown and "\x1b" not in shown
+    assert "2 of 18 steps, the last of each" in " ".join(shown.split())
+    command(monkeypatch, "check", path)
+    assert "\x1b" not in capsys.readouterr().out
+    command(monkeypatch, "check", path, "--json")
+    assert json.loads(capsys.readouterr().out)["report"]["kept"]["steps"] == 16
+    assert not minari.list_local_datasets()
+    from_arrays("mine/x", **make_log([4]).rows())
+    command(monkeypatch, "import", "mine/x-act-v0", "--dry-run")
+    command(monkeypatch, "check", "mine/x-obs-v0")
+    assert len(minari.list_local_datasets()) == 2
+    command(monkeypatch, "import", path, "--into", "mine/y", "--ignore", "obs_1,reward")
+    assert "made mine/y-obs-v0: 16 transitions, 2 episodes" in capsys.readouterr().out
+    with pytest.raises(AssertionError, match="2"):
+        command(monkeypatch, "import", path)
+    assert "--into is missing" in capsys.readouterr().err

@@ -1,0 +1,305 @@
+"""Files in the layouts that robots, simulators and libraries write, and hostile ones."""
+
+from __future__ import annotations
+
+import os
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from qss_offline.data import (
+    ColumnNames,
+    ImportRules,
+    export_dataset,
+    from_file,
+    load_transitions,
+    plan_file,
+    plan_replay_buffer,
+)
+from qss_offline.errors import UserError
+
+from .logs import (
+    StableBaselinesBuffer,
+    TianshouBuffer,
+    make_log,
+    same_rows,
+    write_d4rl,
+    write_lerobot,
+    write_robomimic,
+)
+
+pytestmark = pytest.mark.usefixtures("in_process")
+
+
+def without_last(rows: dict[str, Any]) -> tuple[dict[str, Any], Any]:
+    """What is left of rows whose last next observation is unknown, and which they are."""
+    last = rows["terminations"] | rows["truncations"]
+    return rows | {
+        "terminations": 0 * last.astype(bool),
+        "truncations": np.append(last[1:], True),
+    }, ~last
+
+
+@pytest.mark.parametrize("version", ["v2.1", "v3.0"])
+@pytest.mark.parametrize("done", [True, False])
+def test_lerobot(tmp_path: Path, version: str, done: bool) -> None:
+    """More than ten episodes: files are sorted by their numbers; `meta/` holds no steps."""
+    log = make_log([4, 3, 5, *[2] * 10], obs_dim=3, act_dim=2)
+    plan = plan_file(write_lerobot(tmp_path / "set", log, version, done))
+    same_rows(plan.transitions, *without_last(log.rows()))
+    assert plan.names == tuple(f"observation.state.joint_{k}" for k in range(3))
+    roles = {role.role: role.columns for role in plan.report.roles}
+    assert roles["order"] == ("frame_index", "timestamp")
+    assert roles["rewards"] == ("next.reward",) and "task_index" in plan.report.unused
+    assert not plan.report.notices
+
+
+def test_a_lerobot_dataset_of_which_a_part_is_here(tmp_path: Path) -> None:
+    log = make_log([4, 3, 5])
+    folder = write_lerobot(tmp_path / "set", log, "v2.1")
+    (folder / "data" / "chunk-000" / "episode_000001.parquet").unlink()
+    plan = plan_file(folder)
+    assert plan.report.recorded.steps == 9
+    assert plan.report.notices == ("meta/info.json says 12 frames, 9 are here",)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_d4rl(tmp_path: Path, own: bool) -> None:
+    log = make_log([5, 3, 4], obs_dim=3)
+    plan = plan_file(write_d4rl(tmp_path / "hopper-medium-v2.hdf5", log, own))
+    expected = (log.rows(), slice(None)) if own else without_last(log.rows())
+    same_rows(plan.transitions, *expected)
+    assert "infos/qpos" in plan.report.unused
+
+
+def test_a_group_for_each_episode(tmp_path: Path) -> None:
+    log = make_log([5, 3, *[2] * 10], obs_dim=3)
+    plan = plan_file(write_robomimic(tmp_path / "demo.HDF5", log))
+    rows = log.rows()
+    same_rows(plan.transitions, rows)
+    with h5py.File(tmp_path / "minari.hdf5", "w") as file:
+        for index, states in enumerate(log.states):
+            group = file.create_group(f"episode_{index}")
+            group["observations"], group["rewards"] = states, log.rewards[index]
+            group["terminations"] = np.arange(len(states) - 1) == len(states) - 2
+    same_rows(plan_file(tmp_path / "minari.hdf5").transitions, rows | {
+        "terminations": rows["terminations"] | rows["truncations"],
+        "truncations": 0 * rows["truncations"]})  # fmt: skip
+
+
+def test_links_in_hdf5_are_not_followed(tmp_path: Path) -> None:
+    log = make_log([4])
+    write_d4rl(tmp_path / "other.hdf5", log)
+    path = write_d4rl(tmp_path / "linked.hdf5", log)
+    with h5py.File(path, "r+") as file:
+        del file["rewards"]
+        file["rewards"] = h5py.ExternalLink("other.hdf5", "rewards")
+        file["loop"] = file["/"]
+    with pytest.raises(UserError, match=r"no column 'rewards'|too many objects"):
+        plan_file(path, names=ColumnNames(rewards="rewards"))
+    layout = h5py.VirtualLayout((4,), np.float32)
+    layout[:] = h5py.VirtualSource(tmp_path / "other.hdf5", "rewards", (4,))
+    with h5py.File(path, "r+") as file:
+        del file["rewards"], file["loop"]
+        file.create_virtual_dataset("rewards", layout)
+    with pytest.raises(UserError, match="in another file: refused"):
+        plan_file(path)
+
+
+@pytest.mark.parametrize("fill", ["part", "turned"])
+@pytest.mark.parametrize("environments", [1, 3])
+def test_buffers_of_stable_baselines(fill: str, environments: int) -> None:
+    logs = [make_log([6, 5, 4], seed=k) for k in range(environments)]
+    size = 40 if fill == "part" else 11
+    plan = plan_replay_buffer(StableBaselinesBuffer(logs, size))
+    begin = 0 if fill == "part" else 4
+    kept = 15 - begin
+    for index, log in enumerate(logs):
+        part = {name: column[index * kept : (index + 1) * kept]
+                for name, column in plan.transitions.columns().items()}  # fmt: skip
+        rows = {name: column[begin:] for name, column in log.rows().items()}
+        for name in ("observations", "next_observations", "actions", "rewards", "terminations"):
+            np.testing.assert_array_equal(part[name], rows[name].astype(part[name].dtype), name)
+
+
+def test_buffers_of_tianshou_and_of_nothing() -> None:
+    log = make_log([6, 5, 4])
+    same_rows(plan_replay_buffer(TianshouBuffer(log, begin=4)).transitions, log.rows())
+    with pytest.raises(UserError, match="expected one of d3rlpy"):
+        plan_replay_buffer([1, 2])
+
+
+def test_arrays_of_several_environments_in_a_file(tmp_path: Path) -> None:
+    logs = [make_log([6, 4], seed=k) for k in range(2)]
+    names = {
+        "obs": "observations",
+        "obs_next": "next_observations",
+        "act": "actions",
+        "rew": "rewards",
+        "terminated": "terminations",
+        "truncated": "truncations",
+    }
+    stacked = {
+        short: np.stack([log.rows()[name] for log in logs], axis=1) for short, name in names.items()
+    }
+    np.savez(tmp_path / "buffer.npz", allow_pickle=False, **stacked)
+    both = {name: np.concatenate([log.rows()[name] for log in logs]) for name in logs[0].rows()}
+    same_rows(plan_file(tmp_path / "buffer.npz").transitions, both)
+
+
+def table_of(rows: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "x": rows["observations"][:, 0], "y": rows["observations"][:, 1],
+        "reward": rows["rewards"], "force": rows["actions"][:, 0],
+        "terminated": rows["terminations"], "timeout": rows["truncations"],
+        "trial": rows["episodes"],
+    }  # fmt: skip
+
+
+NAMES = ColumnNames(observations="x,y", actions="force")
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_csv_in_any_dialect(data: st.DataObject, tmp_path: Path) -> None:
+    draw = data.draw
+    log = make_log([4, 1, 5], seed=draw(st.integers(0, 9)))
+    rows = log.rows()
+    delimiter = draw(st.sampled_from((",", ";", "\t", "|")))
+    comma = delimiter != "," and draw(st.booleans())
+    labels = draw(st.sampled_from(("{}", "run {}", "run_{}", "é{}")))
+    booleans = draw(
+        st.sampled_from((("0", "1"), ("false", "true"), ("False", "True"), ("0.0", "1.0")))
+    )
+    space = draw(st.sampled_from(("", " ")))
+    quoted = draw(st.booleans())
+    encoding = draw(st.sampled_from(("utf-8", "utf-8-sig", "utf-16", "latin-1")))
+    ending = draw(st.sampled_from(("\n", "\r\n")))
+    suffix = draw(st.sampled_from((".csv", ".CSV", ".tsv", ".Csv", ".txt")))
+
+    def cell(name: str, value: Any) -> str:
+        if name in ("terminated", "timeout"):
+            text = booleans[int(value)]
+        elif name == "trial":
+            text = labels.format(value)
+        else:
+            text = repr(float(value))
+        return text.replace(".", ",") if comma and name != "trial" else text
+
+    table = table_of(rows)
+    header = (delimiter + space).join(
+        f'"{name}"' if quoted and not space else name for name in table
+    )
+    lines = [header] + [
+        delimiter.join(cell(name, column[row]) for name, column in table.items())
+        for row in range(10)
+    ]
+    if delimiter == ";" and draw(st.booleans()):
+        lines.insert(0, "sep=;")
+    path = tmp_path / f"log{suffix}"
+    path.write_bytes((ending.join(lines) + ending).encode(encoding))
+    same_rows(plan_file(path, names=NAMES).transitions, *without_last(rows))
+
+
+def test_numbers_that_change_their_type_further_down(tmp_path: Path) -> None:
+    count = 120_000
+    lines = ["obs_0,reward,done,episode"]
+    lines += [
+        f"{i if i < count - 9 else i + 0.5},{'' if i else 1},0,{i // 1000}" for i in range(count)
+    ]
+    path = tmp_path / "long.csv"
+    path.write_text("\n".join(lines))
+    plan = plan_file(
+        path, names=ColumnNames(observations="obs_0"), rules=ImportRules(ignore=("reward",))
+    )
+    assert plan.transitions.next_observations[-1].tolist() == [count - 0.5]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("x,x,reward,done\n1,2,3,0\n1,2,3,1\n", "names 'x' twice"),
+        ("1.5,2,0\n1.6,2,1\n", "its first line holds numbers"),
+        ("\n1,2\n", "no names of columns"),
+        ("x,reward,done\n1,a,0\n2,b,1\n", "reward: expected numbers, got text ('a' in row 0)"),
+        ("x,reward,done\n1,2\n2,3,1\n", "Expected 3 columns"),
+        ("x,reward,done\n", "no rows"),
+        ("x,reward,done,trial\n1,2,0,\n2,2,0,a\n3,3,1,a\n", ""),
+    ],
+)  # fmt: skip
+def test_text_that_is_no_table(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "log.csv").write_text(text)
+    if not words:
+        assert plan_file(tmp_path / "log.csv", names=ColumnNames(observations="x"))
+        return
+    with pytest.raises(UserError) as caught:
+        plan_file(tmp_path / "log.csv", names=ColumnNames(observations="x"))
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("continued", [True, False])
+def test_folders_of_files(tmp_path: Path, continued: bool) -> None:
+    """Files are episodes of their own, unless label and order say that one goes on."""
+    log = make_log([4, 7, 5])
+    rows = log.rows()
+    table = table_of(rows) | {"frame": np.concatenate([np.arange(n) for n in log.lengths])}
+    del table["terminated"], table["timeout"]
+    cuts = (0, 7, 16) if continued else (0, 4, 11, 16)
+    for index, (begin, end) in enumerate(pairwise(cuts)):
+        part = {name: column[begin:end] for name, column in table.items()}
+        if not continued:
+            part["trial"] = np.zeros(end - begin, np.int64)
+        pa.parquet.write_table(pa.table(part), tmp_path / f"part-{index * 5}.parquet")
+    plan = plan_file(tmp_path, names=NAMES)
+    same_rows(plan.transitions, *without_last(rows))
+    (tmp_path / "other.csv").write_text("x\n1\n")
+    with pytest.raises(UserError, match="files of one kind"):
+        plan_file(tmp_path, names=NAMES)
+
+
+def test_partitioned_folders(tmp_path: Path) -> None:
+    log = make_log([4, 3, *[2] * 10])
+    rows = log.rows()
+    for episode, length in enumerate(log.lengths):
+        folder = tmp_path / "robot=a" / f"trial={episode}"
+        folder.mkdir(parents=True)
+        own = rows["episodes"] == episode
+        part = {name: column[own] for name, column in table_of(rows).items() if name != "trial"}
+        assert len(part["x"]) == length
+        pa.parquet.write_table(pa.table(part), folder / "part-0.parquet")
+    plan = plan_file(tmp_path, names=NAMES)
+    same_rows(plan.transitions, *without_last(rows))
+    assert plan.report.unused == ("robot",)
+
+
+@pytest.mark.parametrize("make", ["empty", "pipe", "missing", "wrong"])
+def test_folders_and_names_that_hold_nothing(tmp_path: Path, make: str) -> None:
+    path = tmp_path / "log.csv"
+    if make == "empty":
+        path = tmp_path / "folder"
+        path.mkdir()
+    elif make == "pipe":
+        os.mkfifo(path)
+    elif make == "wrong":
+        path = tmp_path / "log.pkl"
+        path.write_bytes(b"x")
+    with pytest.raises(UserError, match=r"does not exist|expected"):
+        plan_file(path)
+
+
+def test_recordings_without_rewards_stay_so(minari_root: Path, tmp_path: Path) -> None:
+    log = make_log([5, 4])
+    path = write_lerobot(tmp_path / "set", log, "v2.1")
+    stored = from_file(path, "mine/a", rules=ImportRules(ignore=("next.reward",)))
+    assert load_transitions(stored.obs_id).info.rewards_missing
+    back = from_file(export_dataset(stored.obs_id, tmp_path / "out.npz"), "mine/b")
+    assert load_transitions(back.obs_id).info.rewards_missing
+    assert back.obs_digest == stored.obs_digest
