@@ -169,9 +169,11 @@ def run_cells(
         if not jobs:
             continue
         title = f"{len(jobs)} cells" + (" on pseudo-labels" if pseudo else "")
-        total = sum(job.cell.units * len(job.seeds) for job in jobs)
-        with show_progress(title, total, "updates") as report:
-            for index, failure in run_jobs(run_job, jobs, workers or available_cores(), report):
+        sizes = [job.cell.units * len(job.seeds) for job in jobs]
+        with show_progress(title, round(sum(sizes)), "updates") as report:
+            for index, failure in run_jobs(
+                run_job, jobs, workers or available_cores(), report, sizes
+            ):
                 if failure is not None:
                     failures.append(f"{jobs[index].cell.folder.path}: {failure}")
                     notice(f"failed: {failures[-1]}")
