@@ -47,6 +47,7 @@ from qss_offline.data import (
 from qss_offline.data.local import minari_root
 from qss_offline.data.minari_format import EPISODES_FILE
 from qss_offline.files import write_json
+from qss_offline.parallel.reporting import no_tick
 from qss_offline.runs.provenance import machine
 
 SIZES = {"InvertedPendulum": (100_000, 1_000_000), "Reacher": (100_000, 1_000_000, 10_000_000)}
@@ -115,7 +116,7 @@ def train(dataset_id: str, updates: int, limit_mib: int) -> Row:
             {dataset_id: recording_facts(transitions, config.normalize_observations)},
         )
         begin = time.perf_counter()
-        state = trainer.run(updates, lambda units: None)
+        state = trainer.run(updates, no_tick)
         seconds = time.perf_counter() - begin
     assert torch.isfinite(state.networks["critic"].flat).all()
     return {

@@ -21,6 +21,7 @@ from qss_offline.algorithms.observational_d3g import ObservationalD3GConfig
 from qss_offline.data.facts import recording_facts
 from qss_offline.data.sidecar import SidecarInfo, digest, read_sidecar, write_sidecar
 from qss_offline.data.transitions import Transitions
+from qss_offline.parallel.reporting import no_tick
 from qss_offline.runs.folder import RunFolder
 from qss_offline.training.offline import OfflineTrainer, SeedTask
 
@@ -86,7 +87,7 @@ def main() -> None:
         trainer = OfflineTrainer(
             [task], {"synthetic-v0": transitions}, config, {"synthetic-v0": facts}
         )
-        state = trainer.run(arguments.updates, lambda units: None)
+        state = trainer.run(arguments.updates, no_tick)
         print(
             json.dumps(
                 {

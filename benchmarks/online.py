@@ -52,7 +52,7 @@ class Clock:
         self._last = self._first + steps * seeds
         self._begun = self.seconds = 0.0
 
-    def tick(self, done: int) -> None:
+    def tick(self, done: float, phase: str = "", note: str = "") -> None:
         """Take note of the steps done, over all seeds."""
         if done <= self._first:
             self._begun = time.perf_counter()

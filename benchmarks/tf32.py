@@ -30,7 +30,7 @@ from qss_offline.data.specs import DatasetSpec
 from qss_offline.engine.loop import fit
 from qss_offline.evaluation.episodes import evaluate
 from qss_offline.files import write_json
-from qss_offline.parallel.progress import progress
+from qss_offline.parallel.progress import Reporter, progress
 from qss_offline.presets import preset
 from qss_offline.runs.folder import RunFolder, parse_seeds
 from qss_offline.runs.provenance import machine
@@ -97,11 +97,17 @@ def main() -> None:
         )
         title = f"{arithmetic}, {len(seeds)} seeds"
         with progress(title, settings.updates * len(seeds), "updates") as report:
+
+            def tick(
+                units: float, phase: str = "", note: str = "", show: Reporter = report
+            ) -> None:
+                show(round(units), note)
+
             if arithmetic == "tf32":
                 with emulated():
-                    state = trainer.run(settings.updates, report)
+                    state = trainer.run(settings.updates, tick)
             else:
-                state = trainer.run(settings.updates, report)
+                state = trainer.run(settings.updates, tick)
         average = state.networks["proposal_average"]
         by_seed = {seed: row for row, seed in enumerate(state.seeds)}
         fitter = InverseFitter(

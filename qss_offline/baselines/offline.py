@@ -16,7 +16,7 @@ policies never leave [−1, 1].
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +34,8 @@ from qss_offline.data.transitions import Transitions
 from qss_offline.engine.denormals import denormals_as_zero
 from qss_offline.errors import UserError, nearest
 from qss_offline.evaluation.episodes import BatchPolicy, evaluate
+from qss_offline.parallel.processes import Tick
+from qss_offline.parallel.reporting import no_tick, return_in_words
 from qss_offline.runs.results import EvaluationPoint
 
 METHODS = ("bc", "td3+bc", "iql", "cql")
@@ -101,10 +103,6 @@ class TrainedBaseline:
         return batch_policy(self.algo)
 
 
-def _no_tick(updates: int) -> None:
-    pass
-
-
 def train_offline(
     transitions: Transitions,
     env_id: str,
@@ -113,7 +111,7 @@ def train_offline(
     *,
     evaluations: int = 10,
     episodes: int = 10,
-    tick: Callable[[int], None] = _no_tick,
+    tick: Tick = no_tick,
 ) -> TrainedBaseline:
     """Train on recorded transitions alone and evaluate along the way, in one thread, on the CPU.
 
@@ -129,7 +127,7 @@ def train_offline(
         evaluations: how many, evenly spaced, the last one after the last update; at most one an
             update.
         episodes: whole episodes of each evaluation.
-        tick: called with the updates done, now and then.
+        tick: called with the updates done and the last returns, now and then.
 
     Raises:
         UserError: d3rlpy isn't installed, the recording holds no actions, doesn't fit the
@@ -146,6 +144,7 @@ def train_offline(
     points: list[EvaluationPoint] = []
     with _one_seeded_thread(int(_stream(seed, b"networks").generate_state(1)[0])):
         algo.create_impl((transitions.obs_dim,), require_actions(transitions).shape[1])
+        tick(0)
         # `fit` does the same, and keeps a log of every update.
         for update in range(1, config.updates + 1):
             algo.update(buffer.sample_transition_batch(config.batch_size))
@@ -154,7 +153,8 @@ def train_offline(
                 result = evaluate(batch_policy(algo), env_id, episodes, start, make_env)
                 points.append(EvaluationPoint(0, result.returns, update))
             if update % _UPDATES_PER_TICK == 0 or update == config.updates:
-                tick(update)
+                note = return_in_words([point.returns for point in points[-1:]])
+                tick(update, f"update {update:,} of {config.updates:,}", note)
     return TrainedBaseline(algo, tuple(points))
 
 

@@ -11,7 +11,6 @@ A seed that was interrupted begins anew: d3rlpy saves with pickle, which is used
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -27,6 +26,8 @@ from qss_offline.evaluation.episodes import evaluate
 from qss_offline.online.config import EvaluationPlan, OnlineConfig
 from qss_offline.online.env_loop import OnlineTask, SeedLoop
 from qss_offline.online.exploration import BoxActions
+from qss_offline.parallel.processes import Tick
+from qss_offline.parallel.reporting import no_tick, return_in_words
 from qss_offline.runs.results import EvaluationPoint
 
 _STEPS_PER_TICK = 100
@@ -38,7 +39,7 @@ def train_online(
     config: OnlineConfig,
     plan: EvaluationPlan,
     task: OnlineTask,
-    tick: Callable[[int], None] = lambda steps: None,
+    tick: Tick = no_tick,
 ) -> list[EvaluationPoint]:
     """Train one seed on the CPU and return its evaluations.
 
@@ -51,7 +52,7 @@ def train_online(
         config: settings; see above for which of them count.
         plan: when to evaluate; policies aren't kept.
         task: the seed; nothing is written into its folder.
-        tick: called with the environment steps done, now and then.
+        tick: called with the environment steps done and the last returns, now and then.
 
     Raises:
         UserError: d3rlpy isn't installed, the method is another, or actions are discrete.
@@ -76,7 +77,7 @@ def _train(
     plan: EvaluationPlan,
     loop: SeedLoop,
     actions: BoxActions,
-    tick: Callable[[int], None],
+    tick: Tick,
 ) -> list[EvaluationPoint]:
     algo = _create(method, config)
     algo.create_impl((loop.columns.obs_dim,), actions.dim)
@@ -95,6 +96,7 @@ def _train(
         )
         loop.evaluations.append(EvaluationPoint(step, result.returns))
 
+    tick(0)
     assess()
     while loop.table.added < config.steps:
         warm = loop.table.added < config.warm_up
@@ -107,7 +109,8 @@ def _train(
         if step % plan.interval == 0 or step == config.steps:
             assess()
         if step % _STEPS_PER_TICK == 0:
-            tick(step)
+            note = return_in_words([loop.evaluations[-1].returns])
+            tick(step, f"step {step:,} of {config.steps:,}", note)
     return loop.evaluations
 
 

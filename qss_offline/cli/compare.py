@@ -8,9 +8,9 @@ from typing import Any
 
 from qss_offline.analysis.plots.comparison import png
 from qss_offline.cli.tables import print_table
-from qss_offline.comparison.estimate import minutes_in_words
 from qss_offline.comparison.study import ComparisonOptions, Study
 from qss_offline.errors import UserError
+from qss_offline.parallel.pace import in_words
 from qss_offline.parallel.progress import progress
 
 
@@ -34,7 +34,7 @@ def run_comparison(
     if not show_only:
         seconds = study.seconds(workers)
         if seconds:
-            print(f"This takes {minutes_in_words(seconds)} here, if nothing else runs.", flush=True)
+            print(f"This takes about {in_words(seconds)} here, if nothing else runs.", flush=True)
     failures = [] if show_only else study.run(workers, progress)
     summary = study.summary()
     for section in summary.sections():

@@ -8,13 +8,14 @@ from typing import Any
 
 from qss_offline.analysis.plots.gridworld import png
 from qss_offline.cli.tables import print_table
-from qss_offline.comparison.estimate import minutes_in_words, online_seconds
+from qss_offline.comparison.estimate import online_seconds
 from qss_offline.comparison.online_runs import online_run
 from qss_offline.files import write_bytes, write_json
 from qss_offline.online.config import EvaluationPlan, OnlineConfig, OnlineSettings
 from qss_offline.online.gridworld import ENV_ID
 from qss_offline.online.gridworld_measures import measure_seed
 from qss_offline.online.presets import online_preset
+from qss_offline.parallel.pace import in_words
 from qss_offline.parallel.progress import progress
 from qss_offline.runs.folder import RunFolder, parse_seeds, versions
 
@@ -26,7 +27,7 @@ def draw_figure6(*, seeds: str, steps: int, workers: int | None, out: Path, resu
         UserError: an option can't be used.
     """
     total = 2 * len(parse_seeds(seeds)) * steps
-    print(f"This takes {minutes_in_words(online_seconds(total, workers))} at most.", flush=True)
+    print(f"This takes about {in_words(online_seconds(total, workers))} at most.", flush=True)
     written = _measured(parse_seeds(seeds), steps, out, workers)
     command = f"qss reproduce figure6 --seeds {seeds} --steps {steps}"
     write_json(results / "gridworld.json", {"command": command, **written})

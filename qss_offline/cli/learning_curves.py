@@ -8,7 +8,7 @@ from pathlib import Path
 
 import qss_offline.online.gridworld  # noqa: F401  registers the gridworld
 from qss_offline.analysis.plots.learning_curves import load_curves, png, return_lines, score_lines
-from qss_offline.comparison.estimate import minutes_in_words, online_seconds
+from qss_offline.comparison.estimate import online_seconds
 from qss_offline.comparison.online_study import run_from_offline_and_nothing, run_missing
 from qss_offline.data.build import build_dataset
 from qss_offline.data.environments import make_env, resolve_env_id
@@ -17,6 +17,7 @@ from qss_offline.errors import UserError
 from qss_offline.files import write_bytes, write_json
 from qss_offline.online.config import EvaluationPlan
 from qss_offline.online.presets import online_preset
+from qss_offline.parallel.pace import in_words
 from qss_offline.parallel.progress import progress
 from qss_offline.presets import preset as find_preset
 from qss_offline.runs.config import RunConfig
@@ -47,7 +48,7 @@ def draw_figure7(
             configs = {name: replace(config, steps=steps) for name, config in configs.items()}
         env_ids = [resolve_env_id(name) for name in env.split(",") if name]
         total = len(parse_seeds(seeds)) * len(env_ids) * sum(one.steps for one in configs.values())
-        print(f"This takes {minutes_in_words(online_seconds(total, workers))} at most.", flush=True)
+        print(f"This takes about {in_words(online_seconds(total, workers))} at most.", flush=True)
         run_missing(env_ids, configs, parse_seeds(seeds), preset, runs, results, workers, progress)
     curves = load_curves(results)
     if not curves:
@@ -86,7 +87,7 @@ def draw_offline_to_online(
     plan = EvaluationPlan(evaluate_every, episodes)
     total = 2 * len(chosen) * steps
     print(
-        f"This takes {minutes_in_words(online_seconds(total, workers))}, and as long as learning "
+        f"This takes about {in_words(online_seconds(total, workers))}, and as long as learning "
         f"offline takes: qss train {dataset}.",
         flush=True,
     )

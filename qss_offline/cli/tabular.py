@@ -7,8 +7,8 @@ import sys
 import time
 from pathlib import Path
 
-from qss_offline.comparison.estimate import minutes_in_words
 from qss_offline.errors import UserError, nearest
+from qss_offline.parallel.pace import in_words
 from qss_offline.parallel.progress import progress
 from qss_offline.tabular.experiments import EXPERIMENTS, Plan
 from qss_offline.tabular.saving import make_writable, save
@@ -45,7 +45,7 @@ def run_tabular(
     for folder in folders.values():
         make_writable(folder)
         make_writable(figures or folder)
-    print(f"This takes {minutes_in_words(_SECONDS_EACH * len(folders))} at most.", flush=True)
+    print(f"This takes about {in_words(_SECONDS_EACH * len(folders))} at most.", flush=True)
     for name, folder in folders.items():
         _run_one(name, plans[name], command, folder, figures or folder)
 

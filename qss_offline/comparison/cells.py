@@ -7,7 +7,7 @@ there. What is run again does only what is missing.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,15 +22,19 @@ from qss_offline.data.load import load_transitions
 from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.errors import UserError
 from qss_offline.files import write_json
+from qss_offline.parallel.processes import Tick
+from qss_offline.parallel.reporting import counted_on, headed
 from qss_offline.runs.clock import ELAPSED_INTERVAL_S
 from qss_offline.runs.config import RunConfig
 from qss_offline.runs.folder import RunFolder, SeedFolder, read_json, versions
 from qss_offline.runs.results import write_evaluations
+from qss_offline.runs.work import EPISODE
 from qss_offline.training.bco import bco_trainer, train_bco_seeds
 from qss_offline.training.d3g import train_seeds
 from qss_offline.training.offline import SeedTask
 
-Tick = Callable[[int], None]
+_UPDATE_WORK = {"bc": 1.0, "td3+bc": 2.0, "iql": 3.0, "cql": 15.0}
+"""Work of an update of d3rlpy's methods (`runs/work.py`)."""
 
 Run = tuple[str, str, float, str, int]
 """Comparison, environment, level of randomness, method and seed."""
@@ -110,12 +114,14 @@ class Cell:
         )
 
     @property
-    def units(self) -> int:
-        """Updates of one seed, of every model: what progress counts."""
-        updates = self.settings.updates(self.method)
+    def units(self) -> float:
+        """Work of one seed, in updates of offline D3G (`runs/work.py`): what progress counts."""
         if self.method in ("d3g", "bco"):
-            updates += self.settings.d3g.inverse.updates(self.actions_from is not None)
-        return updates
+            return self._asked(()).units
+        settings = self.settings
+        updates = settings.updates(self.method)
+        work = updates * _UPDATE_WORK[self.method.removeprefix("pseudo-")]
+        return work + settings.baseline_evaluations * settings.episodes * EPISODE
 
     def measured(self) -> RecordingFacts | None:
         """Return what was measured of the recording, or measure it; None for d3rlpy's methods."""
@@ -128,6 +134,9 @@ class Cell:
 
     def run_config(self, seeds: tuple[int, ...], facts: RecordingFacts) -> RunConfig:
         """Return what D3G or BCO is asked to do for some seeds."""
+        return self._asked(seeds).with_recording(facts)
+
+    def _asked(self, seeds: tuple[int, ...]) -> RunConfig:
         settings = self.settings
         bco = self.method == "bco"
         return RunConfig(
@@ -141,7 +150,7 @@ class Cell:
             settings.cloning_updates if bco else 0,
             settings.episodes,
             actions_from=self.actions_from,
-        ).with_recording(facts)
+        )
 
     def config(self, facts: RecordingFacts | None = None) -> dict[str, Any]:
         """Return what settles the results of a seed; the number of seeds doesn't.
@@ -198,7 +207,9 @@ def run_job(job: Job, tick: Tick) -> str | None:
         facts = job.cell.measured()
         config = {**job.cell.config(facts), "versions": versions()}
         folder.start(config, resume=folder.started)
-        _run_timed(job, facts, tick)
+        level = f"{100 * job.cell.random_action_prob:g}%"
+        told = headed(tick, f"{job.cell.env_id} {level} {job.cell.method}")
+        _run_timed(job, facts, told)
     except UserError as error:
         reason = str(error)
     except (ArithmeticError, AssertionError, LookupError, OSError, RuntimeError, ValueError) as e:
@@ -219,12 +230,12 @@ def _run_timed(job: Job, facts: RecordingFacts | None, tick: Tick) -> None:
     earlier, begun = keeper.elapsed_s, time.monotonic()
     noted = begun
 
-    def timed(units: int) -> None:
+    def timed(units: float, phase: str = "", note: str = "") -> None:
         nonlocal noted
         if time.monotonic() - noted > ELAPSED_INTERVAL_S:
             noted = time.monotonic()
             keeper.set_elapsed(earlier + noted - begun)
-        tick(units)
+        tick(units, phase, note)
 
     tasks = [
         SeedTask(seed, cell.obs_id, folder) for seed, folder in zip(job.seeds, folders, strict=True)
@@ -234,12 +245,11 @@ def _run_timed(job: Job, facts: RecordingFacts | None, tick: Tick) -> None:
     elif cell.method == "bco" and facts is not None:
         train_bco_seeds(cell.run_config(job.seeds, facts), tasks, timed)
     else:
+        # Evaluations lie evenly between its updates.
+        an_update = cell.units / cell.settings.updates(cell.method)
         for index, task in enumerate(tasks):
-
-            def from_here(units: int, before: int = index * cell.units) -> None:
-                timed(before + units)
-
-            _run_baseline(cell, task.seed, task.folder, from_here)
+            told = counted_on(timed, index * cell.units, an_update)
+            _run_baseline(cell, task.seed, task.folder, told)
     seconds = (earlier + time.monotonic() - begun) / len(tasks)
     for task in tasks:
         result = read_json(task.folder.result)

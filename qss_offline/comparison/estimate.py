@@ -42,20 +42,16 @@ def _seconds(cell: Cell) -> float:
         speed = _UPDATES_PER_S[method]
         if max(settings.baseline_hidden_dims) < 256:
             speed *= _NARROW
-        training = settings.updates(cell.method) / speed
-        evaluations = settings.baseline_evaluations
-    else:
-        training = _training_seconds(cell)
-        evaluations = cell.settings.d3g.inverse.rounds
-    longest = _sizes(cell.env_id)[2]
-    return training + evaluations * cell.settings.episodes * longest / _EVALUATION_STEPS_PER_S
+        steps = settings.baseline_evaluations * settings.episodes * _sizes(cell.env_id)[2]
+        return settings.updates(cell.method) / speed + steps / _EVALUATION_STEPS_PER_S
+    return _training_seconds(cell)
 
 
 _measured: dict[tuple[str, str, int, int], float] = {}
 
 
 def _training_seconds(cell: Cell) -> float:
-    """Return the seconds of D3G's or BCO's updates of a seed; measured once for its sizes."""
+    """Return the seconds of a seed of D3G or BCO; an update is measured once for its sizes."""
     obs_dim, action_dim, _ = _sizes(cell.env_id)
     key = cell.settings.name, cell.method, obs_dim, action_dim
     if key not in _measured:
@@ -84,13 +80,3 @@ _ONLINE_STEPS_PER_S = 70.0
 def online_seconds(steps: int, workers: int | None = None) -> float:
     """Return the wall time of online steps with an update each, at the sizes of the paper."""
     return steps / _ONLINE_STEPS_PER_S / min(workers or available_cores(), available_cores())
-
-
-def minutes_in_words(seconds: float) -> str:
-    """Return a time as people say it before something begins: "about 5 min"."""
-    if seconds < 90:
-        return "about a minute"
-    if seconds < 90 * 60:
-        return f"about {seconds / 60:.0f} min"
-    hours = seconds / 3600
-    return f"about {hours:.1f} h" if hours < 10 else f"about {hours:.0f} h"

@@ -166,12 +166,12 @@ def run_cells(
         if not jobs:
             continue
         title = f"{len(jobs)} cells" + (" on pseudo-labels" if pseudo else "")
-        total = sum(job.cell.units * len(job.seeds) for job in jobs)
-        with show_progress(title, total, "updates") as report:
+        sizes = [job.cell.units * len(job.seeds) for job in jobs]
+        with show_progress(title, round(sum(sizes)), "updates") as report:
             env_ids = [job.cell.env_id for job in jobs]
             count = workers_for(env_ids, workers or available_cores(), len(jobs), notice)
             run = known_in_workers(run_job, env_ids)
-            for index, failure in run_jobs(run, jobs, count, report):
+            for index, failure in run_jobs(run, jobs, count, report, sizes):
                 if failure is not None:
                     failures.append(f"{jobs[index].cell.folder.path}: {failure}")
                     notice(f"failed: {failures[-1]}")

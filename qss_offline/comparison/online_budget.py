@@ -6,7 +6,7 @@ one run are used again for every budget, each time with a fresh I(s, s').
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,7 +23,8 @@ from qss_offline.errors import UserError
 from qss_offline.evaluation.episodes import evaluate
 from qss_offline.evaluation.policies import ObservationScale
 from qss_offline.overrides import changed
-from qss_offline.parallel.reporting import ProgressFactory, counted_on, no_progress
+from qss_offline.parallel.processes import Tick
+from qss_offline.parallel.reporting import ProgressFactory, no_progress, no_tick
 from qss_offline.runs.config import Preset
 from qss_offline.runs.folder import RunFolder, read_json
 from qss_offline.runs.inverse_config import InverseFitConfig
@@ -140,7 +141,7 @@ def fit_budget(
     inverse: InverseFitConfig,
     variant: str,
     episodes: int,
-    report: Callable[[int], None] = lambda updates: None,
+    tick: Tick = no_tick,
     actions_from: str | None = None,
 ) -> list[BudgetRow]:
     """Fit an IDM for every seed on one budget, and evaluate the last policies.
@@ -150,7 +151,7 @@ def fit_budget(
         inverse: the budget.
         variant: its name.
         episodes: of each evaluation.
-        report: gets the updates of one seed so far.
+        tick: called with the work of one seed so far (`runs/work.py`).
         actions_from: another recording in the environment, with actions, or folder of an earlier
             run, that the IDM learns from first.
 
@@ -169,7 +170,7 @@ def fit_budget(
         [transitions] * len(trained.seeds),
     )
     for _ in range(inverse.rounds):
-        fitter.run_round(report)
+        fitter.run_round(tick)
     rows = []
     for index, seed in enumerate(trained.seeds):
         # The same episodes for every budget and variant: in Reacher the goal makes more difference.
@@ -246,13 +247,16 @@ def fit_missing(
             there = {r.seed for r in rows if (r.dataset_id, r.variant, r.online_steps) == key}
             if not there >= set(trained.seeds):
                 jobs.append((trained, config))
-    total = sum(config.updates(actions_from is not None) for _, config in jobs)
-    done = 0
-    with show_progress(f"{len(jobs)} fits", total, "updates") as report:
-        for trained, config in jobs:
-            tick = counted_on(report, done)
+    sizes = [config.work(actions_from is not None) for _, config in jobs]
+    with show_progress(f"{len(jobs)} fits", round(sum(sizes)), "updates") as report:
+        for index, (trained, config) in enumerate(jobs):
+
+            def tick(
+                units: float, phase: str = "", note: str = "", done: float = sum(sizes[:index])
+            ) -> None:
+                report(round(done + units), phase)
+
             found = fit_budget(trained, config, variant, episodes, tick, actions_from)
-            done += config.updates(actions_from is not None)
             fresh = {_key(row) for row in found}
             rows = [row for row in rows if _key(row) not in fresh] + found
             write_table(table, BudgetRow, rows)

@@ -20,8 +20,9 @@ from qss_offline.online.exploration import actions_of
 from qss_offline.online.presets import BASELINES
 from qss_offline.online.trainer import OnlineTrainer
 from qss_offline.online.warm_start import check_environment_of, load_start, steps_before
+from qss_offline.online.work import work_until
 from qss_offline.parallel.processes import Tick, available_cores
-from qss_offline.parallel.reporting import ProgressFactory, counted_on, no_progress
+from qss_offline.parallel.reporting import ProgressFactory, no_progress
 from qss_offline.parallel.seeds import train_in_workers
 from qss_offline.runs.clock import RunClock
 from qss_offline.runs.folder import RunFolder, SeedFolder, seeds_in_words, versions
@@ -71,9 +72,10 @@ def online_run(
     if len(seeds) > 1:
         steps = f"{settings.config.steps * len(seeds):,} environment steps"
         print(f"training {seeds_in_words(settings.seeds)}, {steps} in all", flush=True)
-    with show_progress(title, settings.config.steps * len(seeds), "steps") as show:
-        train = known_in_workers(_train, [settings.env_id])
-        train_in_workers(train, settings, seeds, settings.device, workers, clock.noting(show))
+    work = work_until(settings.config, settings.plan, settings.config.steps)
+    with show_progress(title, round(work * len(seeds)), "steps") as show:
+        report, train = clock.noting(show), known_in_workers(_train, [settings.env_id])
+        train_in_workers(train, settings, seeds, settings.device, workers, report, work)
     wall_s = clock.seconds
     folder.set_elapsed(wall_s)
     results = {
@@ -130,7 +132,13 @@ def _train_d3g(settings: OnlineSettings, seeds: Sequence[SeedPlace], tick: Tick)
         OnlineTask(seed, folder, None if start is None else load_start(start, seed))
         for seed, folder in seeds
     ]
-    OnlineTrainer(tasks, settings.env_id, settings.config, settings.plan, settings.device).run(tick)
+    config, plan = settings.config, settings.plan
+
+    def told(steps: float, phase: str = "", note: str = "") -> None:
+        work = work_until(config, plan, steps / len(tasks))
+        tick(work * len(tasks), phase, note)
+
+    OnlineTrainer(tasks, settings.env_id, config, plan, settings.device).run(told)
     for seed, folder in seeds:
         evaluations = load_checkpoint(folder.training).metadata["evaluations"]
         write_evaluations(folder.result, seed, [EvaluationPoint(*point) for point in evaluations])
@@ -141,17 +149,23 @@ def _train_baseline(settings: OnlineSettings, seeds: Sequence[SeedPlace], tick: 
     # d3rlpy is an extra.
     from qss_offline.baselines.online import train_online
 
+    config, plan = settings.config, settings.plan
+    of_seed = work_until(config, plan, config.steps)
     for number, (seed, folder) in enumerate(seeds):
-        done = number * settings.config.steps
+
+        def told(
+            steps: float, phase: str = "", note: str = "", done: float = number * of_seed
+        ) -> None:
+            tick(done + work_until(config, plan, steps), phase, note)
 
         if not folder.result.exists():
             evaluations = train_online(
                 settings.algorithm,
                 settings.env_id,
-                settings.config,
-                settings.plan,
+                config,
+                plan,
                 OnlineTask(seed, folder),
-                counted_on(tick, done),
+                told,
             )
             write_evaluations(folder.result, seed, evaluations)
-        tick(done + settings.config.steps)
+        told(config.steps)

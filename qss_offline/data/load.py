@@ -13,7 +13,7 @@ from qss_offline.data import sidecar as columns
 from qss_offline.data.episodes import read_episodes
 from qss_offline.data.local import data_folder, read_metadata
 from qss_offline.data.metadata import env_id_of
-from qss_offline.data.minari_format import BehaviourReturns, recorded_returns
+from qss_offline.data.minari_format import BehaviourReturns, recorded_returns, returns_of
 from qss_offline.data.spaces import is_placeholder, read_space
 from qss_offline.data.transitions import Float32Array, Transitions, row_chunks
 from qss_offline.errors import UserError
@@ -65,6 +65,15 @@ class LoadedDataset:
 
     transitions: Transitions
     info: DatasetInfo
+
+
+def recorded_behaviour(dataset: LoadedDataset) -> BehaviourReturns:
+    """Return what recorded episodes returned: as the dataset says, else of all that it holds.
+
+    What it says leaves out episodes that the end of a recording cut.
+    """
+    stated = dataset.info.behaviour_return
+    return returns_of(dataset.transitions.episode_returns()) if stated is None else stated
 
 
 def load_transitions(

@@ -182,7 +182,7 @@ def serve() -> None:
         answers.write(json.dumps(message) + "\n")
         answers.flush()
 
-    def tick(units: int) -> None:
+    def tick(units: float, phase: str = "", note: str = "") -> None:
         nonlocal last_tick
         if time.monotonic() - last_tick >= 0.2:
             last_tick = time.monotonic()

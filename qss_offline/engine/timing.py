@@ -12,7 +12,9 @@ from torch import Tensor
 from qss_offline.algorithms.protocol import Algorithm
 from qss_offline.engine.loop import fit
 from qss_offline.engine.state import initial_state
-from qss_offline.engine.update import CHUNK
+
+_PREPARING, _TIMED = 5, 20
+"""Updates: in the first ones what follows is recorded."""
 
 
 class _Fixed:
@@ -48,10 +50,9 @@ def seconds_per_update(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        # What is measured comes after the first updates are recorded.
-        fit(algorithm, state, sampler, CHUNK, 0.0, mode="compiled")
+        fit(algorithm, state, sampler, _PREPARING, 0.0, mode="compiled")
         begun = time.perf_counter()
-        fit(algorithm, state, sampler, 2 * CHUNK, 0.0, mode="compiled")
-        return (time.perf_counter() - begun) / CHUNK
+        fit(algorithm, state, sampler, _PREPARING + _TIMED, 0.0, mode="compiled")
+        return (time.perf_counter() - begun) / _TIMED
     finally:
         torch.set_num_threads(threads)

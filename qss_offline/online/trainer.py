@@ -7,7 +7,7 @@ stacked. On a CPU a seed gives the same bits alone, in any company and after any
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,8 @@ from qss_offline.online.config import EvaluationPlan, OnlineConfig
 from qss_offline.online.env_loop import OnlineTask, SeedLoop
 from qss_offline.online.files import load_seeds, policy_path, save_seeds, saved_step
 from qss_offline.online.learner import Learner
-from qss_offline.parallel.reporting import counted_on
+from qss_offline.parallel.processes import Tick
+from qss_offline.parallel.reporting import counted_on, return_in_words
 from qss_offline.runs.results import EvaluationPoint
 
 _LOG_INTERVAL = 1_000
@@ -54,18 +55,20 @@ class OnlineTrainer:
         # A resumed run logs the same means, as logs fall on checkpoints.
         self._log_interval = math.gcd(_LOG_INTERVAL, plan.interval)
 
-    def run(self, tick: Callable[[int], None]) -> TrainState:
+    def run(self, tick: Tick) -> TrainState:
         """Train every seed to the end, from its checkpoint where it has one.
 
         Seeds that stand further back, as after a kill between two files, catch up first.
 
         Args:
-            tick: called with the number of environment steps done, over all seeds.
+            tick: called with the number of environment steps done, over all seeds, and the last
+                returns.
 
         Returns:
             The networks of all seeds, in the order of `state.seeds`.
         """
         stands = [saved_step(task.folder) for task in self.tasks]
+        tick(sum(stands))
         loops: list[SeedLoop] = []
         learner: Learner | None = None
         try:
@@ -90,11 +93,12 @@ class OnlineTrainer:
             for loop in loops:
                 loop.close()
 
-    def _advance(self, learner: Learner, step: int, tick: Callable[[int], None]) -> None:
+    def _advance(self, learner: Learner, step: int, tick: Tick) -> None:
         """Act and train until every seed has taken `step` environment steps."""
         loops, warm_up = learner.loops, self.config.warm_up
         if learner.step == 0 and step > 0:
             self._evaluate(learner)
+        note = _last_returns(loops)
         while learner.step < step:
             # A seed that brings a policy with it acts by that from the first step on.
             at_random = learner.step < warm_up and loops[0].task.start is None
@@ -110,9 +114,12 @@ class OnlineTrainer:
             if ended or now % self._log_interval == 0:
                 self._log(learner)
             if ended or now % self.plan.interval == 0:
+                tick(now * len(loops), f"evaluating after step {now:,}", note)
                 self._evaluate(learner)
                 save_seeds(learner, self.env_id)
-            tick(now * len(loops))
+                note = _last_returns(loops)
+            phase = "random step" if at_random else "step"
+            tick(now * len(loops), f"{phase} {now:,} of {self.config.steps:,}", note)
 
     def _log(self, learner: Learner) -> None:
         """Add a line to every seed's metrics, once there are some."""
@@ -143,3 +150,8 @@ class OnlineTrainer:
             loop.evaluations.append(EvaluationPoint(step, evaluation.returns))
             if self.plan.keep_policies:
                 policy.save(policy_path(loop.task.folder, step), self.env_id)
+
+
+def _last_returns(loops: Sequence[SeedLoop]) -> str:
+    """Return what the last evaluations were, over all seeds."""
+    return return_in_words([loop.evaluations[-1].returns for loop in loops if loop.evaluations])

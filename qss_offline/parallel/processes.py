@@ -16,18 +16,33 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from qss_offline.errors import UserError
+from qss_offline.parallel.gathering import Gathered
 from qss_offline.parallel.progress import Reporter, silent
 
 A = TypeVar("A")
 R = TypeVar("R")
 
-Tick = Callable[[int], None]
-
 GRACE_S = 3.0
 """How long workers that were asked to stop may take to their next tick."""
+
+_TEXT_BYTES = 120
+"""What a worker may say of what it is doing."""
+
+
+class Tick(Protocol):
+    """Takes how much of a job is done, and what it is doing."""
+
+    def __call__(self, units: float, /, phase: str = "", note: str = "") -> None:
+        """Take note.
+
+        Args:
+            units: done so far; what a job that goes on calls first says what was done before.
+            phase: what it is doing: "inverse round 2 of 3".
+            note: how it does: "return 812 (recorded 5)".
+        """
 
 
 class _Stopped(Exception):
@@ -46,6 +61,7 @@ def run_jobs(
     arguments: Sequence[A],
     workers: int,
     report: Reporter = silent,
+    sizes: Sequence[float] | None = None,
 ) -> Iterator[tuple[int, R]]:
     """Run `function(argument, tick)` for each argument and yield `(index, result)` as they end.
 
@@ -55,30 +71,35 @@ def run_jobs(
     are killed where that takes longer than a few seconds; when it is killed they end at once.
 
     Args:
-        function: importable; calls `tick(units done so far in this job)` now and then.
+        function: importable; calls `tick(units done so far in this job, phase, note)` now and then.
         arguments: one for each job.
         workers: processes, at least 1.
-        report: called with the units done in all jobs together.
+        report: called with the units done in all jobs together, and what the slowest is doing.
+        sizes: units of each job, where they are known: then what is reported goes by the time that
+            the jobs take together, which is more than their sum says when the last runs alone.
 
     Raises:
         UserError: a worker died. Exceptions of `function` pass through.
     """
-    if workers == 1 or len(arguments) == 1:
-        done = [0] * len(arguments)
+    workers = min(workers, len(arguments))
+    gathered, ended = Gathered(sizes, workers, report), [False] * len(arguments)
+    if workers <= 1:
+        told, texts = [-1.0] * len(arguments), [""] * len(arguments)
         for index, argument in enumerate(arguments):
 
-            def tick(units: int, index: int = index) -> None:
-                done[index] = units
-                report(sum(done))
+            def tick(units: float, phase: str = "", note: str = "", index: int = index) -> None:
+                told[index], texts[index] = units, _text(phase, note)
+                gathered.show(told, texts, ended)
 
-            yield index, function(argument, tick)
+            result = function(argument, tick)
+            ended[index] = True
+            gathered.show(told, texts, ended)
+            yield index, result
         return
     context = multiprocessing.get_context("spawn")
-    units_done = context.RawArray(ctypes.c_int64, len(arguments))
+    shared = context.RawArray(_Told, [(-1.0,)] * len(arguments))
     stop = context.RawValue(ctypes.c_bool, False)
-    pool = ProcessPoolExecutor(
-        min(workers, len(arguments)), context, _start_worker, (units_done, stop)
-    )
+    pool = ProcessPoolExecutor(workers, context, _start_worker, (shared, stop))
     others = set(multiprocessing.active_children())
     try:
         with _one_thread_each(), _without_main(), _without_interrupts():
@@ -87,11 +108,13 @@ def run_jobs(
                 for index, argument in enumerate(arguments)
             }
         while waiting:
-            ended, _ = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
-            report(sum(units_done))
-            for future in ended:
-                index = waiting.pop(future)
-                yield index, future.result()
+            done, _ = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
+            for future in done:
+                ended[waiting[future]] = True
+            units, texts = [one.units for one in shared], [one.text() for one in shared]
+            gathered.show(units, texts, ended)
+            for future in done:
+                yield waiting.pop(future), future.result()
     except BrokenProcessPool as error:
         raise UserError(
             "a worker process died, for want of memory perhaps; with workers=1 none is needed"
@@ -100,6 +123,38 @@ def run_jobs(
         stop.value = True
         pool.shutdown(wait=False, cancel_futures=True)
         end_workers(set(multiprocessing.active_children()) - others)
+
+
+def _text(phase: str, note: str) -> str:
+    return ", ".join(part for part in (phase, note) if part)
+
+
+class _Told(ctypes.Structure):
+    """What a worker tells of its job, in memory that it shares with its parent.
+
+    Nothing is locked: a text that is read while it is written is wrong for a fifth of a second.
+    """
+
+    _fields_ = (
+        ("units", ctypes.c_double),
+        ("length", ctypes.c_uint8),
+        ("encoded", ctypes.c_ubyte * _TEXT_BYTES),
+    )
+    units: float
+    length: int
+    encoded: ctypes.Array[ctypes.c_ubyte]
+
+    def tell(self, units: float, text: str) -> None:
+        """Take note; what is too long of a text is left out."""
+        written = text.encode()[:_TEXT_BYTES]
+        self.length = 0
+        ctypes.memmove(self.encoded, written, len(written))
+        self.length = len(written)
+        self.units = units
+
+    def text(self) -> str:
+        """Return the text as it stands there."""
+        return bytes(self.encoded[: self.length]).decode(errors="replace")
 
 
 def end_workers(workers: Iterable[BaseProcess], grace_s: float = GRACE_S) -> None:
@@ -170,13 +225,13 @@ def _without_interrupts() -> Iterator[None]:
 
 
 # Set once in each worker by `_start_worker`.
-_units_done: Any = None
+_shared: Any = None
 _stop: Any = None
 
 
-def _start_worker(units_done: Any, stop: Any) -> None:
-    global _units_done, _stop
-    _units_done, _stop = units_done, stop
+def _start_worker(shared: Any, stop: Any) -> None:
+    global _shared, _stop
+    _shared, _stop = shared, stop
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
@@ -189,8 +244,8 @@ def _end_with_parent() -> None:
 
 
 def _run_one(function: Callable[[A, Tick], R], index: int, argument: A) -> R:
-    def tick(units: int) -> None:
-        _units_done[index] = units
+    def tick(units: float, phase: str = "", note: str = "") -> None:
+        _shared[index].tell(units, _text(phase, note))
         if _stop.value:
             raise _Stopped
 

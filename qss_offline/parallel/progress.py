@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Protocol, TextIO
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.text import Text
 
+from qss_offline.errors import printable
+from qss_offline.parallel.pace import Pace, in_words
 from qss_offline.parallel.quiet import is_quiet
 
 
@@ -32,10 +27,8 @@ def silent(completed: int, note: str = "") -> None:
     """Show nothing."""
 
 
-def _seconds(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}"
+_REDRAW_S = 0.1
+"""How often a terminal is told of news at most."""
 
 
 class _Lines:
@@ -44,30 +37,47 @@ class _Lines:
     def __init__(self, title: str, total: int, unit: str, file: TextIO, interval_s: float) -> None:
         self._title, self._total, self._unit, self._file = title, total, unit, file
         self._interval_s = interval_s
-        self._begin = self._printed = time.monotonic()
-        self._first: int | None = None
+        self._pace = Pace(total)
+        self._printed = -1.0
         self._last = -1
 
     def __call__(self, completed: int, note: str = "") -> None:
-        now = time.monotonic()
+        self._pace.update(completed)
+        now, begun = self._pace.elapsed_s, self._printed >= 0
         ended, soon = completed >= self._total, now - self._printed < self._interval_s
-        if self._first is None:
-            self._first = completed
-        elif (ended and completed == self._last) or (soon and not ended):
+        if begun and ((ended and completed == self._last) or (soon and not ended)):
             return
-        self._last = completed
-        self._printed = now
-        elapsed = now - self._begin
-        rate = (completed - self._first) / elapsed if elapsed > 0 else 0.0
-        left = (self._total - completed) / rate if rate > 0 else None
-        parts = [f"{self._title}: {completed:,}/{self._total:,} {self._unit}"]
-        if rate > 0:
-            parts.append(f"{rate:,.0f} {self._unit}/s")
-        if left is not None:
-            parts.append(f"{_seconds(left)} left")
-        if note:
-            parts.append(note)
-        print(", ".join(parts), file=self._file, flush=True)
+        self._last, self._printed = completed, now
+        parts = [_share(completed, self._total), _rate(self._pace, self._unit)]
+        parts += [_time(self._pace, ended), printable(note)]
+        line = ", ".join(part for part in parts if part)
+        print(f"{printable(self._title)}: {line}", file=self._file, flush=True)
+
+
+def _share(completed: int, total: int) -> str:
+    return f"{100 * completed // total if total else 100}%"
+
+
+def _rate(pace: Pace, unit: str) -> str:
+    if not pace.rate or not unit:
+        return ""
+    return f"{pace.rate:,.0f} {unit}/s" if pace.rate >= 10 else f"{pace.rate:.1f} {unit}/s"
+
+
+def _time(pace: Pace, ended: bool) -> str:
+    if ended:
+        return f"in {in_words(pace.elapsed_s)}"
+    return "" if pace.left_s is None else f"{in_words(pace.left_s)} left"
+
+
+class _Bar(Progress):
+    """A line with a bar, and one below it that says what is going on where that is known."""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield self.make_tasks_table(self.tasks)
+        for task in self.tasks:
+            if note := task.fields["note"]:
+                yield Text(f"  {note}", no_wrap=True, overflow="ellipsis")
 
 
 @contextmanager
@@ -78,6 +88,13 @@ def progress(
 
     On a terminal it draws a bar with the rate and the time left; elsewhere it prints plain
     lines, at most one every `interval_s` seconds.
+
+    Args:
+        title: what is done.
+        total: units of work; what is reported first was done before.
+        unit: what the rate counts; "" shows no rate.
+        file: where to; None is standard error.
+        interval_s: between plain lines.
     """
     if is_quiet():
         yield silent
@@ -87,24 +104,30 @@ def progress(
         yield _Lines(title, total, unit, stream, interval_s)
         return
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[unit]}  {task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=None),
+        TextColumn("{task.fields[share]}  {task.fields[rate]}  {task.fields[time]}", markup=False),
     )
-    with Progress(*columns, console=Console(file=stream)) as bars:
-        task = bars.add_task(title, total=total, unit=unit, rate="", note="")
-        begin, first = time.monotonic(), None
+    with _Bar(*columns, console=Console(file=stream), expand=True) as bar:
+        task = bar.add_task(
+            printable(title), total=total, share=_share(0, total), rate="", time="", note=""
+        )
+        pace, drawn = Pace(total), -1.0
 
         def report(completed: int, note: str = "") -> None:
-            nonlocal first
-            first = completed if first is None else first
-            elapsed = time.monotonic() - begin
-            rate = f"{(completed - first) / elapsed:,.0f}/s" if elapsed > 0 else ""
-            bars.update(task, completed=completed, note=note, rate=rate)
+            nonlocal drawn
+            ended, now = completed >= total, pace.elapsed_s
+            if not ended and 0 <= now - drawn < _REDRAW_S:
+                return
+            drawn = now
+            pace.update(completed)
+            bar.update(
+                task,
+                completed=completed,
+                note=printable(note),
+                share=_share(completed, total),
+                rate=_rate(pace, unit),
+                time=_time(pace, ended),
+            )
 
         yield report

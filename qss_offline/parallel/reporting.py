@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from statistics import fmean
 from typing import Protocol, TypeAlias
 
 from qss_offline.errors import printable
+from qss_offline.parallel.processes import Tick
 from qss_offline.parallel.progress import Reporter, silent
 from qss_offline.parallel.quiet import is_quiet
 
@@ -27,7 +29,11 @@ def no_progress(title: str, total: int, unit: str) -> Iterator[Reporter]:
     yield silent
 
 
-def counted_on(tick: Callable[[int], None], done: int, times: int = 1) -> Callable[[int], None]:
+def no_tick(units: float, phase: str = "", note: str = "") -> None:
+    """Take no note."""
+
+
+def counted_on(tick: Tick, done: float, times: float = 1) -> Tick:
     """Return what a part of some work may tell how much of it is done.
 
     Args:
@@ -36,10 +42,38 @@ def counted_on(tick: Callable[[int], None], done: int, times: int = 1) -> Callab
         times: units of the whole for each unit of the part.
     """
 
-    def tell(units: int) -> None:
-        tick(done + times * units)
+    def tell(units: float, phase: str = "", note: str = "") -> None:
+        tick(done + times * units, phase, note)
 
     return tell
+
+
+def headed(tick: Tick, heading: str) -> Tick:
+    """Return a tick whose phases begin with whose they are: "2 of 5 seeds: …"."""
+
+    def tell(units: float, phase: str = "", note: str = "") -> None:
+        tick(units, f"{heading}: {phase}" if phase else heading, note)
+
+    return tell
+
+
+def return_in_words(returns: Sequence[Sequence[float]], recorded: float | None = None) -> str:
+    """Return the note of the last evaluation: "return 812 (recorded 5)".
+
+    Args:
+        returns: of each seed's last episodes; seeds without any don't count.
+        recorded: mean return of the recorded behaviour, where there is one.
+    """
+    means = [fmean(episodes) for episodes in returns if episodes]
+    if not means:
+        return ""
+    beside = "" if recorded is None else f" (recorded {figure(recorded)})"
+    return f"return {figure(fmean(means))}{beside}"
+
+
+def figure(value: float) -> str:
+    """Return a number of a note: three digits or as many as stand before the point."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def forward_only(report: Reporter) -> Reporter:

@@ -10,13 +10,14 @@ import torch
 
 from qss_offline.parallel.processes import Tick, available_cores, run_jobs
 from qss_offline.parallel.progress import Reporter
+from qss_offline.parallel.reporting import headed
 
 S = TypeVar("S")
 T = TypeVar("T")
 
 Train = Callable[[S, Sequence[T], Tick], None]
 """`train(settings, tasks, tick)` does everything for some seeds in this process, and tells `tick`
-the units done over all of them."""
+the units done over all of them, and what it is doing."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class _Group(Generic[S, T]):
     train: Train[S, T]
     settings: S
     tasks: tuple[T, ...]
+    heading: str
 
 
 def train_in_workers(
@@ -35,6 +37,8 @@ def train_in_workers(
     device: str,
     workers: int | None,
     report: Reporter,
+    units: float,
+    things: str = "seeds",
 ) -> None:
     """Spread seeds over processes, at most one a core on a CPU, one in all on a GPU.
 
@@ -44,15 +48,22 @@ def train_in_workers(
         tasks: the seeds.
         device: "cpu" or "cuda".
         workers: processes; None takes as many as there may be.
-        report: called with the units done, over all seeds.
+        report: called with the units done, over all seeds, and what the slowest worker is doing.
+        units: of one seed.
+        things: what the tasks are.
 
     Raises:
         UserError: a worker died. Exceptions of `train` pass through.
     """
     limit = 1 if device == "cuda" else available_cores()
     count = min(workers or limit, limit, len(tasks))
-    groups = [_Group(train, settings, tuple(tasks[worker::count])) for worker in range(count)]
-    for _ in run_jobs(_run_group, groups, count, report):
+    shares = [tuple(tasks[worker::count]) for worker in range(count)]
+    in_all = f"of {len(tasks)} {things}" if count > 1 else ""
+    groups = [
+        _Group(train, settings, share, in_all and f"{len(share)} {in_all}") for share in shares
+    ]
+    sizes = [units * len(share) for share in shares]
+    for _ in run_jobs(_run_group, groups, count, report, sizes):
         pass
 
 
@@ -61,6 +72,7 @@ def _run_group(group: _Group[S, T], tick: Tick) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        group.train(group.settings, group.tasks, tick)
+        told = headed(tick, group.heading) if group.heading else tick
+        group.train(group.settings, group.tasks, told)
     finally:
         torch.set_num_threads(threads)

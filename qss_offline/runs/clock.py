@@ -39,10 +39,3 @@ class RunClock:
             show(completed, note)
 
         return report
-
-
-def in_words(seconds: float) -> str:
-    """Return seconds in the unit that fits: "40 s", "12 min", "5.1 h"."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -12,9 +12,14 @@ from qss_offline.algorithms.validation import check_positive
 from qss_offline.data.facts import RecordingFacts
 from qss_offline.errors import UserError, nearest
 from qss_offline.runs.inverse_config import InverseFitConfig
+from qss_offline.runs.work import CLONING_UPDATE, EPISODE, GPU_SPEEDUP
 
 Method = Literal["d3g", "bco"]
 METHODS: tuple[Method, ...] = get_args(Method)
+
+MOST_UPDATES_EACH = 100
+"""What small budgets leave the IDM: so many updates a round for each online step of it, and so many
+on steps known before for each update of D3G."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,8 @@ class Preset:
     ) -> Preset:
         """Return the preset with other budgets; None keeps the preset's.
 
+        Updates of the inverse dynamics model are fewer only where the budgets are very small.
+
         Args:
             updates: of offline D3G.
             online_steps: environment steps in all, a multiple of the rounds; 0 fits on known
@@ -69,8 +76,14 @@ class Preset:
                     f"{online_steps} online steps can't be spread evenly over {inverse.rounds} "
                     "rounds; choose a multiple, or other --online-rounds"
                 )
-            inverse = replace(inverse, steps_per_round=online_steps // inverse.rounds)
-        return replace(self, inverse=inverse, updates=self.updates if updates is None else updates)
+            steps = online_steps // inverse.rounds
+            most = max(1, MOST_UPDATES_EACH * steps)
+            most = min(inverse.updates_per_round, most)
+            inverse = replace(inverse, steps_per_round=steps, updates_per_round=most)
+        if updates is None:
+            return replace(self, inverse=inverse)
+        known = min(inverse.known_updates, max(1, MOST_UPDATES_EACH * updates))
+        return replace(self, inverse=replace(inverse, known_updates=known), updates=updates)
 
 
 @dataclass(frozen=True)
@@ -189,10 +202,29 @@ class RunConfig:
         return self.inverse.updates(self.actions_from is not None)
 
     @property
-    def units(self) -> int:
-        """Updates of all models of one seed: what progress counts."""
-        trained = self.updates if self.method == "bco" else self.preset.offline_updates
-        return trained + self.inverse_updates
+    def units(self) -> float:
+        """Work of one seed, in updates of offline D3G (`runs/work.py`): what progress counts."""
+        offline = self.preset.offline_updates if self.method == "d3g" else 0
+        return offline + self.units_beside * self.rounds_work
+
+    @property
+    def update_units(self) -> float:
+        """Work of one of `updates`."""
+        return CLONING_UPDATE if self.method == "bco" else 1.0
+
+    @property
+    def units_beside(self) -> float:
+        """Units of work on the CPU, beside those of the device that D3G is trained on."""
+        return GPU_SPEEDUP if self.device == "cuda" else 1.0
+
+    @property
+    def rounds_work(self) -> float:
+        """Work of one seed in all rounds, on the CPU."""
+        if self.offline_only:
+            return 0.0
+        evaluated = 0.0 if self.env_id is None else self.evaluation_episodes * EPISODE
+        a_round = self.cloning_updates * CLONING_UPDATE + evaluated
+        return self.inverse.work(self.actions_from is not None) + self.inverse.rounds * a_round
 
     def with_recording(self, facts: RecordingFacts) -> RunConfig:
         """Return the settings with what was measured, a power that it decides included."""

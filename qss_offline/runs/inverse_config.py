@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig
 from qss_offline.algorithms.validation import check_positive
 from qss_offline.errors import UserError
+from qss_offline.runs.work import STEP, inverse_update
 
 
 @dataclass(frozen=True)
@@ -53,3 +54,7 @@ class InverseFitConfig:
     def updates(self, known: bool) -> int:
         """Return the gradient steps of the IDM in all, with or without known steps."""
         return self.rounds * self.updates_per_round + (self.known_updates if known else 0)
+
+    def work(self, known: bool) -> float:
+        """Return the work of one seed's IDM, in updates of offline D3G (`runs/work.py`)."""
+        return self.updates(known) * inverse_update(self.model) + self.online_steps * STEP

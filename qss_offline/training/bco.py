@@ -14,7 +14,7 @@ from qss_offline.algorithms.bco import BehaviouralCloning, CloningConfig, Labell
 from qss_offline.algorithms.inverse_dynamics import inverse_action
 from qss_offline.algorithms.networks import Network
 from qss_offline.data.environments import known_in_workers
-from qss_offline.data.load import load_transitions
+from qss_offline.data.load import load_transitions, recorded_behaviour
 from qss_offline.data.transitions import Transitions
 from qss_offline.engine.checkpoint import Checkpoint, seed_checkpoint, stack_checkpoints
 from qss_offline.engine.loop import fit
@@ -24,12 +24,13 @@ from qss_offline.engine.timing import seconds_per_update
 from qss_offline.evaluation.policies import ClonedPolicy, ObservationScale
 from qss_offline.parallel.processes import Tick
 from qss_offline.parallel.progress import Reporter
-from qss_offline.parallel.reporting import counted_on
+from qss_offline.parallel.reporting import counted_on, no_tick
 from qss_offline.parallel.seeds import train_in_workers
 from qss_offline.runs.config import RunConfig
 from qss_offline.runs.inverse_config import InverseFitConfig
+from qss_offline.runs.work import CLONING_UPDATE
 from qss_offline.training.interaction import ActionSteps, known_steps
-from qss_offline.training.inverse.models import InverseModels, inverse_seconds_per_update
+from qss_offline.training.inverse.models import InverseModels
 from qss_offline.training.offline import SeedTask
 from qss_offline.training.rounds import by_rounds_done, env_maker, run_rounds
 
@@ -76,20 +77,21 @@ class BCOTrainer(InverseModels):
         self._cloner = BehaviouralCloning(cloning, obs_dim, action_dim)
         self.policies: TrainState = initial_state(self._cloner, self.seeds)
 
-    def run_round(self, report: Callable[[int], None] = lambda updates: None) -> None:
+    def run_round(self, tick: Tick = no_tick) -> None:
         """Take a round's steps, fit the inverse models, label, and clone.
 
         Args:
-            report: called with the updates of both models done so far.
+            tick: called with the work of one seed so far (`runs/work.py`).
         """
         done = self.rounds_done
-        before = done * self._cloning_updates
+        before = done * self._cloning_updates * CLONING_UPDATE
         # Known steps fit the IDM before the first round, but nothing is cloned to act with yet.
         self.fit_round(
             lambda index: self.policy(index) if done else None,
-            lambda updates: report(updates + before),
+            counted_on(tick, before),
         )
-        fitted = self.state.update
+        fitted = self._work((done + 1) * self.config.steps_per_round)
+        tick(fitted + before, "cloning")
         sampler = UniformSampler(
             [self._labelled(index) for index in range(len(self.seeds))],
             self._cloning.batch_size,
@@ -102,7 +104,7 @@ class BCOTrainer(InverseModels):
             sampler,
             (done + 1) * self._cloning_updates,
             self._cloning.learning_rate,
-            lambda state, _: report(state.update + fitted),
+            lambda state, _: tick(fitted + state.update * CLONING_UPDATE, "cloning"),
             mode="compiled",
         )
 
@@ -193,15 +195,15 @@ def train_bco_seeds(config: RunConfig, tasks: Sequence[SeedTask], tick: Tick) ->
     Args:
         config: what to do; the tasks say for which seeds.
         tasks: the seeds.
-        tick: called with the updates done, over all of them.
+        tick: called with the work done, over all of them (`RunConfig.units`).
     """
-    done = 0
+    recorded = recorded_behaviour(load_transitions(config.dataset_id)).mean
+    done = 0.0
     for same in by_rounds_done(tasks):
         trainer = bco_trainer(config, [task.seed for task in same])
-        report = counted_on(tick, done, len(same))
-        run_rounds(trainer, same, config.env_id, config.evaluation_episodes, report)
+        told = counted_on(tick, done, len(same))
+        run_rounds(trainer, same, config.env_id, config.evaluation_episodes, told, recorded)
         done += config.units * len(same)
-    tick(done)
 
 
 def train_bco(
@@ -213,18 +215,16 @@ def train_bco(
         config: what to do.
         tasks: the seeds.
         workers: processes; None takes one a core.
-        report: called with the updates done, over all seeds.
+        report: called with the work done, over all seeds, and what is going on.
     """
     train = known_in_workers(train_bco_seeds, [config.env_id])
-    train_in_workers(train, config, tasks, "cpu", workers, report)
+    train_in_workers(train, config, tasks, "cpu", workers, report, config.units)
 
 
-def bco_seconds_per_seed(config: RunConfig, obs_dim: int, action_dim: int, stack: int) -> float:
-    """Measure how long the updates of a seed take in one process, `stack` seeds at a time."""
+def bco_seconds_per_update(config: RunConfig, obs_dim: int, action_dim: int) -> float:
+    """Measure how long an update of the policy of one seed takes in one process."""
     assert config.cloning is not None
     # Any power takes as long.
     cloning = replace(config.cloning, error_power=config.cloning.error_power or 2.0)
     algorithm, widths = BehaviouralCloning(cloning, obs_dim, action_dim), (obs_dim, action_dim)
-    policy = seconds_per_update(algorithm, widths, stack, cloning.batch_size, LabelledBatch)
-    inverse = inverse_seconds_per_update(config.inverse.model, obs_dim, action_dim, stack)
-    return (config.updates * policy + config.inverse_updates * inverse) / stack
+    return seconds_per_update(algorithm, widths, 1, cloning.batch_size, LabelledBatch)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -11,19 +11,17 @@ from qss_offline.algorithms.ensemble import mean_network
 from qss_offline.algorithms.networks import Network
 from qss_offline.algorithms.observational_d3g import ObservationalD3G, ObservationBatch
 from qss_offline.data.environments import known_in_workers
-from qss_offline.data.load import load_transitions
-from qss_offline.data.transitions import Transitions
+from qss_offline.data.load import LoadedDataset, load_transitions, recorded_behaviour
 from qss_offline.engine.state import TrainState
 from qss_offline.engine.timing import seconds_per_update
 from qss_offline.parallel.processes import Tick
 from qss_offline.parallel.progress import Reporter
-from qss_offline.parallel.reporting import counted_on
+from qss_offline.parallel.reporting import counted_on, headed
 from qss_offline.parallel.seeds import train_in_workers
 from qss_offline.runs.config import RunConfig
 from qss_offline.runs.results import write_evaluations
 from qss_offline.training.interaction import known_steps
 from qss_offline.training.inverse.fitting import InverseFitter
-from qss_offline.training.inverse.models import inverse_seconds_per_update
 from qss_offline.training.offline import OfflineTrainer, SeedTask, member_tasks
 from qss_offline.training.rounds import by_rounds_done, env_maker, run_rounds
 
@@ -37,25 +35,24 @@ def train_d3g(
         config: what to do.
         tasks: the seeds.
         workers: processes; None takes one a core on a CPU, one in all on a GPU.
-        report: called with the updates done, over all seeds.
+        report: called with the work done, over all seeds, and what is going on.
     """
     members = [m for task in tasks for m in member_tasks(task, config.preset.ensemble)]
     if config.device == "cpu" and len(members) > len(tasks):
         # An ensemble's trainings first, so that those of one seed are spread over cores, too.
-        train_in_workers(_train_members, config, members, "cpu", workers, report)
+        updates = config.preset.updates
+        train_in_workers(_train_members, config, members, "cpu", workers, report, updates, "models")
     train_group = known_in_workers(_train_group, [config.env_id])
-    train_in_workers(train_group, config, tasks, config.device, workers, report)
+    train_in_workers(train_group, config, tasks, config.device, workers, report, config.units)
 
 
-def d3g_seconds_per_seed(config: RunConfig, obs_dim: int, action_dim: int, stack: int) -> float:
-    """Measure how long the updates of a seed take in one process, `stack` seeds at a time."""
+def d3g_seconds_per_update(config: RunConfig, obs_dim: int, action_dim: int) -> float:
+    """Measure how long an update of one model takes in one process."""
     # Any power takes as long.
     power = config.preset.algorithm.behaviour_power or 2.0
     losses = replace(config.preset.algorithm, behaviour_power=power)
     algorithm, widths = ObservationalD3G(losses, obs_dim), (obs_dim, obs_dim, None, None)
-    offline = seconds_per_update(algorithm, widths, stack, losses.batch_size, ObservationBatch)
-    inverse = inverse_seconds_per_update(config.inverse.model, obs_dim, action_dim, stack)
-    return (config.preset.offline_updates * offline + config.inverse_updates * inverse) / stack
+    return seconds_per_update(algorithm, widths, 1, losses.batch_size, ObservationBatch)
 
 
 def _train_members(config: RunConfig, members: Sequence[SeedTask], tick: Tick) -> None:
@@ -83,7 +80,7 @@ def train_seeds(config: RunConfig, tasks: Sequence[SeedTask], tick: Tick) -> Non
     Args:
         config: what to do; the tasks say for which seeds.
         tasks: the seeds.
-        tick: called with the updates done, over all of them.
+        tick: called with the work done, over all of them (`RunConfig.units`).
     """
     preset = config.preset
     # Foreign datasets were given their columns, with a notice, when the run began.
@@ -96,17 +93,17 @@ def train_seeds(config: RunConfig, tasks: Sequence[SeedTask], tick: Tick) -> Non
         {config.dataset_id: config.facts},
         config.device,
     )
-    state = trainer.run(preset.updates, tick)
-    done = preset.offline_updates * len(tasks)
+    several = len(members) > len(tasks)
+    state = trainer.run(preset.updates, headed(tick, f"{len(members)} models") if several else tick)
+    done: float = preset.offline_updates * len(tasks)
     if config.offline_only:
         for task in tasks:
             write_evaluations(task.folder.result, task.seed, [])
         return
     for same in by_rounds_done(tasks):
-        report = counted_on(tick, done, len(same))
-        _fit_inverse(config, same, state, trainer, dataset.transitions, report)
-        done += config.inverse_updates * len(same)
-    tick(done)
+        told = counted_on(tick, done, config.units_beside * len(same))
+        _fit_inverse(config, same, state, trainer, dataset, told)
+        done += config.units_beside * config.rounds_work * len(same)
 
 
 def _fit_inverse(
@@ -114,8 +111,8 @@ def _fit_inverse(
     tasks: Sequence[SeedTask],
     state: TrainState,
     trainer: OfflineTrainer,
-    recording: Transitions,
-    report: Callable[[int], None],
+    dataset: LoadedDataset,
+    tick: Tick,
 ) -> None:
     """Fit the inverse models of seeds that stand after the same round, and save the policies."""
     scales = [trainer.scales[task.dataset_id] for task in tasks]
@@ -135,6 +132,7 @@ def _fit_inverse(
         env_maker(config.env_id),
         config.preset.inverse,
         known_steps(config.actions_from, config.env_id),
-        [recording] * len(tasks),
+        [dataset.transitions] * len(tasks),
     )
-    run_rounds(fitter, tasks, config.env_id, config.evaluation_episodes, report)
+    recorded = recorded_behaviour(dataset).mean
+    run_rounds(fitter, tasks, config.env_id, config.evaluation_episodes, tick, recorded)

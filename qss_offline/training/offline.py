@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import torch
 from torch import Tensor
@@ -30,7 +31,8 @@ from qss_offline.engine.state import TrainState, initial_state
 from qss_offline.engine.update import CHUNK
 from qss_offline.errors import UserError
 from qss_offline.evaluation.policies import ObservationScale
-from qss_offline.parallel.reporting import counted_on
+from qss_offline.parallel.processes import Tick
+from qss_offline.parallel.reporting import counted_on, figure
 from qss_offline.runs.folder import SeedFolder
 
 LOG_INTERVAL = 1_000
@@ -98,20 +100,24 @@ class OfflineTrainer:
             dataset_id: facts[dataset_id].value_limits(config.gamma) for dataset_id in datasets
         }
 
-    def run(
-        self, updates: int, tick: Callable[[int], None], stop_at: int | None = None
-    ) -> TrainState:
+    def run(self, updates: int, tick: Tick, stop_at: int | None = None) -> TrainState:
         """Train every seed to `updates`, from its checkpoint where it has one.
 
         Seeds that stand further back, as after a kill between two files, catch up first.
 
         Args:
             updates: of the whole training, which the learning rate goes by.
-            tick: called with the number of updates done, over all seeds.
+            tick: called with the number of updates done, over all seeds, and the values that the
+                critics give to proposals and to recorded steps.
             stop_at: an earlier update to stop at.
         """
         schedule = linear_decay(self.config.learning_rate, self.config.learning_rate_decay, updates)
         stands = [self._stand(task) for task in self.tasks]
+        tick(sum(stands))
+
+        def told(units: float, phase: str = "", note: str = "") -> None:
+            tick(units, f"D3G update {phase} of {updates:,}", note)
+
         tasks: list[SeedTask] = []
         state: TrainState | None = None
         for stand in sorted(set(stands)):
@@ -119,11 +125,11 @@ class OfflineTrainer:
             joined = self._load(joining, stand)
             waiting = sum(s for s in stands if s >= stand)
             if state is not None:
-                self._fit(tasks, state, stand, schedule, counted_on(tick, waiting))
+                self._fit(tasks, state, stand, schedule, counted_on(told, waiting))
                 joined = merge_states([state, joined])
             tasks, state = [*tasks, *joining], joined
         assert state is not None
-        self._fit(tasks, state, updates if stop_at is None else stop_at, schedule, tick)
+        self._fit(tasks, state, updates if stop_at is None else stop_at, schedule, told)
         return state
 
     def _stand(self, task: SeedTask) -> int:
@@ -166,18 +172,22 @@ class OfflineTrainer:
         state: TrainState,
         updates: int,
         schedule: Schedule,
-        tick: Callable[[int], None],
+        tick: Tick,
     ) -> None:
+        note = ""
+
         def on_chunk(state: TrainState, read: Callable[[], dict[str, list[float]]]) -> None:
+            nonlocal note
             if state.update % LOG_INTERVAL == 0:
                 means = read()
+                note = _values_in_words(means)
                 for index, task in enumerate(tasks):
                     row = {name: values[index] for name, values in means.items()}
                     task.folder.append_metrics({"update": state.update, **row})
             if state.update % CHECKPOINT_INTERVAL == 0 or state.update == updates:
                 for index, task in enumerate(tasks):
                     save_checkpoint(task.folder.training, seed_checkpoint(state, index))
-            tick(state.update * len(tasks))
+            tick(state.update * len(tasks), f"{state.update:,}", note)
 
         fit(
             self._algorithm(tasks),
@@ -188,6 +198,14 @@ class OfflineTrainer:
             on_chunk,
             mode="captured" if self.device.type == "cuda" else "compiled",
         )
+
+
+def _values_in_words(means: Mapping[str, Sequence[float]]) -> str:
+    """Return what the critics say of proposals and of recorded steps, over all seeds."""
+    if "proposal_value" not in means:
+        return ""
+    value, recorded = (fmean(means[name]) for name in ("proposal_value", "q"))
+    return f"value {figure(value)} (recorded {figure(recorded)})"
 
 
 def _columns(transitions: Transitions, device: torch.device) -> Columns:

@@ -13,9 +13,51 @@ from qss_offline.data.environments import make_env
 from qss_offline.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from qss_offline.evaluation.episodes import evaluate
 from qss_offline.evaluation.policies import SavedPolicy
+from qss_offline.parallel.processes import Tick
+from qss_offline.parallel.reporting import return_in_words
 from qss_offline.runs.inverse_config import InverseFitConfig
 from qss_offline.runs.results import EvaluationPoint, write_evaluations
+from qss_offline.runs.work import EPISODE
 from qss_offline.training.offline import SeedTask
+
+
+class _Progress:
+    """Tells of rounds: which one, what part of it, and what the policies returned last.
+
+    Args:
+        tick: called with the work of one seed so far.
+        rounds: in all.
+        evaluation: work of an evaluation.
+        recorded: mean return of the recorded behaviour.
+    """
+
+    def __init__(self, tick: Tick, rounds: int, evaluation: float, recorded: float | None) -> None:
+        self._tick, self._rounds = tick, rounds
+        self._evaluation, self._recorded = evaluation, recorded
+        self._number, self._fitted, self._note = 0, 0.0, ""
+
+    def begin(self, number: int, evaluations: Sequence[Sequence[tuple[float, ...]]]) -> None:
+        """Begin a round, after evaluations of each seed."""
+        self._number = number
+        self._note = return_in_words([e[-1] for e in evaluations if e and e[-1]], self._recorded)
+
+    def fitting(self, units: float, phase: str = "", note: str = "") -> None:
+        """Take what a fitter tells of its own work."""
+        self._fitted = units
+        self._tell(self._number - 1, phase)
+
+    def evaluating(self, share: float) -> None:
+        """Tell that a share of the seeds is evaluated."""
+        self._tell(self._number - 1 + share, "evaluating")
+
+    def end(self, evaluations: Sequence[Sequence[tuple[float, ...]]]) -> None:
+        """Tell that all rounds are done."""
+        self.begin(self._rounds, evaluations)
+        self._tick(self._fitted + self._rounds * self._evaluation, "", self._note)
+
+    def _tell(self, evaluations: float, phase: str) -> None:
+        of_rounds = f"{phase} round {self._number} of {self._rounds}"
+        self._tick(self._fitted + evaluations * self._evaluation, of_rounds, self._note)
 
 
 class RoundFitter(Protocol):
@@ -23,8 +65,8 @@ class RoundFitter(Protocol):
 
     config: InverseFitConfig
 
-    def run_round(self, report: Callable[[int], None]) -> None:
-        """Take a round's online steps and learn from them; `report` gets the updates so far."""
+    def run_round(self, tick: Tick) -> None:
+        """Take a round's online steps and learn; `tick` gets the work of a seed so far."""
 
     def policy(self, index: int) -> SavedPolicy:
         """Return the policy of the seed at `index`."""
@@ -60,7 +102,8 @@ def run_rounds(
     tasks: Sequence[SeedTask],
     env_id: str | None,
     episodes: int,
-    report: Callable[[int], None],
+    tick: Tick,
+    recorded: float | None = None,
 ) -> None:
     """Run what is left of the rounds, evaluate after each, and save policies and returns.
 
@@ -69,7 +112,8 @@ def run_rounds(
         tasks: seeds that stand after the same round.
         env_id: where the policies are evaluated; None evaluates none.
         episodes: episodes of each evaluation.
-        report: called with the updates of one seed so far.
+        tick: called with the work of one seed so far (`runs/work.py`).
+        recorded: mean return of the recorded behaviour, named beside that of the policies.
     """
     done = rounds_done(tasks[0])
     evaluations: list[list[tuple[float, ...]]] = [[] for _ in tasks]
@@ -78,9 +122,13 @@ def run_rounds(
         fitter.restore(checkpoints)
         evaluations = [list(c.metadata["evaluations"]) for c in checkpoints]
     config = fitter.config
+    of_evaluation = 0.0 if env_id is None else EPISODE * episodes
+    progress = _Progress(tick, config.rounds, of_evaluation, recorded)
     for number in range(done + 1, config.rounds + 1):
-        fitter.run_round(report)
+        progress.begin(number, evaluations)
+        fitter.run_round(progress.fitting)
         for index, task in enumerate(tasks):
+            progress.evaluating(index / len(tasks))
             returns: tuple[float, ...] = ()
             if env_id is not None:
                 stream = np.random.SeedSequence([task.seed, *b"evaluation", number])
@@ -90,6 +138,8 @@ def run_rounds(
             evaluations[index].append(returns)
             metadata = {"evaluations": evaluations[index]}
             save_checkpoint(task.folder.online, fitter.checkpoint(index, metadata))
+    if done < config.rounds:
+        progress.end(evaluations)
     for index, task in enumerate(tasks):
         fitter.policy(index).save(task.folder.policy, env_id)
         points = [

@@ -10,36 +10,36 @@ from typing import Any, NamedTuple
 from qss_offline.data import ranges
 from qss_offline.data.environments import make_env, same_environment, workers_for
 from qss_offline.data.facts import facts_of_config, recording_facts
-from qss_offline.data.load import LoadedDataset, load_transitions
-from qss_offline.data.minari_format import BehaviourReturns, returns_of
+from qss_offline.data.load import LoadedDataset, load_transitions, recorded_behaviour
 from qss_offline.errors import UserError, printable
 from qss_offline.files import write_json
+from qss_offline.parallel.pace import in_words
 from qss_offline.parallel.processes import available_cores
 from qss_offline.parallel.progress import Reporter
 from qss_offline.parallel.reporting import ProgressFactory, forward_only, no_progress
-from qss_offline.runs.clock import RunClock, in_words
+from qss_offline.runs.clock import RunClock
 from qss_offline.runs.config import Method, RunConfig
 from qss_offline.runs.folder import RunFolder, read_json, seeds_in_words, versions
 from qss_offline.runs.results import read_evaluations, seed_results
-from qss_offline.training.bco import bco_seconds_per_seed, train_bco
-from qss_offline.training.d3g import d3g_seconds_per_seed, train_d3g
+from qss_offline.training.bco import bco_seconds_per_update, train_bco
+from qss_offline.training.d3g import d3g_seconds_per_update, train_d3g
 from qss_offline.training.interaction import ActionSteps, known_steps
 from qss_offline.training.offline import SeedTask
 
-LONG_RUN = 50_000
-"""Updates, of all seeds, from which on the time that they take is said before they begin."""
+LONG_RUN = 20_000
+"""Units of work, of all seeds, from which on the time that they take is said before they begin."""
 
 
 class _Training(NamedTuple):
     """How the seeds of a method are trained, and how long that takes."""
 
     train: Callable[[RunConfig, Sequence[SeedTask], int | None, Reporter], None]
-    seconds_per_seed: Callable[[RunConfig, int, int, int], float]
+    seconds_per_update: Callable[[RunConfig, int, int], float]
 
 
 _TRAINING: dict[Method, _Training] = {
-    "d3g": _Training(train_d3g, d3g_seconds_per_seed),
-    "bco": _Training(train_bco, bco_seconds_per_seed),
+    "d3g": _Training(train_d3g, d3g_seconds_per_update),
+    "bco": _Training(train_bco, bco_seconds_per_update),
 }
 
 
@@ -107,10 +107,15 @@ def run(
     if config.device == "cpu":
         workers = workers_for([config.env_id], workers or available_cores(), len(tasks))
     title = f"training {len(tasks)} seed{'s' if len(tasks) > 1 else ''}"
-    _print_plan(config, dataset.transitions.obs_dim, action_dim, workers)
-    with show_progress(title, config.units * len(tasks), "updates") as show:
+    _print_plan(config, dataset.transitions.obs_dim, action_dim, workers, earlier is not None)
+
+    def updates(units: float) -> int:
+        return round(units / config.update_units)
+
+    with show_progress(title, updates(round(config.units * len(tasks))), "updates") as show:
+        told = forward_only(clock.noting(show))
         training = _TRAINING[config.method]
-        training.train(config, tasks, workers, forward_only(clock.noting(show)))
+        training.train(config, tasks, workers, lambda done, note="": told(updates(done), note))
     behaviour = recorded_behaviour(dataset)
     results = {
         "method": config.method,
@@ -134,37 +139,34 @@ def run(
     return results
 
 
-def recorded_behaviour(dataset: LoadedDataset) -> BehaviourReturns:
-    """Return what recorded episodes returned: as the dataset says, else of all that it holds.
-
-    What it says leaves out episodes that the end of a recording cut.
-    """
-    stated = dataset.info.behaviour_return
-    return returns_of(dataset.transitions.episode_returns()) if stated is None else stated
-
-
-def seconds_per_seed(config: RunConfig, obs_dim: int, action_dim: int, stack: int = 1) -> float:
-    """Measure, in a moment, how long the updates of a seed take in one process.
+def seconds_per_seed(config: RunConfig, obs_dim: int, action_dim: int) -> float:
+    """Measure, in a moment, how long a seed takes in one process on a CPU.
 
     Args:
         config: what to do.
         obs_dim: numbers of an observation.
         action_dim: numbers of an action.
-        stack: seeds that train at once.
     """
-    return _TRAINING[config.method].seconds_per_seed(config, obs_dim, action_dim, stack)
+    update = _TRAINING[config.method].seconds_per_update(config, obs_dim, action_dim)
+    return update * config.units / config.update_units
 
 
-def _print_plan(config: RunConfig, obs_dim: int, action_dim: int, workers: int | None) -> None:
+def _print_plan(
+    config: RunConfig, obs_dim: int, action_dim: int, workers: int | None, resumed: bool
+) -> None:
     """Say which seeds are trained, and how long that takes where it takes long."""
     seeds = config.seeds
-    if len(seeds) == 1:
+    long = len(seeds) * config.units >= LONG_RUN and not resumed and config.device == "cpu"
+    if len(seeds) == 1 and not long:
         return
     line = f"training {seeds_in_words(seeds)}"
-    if len(seeds) * config.units >= LONG_RUN:
-        processes = min(workers or available_cores(), available_cores(), len(seeds))
-        stack = math.ceil(len(seeds) / processes)
-        seconds = stack * seconds_per_seed(config, obs_dim, action_dim, min(stack, 8))
+    if long:
+        cores = min(workers or available_cores(), available_cores())
+        trainings = len(seeds) * config.preset.ensemble
+        processes = min(cores, trainings)
+        # Those of an ensemble are spread over processes, too.
+        in_turn = math.ceil(trainings / processes) / config.preset.ensemble
+        seconds = in_turn * seconds_per_seed(config, obs_dim, action_dim)
         line += f", about {in_words(seconds)} on {processes} core{'s' if processes > 1 else ''}"
     print(line, flush=True)
 

@@ -21,6 +21,8 @@ import gymnasium as gym
 from qss_offline.algorithms.networks import Network
 from qss_offline.data.transitions import Transitions
 from qss_offline.evaluation.policies import ObservationScale, Policy
+from qss_offline.parallel.processes import Tick
+from qss_offline.parallel.reporting import no_tick
 from qss_offline.runs.inverse_config import InverseFitConfig
 from qss_offline.training.interaction import ActionSteps
 from qss_offline.training.inverse.models import InverseModels
@@ -55,13 +57,13 @@ class InverseFitter(InverseModels):
         super().__init__(seeds, scales, make_env, config, known, recordings)
         self.proposals = proposals
 
-    def run_round(self, report: Callable[[int], None] = lambda updates: None) -> None:
+    def run_round(self, tick: Tick = no_tick) -> None:
         """Take one round of steps with every seed, and train every IDM on its steps so far.
 
         Args:
-            report: called with the updates done so far.
+            tick: called with the work of one seed so far (`runs/work.py`).
         """
-        self.fit_round(self.policy, report)
+        self.fit_round(self.policy, tick)
 
     def policy(self, index: int) -> Policy:
         """Return the policy of the seed at `index`, on a copy of the model as it is now."""

@@ -19,7 +19,6 @@ from qss_offline.algorithms.bilinear_inverse import MOST_INPUTS, bilinear_shape,
 from qss_offline.algorithms.inverse_dynamics import (
     ActionBatch,
     InverseDynamics,
-    InverseDynamicsConfig,
     inverse_action,
 )
 from qss_offline.algorithms.networks import Network
@@ -40,10 +39,12 @@ from qss_offline.engine.sampler import (
     without_copy,
 )
 from qss_offline.engine.state import TrainState, initial_state
-from qss_offline.engine.timing import seconds_per_update
 from qss_offline.errors import UserError
 from qss_offline.evaluation.policies import ActionBox, ObservationScale
+from qss_offline.parallel.processes import Tick
+from qss_offline.parallel.reporting import no_tick
 from qss_offline.runs.inverse_config import InverseFitConfig
+from qss_offline.runs.work import STEP, inverse_update
 from qss_offline.training.interaction import ActionSteps, take_steps
 
 _FITTED_SHARE = 0.9
@@ -133,6 +134,10 @@ class InverseModels:
         of_rounds = self.state.update - self._updates_before
         return max(0, of_rounds) // self.config.updates_per_round
 
+    def _work(self, steps: float) -> float:
+        """Work of one seed's updates so far and of so many steps, as `InverseFitConfig.work`."""
+        return self.state.update * inverse_update(self.config.model) + steps * STEP
+
     @property
     def _updates_before(self) -> int:
         return 0 if self._known is None else self.config.known_updates
@@ -140,7 +145,7 @@ class InverseModels:
     def fit_round(
         self,
         policy: Callable[[int], Callable[[NDArray[Any]], NDArray[np.float32]] | None],
-        report: Callable[[int], None] = lambda updates: None,
+        tick: Tick = no_tick,
     ) -> None:
         """Take one round of steps with every seed, and train every IDM on its steps so far.
 
@@ -148,16 +153,18 @@ class InverseModels:
             policy: gives the policy of the seed at an index, which maps `(obs_dim,)` to
                 `(action_dim,)`, or None where it has none yet and acts at random. It is asked once
                 the IDM is fitted: in all rounds but the first, with known steps in all.
-            report: called with the updates done so far.
+            tick: called with the work of one seed so far, as `InverseFitConfig.work` counts it.
         """
         done = self.rounds_done
+        steps = self.config.steps_per_round
         if self._known is not None and self.state.update < self._updates_before:
-            self._learn(self._updates_before, report)
+            self._learn(self._updates_before, lambda: tick(self._work(0), "known actions"))
         fitted = self.state.update > 0
-        if not self.config.steps_per_round:
+        if not steps:
             self._take_no_steps()
-        for index, seed in enumerate(self.seeds if self.config.steps_per_round else ()):
+        for index, seed in enumerate(self.seeds if steps else ()):
             assert self.make_env is not None
+            tick(self._work(steps * (done + index / len(self.seeds))), "inverse")
             stream = [seed, *b"online", done]
             if self._known is not None and self._known.taken_online:
                 # An earlier run of this seed may have drawn from the stream without this.
@@ -179,7 +186,10 @@ class InverseModels:
             self.steps[index] = taken if earlier is None else earlier.extend(taken)
             if fitted and self._form == "either":
                 self._unseen_errors[index] += self._errors(index, taken)
-        self._learn(self._updates_before + (done + 1) * self.config.updates_per_round, report)
+        self._learn(
+            self._updates_before + (done + 1) * self.config.updates_per_round,
+            lambda: tick(self._work(steps * (done + 1)), "inverse"),
+        )
 
     def _take_no_steps(self) -> None:
         """Judge the forms of the IDM by the known steps held out, then learn from all of them."""
@@ -189,13 +199,13 @@ class InverseModels:
                 self._unseen_errors[index] += self._errors(index, self._held_out)
         self._fitted_known = self._known
 
-    def _learn(self, updates: int, report: Callable[[int], None]) -> None:
+    def _learn(self, updates: int, tell: Callable[[], None]) -> None:
         """Train every IDM on the steps so far, until it has had so many updates."""
         if self._form != "network":
             self._solve()
         if self._form == "bilinear":
             self.state.update = updates
-            report(updates)
+            tell()
             return
         fit(
             self._algorithm,
@@ -203,7 +213,7 @@ class InverseModels:
             self._sampler(),
             updates,
             self.config.model.learning_rate,
-            lambda state, _: report(state.update),
+            lambda *_: tell(),
             mode="compiled",
         )
 
@@ -331,18 +341,3 @@ def _scale_observations(scale: ObservationScale) -> Callable[[Columns], Columns]
         return scale.apply(obs), scale.apply(next_obs), code_noise
 
     return prepare
-
-
-def inverse_seconds_per_update(
-    model: InverseDynamicsConfig, obs_dim: int, action_dim: int, stack: int
-) -> float:
-    """Return the seconds that one update of the inverse models of a stack takes, on a CPU."""
-    if model.form == "bilinear":
-        return 0.0
-    spread = torch.ones(stack, 1, obs_dim) if model.step_inputs else None
-    widths, size = (obs_dim, obs_dim, action_dim), model.batch_size
-    if model.recorded_coef and spread is not None:
-        both = SemiSupervisedInverseDynamics(model, obs_dim, action_dim, spread)
-        return seconds_per_update(both, widths * 2, stack, size, SemiSupervisedBatch)
-    alone = InverseDynamics(model, obs_dim, action_dim, spread)
-    return seconds_per_update(alone, widths, stack, size, ActionBatch)

@@ -1,0 +1,68 @@
+"""What several jobs tell of themselves, as one report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from qss_offline.parallel.progress import Reporter
+
+_BEHIND = 0.05
+"""The job that is shown stays that, unless another is further behind it, by this share."""
+
+
+class Gathered:
+    """What several jobs have told, as one report.
+
+    Where their sizes are known, what is reported is the share of the time rather than of the units:
+    where the last job of three runs alone on two cores, the rest takes longer than it looks.
+
+    Args:
+        sizes: units of each job; None where nobody knows.
+        workers: jobs that run side by side.
+        report: called with the units done, and what one of the jobs that run is doing.
+    """
+
+    def __init__(self, sizes: Sequence[float] | None, workers: int, report: Reporter) -> None:
+        self._sizes, self._workers, self._report = sizes, workers, report
+        self._shown = 0
+
+    def show(self, units: Sequence[float], texts: Sequence[str], ended: Sequence[bool]) -> None:
+        """Report, once the first jobs have told where they stand.
+
+        Args:
+            units: done of each job, below 0 where it hasn't told.
+            texts: what each job is doing.
+            ended: which jobs are through.
+        """
+        first = zip(units[: self._workers], ended, strict=False)
+        if not all(done >= 0 or through for done, through in first):
+            return
+        self._report(self._done(units, ended), self._text(units, texts, ended))
+
+    def _done(self, units: Sequence[float], ended: Sequence[bool]) -> int:
+        if self._sizes is None:
+            return round(sum(max(0.0, done) for done in units))
+        whole = sum(self._sizes)
+        left = [
+            0.0 if through else max(0.0, size - max(0.0, done))
+            for size, done, through in zip(self._sizes, units, ended, strict=True)
+        ]
+        in_all = self._time(self._sizes)
+        return round(whole * (1 - self._time(left) / in_all) if in_all > 0 else whole)
+
+    def _time(self, sizes: Sequence[float]) -> float:
+        return max(*sizes, sum(sizes) / self._workers, 0.0)
+
+    def _text(self, units: Sequence[float], texts: Sequence[str], ended: Sequence[bool]) -> str:
+        """Return what the job furthest behind is doing, of those that run."""
+        running = [job for job, done in enumerate(units) if done >= 0 and not ended[job]]
+        if not running:
+            return texts[self._shown]
+        if self._sizes is None:
+            self._shown = running[0]
+            return texts[running[0]]
+        shares = {job: units[job] / max(self._sizes[job], 1.0) for job in running}
+        slowest = min(running, key=lambda job: shares[job])
+        if self._shown not in shares or shares[self._shown] - shares[slowest] > _BEHIND:
+            self._shown = slowest
+        return texts[self._shown]
