@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qss_offline.analysis.report.making import make_report
+from qss_offline.api.figures import displayed
 from qss_offline.api.runs import OnlineRun, Run, load
 from qss_offline.errors import UserError
 from qss_offline.runs.results import learning_curve
@@ -81,7 +82,7 @@ class Comparison:
                 raise UserError(f"{name} was never evaluated: there are no returns to draw")
         curves = {name: learning_curve(run.results["seeds"]) for name, run in self.runs.items()}
         places = sorted({str(run.env_id) for run in self.runs.values()})
-        return learning_figure(curves, None, ", ".join(places))
+        return displayed(learning_figure(curves, None, ", ".join(places)))
 
     def report(self, out: str | Path | None = None, *, video: bool = True) -> Path:
         """Write one page about all of them, and return its path.

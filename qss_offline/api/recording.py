@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from qss_offline.api.figures import displayed
 from qss_offline.data.build import build_dataset
 from qss_offline.data.environments import EnvFactory, env_id_of
 from qss_offline.data.families import expert_path
@@ -282,7 +283,7 @@ class Recording:
 
     def plot(self) -> Figure:
         """Draw its returns, lengths and state coverage."""
-        return dataset_figure(self.dataset_id, self.transitions)
+        return displayed(dataset_figure(self.dataset_id, self.transitions))
 
     def __repr__(self) -> str:
         """Return what it is, in a line."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from qss_offline.analysis.diagnostics import hints
 from qss_offline.analysis.report.making import make_report
 from qss_offline.analysis.video import Rendered, render_run
+from qss_offline.api.figures import displayed
 from qss_offline.errors import UserError
 from qss_offline.evaluation.policies import SavedPolicy
 from qss_offline.evaluation.policy_files import load_policy
@@ -208,7 +209,7 @@ class Run(_AnyRun[FinishedRun]):
         if not self.evaluated:
             raise UserError(f"{self.path} was never evaluated: there are no returns to draw")
         curves = {self._done.label: learning_curve(self.results["seeds"])}
-        return learning_figure(curves, self._done.behaviour[0], self._done.env_id)
+        return displayed(learning_figure(curves, self._done.behaviour[0], self._done.env_id))
 
     def render(
         self,
@@ -284,7 +285,7 @@ class OnlineRun(_AnyRun[ScoredOnlineRun]):
         from qss_offline.analysis.plots.report import learning_figure
 
         curves = {self.algorithm: learning_curve(self.results["seeds"])}
-        return learning_figure(curves, None, self.env_id)
+        return displayed(learning_figure(curves, None, self.env_id))
 
     def __repr__(self) -> str:
         """Return what it is, in a line."""

@@ -71,6 +71,7 @@ class ComparisonConfig:
         episodes: episodes of each evaluation.
         first_seed: the least seed.
         data_seed: of the recordings, instead of the families' own.
+        transitions: size of the recordings, likewise.
         known: what the IDM of D3G and BCO learns from before its online steps, if anything.
     """
 
@@ -92,6 +93,7 @@ class ComparisonConfig:
     episodes: int = 10
     first_seed: int = 0
     data_seed: int | None = None
+    transitions: int | None = None
     known: KnownActions | None = None
 
     def __post_init__(self) -> None:

@@ -74,6 +74,9 @@ COMPARISONS = {
         random_action_probs=(0.0, 1.0),
         methods=("d3g", "bco"),
         seeds=1,
+        d3g=PRESETS["short-horizon"].spend(10_000, None, None),
+        cloning_updates=1_000,
+        transitions=20_000,
     ),
     # One observation-only setting for every level, on seeds and recordings that no setting was
     # chosen with, beside the other methods without actions.

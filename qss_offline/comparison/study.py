@@ -146,8 +146,9 @@ class Study:
         show_only: bool = False,
     ) -> None:
         config = self.config = options.config()
-        self._specs = recordings(config, options.transitions)
-        self._known = known_recordings(config, options.transitions)
+        transitions = options.transitions or config.transitions
+        self._specs = recordings(config, transitions)
+        self._known = known_recordings(config, transitions)
         runs = runs or Path("runs") / _folder_name(config.name)
         self.cells = make_cells(config, self._specs, runs, self._known)
         self.out = out or (self._published(runs) if show_only else None) or runs

@@ -68,7 +68,10 @@ def test_a_run_is_what_it_was_asked_for(run: qss.Run, recording: qss.Recording) 
     assert action.shape == (1,)
     with pytest.raises(UserError, match="no seed 7; its seeds are 0, 1"):
         run.policy(7)
-    axis = run.plot().axes[0]
+    figure = run.plot()
+    # A notebook shows it.
+    assert figure._repr_png_().startswith(b"\x89PNG")
+    axis = figure.axes[0]
     assert "InvertedPendulum" in axis.get_title()
 
 
