@@ -196,18 +196,19 @@ def _checked(policy: SavedPolicy, act: Act, path: Path) -> float:
     Raises:
         UserError: it is more than rounding.
     """
-    generator = np.random.default_rng(0)
+    generator, limit = np.random.default_rng(0), np.finfo(np.float32).max
     mean, std = policy.scale.mean.numpy(), policy.scale.std.numpy()
     changed, most, allowed = _in_last_bits(policy), 0.0, TOLERANCE
     for count in _BATCHES:
-        obs = np.asarray(generator.normal(mean, std, (count, len(mean))), np.float32)
+        drawn = generator.normal(mean, std, (count, len(mean)))
+        obs = np.clip(drawn, -limit, limit).astype(np.float32)
         most = max(most, _difference(policy, obs, act(obs)))
         allowed = max(allowed, _ROUNDING * _difference(policy, obs, changed(obs)))
     if most > min(allowed, _MOST_ROUNDING):
-        raise UserError(
-            f"{path} would act otherwise than the policy, by {most:.1e} of the actions' range, and "
-            "isn't written"
-        )
+        apart = f"by {most:.1e} of the actions' range"
+        if np.isinf(most):
+            apart = "its actions are not finite, or are of another shape"
+        raise UserError(f"{path} would act otherwise than the policy, and isn't written: {apart}")
     return most
 
 

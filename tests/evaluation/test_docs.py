@@ -15,6 +15,7 @@ from tests.evaluation.some_policies import box, network, scale
 PAGE = Path(__file__).parents[2] / "docs" / "policies.md"
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*deprecated")
 def test_its_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if any(find_spec(name) is None for name in ("onnxscript", "onnxruntime")):
         pytest.skip("the extra `onnx` or onnxruntime isn't installed")

@@ -19,9 +19,14 @@ from qss_offline.algorithms.networks import Network
 from qss_offline.errors import UserError
 from qss_offline.evaluation import export
 from qss_offline.evaluation.export import TOLERANCE, Exported, export_policy
-from qss_offline.evaluation.policies import ClonedPolicy, DiscretePolicy, SavedPolicy
+from qss_offline.evaluation.policies import (
+    ClonedPolicy,
+    DiscretePolicy,
+    ObservationScale,
+    SavedPolicy,
+)
 from qss_offline.evaluation.policy_module import PolicyModule
-from tests.evaluation.some_policies import LOPSIDED, POLICIES, network, observations, scale
+from tests.evaluation.some_policies import LOPSIDED, POLICIES, box, network, observations, scale
 from tests.patience import PATIENCE_S
 
 needs_onnx = pytest.mark.skipif(
@@ -177,6 +182,22 @@ def test_a_policy_that_diverged_is_not_exported(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="the policy diverged"):
         export_policy(policy, tmp_path / "policy.pt")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("extreme", ["bounds", "observations"])
+@pytest.mark.filterwarnings("error:.*cast:RuntimeWarning")
+def test_numbers_at_the_end_of_float32_end_in_a_file_or_in_one_line(
+    extreme: str, tmp_path: Path
+) -> None:
+    policy = ClonedPolicy(network(4, 8, 2), scale(4), box([-3e38, -1.0], [3e38, 1.0]))
+    if extreme == "observations":
+        far = ObservationScale.of([3.4e38, 0, 0, 0], [3e37, 1, 1, 1])
+        policy = ClonedPolicy(network(4, 8, 2), far, box([-1.0, -1.0], [1.0, 1.0]))
+    path = tmp_path / "policy.pt"
+    try:
+        assert export_policy(policy, path).path.exists()
+    except UserError as refused:
+        assert "\n" not in str(refused) and not path.exists()
 
 
 @pytest.mark.parametrize("name", ["policy.onx", "policy", "policy.safetensors"])
