@@ -10,6 +10,7 @@ import pytest
 from nbclient import NotebookClient
 
 import qss_offline as qss
+from tests.patience import PATIENCE_S
 from tests.stories import commands_and_files, follow, section
 
 ROOT = Path(__file__).parents[2]
@@ -63,7 +64,7 @@ def test_the_notebook_runs_and_its_figure_shows(
     for cell in notebook.cells:
         cell.source = cell.source.replace("updates=10_000", "updates=200")
     here = {"metadata": {"path": str(tmp_path)}}
-    NotebookClient(notebook, timeout=300, kernel_name="python3", resources=here).execute()
+    NotebookClient(notebook, timeout=PATIENCE_S, kernel_name="python3", resources=here).execute()
     shown = [one for cell in notebook.cells for one in cell.get("outputs", [])]
     assert any("image/png" in one.get("data", {}) for one in shown)
     assert "Policy(env_id='callable/Cart'" in shown[-1]["data"]["text/plain"]
