@@ -68,7 +68,7 @@ class OnlineTrainer:
             The networks of all seeds, in the order of `state.seeds`.
         """
         stands = [saved_step(task.folder) for task in self.tasks]
-        tick(sum(stands))
+        tick(sum(stands), f"step {min(stands):,} of {self.config.steps:,}")
         loops: list[SeedLoop] = []
         learner: Learner | None = None
         try:

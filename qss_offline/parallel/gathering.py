@@ -28,7 +28,7 @@ class Gathered:
         self._shown, self._furthest = 0, 0
 
     def show(self, units: Sequence[float], texts: Sequence[str], ended: Sequence[bool]) -> None:
-        """Report, once the first jobs have told where they stand.
+        """Report; where sizes are known, once the first jobs have told where they stand.
 
         Args:
             units: done of each job, below 0 where it hasn't told.
@@ -36,7 +36,7 @@ class Gathered:
             ended: which jobs are through.
         """
         first = zip(units[: self._workers], ended, strict=False)
-        if not all(done >= 0 or through for done, through in first):
+        if self._sizes is not None and not all(done >= 0 or through for done, through in first):
             return
         self._furthest = max(self._furthest, self._done(units, ended))
         self._report(self._furthest, self._text(units, texts, ended))

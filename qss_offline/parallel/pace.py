@@ -54,7 +54,8 @@ class Pace:
         if self._done is None:
             self._done, self._changed = done, now
         elif done > self._done:
-            self._measure(done - self._done, now - self._changed)
+            pause = self._measure(done - self._done, now - self._changed)
+            passed -= min(passed, pause)
             self._done, self._changed = done, now
         if done >= self._total:
             self.left_s = 0.0
@@ -63,18 +64,22 @@ class Pace:
             left = (self._total - done) / self.rate
             self._set(max(left - (now - self._changed), left / 2), passed)
 
-    def _measure(self, units: float, seconds: float) -> None:
-        """Count units into the speed, unless they were done before, as by a run that is resumed."""
+    def _measure(self, units: float, seconds: float) -> float:
+        """Count units into the speed, and return the seconds that were a pause.
+
+        Units that were done before, as by a run that is resumed, don't count.
+        """
         took = seconds
         if self.rate > 0:
             if units > self.rate * max(_JUMP_S, 10 * seconds):
                 self.left_s = None
-                return
+                return 0.0
             took = min(seconds, max(_PAUSE_S, 10 * units / self.rate))
         self._in_all = self._in_all[0] + units, self._in_all[1] + seconds
         kept = math.exp(-took / max(_HORIZON_S, self.elapsed_s / 4))
         self._units = kept * self._units + units
         self._seconds = kept * self._seconds + took
+        return seconds - took
 
     def _set(self, left: float, passed: float) -> None:
         """Move the time that is shown towards what the speed says."""
