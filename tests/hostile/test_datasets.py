@@ -21,6 +21,7 @@ from qss_offline.data import (
     load_transitions,
     verify_dataset,
 )
+from qss_offline.data.environments import env_id_of_file
 from qss_offline.errors import UserError
 from tests.cli.test_program import qss_offline
 from tests.data.conftest import same
@@ -186,7 +187,10 @@ def test_nothing_in_a_dataset_is_run(foreign: Path, tmp_path: Path) -> None:
     spec = {"id": "X-v0", "entry_point": "os:system", "kwargs": kwargs}
     edit(foreign, env_spec=json.dumps(spec), eval_env_spec=json.dumps(spec))
     loaded = load_transitions(FOREIGN, notice=quiet)
-    assert loaded.info.env_id == "X-v0" and len(loaded.transitions) == 11
+    assert loaded.info.env_id is not None and loaded.info.env_id.startswith("X-v0?command=")
+    assert len(loaded.transitions) == 11
+    with pytest.raises(UserError, match="X-v0"):
+        env_id_of_file(loaded.info.env_id, "the dataset")
     assert verify_dataset(FOREIGN).ok
     assert not owned.exists()
 
@@ -291,6 +295,6 @@ def test_the_program_ends_in_one_line(foreign: Path, kind: str) -> None:
         done = qss_offline("data", command, *([FOREIGN] if command != "list" else []))
         assert done.returncode == (0 if command == "list" else 2), done.stderr
         assert "Traceback" not in done.stderr
-        assert all(one.isprintable() or one == "\n" for one in done.stdout + done.stderr)
+        assert all(one.isprintable() or one in "\n\t" for one in done.stdout + done.stderr)
         if command != "list":
             assert done.stderr.strip().splitlines()[-1].startswith("error: ")

@@ -149,7 +149,8 @@ def test_a_reader_that_is_killed_says_nothing_of_the_file(ended_by: signal.Signa
 
 def test_a_killed_build_worker(minari_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One line; nothing visible, nothing left; the next build makes the same."""
-    spec = DatasetSpec("InvertedPendulum", transitions=400, shards=2)
+    # Long enough that the worker is still at it when it is killed.
+    spec = DatasetSpec("Reacher", transitions=20_000, shards=2)
     killed = False
 
     @contextmanager

@@ -54,7 +54,7 @@ def test_an_experiment_leaves_figure_tables_and_record(tmp_path: Path) -> None:
     for path in (figures / "cliff.png", *out.iterdir()):
         assert str(path) in done.stdout
     assert "2 seeds in" in done.stdout
-    assert "10,000/10,000 steps" in done.stderr
+    assert "cliff: 100%" in done.stderr
 
     record = json.loads((out / "results.json").read_text())
     assert record["command"] == "qss reproduce tabular " + shlex.join(arguments)
