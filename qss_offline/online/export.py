@@ -7,14 +7,14 @@ from gymnasium import spaces
 
 import qss_offline.online.gridworld  # noqa: F401  registers the gridworld
 from qss_offline.data.environments import env_id_of_file, make_env
-from qss_offline.data.importing import About, from_arrays
+from qss_offline.data.importing import About, ImportRules, from_arrays
 from qss_offline.data.write import StoredDatasets
 from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.errors import UserError
 from qss_offline.online.columns import Columns
 from qss_offline.online.exploration import BoxActions, actions_of
 from qss_offline.online.files import replay_files
-from qss_offline.parallel.reporting import ProgressFactory, no_progress
+from qss_offline.parallel.reporting import ProgressFactory, no_progress, print_notice
 from qss_offline.runs.folder import RunFolder, read_json
 
 
@@ -77,6 +77,9 @@ def export_replay(
         episodes=replayed.episodes,
         about=about,
         action_space=space,
+        # These are the environment's own steps, and nobody else's guess at where they end.
+        rules=ImportRules(resets="keep", rounding="keep"),
         overwrite=overwrite,
+        notice=print_notice,
         progress=progress,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from heapq import heapreplace
 
 from qss_offline.parallel.progress import Reporter
 
@@ -24,7 +25,7 @@ class Gathered:
 
     def __init__(self, sizes: Sequence[float] | None, workers: int, report: Reporter) -> None:
         self._sizes, self._workers, self._report = sizes, workers, report
-        self._shown = 0
+        self._shown, self._furthest = 0, 0
 
     def show(self, units: Sequence[float], texts: Sequence[str], ended: Sequence[bool]) -> None:
         """Report, once the first jobs have told where they stand.
@@ -37,7 +38,8 @@ class Gathered:
         first = zip(units[: self._workers], ended, strict=False)
         if not all(done >= 0 or through for done, through in first):
             return
-        self._report(self._done(units, ended), self._text(units, texts, ended))
+        self._furthest = max(self._furthest, self._done(units, ended))
+        self._report(self._furthest, self._text(units, texts, ended))
 
     def _done(self, units: Sequence[float], ended: Sequence[bool]) -> int:
         if self._sizes is None:
@@ -51,13 +53,17 @@ class Gathered:
         return round(whole * (1 - self._time(left) / in_all) if in_all > 0 else whole)
 
     def _time(self, sizes: Sequence[float]) -> float:
-        return max(*sizes, sum(sizes) / self._workers, 0.0)
+        """Return the units of the worker that ends last, where jobs are begun in their order."""
+        busy = [0.0] * max(1, self._workers)
+        for size in sizes:
+            heapreplace(busy, busy[0] + size)
+        return max(busy)
 
     def _text(self, units: Sequence[float], texts: Sequence[str], ended: Sequence[bool]) -> str:
         """Return what the job furthest behind is doing, of those that run."""
         running = [job for job, done in enumerate(units) if done >= 0 and not ended[job]]
         if not running:
-            return texts[self._shown]
+            return texts[0] if len(texts) == 1 else ""
         if self._sizes is None:
             self._shown = running[0]
             return texts[running[0]]

@@ -12,6 +12,8 @@ _HORIZON_S = 15.0
 """The speed is that of so many seconds at least, and of a quarter of what has passed."""
 _JUMP_S = 30.0
 """Units that would have taken so long, but came at ten times the speed, were not worked on now."""
+_PAUSE_S = 2.0
+"""What takes longer than this, at a tenth of the speed, was a pause in part, as between phases."""
 
 
 class Pace:
@@ -28,6 +30,7 @@ class Pace:
     def __init__(self, total: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._total, self._clock = total, clock
         self._begun = self._seen = self._changed = clock()
+        self._in_all = 0.0, 0.0
         self._done: float | None = None
         self._units = self._seconds = 0.0
         self._rising = False
@@ -36,7 +39,7 @@ class Pace:
 
     @property
     def rate(self) -> float:
-        """Units a second of late, 0 as long as nothing is known."""
+        """Units a second of late, at the end of all; 0 as long as nothing is known."""
         return self._units / self._seconds if self._seconds > 0 else 0.0
 
     @property
@@ -55,18 +58,23 @@ class Pace:
             self._done, self._changed = done, now
         if done >= self._total:
             self.left_s = 0.0
+            self._units, self._seconds = self._in_all
         elif self.rate > 0 and now - self._begun >= _FIRST_S:
             left = (self._total - done) / self.rate
             self._set(max(left - (now - self._changed), left / 2), passed)
 
     def _measure(self, units: float, seconds: float) -> None:
         """Count units into the speed, unless they were done before, as by a run that is resumed."""
-        if units > self.rate * max(_JUMP_S, 10 * seconds) > 0:
-            return
-        horizon = max(_HORIZON_S, self.elapsed_s / 4)
-        kept = math.exp(-seconds / horizon)
+        took = seconds
+        if self.rate > 0:
+            if units > self.rate * max(_JUMP_S, 10 * seconds):
+                self.left_s = None
+                return
+            took = min(seconds, max(_PAUSE_S, 10 * units / self.rate))
+        self._in_all = self._in_all[0] + units, self._in_all[1] + seconds
+        kept = math.exp(-took / max(_HORIZON_S, self.elapsed_s / 4))
         self._units = kept * self._units + units
-        self._seconds = kept * self._seconds + seconds
+        self._seconds = kept * self._seconds + took
 
     def _set(self, left: float, passed: float) -> None:
         """Move the time that is shown towards what the speed says."""

@@ -20,6 +20,10 @@ Train = Callable[[S, Sequence[T], Tick], None]
 the units done over all of them, and what it is doing."""
 
 
+_WORTH_WORKERS = 2_000
+"""Units of work in all below which starting processes takes longer than they save."""
+
+
 @dataclass(frozen=True)
 class _Group(Generic[S, T]):
     """The seeds of one worker."""
@@ -47,7 +51,7 @@ def train_in_workers(
         settings: what every seed is trained with.
         tasks: the seeds.
         device: "cpu" or "cuda".
-        workers: processes; None takes as many as there may be.
+        workers: processes; None takes as many as there may be, for very little work one.
         report: called with the units done, over all seeds, and what the slowest worker is doing.
         units: of one seed.
         things: what the tasks are.
@@ -56,6 +60,8 @@ def train_in_workers(
         UserError: a worker died. Exceptions of `train` pass through.
     """
     limit = 1 if device == "cuda" else available_cores()
+    if workers is None and units * len(tasks) < _WORTH_WORKERS:
+        workers = 1
     count = min(workers or limit, limit, len(tasks))
     shares = [tuple(tasks[worker::count]) for worker in range(count)]
     in_all = f"of {len(tasks)} {things}" if count > 1 else ""

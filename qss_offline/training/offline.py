@@ -113,11 +113,11 @@ class OfflineTrainer:
         """
         schedule = linear_decay(self.config.learning_rate, self.config.learning_rate_decay, updates)
         stands = [self._stand(task) for task in self.tasks]
-        tick(sum(stands))
 
         def told(units: float, phase: str = "", note: str = "") -> None:
             tick(units, f"D3G update {phase} of {updates:,}", note)
 
+        told(sum(stands), f"{min(stands):,}")
         tasks: list[SeedTask] = []
         state: TrainState | None = None
         for stand in sorted(set(stands)):

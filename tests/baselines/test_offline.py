@@ -16,6 +16,7 @@ from qss_offline.baselines.offline import METHODS, OfflineBaselineConfig, train_
 from qss_offline.data import Transitions
 from qss_offline.errors import UserError
 from qss_offline.evaluation.episodes import evaluate
+from qss_offline.parallel.reporting import return_in_words
 
 from ..data.conftest import make_transitions
 
@@ -35,15 +36,20 @@ def probe(trained: Any, recording: Transitions) -> Any:
 @pytest.mark.parametrize("method", METHODS)
 def test_each_method_from_end_to_end(method: str, recording: Transitions) -> None:
     updates = 300 if method == "bc" else 100
-    ticks: list[int] = []
+    ticks: list[tuple[float, str]] = []
+
+    def tick(units: float, phase: str = "", note: str = "") -> None:
+        ticks.append((units, note))
+
     trained = train_offline(
-        recording, ENV, small(method, updates), 1, evaluations=3, episodes=2, tick=ticks.append
+        recording, ENV, small(method, updates), 1, evaluations=3, episodes=2, tick=tick
     )
     expected = [updates // 3, 2 * updates // 3, updates]
     assert [point.updates for point in trained.evaluations] == expected
     assert all(len(point.returns) == 2 for point in trained.evaluations)
     assert all(0 <= value <= 1000 for point in trained.evaluations for value in point.returns)
-    assert ticks == list(range(100, updates + 1, 100))
+    assert [units for units, _ in ticks] == list(range(0, updates + 1, 100))
+    assert ticks[-1][1] == return_in_words([trained.evaluations[-1].returns])
     actions = probe(trained, recording)
     assert actions.shape == (50, 1) and np.abs(actions).max() <= 3 + 1e-5
     # The last evaluation is of the policy that is handed over.

@@ -14,6 +14,7 @@ from qss_offline.errors import UserError
 from qss_offline.online.config import EvaluationPlan, OnlineConfig, OnlineSettings
 from qss_offline.online.env_loop import OnlineTask
 from qss_offline.online.trainer import OnlineTrainer
+from qss_offline.parallel.reporting import no_tick
 from qss_offline.runs.folder import RunFolder, SeedFolder, read_json
 
 pytest.importorskip("d3rlpy")
@@ -57,7 +58,7 @@ def test_warm_up_and_evaluations_are_those_of_d3g(tmp_path: Path) -> None:
         evaluations("td3", 5)
     folder = SeedFolder(tmp_path / "5")
     task = OnlineTask(5, folder)
-    OnlineTrainer([task], PENDULUM, CONFIG, PLAN, compiled=False).run(lambda steps: None)
+    OnlineTrainer([task], PENDULUM, CONFIG, PLAN, compiled=False).run(no_tick)
     from qss_offline.engine.checkpoint import load_checkpoint
     from qss_offline.online.files import replay_files
 

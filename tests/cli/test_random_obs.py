@@ -116,7 +116,7 @@ def test_ctrl_c_ends_in_one_line_and_leaves_a_run_to_resume(
         (("--env", "CartPole"), "its actions"),
         (("--env", "Pendulum", "--transitions", "0"), "transitions"),
         (("--randomness", "1.5"), "not between 0 and 1"),
-        (("--randomness", "0.5"), "expert"),
+        (("--env", "Pendulum", "--randomness", "0.5"), "expert"),
         (("--preset", "papr"), "did you mean paper"),
         (("--seeds", "none"), "--seeds"),
         (("--device", "cuda"), "--device cuda"),

@@ -121,7 +121,7 @@ def test_a_folder_that_holds_a_run_is_refused_and_the_same_settings_go_on(
     again = train(DATASET, out="here", if_exists="resume", changes=changes, **asked)
     assert bits(Path("here")) == before
     assert again.seeds == (3,)
-    with pytest.raises(UserError, match=r"here was started with preset\.updates = 60, not"):
+    with pytest.raises(UserError, match=r"here was started with preset\.inverse\.known_updates = 6000, not"):
         other = {**asked, "changes": changes, "updates": 120}
         train(DATASET, out="here", if_exists="resume", **other)
     new = train(DATASET, out="here", if_exists="new", changes=changes, **asked)

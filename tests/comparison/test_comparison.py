@@ -42,6 +42,7 @@ from qss_offline.data.specs import DatasetSpec
 from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.errors import UserError
 from qss_offline.files import write_json
+from qss_offline.parallel.reporting import no_tick
 from qss_offline.runs.folder import read_json
 from qss_offline.statistics import Interval
 from tests.small_run import PRESET
@@ -246,7 +247,8 @@ def test_known_actions_reach_d3g_and_bco(minari_root: Path, tmp_path: Path) -> N
         assert read_json(cell.folder.path / "config.json")["actions_from"] == known[0].act_id
     # As many updates more as the IDM learned from them, and no more online steps.
     plain = cells_of(replace(settings, known=None), tmp_path)
-    assert [c.units - p.units for c, p in zip(cells, plain, strict=True)] == [60, 60]
+    for cell, without in zip(cells, plain, strict=True):
+        assert 0 < cell.units - without.units < 60
     assert {r.online_steps for r in rows(cells) if r.metric == "last"} == {200}
     online = load_checkpoint(cells[0].folder.seed(0).online)
     assert online.metadata["update"] == 60 + 400
@@ -287,7 +289,7 @@ def test_a_crash_in_one_cell_is_noted_and_mended(
 
     with monkeypatch.context() as patched:
         patched.setattr(module, "_run_timed", crash)
-        assert run_job(Job(cell, (0,)), lambda _: None) == "RuntimeError: out of luck"
+        assert run_job(Job(cell, (0,)), no_tick) == "RuntimeError: out of luck"
     failed = cell.folder.path / "failed.txt"
     assert failed.read_text() == "RuntimeError: out of luck\n"
     assert run_cells([cell], [SPEC], workers=1) == []

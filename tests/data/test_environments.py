@@ -47,7 +47,7 @@ from .conftest import same
 
 
 @pytest.fixture(autouse=True)
-def registry_as_before() -> Iterator[None]:
+def registry_as_before(tmp_path: Path) -> Iterator[None]:
     for own in ("Cart", "Blind", "make_cart"):
         gymnasium.registry.pop(own, None)
     before, modules, path = dict(gymnasium.registry), set(sys.modules), list(sys.path)
@@ -55,8 +55,10 @@ def registry_as_before() -> Iterator[None]:
     gymnasium.registry.clear()
     gymnasium.registry.update(before)
     sys.path[:] = path
+    # Of the test's own files; what the library has imported meanwhile stays.
     for name in set(sys.modules) - modules:
-        del sys.modules[name]
+        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
 
 
 def of(name: str) -> Any:

@@ -274,3 +274,28 @@ def test_structs_lists_and_types_of_parquet(data: st.DataObject, tmp_path: Path)
     })  # fmt: skip
     pa.parquet.write_table(table, tmp_path / "log.PARQUET")
     same_rows(plan_file(tmp_path / "log.PARQUET").transitions, rows)
+
+
+def test_text_among_the_columns() -> None:
+    rows = make_log([4, 3]).rows()
+    frame = {"obs": rows["observations"], "reward": rows["rewards"], "episode": list("aaaabbb"),
+             "obs_note": list("abcdefg"), "comment": ["x"] * 7, "when": [{}] * 7}  # fmt: skip
+    plan = plan_frame(frame)
+    assert plan.report.kept.episodes == 2 and plan.report.unused == ("obs_note", "comment", "when")
+    flagged = {"obs": rows["observations"][:, 0], "reward": rows["rewards"], "done": ["no"] * 7}
+    for kind in (dict, pa.table):
+        with pytest.raises(UserError, match="'done' holds text, and is called like an end"):
+            plan_frame(kind(flagged))
+
+
+def test_parts_of_observations_are_ignored_by_their_name() -> None:
+    rows = make_log([4, 3], obs_dim=3).rows()
+    nested = {
+        name: {"arm": rows[name][:, 1:], "z": rows[name][:, 0]}
+        for name in ("observations", "next_observations")
+    }
+    left = ImportRules(ignore=("observations.arm",))
+    plan = plan_arrays(**rows | nested, rules=left)
+    np.testing.assert_array_equal(
+        plan.transitions.next_observations, rows["next_observations"][:, :1].astype(np.float32)
+    )

@@ -19,6 +19,7 @@ from qss_offline.online.config import EvaluationPlan, OnlineConfig
 from qss_offline.online.env_loop import OnlineTask, SeedLoop
 from qss_offline.online.files import policy_path, replay_files
 from qss_offline.online.trainer import OnlineTrainer
+from qss_offline.parallel.reporting import no_tick
 from qss_offline.runs.folder import SeedFolder
 
 SMALL = D3GConfig(hidden_dims=(8, 8), batch_size=32, clamp_targets=True, step_inputs=True)
@@ -68,7 +69,7 @@ def train(
 ) -> OnlineTrainer:
     tasks = [OnlineTask(seed, SeedFolder(folder / str(seed))) for seed in seeds]
     trainer = OnlineTrainer(tasks, env_id, config, PLAN, compiled=False)
-    trainer.run(lambda steps: None)
+    trainer.run(no_tick)
     return trainer
 
 
@@ -112,7 +113,7 @@ class Interrupted(Exception):
 def interrupt(folder: Path, seeds: Sequence[int], step: int, env_id: str) -> None:
     tasks = [OnlineTask(seed, SeedFolder(folder / str(seed))) for seed in seeds]
 
-    def tick(steps: int) -> None:
+    def tick(steps: float, phase: str = "", note: str = "") -> None:
         if steps >= step * len(seeds):
             raise Interrupted
 
@@ -138,9 +139,11 @@ def test_seeds_that_stand_further_back_catch_up(tmp_path: Path) -> None:
     train(tmp_path / "whole", [0, 1, 2])
     interrupt(tmp_path / "apart", [0], 112, PENDULUM)
     interrupt(tmp_path / "apart", [1], 60, PENDULUM)
-    ticks: list[int] = []
+    ticks: list[float] = []
     tasks = [OnlineTask(seed, SeedFolder(tmp_path / "apart" / str(seed))) for seed in (0, 1, 2)]
-    OnlineTrainer(tasks, PENDULUM, CONFIG, PLAN, compiled=False).run(ticks.append)
+    OnlineTrainer(tasks, PENDULUM, CONFIG, PLAN, compiled=False).run(
+        lambda steps, *_: ticks.append(steps)
+    )
     assert ticks[-1] == 3 * CONFIG.steps
     assert ticks == sorted(ticks)
     for seed in (0, 1, 2):
@@ -214,7 +217,7 @@ def test_policies_of_evaluations_are_kept_if_asked_to(tmp_path: Path) -> None:
     folder = SeedFolder(tmp_path / "0")
     plan = EvaluationPlan(50, 1, keep_policies=True)
     task = OnlineTask(0, folder)
-    OnlineTrainer([task], GRIDWORLD, CONFIG, plan, compiled=False).run(lambda steps: None)
+    OnlineTrainer([task], GRIDWORLD, CONFIG, plan, compiled=False).run(no_tick)
     evaluations = load_checkpoint(folder.training).metadata["evaluations"]
     assert [step for step, _ in evaluations] == [0, 50, 100, 130]
     assert all(len(returns) == 1 for _, returns in evaluations)

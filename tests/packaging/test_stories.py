@@ -10,6 +10,7 @@ import pytest
 from nbclient import NotebookClient
 
 import qss_offline as qss
+from tests.patience import PATIENCE_S
 from tests.stories import commands_and_files, follow, section
 
 ROOT = Path(__file__).parents[2]
@@ -32,20 +33,20 @@ def shell(tmp_path: Path, minari_root: Path, monkeypatch: pytest.MonkeyPatch) ->
     return folder
 
 
+@pytest.mark.slow
 def test_a_csv_of_an_own_environment_becomes_a_film_and_a_file(shell: Path) -> None:
     heading = "From a CSV of an environment of your own"
     small = {"--updates 10000": "--updates 200 --set updates_per_round=50"}
     said = follow(section(PAGE, heading), shell, small)
     assert "10,000 transitions" in said
-    run = qss.load(shell / "runs" / "cart")
+    run = qss.load(shell / "runs" / "cart", env=f"{shell}/cart_env.py:Cart")
     assert isinstance(run, qss.Run)
     assert len(run.returns()) == 3
-    assert (shell / "runs/cart/render/acting.gif").exists() or list(
-        (shell / "runs/cart/render").glob("*.gif")
-    )
+    assert list((shell / "runs/cart/render").glob("*.gif"))
     assert (shell / "cart.pt").stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_the_papers_table_becomes_a_page(shell: Path) -> None:
     small = {"--quick": "--quick --transitions 2000 --updates 60"}
     said = follow(section(PAGE, "From the paper"), shell, small)
@@ -54,6 +55,7 @@ def test_the_papers_table_becomes_a_page(shell: Path) -> None:
     assert "InvertedPendulum-v5" in page and "1000" in page.replace(",", "")
 
 
+@pytest.mark.slow
 def test_the_notebook_runs_and_its_figure_shows(
     tmp_path: Path, minari_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -62,7 +64,7 @@ def test_the_notebook_runs_and_its_figure_shows(
     for cell in notebook.cells:
         cell.source = cell.source.replace("updates=10_000", "updates=200")
     here = {"metadata": {"path": str(tmp_path)}}
-    NotebookClient(notebook, timeout=300, kernel_name="python3", resources=here).execute()
+    NotebookClient(notebook, timeout=PATIENCE_S, kernel_name="python3", resources=here).execute()
     shown = [one for cell in notebook.cells for one in cell.get("outputs", [])]
     assert any("image/png" in one.get("data", {}) for one in shown)
     assert "Policy(env_id='callable/Cart'" in shown[-1]["data"]["text/plain"]

@@ -1,5 +1,6 @@
 """BCO: its loss, its labels, its rounds; and that it learns from an expert."""
 
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from qss_offline.evaluation.episodes import evaluate
 from qss_offline.evaluation.policies import ClonedPolicy, ObservationScale
 from qss_offline.evaluation.policy_files import load_policy
 from qss_offline.runs.inverse_config import InverseFitConfig
+from qss_offline.runs.work import CLONING_UPDATE
 from qss_offline.training.bco import BCOTrainer
 from tests.evaluation.test_policies import PointMass
 
@@ -151,12 +153,20 @@ def test_resumed_is_uninterrupted() -> None:
         assert torch.equal(weights(whole.policy(index)), weights(resumed.policy(index)))
 
 
-def test_progress_counts_both_models() -> None:
-    bco, reports = trainer([0]), list[int]()
-    bco.run_round(reports.append)
-    bco.run_round(reports.append)
-    assert reports[-1] == 400
-    assert reports == sorted(reports)
+def test_progress_counts_and_names_both_models() -> None:
+    bco, told = trainer([0]), list[tuple[float, str]]()
+
+    def tick(units: float, phase: str = "", note: str = "") -> None:
+        told.append((units, phase))
+
+    bco.run_round(tick)
+    bco.run_round(tick)
+    units = [done for done, _ in told]
+    assert units == sorted(units)
+    work = bco.config.work(known=False) + bco.policies.update * CLONING_UPDATE
+    assert units[-1] == pytest.approx(work)
+    parts = [part for part, _ in groupby(phase for _, phase in told)]
+    assert parts == ["inverse", "cloning"] * 2
 
 
 def test_its_policy_is_saved_and_loaded(tmp_path: Path) -> None:

@@ -116,7 +116,8 @@ def test_what_reads_runs_knows_ensembles(runs: dict[str, RunFolder]) -> None:
 
 def test_an_ensemble_costs_what_it_says() -> None:
     assert PAIR.offline_updates == 400
-    assert _settings("", PAIR, (0,)).units == 400 + 200
+    alone = replace(PAIR, ensemble=1)
+    assert _settings("", PAIR, (0,)).units - _settings("", alone, (0,)).units == 200
     with pytest.raises(UserError, match="ensemble"):
         replace(PAIR, ensemble=0)
 

@@ -74,18 +74,27 @@ def test_a_twin_is_read_in_units_of_the_action_box(minari_root: Path) -> None:
 def test_with_known_steps_the_first_round_acts_on_the_proposal() -> None:
     fitted = fitter((0,))
     assert fitted.rounds_done == 0
-    ticks: list[int] = []
-    fitted.run_round(ticks.append)
+    ticks: list[float] = []
+    phases: set[str] = set()
+
+    def tick(units: float, phase: str = "", note: str = "") -> None:
+        ticks.append(units)
+        phases.add(phase)
+
+    fitted.run_round(tick)
     assert fitted.rounds_done == 1
-    assert ticks[-1] == fitted.state.update == CONFIG.known_updates + CONFIG.updates_per_round
+    assert fitted.state.update == CONFIG.known_updates + CONFIG.updates_per_round
+    assert phases == {"known actions", "inverse"}
     taken = fitted.steps[0]
     assert taken is not None
     assert len(taken) == CONFIG.steps_per_round, "known steps are no part of the online budget"
     # π(s) = −10 s, clipped to ±2 (±1 in units of the box), and noise of a tenth.
     assert np.abs(taken.actions[:, 0] - np.clip(-5 * taken.obs[:, 0], -1, 1)).mean() < 0.2
-    fitted.run_round(ticks.append)
+    while fitted.rounds_done < CONFIG.rounds:
+        fitted.run_round(tick)
     assert ticks == sorted(ticks)
-    assert ticks[-1] == CONFIG.updates(known=True)
+    assert fitted.state.update == CONFIG.updates(known=True)
+    assert ticks[-1] == pytest.approx(CONFIG.work(known=True))
 
 
 @pytest.mark.parametrize("form", ["network", "either"])

@@ -23,6 +23,7 @@ from qss_offline.engine.update import CHUNK
 from qss_offline.errors import UserError
 from qss_offline.evaluation.policies import ObservationScale
 from qss_offline.parallel.processes import available_cores
+from qss_offline.parallel.reporting import no_tick
 from qss_offline.runs.folder import RunFolder, SeedFolder, read_json
 from qss_offline.training import offline as offline_training
 from qss_offline.training.offline import OfflineTrainer, SeedTask
@@ -65,7 +66,7 @@ def train(
     datasets: dict[str, Transitions],
     stop_at: int | None = None,
 ) -> None:
-    trainer(tasks, datasets).run(updates, lambda units: None, stop_at)
+    trainer(tasks, datasets).run(updates, no_tick, stop_at)
 
 
 def test_levels_of_one_table_train_in_one_stack(tmp_path: Path) -> None:
@@ -97,8 +98,9 @@ def test_seeds_that_stand_apart_catch_up_to_the_same_bits(
     apart = tasks("apart")
     train(apart[:1], end, datasets, stop_at=2 * CHUNK)
     train(apart[1:2], end, datasets)
-    reports: list[int] = []
-    trainer(apart, datasets).run(end, reports.append)
+    reports: list[float] = []
+    trainer(apart, datasets).run(end, lambda units, *_: reports.append(units))
+    assert reports[0] == 6 * CHUNK, "what was done before is said first"
     assert reports == sorted(reports), "progress must not go backwards"
     assert reports[-1] == 3 * end
     for left, right in zip(tasks("whole"), apart, strict=True):

@@ -92,3 +92,14 @@ def test_a_recording_of_another_environment_is_refused(minari_root: Path, tmp_pa
     ):
         run_on(name, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_d3g_refuses_a_recording_without_rewards(minari_root: Path, tmp_path: Path) -> None:
+    made = build_dataset(DatasetSpec("InvertedPendulum", transitions=300), workers=1)
+    columns = load_transitions(made.obs_id).transitions.columns()
+    del columns["rewards"]
+    about = About(env_id="InvertedPendulum-v5")
+    name = from_arrays("me/demo", **columns, about=about).obs_id
+    with pytest.raises(UserError, match="without rewards, from which D3G learns; BCO needs none"):
+        run_on(name, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -13,7 +13,8 @@ Kind: TypeAlias = Literal["numbers", "text", "other"]
 """What a column holds: numbers (or true and false), text, or what no role can take."""
 
 MATRICES = ("observations", "next_observations", "actions")
-_SINGLE = ("rewards", "terminations", "truncations", "ends", "starts")
+_FLAGS = ("terminations", "truncations", "ends", "starts")
+_SINGLE = ("rewards", *_FLAGS)
 _LISTED = 12
 
 _OBSERVATIONS = ("observations", "observation", "obs", "observation_state", "states", "state")
@@ -168,6 +169,12 @@ def resolve(
         if labels:
             found["episodes"] = tuple(labels)
             usable = [name for name in usable if name not in labels]
+    for name in free:
+        if free[name] == "text" and any(simple[name] in _EXACT[role] for role in _FLAGS):
+            raise UserError(
+                f"{shown(name)} holds text, and is called like an end of episodes: expected true "
+                f"and false, or 1 and 0 (--ignore {name} leaves it out)"
+            )
     ordering = [name for name in usable if simple[name] in _EXACT["order"]]
     if order is not None:
         ordering += [name for name in matching(order, list(left), "order") if name not in ordering]

@@ -36,6 +36,8 @@ from qss_offline.data.write import StoredDatasets
 from qss_offline.errors import UserError
 from qss_offline.parallel.reporting import Notice, ProgressFactory, no_progress, print_notice
 
+_KEPT_NAMES = 1000
+
 
 @dataclass(frozen=True, eq=False)
 class Source:
@@ -294,10 +296,13 @@ def make_plan(
         kept=kept,
         notices=tuple(notices),
     )
-    made = source.made | {
-        "columns": {role: list(names)[:1000] for role, names in source.roles.columns.items()},
-        **({"left_out": report.as_json()["left_out"]} if report.left_out else {}),
-    }
+    made = dict(source.made)
+    if report.left_out:
+        made["left_out"] = report.as_json()["left_out"]
+    if any(names != (role,) for role, names in source.roles.columns.items()):
+        made["columns"] = {
+            role: list(names)[:_KEPT_NAMES] for role, names in source.roles.columns.items()
+        }
     metadata = dict(source.extra)
     if reward is None:
         metadata["rewards_missing"] = True
@@ -412,7 +417,12 @@ def _places(
             continue
         width = column.shape[1]
         own = labels.get(name) or [f"{name}[{k}]" for k in range(width)]
-        places |= {label: (begin + k,) for k, label in enumerate(own)}
+        for k, label in enumerate(own):
+            places[label] = (begin + k,)
+            # A part of nested observations has numbers of its own: `joint[0]`, `joint[1]`.
+            part = label.rpartition("[")[0]
+            if part and part != name:
+                places[part] = (*places.get(part, ()), begin + k)
         places[name] = tuple(range(begin, begin + width))
         begin += width
     return places

@@ -62,8 +62,10 @@ class _Format(NamedTuple):
 def is_readable(source: str) -> bool:
     """Return whether text names a file or folder that can be imported, and no dataset's id."""
     path = Path(source)
-    return path.suffix.lower() in SUFFIXES or (
-        path.is_dir() and not (path / "data" / "metadata.json").is_file()
+    return (
+        path.suffix.lower() in SUFFIXES
+        or path.is_file()
+        or (path.is_dir() and not (path / "data" / "metadata.json").is_file())
     )
 
 

@@ -15,7 +15,7 @@ from gymnasium import spaces
 
 from qss_offline.data.episodes import read_episodes
 from qss_offline.data.importing.buffers import buffer_columns
-from qss_offline.data.importing.names import ROLES, ColumnNames, Roles, matching, resolve
+from qss_offline.data.importing.names import ROLES, ColumnNames, Kind, Roles, matching, resolve
 from qss_offline.data.importing.plan import ImportPlan, Source, make_plan
 from qss_offline.data.importing.readers import read_source
 from qss_offline.data.importing.rules import AS_IT_STANDS, ImportRules
@@ -165,10 +165,12 @@ def plan_frame(
             for top, value in frame.items()
             for key, part in flattened(str(top), value)
         }
-        columns = {key: as_column(key, value, text=True) for key, value in given.items()}
-        roles = resolve(
-            dict.fromkeys(columns, "numbers"), names or ColumnNames(), rules.ignore, rules.order
-        )
+        kinds: dict[str, Kind] = {}
+        columns: dict[str, Any] = {}
+        for key, value in given.items():
+            kinds[key], columns[key] = _of_any_kind(key, value)
+        roles = resolve(kinds, names or ColumnNames(), rules.ignore, rules.order)
+        columns = {key: as_column(key, columns[key]) for key in roles.read}
     else:
         table = flat_table(frame_table(frame))
         kinds = {field.name: kind_of(field.type) for field in table.schema}
@@ -462,6 +464,18 @@ def from_replay_buffer(
 def _source(name: str, made: dict[str, Any], columns: dict[str, Array], roles: Roles) -> Source:
     split, parts = split_streams(columns, roles)
     return Source(name=name, made=made, columns=split, roles=roles, parts=parts)
+
+
+def _of_any_kind(name: str, value: Any) -> tuple[Kind, Any]:
+    """Return what a column can serve as; text as a number for each of its labels."""
+    try:
+        return "numbers", as_column(name, value)
+    except UserError:
+        pass
+    try:
+        return "text", as_column(name, value, text=True)
+    except UserError:
+        return "other", value
 
 
 def _ignored(name: str, rules: ImportRules) -> bool:

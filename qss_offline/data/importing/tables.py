@@ -46,7 +46,7 @@ def kind_of(kind: pa.DataType) -> Kind:
     if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
         return "text"
     numeric = types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)
-    moment = types.is_timestamp(kind) or types.is_duration(kind) or types.is_date(kind)
+    moment = types.is_temporal(kind) and not types.is_interval(kind)
     if numeric or moment or types.is_boolean(kind) or types.is_null(kind):
         return "numbers"
     return "other"
@@ -87,6 +87,8 @@ def _array(name: str, column: Any) -> Array:
         return np.full(len(column), np.nan)
     if pa.types.is_decimal(kind):
         column = column.cast(pa.float64())
+    elif pa.types.is_time(kind):
+        column = column.cast(pa.time64("us")).view(pa.int64())
     elif pa.types.is_date(kind):
         column = column.cast(pa.timestamp("ms"))
     if pa.types.is_boolean(kind) and column.null_count:
@@ -267,7 +269,8 @@ def read_csv(path: Path, names: Sequence[str], text: Sequence[str]) -> dict[str,
         if column.dtype.kind == "U" and name not in text:
             row = next((i for i, cell in enumerate(column) if not _is_number(cell)), 0)
             raise UserError(
-                f"{name}: expected numbers, got text ({shown(str(column[row]))} in row {row})"
+                f"{name}: expected numbers, got text ({shown(str(column[row]))} in row {row}); "
+                f"--ignore {name} leaves it out"
             )
     return columns
 

@@ -1,0 +1,97 @@
+"""A run tells what it is doing, and whether it learns."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import groupby
+from pathlib import Path
+
+import pytest
+
+from qss_offline.algorithms.bco import CloningConfig
+from qss_offline.data.build import build_dataset
+from qss_offline.data.specs import DatasetSpec
+from qss_offline.parallel.progress import Reporter
+from qss_offline.runs.config import RunConfig
+from qss_offline.runs.folder import RunFolder
+from qss_offline.training import offline as offline_training
+from qss_offline.training.runner import run
+from tests.small_run import settings
+
+
+@pytest.fixture
+def dataset(minari_root: Path) -> str:
+    return build_dataset(DatasetSpec("InvertedPendulum", transitions=500), workers=1).obs_id
+
+
+def heard_of(
+    config: RunConfig, folder: Path, workers: int = 1, resume: bool = False
+) -> tuple[int, list[tuple[int, str]]]:
+    """Return the total of a run, and what it reported."""
+    reports: list[tuple[int, str]] = []
+    totals: list[int] = []
+
+    @contextmanager
+    def listening(title: str, total: int, unit: str) -> Iterator[Reporter]:
+        totals.append(total)
+
+        def report(done: int, note: str = "") -> None:
+            reports.append((done, note))
+
+        yield report
+
+    run(config, RunFolder(folder), resume, listening, workers)
+    return totals[0], reports
+
+
+def phases(reports: Sequence[tuple[int, str]]) -> list[str]:
+    """Return the phases in their order, updates of D3G counted alike."""
+    found = [note.split(", ")[0].split(" update ")[0] for _, note in reports]
+    return [phase for phase, _ in groupby(found)]
+
+
+def checked(total: int, reports: Sequence[tuple[int, str]]) -> None:
+    done = [units for units, _ in reports]
+    assert done == sorted(done) and done[-1] == total
+
+
+def test_d3g_names_its_phases_its_values_and_its_returns(
+    dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(offline_training, "LOG_INTERVAL", 100)
+    config = settings(dataset)
+    config = replace(config, preset=replace(config.preset, updates=200))
+    total, reports = heard_of(config, tmp_path / "run")
+    checked(total, reports)
+    expected = [f"{part} round {n} of 2" for n in (1, 2) for part in ("inverse", "evaluating")]
+    assert phases(reports)[:5] == ["D3G", *expected]
+    trained = [note for _, note in reports if note.startswith("D3G update 200 of 200")]
+    assert "value " in trained[-1] and "(recorded " in trained[-1]
+    assert reports[-1][1].startswith("return ") and "(recorded " in reports[-1][1]
+    second = next(note for _, note in reports if note.startswith("inverse round 2"))
+    assert "return " in second, "the first evaluation is told in the second round"
+
+    # A resumed run counts from what is done.
+    (tmp_path / "run" / "results.json").unlink()
+    total, again = heard_of(config, tmp_path / "run", resume=True)
+    assert again[0][0] >= 400 and again[-1][0] == total
+
+
+def test_ensembles_and_workers_say_whose_phases_they_are(dataset: str, tmp_path: Path) -> None:
+    config = settings(dataset)
+    config = replace(config, preset=replace(config.preset, updates=100, ensemble=2))
+    total, reports = heard_of(config, tmp_path / "run", workers=2)
+    checked(total, reports)
+    found = {note.split(":")[0] for _, note in reports if ":" in note}
+    assert {"2 of 4 models", "1 of 2 seeds"} >= found and found
+
+
+def test_bco_names_its_phases(dataset: str, tmp_path: Path) -> None:
+    config = settings(dataset)
+    cloning = CloningConfig((16, 16), 32, error_power=2.0)
+    config = replace(config, method="bco", cloning=cloning, cloning_updates=100)
+    total, reports = heard_of(config, tmp_path / "run")
+    checked(total, reports)
+    parts = ("inverse", "cloning", "evaluating")
+    assert phases(reports)[:6] == [f"{part} round {n} of 2" for n in (1, 2) for part in parts]
+    assert reports[-1][1].startswith("return ")
