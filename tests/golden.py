@@ -67,7 +67,6 @@ def main(task: str, file: Path) -> int:
             "PYTHONPATH": str(ROOT),
         }  # fmt: skip
         (folder / "minari").mkdir()
-        (folder / "datasets").symlink_to(ROOT / "datasets")
         for run, arguments in RUNS.items():
             flag = "--runs" if "table1" in arguments else "--out"
             module = (

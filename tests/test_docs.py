@@ -9,6 +9,7 @@ import pytest
 import typer
 
 from qss_offline.cli import program
+from tests.published import needs_published
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -22,6 +23,7 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+@needs_published
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_relative_link_and_image_exists(page: Path) -> None:
     missing = []
@@ -84,6 +86,7 @@ def test_commands_are_looked_at() -> None:
     assert len(commands_of(text)) > 30
 
 
+@needs_published
 @pytest.mark.parametrize("folder", ["results", "benchmarks/results"])
 def test_every_result_is_shown(folder: str) -> None:
     text = "\n".join(page.read_text() for page in PAGES)

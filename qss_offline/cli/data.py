@@ -14,6 +14,7 @@ import typer
 from typer import Argument, Option
 
 from qss_offline.cli.command import add, make_app
+from qss_offline.cli.options import Json
 from qss_offline.cli.tables import print_table
 from qss_offline.errors import UserError, printable
 from qss_offline.parallel.progress import progress
@@ -240,7 +241,7 @@ def check(
     episodes: Names = None,
     ignore: Ignore = None,
     order: Order = None,
-    as_json: Annotated[bool, Option("--json", help="print JSON")] = False,
+    as_json: Json = False,
 ) -> None:
     """Say what a recording would become, and what in it is suspicious; write nothing."""
     from qss_offline.data.importing import ColumnNames, ImportRules
@@ -264,7 +265,7 @@ def check(
 
 
 @_command("list")
-def list_(as_json: Annotated[bool, Option("--json", help="print JSON")] = False) -> None:
+def list_(as_json: Json = False) -> None:
     """List the local datasets, with and without actions."""
     from qss_offline.data.listing import list_datasets
 
@@ -294,17 +295,21 @@ def remove(
 ) -> None:
     """Remove local datasets from the disk; a twin is removed only if it is named, too."""
     from qss_offline.data import removing
+    from qss_offline.files import size_text
 
     found = removing.removable(datasets)
-    for one in found:
-        typer.echo(f"{one.dataset_id}: {one.size / 1e6:,.1f} MB")
     if not yes:
         if not sys.stdin.isatty():
             raise UserError("removing can't be undone: add --yes")
-        typer.confirm("Remove for good?", abort=True)
+        for one in found:
+            typer.echo(f"{one.dataset_id}: {size_text(one.size)}")
+        if not typer.confirm("Remove for good?"):
+            typer.echo("nothing was removed")
+            return
     for one in found:
         removing.remove(one)
-    typer.echo(f"removed {len(found)}, {sum(one.size for one in found) / 1e6:,.1f} MB freed")
+        typer.echo(f"removed {one.dataset_id}")
+    typer.echo(f"{size_text(sum(one.size for one in found))} freed")
 
 
 @_command("show")
@@ -316,18 +321,22 @@ def show(dataset_id: DatasetId) -> None:
 
 
 @_command("verify")
-def verify(dataset_id: DatasetId) -> None:
+def verify(dataset_id: DatasetId, as_json: Json = False) -> None:
     """Check a dataset in full; repair nothing. Code 2 if anything is wrong."""
     from qss_offline.data.verify import verify_dataset
 
     verification = verify_dataset(dataset_id, progress=progress)
     marks = {True: "ok", False: "FAULT", None: "-"}
-    for check in verification.checks:
-        typer.echo(f"{marks[check.ok]:5}  {check.name}: {printable(check.detail)}")
+    if as_json:
+        _json({one.name: {"ok": one.ok, "detail": one.detail} for one in verification.checks})
+    else:
+        for check in verification.checks:
+            typer.echo(f"{marks[check.ok]:5}  {check.name}: {printable(check.detail)}")
     if not verification.ok:
         faults, total = len(verification.faults), len(verification.checks)
         raise UserError(f"dataset {dataset_id!r}: {faults} of {total} checks failed")
-    typer.echo(f"verified {dataset_id}: {len(verification.checks)} checks")
+    if not as_json:
+        typer.echo(f"verified {dataset_id}: {len(verification.checks)} checks")
 
 
 @_command("stats")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -14,7 +15,7 @@ from qss_offline.analysis.painting import DrawingError, require_drawing
 from qss_offline.data.environments import make_env
 from qss_offline.data.listing import list_datasets
 from qss_offline.data.local import minari_root
-from qss_offline.errors import UserError
+from qss_offline.errors import UserError, printable
 from qss_offline.parallel.processes import available_cores
 from qss_offline.runs.folder import versions
 
@@ -54,6 +55,7 @@ def examine(draw: Callable[[], None] = require_drawing) -> tuple[Check, ...]:
         _drawing(draw),
         _optional("imageio_ffmpeg", "MP4 videos", "video"),
         _optional("tensorboard", "--tensorboard", "tensorboard"),
+        _optional("onnxscript", "policies as ONNX", "onnx"),
         _optional("d3rlpy", "baselines with actions", "baselines"),
         _optional("huggingface_hub", "sharing datasets", "hub"),
     )
@@ -76,17 +78,27 @@ def _simulator() -> Check:
 def _device() -> Check:
     import torch
 
-    if not torch.cuda.is_available():
-        found = "no CUDA device: training uses the CPU"
-        if torch.version.cuda is not None:
-            found += (
-                f", with a torch built for CUDA {torch.version.cuda}; the build for CPUs is a "
-                "third of its size: pip install torch --index-url "
-                "https://download.pytorch.org/whl/cpu"
-            )
-        return Check("device", None, found)
-    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return Check("device", None, f"CUDA: {', '.join(names)}")
+    with warnings.catch_warnings(record=True) as said:
+        # It warns where there is a GPU, but its driver is too old.
+        warnings.simplefilter("always")
+        usable = torch.cuda.is_available()
+    if usable:
+        names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+        return Check("device", None, f"CUDA: {', '.join(names)}")
+    if torch.version.cuda is None:
+        return Check("device", None, "this torch is built for CPUs: training uses the CPU")
+    found = (
+        f"this torch is built for CUDA {torch.version.cuda}, but finds no GPU that it can use: "
+        "training uses the CPU"
+    )
+    problem = f" ({printable(' '.join(str(said[0].message).split()))})" if said else ""
+    # Without the label +cpu pip takes what is installed for it.
+    release = torch.__version__.partition("+")[0]
+    smaller = (
+        f"; the build for CPUs is smaller: pip install torch=={release}+cpu "
+        "--index-url https://download.pytorch.org/whl/cpu"
+    )
+    return Check("device", False if said else None, found + problem + smaller)
 
 
 def _threads() -> Check:

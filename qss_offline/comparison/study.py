@@ -101,8 +101,8 @@ class ComparisonOptions:
         return config
 
     def _of_families(self, config: ComparisonConfig, families: tuple[str, ...]) -> ComparisonConfig:
-        for name in families:
-            family_path(name)
+        known = {family_path(family): family for family in config.families}
+        families = tuple(known.get(family_path(family), family) for family in families)
         name = config.name
         if not set(families) <= set(config.families):
             # Rows tell recordings apart by environment and level, and by the comparison's name.

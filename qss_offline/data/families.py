@@ -28,8 +28,8 @@ def family_names() -> list[str]:
 def family_path(named: str | Path) -> Path:
     """Return the TOML file of a family, given its name, its environment's, or a path.
 
-    `half_cheetah`, `half-cheetah` and `HalfCheetah-v5` are one; a path holds a slash or ends in
-    `.toml`.
+    `half_cheetah`, `half-cheetah`, `halfcheetah` and `HalfCheetah-v5` are one; a path holds a slash
+    or ends in `.toml`.
 
     Raises:
         UserError: there is no family of that name.
@@ -37,11 +37,12 @@ def family_path(named: str | Path) -> Path:
     text = str(named)
     if "/" in text or text.endswith(".toml"):
         return Path(named)
-    name = _file_name(text)
-    if name not in family_names():
-        hint = nearest(name, family_names()) or f"; there are {', '.join(family_names())}"
-        raise UserError(f"no family of datasets is called {text!r}{hint}; a file ends in .toml")
-    return families_folder() / f"{name}.toml"
+    names = family_names()
+    for name in names:
+        if _folded(name) == _folded(text):
+            return families_folder() / f"{name}.toml"
+    hint = nearest(text.replace("-", "_"), names) or f"; there are {', '.join(names)}"
+    raise UserError(f"no family of datasets is called {text!r} (a file ends in .toml){hint}")
 
 
 def expert_path(env_id: str) -> Path:
@@ -50,6 +51,11 @@ def expert_path(env_id: str) -> Path:
 
 
 def _file_name(env_id: str) -> str:
-    """Return `hopper_medium` for Hopper_medium, Hopper-medium and any version of it."""
+    """Return `half_cheetah` for any version of HalfCheetah."""
     name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", env_name_of(env_id)).lower()
     return name.replace("/", "_").replace("-", "_")
+
+
+def _folded(name: str) -> str:
+    """Return letters and digits of a name without its version: those of one family are alike."""
+    return re.sub(r"[^a-z0-9]", "", env_name_of(name.lower()))

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from qss_offline.data.local import check_id, local_dataset_ids, minari_root
+from qss_offline.data.metadata import MAX_BYTES
+from qss_offline.data.publish import NAMESPACE_FILE, hold_stage
 from qss_offline.errors import UserError, nearest
+from qss_offline.files import parse_json, read_regular_file
+from qss_offline.parallel.reporting import Notice, print_notice
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,8 @@ def removable(dataset_ids: Sequence[str]) -> list[Removable]:
     for dataset_id in dict.fromkeys(dataset_ids):
         check_id(dataset_id)
         if dataset_id not in there:
-            raise UserError(f"no local dataset {dataset_id!r}{nearest(dataset_id, there)}")
+            near = nearest(dataset_id, there) or "; qss data list shows what there is"
+            raise UserError(f"no local dataset {dataset_id!r}{near}")
         path = minari_root() / dataset_id
         if path.resolve() != root / dataset_id:
             raise UserError(f"{path} leads out of the Minari root through a link; remove that link")
@@ -46,26 +53,49 @@ def removable(dataset_ids: Sequence[str]) -> list[Removable]:
     return found
 
 
-def remove(dataset: Removable) -> None:
+def remove(dataset: Removable, notice: Notice = print_notice) -> None:
     """Remove a dataset, and the folders of its namespace that are empty then.
 
-    It is renamed first, so that what is interrupted leaves no half of a dataset under its name.
+    It leaves its name at once, for the hidden folder in which it would be built: whoever builds
+    the same pair is waited for, and what is interrupted is finished by the next builder.
+
+    Args:
+        dataset: what `removable` found.
+        notice: called with a line if a builder has to be waited for.
 
     Raises:
-        UserError: it can't be removed.
+        UserError: it can't be removed, or is gone meanwhile.
     """
-    try:
-        leaving = dataset.path.with_name(f".{dataset.path.name}.removed")
-        dataset.path.rename(leaving)
-        shutil.rmtree(leaving)
-    except OSError as error:
-        raise UserError(f"cannot remove {dataset.path}: {error.strerror or error}") from error
-    for parent in dataset.path.relative_to(minari_root()).parents[:-1]:
-        folder = minari_root() / parent
-        others = [path for path in folder.iterdir() if path.name != "namespace_metadata.json"]
-        if others:
+    base_id = re.sub(r"-(obs|act)-v\d+$", "", dataset.dataset_id)
+    with hold_stage(base_id, notice) as stage:
+        try:
+            leaving = stage.folder / "removed"
+            dataset.path.rename(leaving)
+            shutil.rmtree(leaving)
+        except OSError as error:
+            raise UserError(f"cannot remove {dataset.path}: {error.strerror or error}") from error
+    # What isn't empty, or gets a dataset meanwhile, can't be removed, and stays.
+    with suppress(OSError):
+        _remove_empty(dataset.path.parent, minari_root())
+
+
+def _remove_empty(folder: Path, root: Path) -> None:
+    """Remove a namespace that holds nothing, not even a description, and those above it."""
+    while folder != root:
+        description = folder / NAMESPACE_FILE
+        if any(path != description for path in folder.iterdir()) or _describes(description):
             return
-        shutil.rmtree(folder)
+        description.unlink(missing_ok=True)
+        folder.rmdir()
+        folder = folder.parent
+
+
+def _describes(path: Path) -> bool:
+    """Return whether a namespace's file says anything."""
+    try:
+        return path.exists() and parse_json(read_regular_file(path, MAX_BYTES), path) != {}
+    except UserError:
+        return True
 
 
 def _size(path: Path) -> int:

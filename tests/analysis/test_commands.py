@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from qss_offline import presets
 from qss_offline.analysis import video as rendering
@@ -104,6 +106,35 @@ def test_the_doctor_sees_what_is_missing(
     captured = capsys.readouterr()
     assert "versions" in captured.out
     assert captured.err.startswith("error: Minari root: ")
+
+
+@pytest.mark.parametrize(
+    ("cuda", "warning", "words"),
+    [
+        (None, None, ["built for CPUs"]),
+        ("13.0", None, ["CUDA 13.0", "torch==9.9.1+cpu --index-url"]),
+        ("13.0", "The NVIDIA driver\n is too old", ["driver is too old", "torch==9.9.1+cpu"]),
+    ],
+)
+def test_the_doctor_says_which_torch_it_is(
+    cuda: str | None,
+    warning: str | None,
+    words: list[str],
+    minari_root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def available() -> bool:
+        if warning is not None:
+            warnings.warn(warning, stacklevel=1)
+        return False
+
+    monkeypatch.setattr(torch.version, "cuda", cuda)
+    monkeypatch.setattr(torch, "__version__", "9.9.1+cu130")
+    monkeypatch.setattr(torch.cuda, "is_available", available)
+    device = {check.name: check for check in examine(lambda: None)}["device"]
+    assert all(text in device.found for text in words)
+    assert ("--index-url" in device.found) == (cuda is not None)
+    assert device.ok is (None if warning is None else False)
 
 
 def test_the_recipe_writes_tensorboard_and_says_why_a_run_failed(

@@ -37,6 +37,7 @@ from qss_offline.comparison.table import (
     write_csv,
 )
 from qss_offline.data.build import build_dataset
+from qss_offline.data.families import family_path
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.errors import UserError
@@ -141,6 +142,15 @@ def test_families_of_ones_own_and_other_settings_have_names_of_their_own(
     assert provenance["preset"] == "table1-cloning-power-0.5"
     with pytest.raises(UserError, match="error_power must be above 0 and at most 2"):
         table1(methods="bco", cloning_power=3.0, show_only=True)
+
+
+def test_a_family_by_another_name_is_the_comparisons_own() -> None:
+    own = study.ComparisonOptions("table1").config()
+    for name in ("Reacher-v5", "reacher", str(family_path("reacher"))):
+        config = study.ComparisonOptions("table1", families=name).config()
+        assert (config.name, config.families) == (own.name, ("reacher",))
+    with pytest.raises(UserError, match="did you mean reacher"):
+        study.ComparisonOptions("table1", families="reachr").config()
 
 
 def contents(folder: Path) -> dict[str, tuple[bytes, int]]:

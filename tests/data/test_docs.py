@@ -13,7 +13,7 @@ import pytest
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = {
     "data": ("import", "list", "show", "verify", "stats", "split", "merge", "sample", "export",
-             "card", "push", "pull"),
+             "card", "push", "pull", "rm"),
     "importing": ("import", "check"),
 }  # fmt: skip
 

@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+from tests.published import needs_published
+
+pytestmark = needs_published
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "from_qsa_to_d3g.md").read_text()
 RUNS = ["equivalence", "stochastic", "redundant", "permuted", "cliff", "cliff-authors"]
