@@ -191,7 +191,7 @@ def test_every_data_command(minari_root: Path, tmp_path: Path, recording: Path, 
     assert "yes" in run.error("data", "rm", "me/few-obs-v0")
     assert "me/bare-obs-v0" in run.error("data", "rm", "me/bear-obs-v0", "--yes")
     gone = run.ok("data", "rm", "me/few-obs-v0", "me/again-obs-v0", "--yes")
-    assert "removed 2" in gone
+    assert "removed me/few-obs-v0" in gone and "freed" in gone
     listed = json.loads(run.ok("data", "list", "--json"))
     assert "me/robot-obs-v0" in listed and not {"me/few-obs-v0", "me/again-obs-v0"} & set(listed)
     assert sorted(path.name for path in (minari_root / "me").iterdir() if path.is_dir()) == sorted(

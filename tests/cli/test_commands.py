@@ -1,0 +1,107 @@
+"""Commands on runs, as a user types them: small runs, and what is said of them."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from qss_offline import __version__
+from qss_offline.cli.program import main
+from qss_offline.data.build import build_dataset
+from qss_offline.data.specs import DatasetSpec
+
+DATASET = "qss/Reacher/v5-random-100-n500-s0-obs-v0"
+SMALL = "--updates 30 --online-steps 30 --episodes 1"
+
+
+class Qss:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self._monkeypatch, self._capsys = monkeypatch, capsys
+
+    def __call__(self, arguments: str, code: int = 0) -> tuple[str, str]:
+        self._monkeypatch.setattr(sys, "argv", ["qss", *arguments.split()])
+        ended = 0
+        try:
+            main()
+        except SystemExit as end:
+            ended = int(end.code or 0)
+        out, err = self._capsys.readouterr()
+        assert ended == code, err
+        return out, err
+
+
+@pytest.fixture
+def qss(
+    minari_root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Qss:
+    monkeypatch.chdir(tmp_path)
+    build_dataset(DatasetSpec("Reacher", transitions=500), workers=1)
+    return Qss(monkeypatch, capsys)
+
+
+def test_runs_are_listed_acted_with_exported_and_compared(qss: Qss) -> None:
+    assert "qss demo makes one" in qss("runs")[0]
+    out, err = qss(f"train {DATASET} {SMALL} --set ensemble=1")
+    path = "runs/Reacher-v5-random-100-n500-s0-d3g"
+    assert f"{path}/results.json" in out and f"qss report {path}" in out
+    assert f"run folder {path}" in err
+    offline = qss(f"train {DATASET} --offline-only --updates 30 --set ensemble=1 --quiet")
+    assert offline[1] == "" and f"qss fit-inverse {path}-2 --env NAME" in offline[0]
+    listed = {one["path"]: one for one in json.loads(qss("runs --json")[0])}
+    assert listed[path]["state"] == listed[f"{path}-2"]["state"] == "finished"
+    assert listed[path]["scores"] and not listed[f"{path}-2"]["scores"]
+    acted = json.loads(qss(f"evaluate {path} --episodes 2 --json")[0])
+    assert [len(one["returns"]) for one in acted] == [2]
+    _, err = qss(f"evaluate {path}-2", code=2)
+    assert f"qss fit-inverse {path}-2" in err
+    out, _ = qss(f"fit-inverse {path}-2 --online-steps 30 --episodes 1 --json -q")
+    assert json.loads(out)["seeds"][0]["online_steps"] == 30
+    out, _ = qss(f"export {path} --to policy.pt")
+    assert "it acts as the policy does" in out and Path("policy.pt").exists()
+    assert "exists; add --overwrite" in qss(f"export {path} --to policy.pt", code=2)[1]
+    compared = qss(f"compare first={path} later={path}-2-inverse --json")
+    assert {row["name"] for row in json.loads(compared[0])} == {"first", "later"}
+    assert "two runs are called 'a'" in qss(f"compare a={path} a={path}", code=2)[1]
+
+
+def test_a_sweep_trains_what_is_missing_and_names_what_failed(qss: Qss) -> None:
+    Path("small.toml").write_text(
+        f'recordings = ["{DATASET}", "no/such-obs-v0"]\n'
+        'methods = ["d3g", "bco"]\npresets = ["default"]\nseeds = 1\n'
+        "updates = 30\nonline_steps = 30\nepisodes = 1\n"
+    )
+    out, err = qss("sweep small.toml --no-video", code=2)
+    names = [f"Reacher-v5-random-100-n500-s0-{method}-default" for method in ("d3g", "bco")]
+    assert all(name in out for name in names)
+    assert "1 runs failed" in err and "no/such-obs-v0" in err
+    assert Path("runs/small/report/report.html").exists()
+    stamps = [Path(f"runs/small/{name}/seeds/0/policy.safetensors").stat() for name in names]
+    qss("sweep small.toml --no-video", code=2)
+    again = [Path(f"runs/small/{name}/seeds/0/policy.safetensors").stat() for name in names]
+    assert len(again) == len(stamps)
+    Path("wrong.toml").write_text('recordings = ["a"]\nmethds = ["d3g"]\n')
+    assert "did you mean methods" in qss("sweep wrong.toml", code=2)[1]
+    Path("empty.toml").write_text("seeds = 1\n")
+    assert "recordings is missing" in qss("sweep empty.toml", code=2)[1]
+
+
+def test_the_program_tells_its_version_presets_and_help(qss: Qss) -> None:
+    assert qss("--version")[0] == f"{__version__}\n"
+    assert "batch_size" in qss("presets paper")[0]
+    added = qss("presets default --diff paper")[0]
+    assert "algorithm.cycle_coef\t1.0\t30.0" in added and "exploration_noise" not in added
+    assert "are the same" in qss("presets paper --diff paper")[0]
+    assert "did you mean paper" in qss("presets papr", code=2)[1]
+    for command in ("", "train", "data import", "reproduce table1", "fit-inverse"):
+        assert "Usage: qss" in qss(f"{command} -h")[0]
+
+
+def test_the_demo_ends_with_a_page(qss: Qss, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qss_offline.cli.training.DEMO_STEPS", 500)
+    out, _ = qss("demo --updates 20 --online-steps 30 --out demo")
+    assert "demo/report/report.html" in out
+    assert Path("demo/report/report.html").exists()
