@@ -176,8 +176,14 @@ def render_run(
     mp4, gif, sheet = (folder / f"{name}.{ending}" for ending in ("mp4", "gif", "png"))
     write_bytes(gif, gif_bytes(images))
     write_bytes(sheet, sheet_bytes(images, len(strips)))
-    write_bytes(mp4, mp4_bytes(images))
-    return replace(result, mp4=mp4, gif=gif, sheet=sheet)
+    result = replace(result, gif=gif, sheet=sheet)
+    try:
+        encoded = mp4_bytes(images)
+    except DrawingError as error:
+        notice(f"no MP4 beside {gif}: {error}")
+        return result
+    write_bytes(mp4, encoded)
+    return replace(result, mp4=mp4)
 
 
 _Shots = Callable[[ProgressFactory], Frames | str]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import gymnasium
@@ -125,3 +126,16 @@ def test_drawing_is_asked_of_mujoco_only_where_it_draws(
     require_drawing(f"{write_own(tmp_path)}:Cart")
     with pytest.raises(AssertionError, match="MuJoCo was asked"):
         require_drawing("Hopper-v5")
+
+
+def test_without_the_encoder_there_is_still_a_film(
+    tmp_path: Path, minari_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MP4 needs an extra; GIF and contact sheet don't."""
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    path = write_own(tmp_path)
+    told: list[str] = []
+    made = filmed(f"{path}:Cart?gain=3&max_episode_steps=5", tmp_path, told)
+    assert [file.suffix for file in made.files] == [".gif", ".png", ".png", ".json"]
+    assert all(file.exists() for file in made.files)
+    assert any("no MP4" in line and "qss-offline[video]" in line for line in told)

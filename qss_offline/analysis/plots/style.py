@@ -46,8 +46,10 @@ _STYLE: dict[Any, Any] = {
 
 
 def thousands(axis: Axis) -> None:
-    """Write an axis' steps as 20k."""
-    axis.set_major_formatter(lambda value, _: f"{value / 1000:g}k" if value else "0")
+    """Write an axis' steps as 20k, and fewer than a thousand as they are."""
+    axis.set_major_formatter(
+        lambda value, _: f"{value / 1000:g}k" if abs(value) >= 1000 else f"{value:g}"
+    )
 
 
 def styled(draw: Callable[Given, Drawn]) -> Callable[Given, Drawn]:

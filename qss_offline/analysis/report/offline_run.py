@@ -121,7 +121,7 @@ class RunPart:
         folder, name = run.folder.path / RENDER_FOLDER, picture_name(run)
         numbers = folder / numbers_name(run)
         failure: UserError | None = None
-        if self.video and not (folder / f"{name}.mp4").exists():
+        if self.video and not (folder / f"{name}.gif").exists():
             try:
                 render_run(run, notice=self.book.notice, progress=self.progress)
             except UserError as error:
@@ -142,12 +142,13 @@ class RunPart:
                 page.video((folder / f"{name}.mp4").read_bytes(), f"Video of {what}.",
                            f"{whose}: {what}, {start}.")
             )  # fmt: skip
+        if (folder / f"{name}.png").exists():
             parts.append(
                 page.wide_picture((folder / f"{name}.png").read_bytes(),
                                   f"Contact sheet, every fifth step: {what}.",
                                   "Every fifth step.")
             )  # fmt: skip
-        elif failure is not None:
+        if failure is not None:
             parts.append(page.paragraph(f"No video: {failure}.", "quiet"))
         drawn = [self._plan_distance(measured)] if planned else []
         if (folder / "dimensions.png").exists():
