@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -268,6 +269,9 @@ def say(run: Run, as_json: bool = False, video: bool = False, next_line: str | N
 def _what_next(run: Run) -> str:
     """Return the commands that make most sense after a run, for whoever ran it."""
     path, config = run.path, run.config
+    # What files name is never imported, so that commands on the run need it said again.
+    own = config.env_id is not None and ":" in config.env_id
+    env = f" --env {shlex.quote(str(config.env_id))}" if own else ""
     if config.offline_only:
         return (
             f"make policies of it: qss fit-inverse {path} --env NAME takes online steps, "
@@ -275,13 +279,14 @@ def _what_next(run: Run) -> str:
         )
     if not run.evaluated:
         return f"take the policy with you: qss export {path} --to policy.onnx"
+    again = f"qss train {run.dataset_id}{env}"
     if len(run.seeds) == 1:
-        more = f"qss train {run.dataset_id} --seeds 5 shows how much seeds differ"
+        more = f"{again} --seeds 5 shows how much seeds differ"
     elif run.method == "d3g":
-        more = f"qss train {run.dataset_id} --method bco is the baseline to compare it with"
+        more = f"{again} --method bco is the baseline to compare it with"
     else:
-        more = f"qss train {run.dataset_id} learns which next states to aim for instead (D3G)"
-    return f"look at it with qss report {path}; {more}"
+        more = f"{again} learns which next states to aim for instead (D3G)"
+    return f"look at it with qss report {path}{env}; {more}"
 
 
 def returns_table(results: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

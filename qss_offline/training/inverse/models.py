@@ -1,7 +1,7 @@
 """The inverse dynamics models of several seeds, and the online steps that they learn from.
 
-The rounds are those of Section 5.3; what acts in them is given: `inverse_fitting.py` has τ propose,
-`bco_training.py` has a cloned policy act.
+The rounds are those of Section 5.3; what acts in them is given: in `fitting.py` τ proposes, in
+`training/bco.py` a cloned policy acts.
 """
 
 from __future__ import annotations
