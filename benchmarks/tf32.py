@@ -124,7 +124,7 @@ def main() -> None:
         for _ in range(settings.inverse.rounds):
             fitter.run_round()
         for index, seed in enumerate(seeds):
-            found = evaluate(fitter.policy(index), env_id, EPISODES, seed, make_env)
+            found = evaluate(fitter.policy(index), env_id, EPISODES, seed)
             rows.append({"arithmetic": arithmetic, "seed": seed, "returns": list(found.returns)})
             print(f"{arithmetic}, seed {seed}: {found.mean:.1f}", flush=True)
         described = {"env_id": env_id, "dataset": dataset, "updates": settings.updates}

@@ -17,7 +17,6 @@ from qss_offline.analysis.planning import Planner
 from qss_offline.analysis.rollouts import roll_out
 from qss_offline.data.load import observation_statistics
 from qss_offline.data.transitions import Transitions
-from qss_offline.errors import UserError
 from qss_offline.evaluation.policies import Policy
 from qss_offline.runs.folder import SeedFolder
 from qss_offline.training.interaction import online_steps_of
@@ -117,13 +116,8 @@ def coverage(planner: Planner, transitions: Transitions, seed: int = 0) -> Cover
         planner: holds τ, Q and f of a seed.
         transitions: the recording.
         seed: of the rows that are looked at.
-
-    Raises:
-        UserError: the recording has fewer than 20 rows.
     """
     rows = len(transitions)
-    if rows < 20:
-        raise UserError(f"coverage needs at least 20 transitions, not {rows}")
     _, std = observation_statistics(transitions)
     rng = np.random.default_rng(seed)
     queried = min(_QUERY_ROWS, rows // 2)

@@ -10,6 +10,7 @@ import numpy as np
 from gymnasium.wrappers import TimeLimit
 from numpy.typing import NDArray
 
+from qss_offline.data.checked_environment import CheckedEnv
 from qss_offline.data.environments import make_env
 from qss_offline.evaluation.episodes import BatchPolicy
 
@@ -41,8 +42,10 @@ class Rollouts:
 
 
 def without_time_limit(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
-    """Return the environment without the time limit that `gymnasium.make` puts around it."""
-    return env.env if isinstance(env, TimeLimit) else env
+    """Return what `make_env` made without the time limit that Gymnasium puts around it."""
+    if isinstance(env, CheckedEnv) and isinstance(env.env, TimeLimit):
+        return CheckedEnv(env.env.env, env.name)
+    return env
 
 
 def roll_out(policy: BatchPolicy, env_id: str, episodes: int, steps: int, seed: int) -> Rollouts:

@@ -20,7 +20,7 @@ from qss_offline.api.options import (
 from qss_offline.api.recording import Environment, Recording, recording_of
 from qss_offline.api.runs import OnlineRun, Run, load_run
 from qss_offline.comparison.online_runs import online_run
-from qss_offline.data.environments import env_id_of, env_id_of_file, make_env, plain_name
+from qss_offline.data.environments import check_acting, env_id_of, env_id_of_file, plain_name
 from qss_offline.data.load import load_transitions
 from qss_offline.engine.device import choose_device
 from qss_offline.errors import UserError, by_name
@@ -130,7 +130,7 @@ def train(
     )  # fmt: skip
     env_id = environment_of(dataset, named, offline_only)
     if env_id is not None and not offline_only:
-        make_env(env_id).close()
+        check_acting(env_id)
     config = asked.config(dataset.info.dataset_id, env_id)
     # Refused before a folder is made.
     known_steps(config.actions_from, config.env_id)
@@ -332,7 +332,7 @@ def train_online(
         None if begin is None else str(begin),
         choose_device(device),
     )
-    make_env(settings.env_id, discrete_actions=True).close()
+    check_acting(settings.env_id, discrete_actions=True)
     name = f"online-{plain_name(settings.env_id)}-{algorithm}".replace("/", "-")
     base = Path("runs") / name if out is None else Path(out)
     folder = RunFolder(free_folder(base) if if_exists == "new" else base)

@@ -187,7 +187,7 @@ def evaluate_expert(
             progress()
         return np.stack([expert(row) for row in obs])
 
-    return evaluate(act, expert.env_id, episodes, seed, make_env)
+    return evaluate(act, expert.env_id, episodes, seed)
 
 
 def _configure(settings: ExpertSettings, space: gym.spaces.Box) -> Any:

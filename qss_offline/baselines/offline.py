@@ -150,7 +150,7 @@ def train_offline(
             algo.update(buffer.sample_transition_batch(config.batch_size))
             if update in due:
                 start = int(_stream(seed, b"evaluation", due[update]).generate_state(1)[0])
-                result = evaluate(batch_policy(algo), env_id, episodes, start, make_env)
+                result = evaluate(batch_policy(algo), env_id, episodes, start)
                 points.append(EvaluationPoint(0, result.returns, update))
             if update % _UPDATES_PER_TICK == 0 or update == config.updates:
                 note = return_in_words([point.returns for point in points[-1:]])

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from qss_offline.baselines import require_d3rlpy
 from qss_offline.baselines.evaluator import batch_policy
-from qss_offline.data.environments import make_env
 from qss_offline.engine.state import seeded_generator
 from qss_offline.errors import UserError
 from qss_offline.evaluation.episodes import evaluate
@@ -92,7 +91,6 @@ def _train(
             env_id,
             plan.episodes,
             int(stream.generate_state(1)[0]),
-            make_env,
         )
         loop.evaluations.append(EvaluationPoint(step, result.returns))
 

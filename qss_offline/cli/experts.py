@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from qss_offline.baselines import require_d3rlpy
-from qss_offline.data.environments import make_env, resolve_env_id
+from qss_offline.data.environments import check_acting, resolve_env_id
 from qss_offline.data.families import expert_path
 from qss_offline.data.policies import MLPExpert, save_expert
 from qss_offline.errors import UserError
@@ -42,7 +42,7 @@ def train_and_store(
     from qss_offline.baselines.experts import ExpertSettings, evaluate_expert, train_expert
 
     env_id = resolve_env_id(env)
-    make_env(env_id).close()
+    check_acting(env_id)
     path = out or Path("experts") / expert_path(env_id).name
     medium_path = path.with_stem(f"{path.stem}_medium")
     for made in (path, medium_path) if half_trained is not None else (path,):

@@ -11,7 +11,7 @@ from qss_offline.analysis.plots.learning_curves import load_curves, png, return_
 from qss_offline.comparison.estimate import online_seconds
 from qss_offline.comparison.online_study import run_from_offline_and_nothing, run_missing
 from qss_offline.data.build import build_dataset
-from qss_offline.data.environments import make_env, resolve_env_id
+from qss_offline.data.environments import check_acting, resolve_env_id
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.errors import UserError
 from qss_offline.files import write_bytes, write_json
@@ -79,7 +79,7 @@ def draw_offline_to_online(
         UserError: an option can't be used.
     """
     env_id, chosen = resolve_env_id(env), parse_seeds(seeds)
-    make_env(env_id).close()
+    check_acting(env_id)
     config = replace(online_preset(preset), steps=steps, warm_up=warm_up)
     dataset = build_dataset(DatasetSpec(env_id, 1.0, transitions), progress=progress).obs_id
     spent = find_preset(preset).spend(updates, None, None)

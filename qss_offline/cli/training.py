@@ -97,7 +97,13 @@ def train(
 
 
 def random_obs(
-    env: options.Environment = DEMO_ENV,
+    env: Annotated[
+        str | None,
+        Option(
+            help=options.ENVIRONMENT_HELP,
+            show_default=f"{DEMO_ENV}; with --dataset the recording's",
+        ),
+    ] = None,
     randomness: options.Randomness = 1.0,
     expert: options.Expert = None,
     transitions: options.Transitions = 100_000,
@@ -123,25 +129,27 @@ def random_obs(
     from qss_offline.api.options import TrainOptions
     from qss_offline.api.recording import Recording
     from qss_offline.api.training import train as learn
-    from qss_offline.data.environments import make_env, resolve_env_id
+    from qss_offline.data.environments import check_acting, resolve_env_id
 
     begun = time.monotonic()
     _require_drawing(video)
-    env_id = resolve_env_id(env)
-    make_env(env_id).close()
+    if dataset is None:
+        env = resolve_env_id(env or DEMO_ENV)
+        check_acting(env)
     asked: dict[str, Any] = {
         "method": method, "preset": preset, "seeds": seeds, "updates": updates,
         "online_steps": online_steps, "online_rounds": online_rounds, "episodes": episodes,
         "device": device, "changes": change or (),
     }  # fmt: skip
-    # Refused before anything is recorded.
-    TrainOptions(**asked, actions=actions_from).config(dataset or "", env_id)
     if dataset is None:
+        assert env is not None
+        # Refused before anything is recorded.
+        TrainOptions(**asked, actions=actions_from).config("", env)
         dataset = Recording.from_env(
             env, steps=transitions, randomness=randomness, expert=expert, seed=dataset_seed
         ).dataset_id
     run = learn(
-        dataset, env=env_id, **asked, actions=actions_from, out=out, tensorboard=tensorboard,
+        dataset, env=env, **asked, actions=actions_from, out=out, tensorboard=tensorboard,
         if_exists="new" if out is None else "error", begun=begun,
     )  # fmt: skip
     say(run, video=video)

@@ -176,7 +176,7 @@ def fit_budget(
         # The same episodes for every budget and variant: in Reacher the goal makes more difference.
         stream = np.random.SeedSequence([seed, *b"budget"])
         start = int(stream.generate_state(1)[0])
-        found = evaluate(fitter.policy(index), trained.env_id, episodes, start, make_env)
+        found = evaluate(fitter.policy(index), trained.env_id, episodes, start)
         rows.append(
             BudgetRow(
                 trained.env_id,

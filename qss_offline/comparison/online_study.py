@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from qss_offline.comparison.online_runs import online_run
-from qss_offline.data.environments import make_env
+from qss_offline.data.environments import check_acting
 from qss_offline.errors import UserError
 from qss_offline.files import write_json
 from qss_offline.online.config import EvaluationPlan, OnlineConfig, OnlineSettings
@@ -44,7 +44,7 @@ def run_missing(
         UserError: an environment can't be made, or results of other settings would be lost.
     """
     for env_id in env_ids:
-        make_env(env_id, discrete_actions=True).close()
+        check_acting(env_id, discrete_actions=True)
     for env_id in env_ids:
         for name, config in configs.items():
             settings = OnlineSettings(env_id, name, seeds, preset_name, config, EvaluationPlan())

@@ -12,7 +12,9 @@ from typing import Any, TypeAlias
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from gymnasium.wrappers import FlattenObservation
 
+from qss_offline.data.checked_environment import CheckedEnv
 from qss_offline.data.environment_modules import EnvFactory, one_line, quiet
 from qss_offline.data.environment_names import (
     env_name_of,
@@ -34,11 +36,13 @@ from qss_offline.data.environment_sources import (
     same_environment,
     workers_for,
 )
+from qss_offline.data.spaces import check_bounds, is_vector, vector_size
 from qss_offline.errors import UserError
 
 __all__ = [
     "Env",
     "EnvFactory",
+    "check_acting",
     "env_id_for",
     "env_id_of",
     "env_id_of_file",
@@ -50,7 +54,6 @@ __all__ = [
     "known_in_workers",
     "make_env",
     "plain_name",
-    "quiet_mujoco",
     "register_environments",
     "resolve_env_id",
     "same_environment",
@@ -96,22 +99,58 @@ def _describe(space: spaces.Space[Any]) -> str:
     return f"a {type(space).__name__} space"
 
 
-def _check_vector(space: spaces.Space[Any], env_id: str, what: str) -> None:
-    vector = (
-        isinstance(space, spaces.Box)
-        and len(space.shape) == 1
-        and space.shape[0] > 0
-        and np.issubdtype(space.dtype, np.floating)
-    )
-    if not vector:
+def _check_actions(space: spaces.Space[Any], env_id: str, discrete: bool) -> None:
+    if discrete and isinstance(space, spaces.Discrete):
+        return
+    if not (is_vector(space) and np.issubdtype(space.dtype, np.floating)):
         raise UserError(
-            f"environment {env_id!r}: {what} are {_describe(space)}, but a one-dimensional "
+            f"environment {env_id!r}: its actions are {_describe(space)}, but a one-dimensional "
             "Box of real numbers is needed"
         )
 
 
+def _flattened(env: Env, env_id: str) -> Env:
+    """Return an environment whose observations are vectors, as importing makes them."""
+    space = env.observation_space
+    try:
+        vector_size(space)
+    except UserError as error:
+        raise UserError(
+            f"environment {env_id!r}: its observations are {_describe(space)}: {error}"
+        ) from error
+    return env if is_vector(space) else FlattenObservation(env)
+
+
+def make_any(env_id: str, render_mode: str | None = None) -> Env:
+    """Make an environment, whatever its observations and actions are.
+
+    Args:
+        env_id: resolved.
+        render_mode: passed on to Gymnasium.
+
+    Raises:
+        UserError: it can't be made here.
+    """
+    # Environments of one's own needn't take the argument.
+    drawing: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
+    # Gymnasium's checker costs a third of the speed and prints; `CheckedEnv` checks what this
+    # package needs.
+    with quiet():
+        try:
+            with quiet_mujoco(env_id):
+                return gymnasium.make(env_spec(env_id), disable_env_checker=True, **drawing)
+        except UserError:
+            raise
+        except Exception as error:
+            # An environment's constructor may raise anything, a missing package first of all.
+            raise UserError(f"environment {env_id!r} can't be made: {one_line(error)}") from error
+
+
 def make_env(name: str, render_mode: str | None = None, discrete_actions: bool = False) -> Env:
     """Make an environment with vectors of real numbers for observations and actions.
+
+    Observations of `Dict`, `Tuple` or another kind are flattened. What it answers is checked, see
+    `CheckedEnv`.
 
     Args:
         name: anything that `resolve_env_id` takes.
@@ -119,28 +158,28 @@ def make_env(name: str, render_mode: str | None = None, discrete_actions: bool =
         discrete_actions: let discrete actions pass too.
 
     Raises:
-        UserError: it is unknown, can't be made here, or its observations or actions are
-            discrete, images, Dict or Tuple.
+        UserError: it is unknown, can't be made here, its observations can't be flattened into
+            numbers, or its actions are no vectors.
     """
     env_id = resolve_env_id(name)
-    # Environments of one's own needn't take the argument.
-    drawing: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
-    with quiet():
-        try:
-            # Gymnasium's checker costs a third of the speed and prints; the checks below, on
-            # what this package needs, stay.
-            with quiet_mujoco(env_id):
-                env: Env = gymnasium.make(env_spec(env_id), disable_env_checker=True, **drawing)
-        except UserError:
-            raise
-        except Exception as error:
-            # An environment's constructor may raise anything, a missing package first of all.
-            raise UserError(f"environment {env_id!r} can't be made: {one_line(error)}") from error
+    env = make_any(env_id, render_mode)
     try:
-        _check_vector(env.observation_space, env_id, "its observations")
-        if not (discrete_actions and isinstance(env.action_space, spaces.Discrete)):
-            _check_vector(env.action_space, env_id, "its actions")
+        _check_actions(env.action_space, env_id, discrete_actions)
+        return CheckedEnv(_flattened(env, env_id), repr(env_id))
     except UserError:
         env.close()
         raise
-    return env
+
+
+def check_acting(name: str, discrete_actions: bool = False) -> None:
+    """Refuse an environment that no policy can act in, before anything is trained for it.
+
+    Raises:
+        UserError: as `make_env`, or its actions have no bounds.
+    """
+    env = make_env(name, discrete_actions=discrete_actions)
+    try:
+        if isinstance(env.action_space, spaces.Box):
+            check_bounds(env.action_space)
+    finally:
+        env.close()

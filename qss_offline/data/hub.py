@@ -24,6 +24,7 @@ from minari.storage import remotes
 from minari.storage.remotes.cloud_storage import CloudStorage
 
 from qss_offline.data import sandbox, verify
+from qss_offline.data import sidecar as columns
 from qss_offline.data.card import CARD_FILE, write_card
 from qss_offline.data.load import expected_digest
 from qss_offline.data.local import check_place, dataset_ids, minari_root, plain_files, read_metadata
@@ -316,6 +317,7 @@ def pull_dataset(
         if digest is None:
             notice(f"{dataset_id} carries no digest: only its own consistency was checked")
         verify.require(dataset_id, root=downloads, progress=progress)
+        columns.mark_current(folder / "data")
         folder.rename(stage.folder / "dataset")
         shutil.rmtree(downloads)
         publish(stage, {"dataset": dataset_id})

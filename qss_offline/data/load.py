@@ -13,14 +13,20 @@ from qss_offline.data import sidecar as columns
 from qss_offline.data.episodes import read_episodes
 from qss_offline.data.local import data_folder, read_metadata
 from qss_offline.data.metadata import env_id_of
-from qss_offline.data.minari_format import BehaviourReturns, recorded_returns, returns_of
+from qss_offline.data.minari_format import (
+    EPISODES_FILE,
+    BehaviourReturns,
+    recorded_returns,
+    returns_of,
+)
 from qss_offline.data.spaces import is_placeholder, read_space
 from qss_offline.data.transitions import Float32Array, Transitions, row_chunks
 from qss_offline.errors import UserError
 from qss_offline.parallel.reporting import Notice, ProgressFactory, no_progress, print_notice
 
-# Below this a column is as good as constant: dividing by its spread would amplify noise.
-_SMALLEST_STD = 1e-6
+# A column whose spread is below this is as good as constant: dividing by it would amplify noise.
+# Units are the user's own, so that the spread is compared with the last digits that float32 keeps.
+_LEAST_STD, _GRAINS = 1e-12, 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,8 +92,8 @@ def load_transitions(
     """Load a local Minari dataset.
 
     With a sidecar this maps a file and checks its digest, once a process while the file stays as it
-    is. Without one, or where episodes were added since it was written, the episodes are read one by
-    one, which is said, and a sidecar is written where the folder allows it.
+    is. Without one, or where episodes were added or changed since it was written, the episodes are
+    read one by one, which is said, and a sidecar is written where the folder allows it.
 
     Args:
         dataset_id: Minari id.
@@ -179,18 +185,31 @@ def _from_sidecar(
         )
         return None
     try:
-        return columns.open_sidecar(
+        sidecar = columns.open_sidecar(
             path,
             metadata["total_steps"],
             metadata["total_episodes"],
             expected_digest(metadata),
         )
+        if _newest_episode(path.parent) <= path.stat().st_mtime_ns:
+            return sidecar
+        happened = f"its episodes are newer than {columns.FILE_NAME}"
     except columns.StaleSidecarError:
-        notice(
-            f"{dataset_id}: episodes were added since {columns.FILE_NAME} was written; reading "
-            f"{metadata['total_episodes']:,} episodes one by one"
-        )
-        return None
+        happened = f"episodes were added since {columns.FILE_NAME} was written"
+    notice(f"{dataset_id}: {happened}; reading {metadata['total_episodes']:,} episodes one by one")
+    return None
+
+
+def _newest_episode(data: Path) -> int:
+    """Return when a file of the episodes was last written to, in nanoseconds.
+
+    The sidecar is written after them, so that whoever changes an episode makes it the newer one.
+    """
+    files = [data / EPISODES_FILE]
+    if not files[0].exists():
+        # Arrow and Parquet keep a folder for each episode.
+        files = [file for file in data.glob("*/*") if file.is_file()]
+    return max((file.stat().st_mtime_ns for file in files), default=0)
 
 
 def expected_digest(metadata: dict[str, Any]) -> str | None:
@@ -246,5 +265,5 @@ def observation_statistics(transitions: Transitions) -> tuple[Float32Array, Floa
     for chunk in row_chunks(rows):
         squares += ((transitions.observations[chunk] - mean) ** 2).sum(axis=0)
     std = np.sqrt(squares / rows)
-    std[std < _SMALLEST_STD] = 1.0
+    std[std <= np.maximum(_LEAST_STD, _GRAINS * np.finfo(np.float32).eps * np.abs(mean))] = 1.0
     return mean.astype(np.float32), std.astype(np.float32)

@@ -27,6 +27,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
+from qss_offline.data.spaces import check_bounds
 from qss_offline.data.transitions import BoolArray, Float32Array
 from qss_offline.errors import UserError, printable, shown
 from qss_offline.files import parse_json, read_regular_file, write_bytes, write_json
@@ -82,11 +83,7 @@ class RandomBehaviour:
     """
 
     def __init__(self, action_space: spaces.Box) -> None:
-        if not (np.isfinite(action_space.low).all() and np.isfinite(action_space.high).all()):
-            raise UserError(
-                "random behaviour needs actions with finite bounds, "
-                f"but the environment's are {action_space.low} to {action_space.high}"
-            )
+        check_bounds(action_space)
         self._low, self._high = action_space.low, action_space.high
 
     def actions(self, rng: Generator, steps: int) -> Float32Array:

@@ -35,6 +35,7 @@ _GAP = 5.0
 _ON_CIRCLE, _OFF_CIRCLE = 1e-4, 0.1
 _LINEAR, _FEW_ROWS, _TINY = 0.99, 20, 1e-12
 _MOVING, _SMALL = 0.1, 1e-3
+_FOLLOWS = 0.3
 
 
 @dataclass(frozen=True)
@@ -211,7 +212,12 @@ def _other_speeds(recorded: Float64Array, steps: Float64Array, sample: _Sample) 
         found = product / power
         linear = product**2 > 0.9 * power * square
         worse = np.mean((step - factor * own) ** 2) > 2 * square
-        if worse or (linear and not 0.4 < found / factor < 2.5):
+        if not product**2 > _FOLLOWS * power * square:
+            reasons[dim] = (
+                f"a step of dimension {dim} is {factor:.3g} times dimension {speed} in the "
+                "environment, and doesn't follow it in the recording"
+            )
+        elif worse or (linear and not 0.4 < found / factor < 2.5):
             reasons[dim] = (
                 f"a step of dimension {dim} is {factor:.3g} times dimension {speed} in the "
                 f"environment, and {found:.3g} times in the recording"

@@ -8,11 +8,12 @@ from typing import Any, TypeAlias
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from gymnasium.wrappers import FlattenObservation
 
+from qss_offline.data.checked_environment import CheckedEnv
 from qss_offline.data.environments import (
     env_id_of_spec,
-    env_spec,
-    quiet_mujoco,
+    make_any,
     resolve_env_id,
     without_folder,
 )
@@ -63,7 +64,7 @@ def collect_with_policy(
     if isinstance(transitions, bool) or not isinstance(transitions, int) or transitions < 1:
         raise UserError(f"transitions: expected a whole number of at least 1, got {transitions!r}")
     if isinstance(env, str):
-        made = _make_any(resolve_env_id(env))
+        made = make_any(resolve_env_id(env))
         try:
             return collect_with_policy(
                 made,
@@ -106,16 +107,24 @@ def collect_with_policy(
     )
 
 
-def _make_any(env_id: str) -> gymnasium.Env[Any, Any]:
-    """Make an environment whose observations may be of any kind that can be flattened."""
-    try:
-        with quiet_mujoco(env_id):
-            return gymnasium.make(env_spec(env_id), disable_env_checker=True)
-    except Exception as error:
-        # An environment's constructor may raise anything, a missing package first of all.
-        raise UserError(
-            f"environment {env_id!r} can't be made: {' '.join(str(error).split())}"
-        ) from error
+class _Unflattened(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Keeps the last observation as the environment gave it, for the policy."""
+
+    def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
+        super().__init__(env)
+        self.observed: Any = None
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        """Keep the first observation of an episode."""
+        return self._kept(self.env.reset(seed=seed, options=options))
+
+    def step(self, action: Any) -> Any:
+        """Keep the observation after a step."""
+        return self._kept(self.env.step(action))
+
+    def _kept(self, answer: Any) -> Any:
+        self.observed = answer[0] if isinstance(answer, tuple) else None
+        return answer
 
 
 def _record(
@@ -128,6 +137,9 @@ def _record(
 ) -> Transitions:
     space = env.observation_space
     obs_dim = vector_size(space)
+    unflattened = _Unflattened(env)
+    name = repr(type(env.unwrapped).__name__ if env.spec is None else env.spec.id)
+    env = CheckedEnv(unflattened if is_vector(space) else FlattenObservation(unflattened), name)
     arrays: dict[str, Array] = {
         "observations": np.empty((steps, obs_dim), np.float32),
         "next_observations": np.empty((steps, obs_dim), np.float32),
@@ -141,30 +153,27 @@ def _record(
         arrays["actions"] = np.empty((steps, *env.action_space.shape), np.float32)
     episode = 0
     observation, _ = env.reset(seed=seed)
-    flat = spaces.flatten(space, observation)
     with progress("collecting", steps, "transitions") as report:
         for row in range(steps):
-            action = policy(observation)
+            action = policy(unflattened.observed)
             if keep_actions and np.shape(action) != env.action_space.shape:
                 raise UserError(
                     f"policy: it returned an action of shape {np.shape(action)}, expected "
                     f"{env.action_space.shape}"
                 )
-            arrays["observations"][row] = flat
+            arrays["observations"][row] = observation
             if keep_actions:
                 # The environment gets the very numbers that are stored.
                 arrays["actions"][row] = action
-                action = arrays["actions"][row].astype(env.action_space.dtype)
+                action = arrays["actions"][row]
             observation, reward, terminated, truncated, _ = env.step(action)
-            flat = spaces.flatten(space, observation)
-            arrays["next_observations"][row] = flat
+            arrays["next_observations"][row] = observation
             arrays["rewards"][row] = reward
             arrays["terminations"][row], arrays["truncations"][row] = terminated, truncated
             arrays["episodes"][row] = episode
             if terminated or truncated:
                 episode += 1
                 observation, _ = env.reset()
-                flat = spaces.flatten(space, observation)
             if row % _STEPS_PER_REPORT == 0:
                 report(row)
         report(steps)

@@ -16,6 +16,8 @@ from qss_offline.errors import UserError
 NO_ACTIONS = spaces.Box(-math.inf, math.inf, (0,), np.float32)
 # Numbers in an observation or action that a dataset may declare.
 _MAX_SPACE_NUMBERS = 1 << 22
+# Squares of larger numbers are beyond float32.
+_NO_BOUND = 1e18
 
 
 def read_space(metadata: dict[str, Any], key: str) -> spaces.Space[Any]:
@@ -71,6 +73,22 @@ def is_placeholder(action_space: spaces.Space[Any]) -> bool:
 def is_vector(space: spaces.Space[Any]) -> bool:
     """Return whether a space is a one-dimensional Box with at least one number."""
     return isinstance(space, spaces.Box) and len(space.shape) == 1 and space.shape[0] > 0
+
+
+def check_bounds(action_space: spaces.Box) -> None:
+    """Refuse actions that can't be drawn at random or scaled to [−1, 1]. Locked ones can.
+
+    Raises:
+        UserError: a bound is infinite, or so large that it stands for none.
+    """
+    low, high = action_space.low.reshape(-1), action_space.high.reshape(-1)
+    for index, bounds in enumerate(zip(low.tolist(), high.tolist(), strict=True)):
+        if not max(map(abs, bounds)) < _NO_BOUND:
+            raise UserError(
+                f"action {index} reaches from {bounds[0]:g} to {bounds[1]:g}, but actions need "
+                "finite bounds to be explored within: give the environment's action_space its real "
+                "ones"
+            )
 
 
 def vector_size(space: spaces.Space[Any]) -> int:

@@ -163,8 +163,13 @@ def dataset_figure(dataset_id: str, transitions: Transitions) -> Figure:
         (lengths, "steps of an episode"),
     ]
     for axis, (values, label) in zip(axes[:2], panels, strict=True):
-        axis.hist(values, bins=min(60, max(5, len(np.unique(values)))), color="#3b6ea5")
-        axis.set(xlabel=f"{label} of an episode", ylabel="episodes")
+        middle = float(np.median(values))
+        # Nearly equal values, however large, are one bar.
+        room = max(0.5, 1e-3 * abs(middle))
+        span = min(values.min(), middle - room), max(values.max(), middle + room)
+        bins = min(60, max(5, len(np.unique(values))))
+        axis.hist(values, bins, range=span, color="#3b6ea5")
+        axis.set(xlabel=label, ylabel="episodes")
     if len(plane):
         axes[2].hexbin(plane[:, 0], plane[:, 1], gridsize=40, bins="log", mincnt=1, cmap="viridis")
     axes[2].set(

@@ -132,6 +132,8 @@ def verify_dataset(
     checks.append(_secrecy(metadata, action_space, stored.extras))
     if is_placeholder(action_space):
         checks.append(_twin(metadata, data, transitions, root))
+    else:
+        checks.append(_same_rollouts(metadata, transitions, root))
     return Verification(dataset_id, tuple(checks))
 
 
@@ -264,6 +266,23 @@ def _twin(
         listed = ", ".join(map(str, told))
         return Check(name, None, f"the observations themselves tell action {listed} of {twin_id}")
     return Check(name, True, f"{len(needles)} stretches looked for")
+
+
+def _same_rollouts(metadata: dict[str, Any], transitions: Transitions, root: Path | None) -> Check:
+    """Compare a dataset with what its twin without actions says of its own rows."""
+    name = "the same rollouts as its twin's"
+    twin_id = metadata.get("twin")
+    if not isinstance(twin_id, str):
+        return Check(name, None, "it names no twin")
+    try:
+        digest = expected_digest(read_metadata(twin_id, root))
+    except UserError:
+        digest = None
+    if digest is None:
+        return Check(name, None, f"its twin {twin_id} is not here or can't be read")
+    if columns.digest(transitions.without_actions()) != digest:
+        return Check(name, False, f"its twin {twin_id} holds other rollouts")
+    return Check(name, True, twin_id)
 
 
 def _told_actions(transitions: Transitions) -> list[int]:

@@ -14,7 +14,13 @@ from gymnasium import spaces
 from qss_offline.data import sidecar as columns
 from qss_offline.data.collect import complete_returns
 from qss_offline.data.environments import make_env
-from qss_offline.data.local import METADATA_FILE, check_place, minari_root, pair_id
+from qss_offline.data.local import (
+    METADATA_FILE,
+    check_place,
+    minari_root,
+    pair_id,
+    read_metadata,
+)
 from qss_offline.data.minari_format import (
     EPISODES_FILE,
     BehaviourReturns,
@@ -31,7 +37,7 @@ from qss_offline.data.transitions import Transitions, row_chunks
 from qss_offline.errors import UserError
 from qss_offline.files import write_json
 from qss_offline.parallel.processes import Tick, available_cores, run_jobs
-from qss_offline.parallel.reporting import ProgressFactory, no_progress
+from qss_offline.parallel.reporting import ProgressFactory, no_progress, print_notice
 
 Check: TypeAlias = Callable[[str, Path], None]
 """Called with a dataset's id and the root in which it lies; raises where something is wrong."""
@@ -338,6 +344,7 @@ def _publish_draft(draft: Draft, stored: StoredDatasets, check: Check | None) ->
     shared = shared_metadata(draft.description, stored.transitions, stored.episodes)
     for kind in draft.ids:
         data = draft.stage.folder / kind / "data"
+        columns.mark_current(data)
         size = sum(file.stat().st_size for file in data.iterdir()) / 1e6
         own_metadata = kind_metadata(draft.description, kind, digests)
         write_json(data / METADATA_FILE, shared | own_metadata | {"dataset_size": round(size, 1)})
@@ -345,6 +352,20 @@ def _publish_draft(draft: Draft, stored: StoredDatasets, check: Check | None) ->
         _check_unseen(draft, check)
     # With actions first: who finds the observation-only dataset finds its twin too.
     publish(draft.stage, {kind: draft.ids[kind] for kind in ("act", "obs") if kind in draft.ids})
+    if "act" not in draft.ids:
+        _remove_old_twin(draft)
+
+
+def _remove_old_twin(draft: Draft) -> None:
+    """Remove the twin with actions of what was replaced by a recording without any."""
+    twin_id = pair_id(draft.description.base_id, "act")
+    try:
+        of = read_metadata(twin_id).get("twin")
+    except UserError:
+        return
+    if of == draft.ids["obs"]:
+        (minari_root() / twin_id).rename(draft.stage.folder / "old-twin")
+        print_notice(f"{twin_id} is removed: it was the twin of the {of} that was replaced")
 
 
 def _check_unseen(draft: Draft, check: Check) -> None:

@@ -11,6 +11,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
+from qss_offline.data.environments import make_env
 from qss_offline.parallel.reporting import print_notice
 
 BatchPolicy = Callable[[NDArray[Any]], NDArray[Any]]
@@ -43,7 +44,7 @@ def evaluate(
     env_id: str,
     episodes: int = 10,
     seed: int = 0,
-    make: Callable[[str], gym.Env[Any, Any]] = gym.make,
+    make: Callable[[str], gym.Env[Any, Any]] = make_env,
 ) -> Evaluation:
     """Run `episodes` episodes side by side, each to its own end, and keep every return.
 
@@ -56,6 +57,9 @@ def evaluate(
         episodes: how many.
         seed: episode i starts from the i-th stream of this seed, whatever the others do.
         make: makes one environment.
+
+    Raises:
+        UserError: the environment can't be made, or doesn't answer as it should.
     """
     seeds = np.random.SeedSequence(seed).generate_state(episodes)
     envs = [make(env_id) for _ in range(episodes)]

@@ -20,6 +20,7 @@ from qss_offline.algorithms.networks import Network
 from qss_offline.algorithms.qss import propose_next_obs
 from qss_offline.data.environments import without_folder
 from qss_offline.data.facts import RecordingFacts
+from qss_offline.data.spaces import check_bounds
 from qss_offline.engine.checkpoint import Checkpoint, save_checkpoint
 from qss_offline.errors import UserError, shown
 
@@ -96,8 +97,13 @@ class ActionBox:
 
     @staticmethod
     def of(space: gym.spaces.Space[Any]) -> ActionBox:
-        """Take the bounds of an environment's actions, a Box."""
+        """Take the bounds of an environment's actions, a Box.
+
+        Raises:
+            UserError: it has none.
+        """
         assert isinstance(space, gym.spaces.Box)
+        check_bounds(space)
         return ActionBox(space.low.astype(np.float32), space.high.astype(np.float32))
 
     def from_unit(self, action: NDArray[Any]) -> NDArray[np.float32]:
@@ -107,8 +113,15 @@ class ActionBox:
         return np.asarray(clipped, np.float32)
 
     def to_unit(self, action: NDArray[Any]) -> NDArray[np.float32]:
-        """Map the environment's actions to [−1, 1]."""
-        return np.asarray(2.0 * (action - self.low) / (self.high - self.low) - 1.0, np.float32)
+        """Map the environment's actions to [−1, 1]; one that is locked to 0."""
+        width = np.where(self.locked, np.float32(1), self.high - self.low)
+        unit = 2.0 * (action - self.low) / width - 1.0
+        return np.asarray(np.where(self.locked, 0.0, unit), np.float32)
+
+    @property
+    def locked(self) -> NDArray[np.bool_]:
+        """Which actions have a single value, `(action_dim,)`."""
+        return np.asarray(self.low == self.high)
 
 
 class _Acting(ABC):

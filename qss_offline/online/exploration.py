@@ -58,8 +58,6 @@ class BoxActions:
     discrete = False
 
     def __init__(self, space: gym.spaces.Box, noise: float) -> None:
-        if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
-            raise UserError(f"actions must have bounds to be explored within, not {space}")
         self.box = ActionBox.of(space)
         self.dim, self._noise = len(self.box.low), noise
 

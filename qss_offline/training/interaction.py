@@ -24,6 +24,9 @@ from qss_offline.evaluation.policies import ActionBox
 from qss_offline.evaluation.policy_files import load_policy
 from qss_offline.runs.folder import RunFolder, SeedFolder, read_json
 
+# Of a bound, as float32 numbers and recorders round it.
+_ROUNDING = 1e-3
+
 
 @dataclass(frozen=True)
 class ActionSteps:
@@ -119,6 +122,7 @@ def take_steps(
     """
     shape = (steps, len(action_box.low))
     drawn = rng.uniform(-1, 1, shape) if policy is None else rng.normal(0, noise, shape)
+    drawn[:, action_box.locked] = 0.0
     obs, _ = env.reset(seed=int(rng.integers(2**31)))
     before = np.empty((steps, len(obs)), np.float32)
     after = np.empty((steps, len(obs)), np.float32)
@@ -229,7 +233,11 @@ def recorded_steps(dataset_id: str, env: gym.Env[Any, Any] | None) -> ActionStep
     of_shapes = (transitions.obs_dim,), transitions.actions.shape[1:]
     _check_environment_of(f"dataset {dataset_id!r}", dataset.info.env_id, of_shapes, env)
     actions = np.array(transitions.actions, np.float32)
-    box = _bounds(dataset.info, actions) if env is None else ActionBox.of(env.action_space)
+    if env is None:
+        box = _bounds(dataset.info, actions)
+    else:
+        box = ActionBox.of(env.action_space)
+        _check_inside(box, actions, f"dataset {dataset_id!r}", env)
     return ActionSteps(
         np.array(transitions.observations, np.float32),
         np.array(transitions.next_observations, np.float32),
@@ -251,6 +259,24 @@ def _bounds(info: DatasetInfo, actions: NDArray[np.float32]) -> ActionBox:
             "learned of what it does; leave it out of the recording"
         )
     return ActionBox(low, high)
+
+
+def _check_inside(
+    box: ActionBox, actions: NDArray[np.float32], source: str, env: gym.Env[Any, Any]
+) -> None:
+    """Refuse actions that the environment doesn't know: what it does with them isn't known here."""
+    outside = np.abs(box.to_unit(actions)) > 1 + _ROUNDING
+    # Of a locked action nothing is learned.
+    outside |= box.locked & (np.abs(actions - box.low) > _ROUNDING * (1 + np.abs(box.low)))
+    if outside.any():
+        worst = int(outside.mean(axis=0).argmax())
+        name = "the environment" if env.spec is None else env.spec.id
+        raise UserError(
+            f"{source}: action {worst} reaches from {actions[:, worst].min():.3g} to "
+            f"{actions[:, worst].max():.3g}, {name} takes {box.low[worst]:.3g} to "
+            f"{box.high[worst]:.3g}, which {outside.any(axis=1).mean():.1%} of the steps leave; if "
+            "it clips actions, import them clipped"
+        )
 
 
 def _check_environment_of(

@@ -134,7 +134,7 @@ def run_rounds(
                 stream = np.random.SeedSequence([task.seed, *b"evaluation", number])
                 seed = int(stream.generate_state(1)[0])
                 policy = fitter.policy(index)
-                returns = evaluate(policy, env_id, episodes, seed, make_env).returns
+                returns = evaluate(policy, env_id, episodes, seed).returns
             evaluations[index].append(returns)
             metadata = {"evaluations": evaluations[index]}
             save_checkpoint(task.folder.online, fitter.checkpoint(index, metadata))

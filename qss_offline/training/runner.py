@@ -29,6 +29,9 @@ from qss_offline.training.offline import SeedTask
 LONG_RUN = 20_000
 """Units of work, of all seeds, from which on the time that they take is said before they begin."""
 
+FEWEST_TRANSITIONS = 20
+"""Of a recording; with fewer neither training nor a report says anything."""
+
 
 class _Training(NamedTuple):
     """How the seeds of a method are trained, and how long that takes."""
@@ -73,6 +76,12 @@ def run(
     """
     begin = time.monotonic() if begun is None else begun
     dataset = load_transitions(config.dataset_id)
+    if len(dataset.transitions) < FEWEST_TRANSITIONS:
+        raise UserError(
+            f"dataset {config.dataset_id!r} holds {len(dataset.transitions)} transitions, of which "
+            f"nothing can be learned; {FEWEST_TRANSITIONS} are needed at least, and thousands to "
+            "learn well"
+        )
     if config.method == "d3g" and dataset.info.rewards_missing:
         raise UserError(
             f"dataset {config.dataset_id!r} was recorded without rewards, from which D3G learns; "

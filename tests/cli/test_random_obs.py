@@ -16,6 +16,7 @@ from safetensors import safe_open
 from qss_offline.cli.command import main
 from qss_offline.cli.training import random_obs
 from qss_offline.data.build import build_dataset
+from qss_offline.data.importing import from_arrays
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.runs.folder import RunFolder, read_json
 from qss_offline.runs.results import evaluation_means
@@ -173,6 +174,32 @@ def test_steps_that_are_not_random_are_the_environments_expert(
     main(random_obs)
     recorded = read_json(tmp_path / "named" / "config.json")["dataset_id"]
     assert "random-25-inverted_double_pendulum_medium-n500" in recorded
+
+
+def test_a_recording_brings_its_environment_along(
+    minari_root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    few = ("--updates", "20", "--online-steps", "30", "--episodes", "1")
+    reacher = build_dataset(DatasetSpec("Reacher", transitions=300), workers=1).obs_id
+    monkeypatch.setattr(sys, "argv", ["random_obs", "--dataset", reacher, "--out", "run", *few])
+    main(random_obs)
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["env_id"] == "Reacher-v5"
+
+    rng = np.random.default_rng(0)
+    log = from_arrays(
+        "mine/arm", observations=rng.normal(size=(301, 4)), rewards=np.zeros(300),
+        terminations=np.arange(300) == 299,
+    )  # fmt: skip
+    monkeypatch.setattr(sys, "argv", ["random_obs", "--dataset", log.obs_id, "--out", "arm", *few])
+    with pytest.raises(SystemExit) as ended:
+        main(random_obs)
+    assert ended.value.code == 2
+    assert "--env" in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "arm").exists()
 
 
 def test_bad_input_ends_the_process_in_one_line() -> None:

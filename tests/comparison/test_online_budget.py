@@ -120,7 +120,7 @@ def test_every_budget_is_evaluated_on_the_same_episodes(
 ) -> None:
     starts: list[int] = []
 
-    def noted(policy: Any, env_id: str, episodes: int, start: int, make: Any) -> Evaluation:
+    def noted(policy: Any, env_id: str, episodes: int, start: int) -> Evaluation:
         starts.append(start)
         return Evaluation((0.0,), (1,))
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,6 +30,7 @@ from qss_offline.data import (
     load_transitions,
     verify_dataset,
 )
+from qss_offline.data.local import local_dataset_ids
 from qss_offline.errors import UserError
 
 from .conftest import loaded, make_transitions, same
@@ -39,7 +41,7 @@ pytestmark = [
     pytest.mark.usefixtures("in_process"),
 ]
 
-BASE = "mine/thing/first"
+BASE, OTHER = "mine/thing/first", "mine/thing/second"
 LENGTHS = [3, 1, 7, 2]
 
 
@@ -188,6 +190,31 @@ def test_taken_ids(minari_root: Path) -> None:
     with pytest.raises(UserError, match="exists"):
         from_arrays(BASE, **arrays())
     from_arrays(BASE, overwrite=True, **arrays())
+
+
+def test_the_twin_of_a_pair_that_is_replaced_goes_with_it(
+    minari_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Actions of other rollouts would be taken for those of the new ones."""
+    pair = from_arrays(BASE, **arrays())
+    assert pair.act_id is not None
+    other = from_arrays(OTHER, **arrays())
+    without = {name: column for name, column in arrays().items() if name != "actions"}
+    alone = from_arrays(BASE, overwrite=True, **without)
+    assert alone.ids == (pair.obs_id,)
+    assert sorted(local_dataset_ids()) == sorted((pair.obs_id, *other.ids))
+    assert f"{pair.act_id} is removed" in capsys.readouterr().err
+    assert verify_dataset(pair.obs_id).ok
+
+
+def test_a_dataset_of_a_twins_name_that_is_none_stays(minari_root: Path) -> None:
+    pair = from_arrays(OTHER, **arrays())
+    assert pair.act_id is not None
+    own = minari_root / f"{BASE}-act-v0"
+    shutil.copytree(minari_root / pair.act_id, own)
+    without = {name: column for name, column in arrays().items() if name != "actions"}
+    from_arrays(BASE, overwrite=True, **without)
+    assert own.is_dir()
 
 
 def test_what_is_known_is_kept(minari_root: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -175,6 +176,56 @@ def test_stale_sidecar(pair: DatasetPair) -> None:
         assert loaded.transitions.observations[-1].tolist() == [1.0] * 4
         assert loaded.info.digest != pair.obs_digest
     assert len(notices) == 1 and "episodes were added" in notices[0]
+
+
+FIELDS = ["observations", "rewards", "terminations", "actions"]
+
+
+@pytest.mark.parametrize("data_format", ["hdf5", "arrow", "parquet"])
+@pytest.mark.parametrize("field", FIELDS)
+def test_an_episode_that_somebody_changed_is_read_again(
+    minari_root: Path, data_format: str, field: str
+) -> None:
+    create(buffers(), data_format=data_format)
+    load_transitions(FOREIGN, notice=quiet)
+    changes = {
+        "observations": np.ones((2, 3)),
+        "rewards": [7.0],
+        "terminations": [True],
+        "actions": np.full((1, 2), 0.5, np.float32),
+    }
+    copy = minari_root / "copy"
+    shutil.copytree(minari_root / FOREIGN, copy)
+    shutil.rmtree(minari_root / FOREIGN)
+    create(buffers(**{field: changes[field]}), data_format=data_format)
+    # The same number of rows, written into the place of the old ones.
+    for file in (minari_root / FOREIGN / "data").rglob("*"):
+        if file.is_file() and file.name != "metadata.json":
+            (copy / "data" / file.relative_to(minari_root / FOREIGN / "data")).write_bytes(
+                file.read_bytes()
+            )
+    shutil.rmtree(minari_root / FOREIGN)
+    copy.rename(minari_root / FOREIGN)
+    notices: list[str] = []
+    found = load_transitions(FOREIGN, notice=notices.append).transitions
+    stored = list(minari.load_dataset(FOREIGN))
+    for name in FIELDS:
+        rows = [getattr(episode, name) for episode in stored]
+        expected = np.concatenate([r[:-1] if name == "observations" else r for r in rows])
+        np.testing.assert_allclose(found.columns()[name], expected, rtol=1e-6)
+    assert any("newer than columns.arrow" in line for line in notices)
+    notices.clear()
+    assert same(load_transitions(FOREIGN, notice=notices.append).transitions, found)
+    assert not notices
+
+
+def test_changed_episodes_of_a_dataset_with_a_digest_are_refused(
+    pair: DatasetPair, minari_root: Path
+) -> None:
+    with h5py.File(minari_root / pair.obs_id / "data" / "main_data.hdf5", "r+") as file:
+        file["episode_1/rewards"][0] += 1
+    assert "do not match the digest" in refusal(pair.obs_id)
+    assert len(load_transitions(pair.act_id, notice=quiet).transitions) == 1500
 
 
 def test_unwritable_folder_is_only_a_notice(

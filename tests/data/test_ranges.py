@@ -114,6 +114,24 @@ def test_columns_in_another_order_are_refused() -> None:
     assert "a step of dimension" in message
 
 
+@pytest.mark.parametrize("name", ["InvertedPendulum", "InvertedPendulum-v4", "Hopper"])
+@pytest.mark.parametrize("walk", [False, True])
+def test_noise_within_every_bound_is_no_motion(name: str, walk: bool) -> None:
+    """Positions that don't follow their velocities are no robot's, whatever their sizes."""
+    spec = DatasetSpec(name, transitions=500, seed=2)
+    whole = collect(spec, 1)
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(len(whole) + 1, whole.obs_dim)) * whole.observations.std(0)
+    if walk:
+        noise = np.cumsum(noise, 0) / 10
+    columns: dict[str, Any] = dict(whole.columns())
+    columns |= {
+        "observations": noise[:-1].astype(np.float32),
+        "next_observations": noise[1:].astype(np.float32),
+    }
+    assert "a step of dimension" in refused(Transitions(**columns), spec.env_id)
+
+
 def test_steps_of_another_length_are_refused() -> None:
     slow = DatasetSpec("Hopper?frame_skip=16", transitions=500, seed=2)
     recorded = collect(slow, 1)

@@ -46,10 +46,9 @@ def test_short_names(name: str, env_id: str) -> None:
         ("", "expected a Gymnasium id"),
         ("no_such_module_here:Env-v0", "no_such_module_here"),
         ("CartPole", "its actions are a Discrete space"),
-        ("Taxi", "its observations are a Discrete space"),
-        ("Blackjack", "its observations are a Tuple space"),
         ("test/Images-v0", "its observations are images of shape (8, 8, 3)"),
-        ("test/Dict-v0", "its observations are a Dict space"),
+        ("test/Text-v0", "its observations are a Text space"),
+        ("test/Films-v0", "its observations are a Dict space: images are no vectors"),
         ("test/Broken-v0", "can't be made: the robot is on fire"),
     ],
 )
@@ -77,7 +76,10 @@ def _test_environments() -> Any:
     vector = box(-1, 1, (3,))
     added = {
         "test/Images-v0": lambda **_: _Env(box(0, 255, (8, 8, 3), "uint8")),
-        "test/Dict-v0": lambda **_: _Env(gymnasium.spaces.Dict({"a": vector})),
+        "test/Text-v0": lambda **_: _Env(gymnasium.spaces.Text(5)),
+        "test/Films-v0": lambda **_: _Env(
+            gymnasium.spaces.Dict({"a": vector, "b": box(0, 255, (8, 8, 3), "uint8")})
+        ),
         "test/Unbounded.Actions-v2": lambda **_: _Env(vector),
         "test/Broken-v0": _broken,
     }

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import minari
+import numpy as np
 import pytest
 
 from qss_offline.data import (
@@ -48,6 +49,23 @@ def test_statistics_and_picture(mine: tuple[str, str], tmp_path: Path) -> None:
     numbers = dataset_statistics(one.obs_id, tmp_path / "one.png")
     assert numbers.episodes == 1 and numbers.stochasticity is None
     assert numbers.return_interval is None and numbers.length_interval is None
+
+
+@pytest.mark.parametrize("returns", [0.0, -4.0, 1e-30, 5e7, 3e38])
+@pytest.mark.parametrize("spread", [0.0, 1e-7, 0.5])
+def test_returns_of_any_size_are_drawn(
+    minari_root: Path, tmp_path: Path, returns: float, spread: float
+) -> None:
+    rows = 40
+    growing = (1 + spread * np.arange(rows) / rows) / (1 + spread)
+    rewards = (returns * growing).astype(np.float32)
+    stored = from_arrays(
+        "mine/big", observations=np.random.default_rng(0).normal(size=(rows + 10, 2)),
+        rewards=rewards, terminations=np.arange(rows) % 4 == 3,
+    )  # fmt: skip
+    numbers = dataset_statistics(stored.obs_id, tmp_path / "big.png")
+    assert (tmp_path / "big.png").read_bytes().startswith(b"\x89PNG")
+    assert np.isfinite([numbers.return_mean, numbers.return_min, numbers.return_max]).all()
 
 
 def test_matplotlib_is_loaded_only_for_pictures() -> None:

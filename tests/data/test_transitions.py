@@ -114,6 +114,28 @@ def test_checks_do_not_depend_on_the_chunks(
             Transitions(**(make_transitions(lengths).columns() | flags))
 
 
+@given(
+    unit=st.floats(-9, 9).map(lambda power: 10.0**power),
+    offset=st.floats(-1e3, 1e3),
+    constant=st.floats(-1e6, 1e6, width=32, allow_subnormal=False),
+)
+def test_the_spread_of_observations_follows_their_unit(
+    unit: float, offset: float, constant: float
+) -> None:
+    rng = np.random.default_rng(0)
+    columns = make_transitions([200]).columns()
+    values = (unit * (rng.normal(size=(200, 3)) + offset)).astype(np.float32)
+    values[:, 1] = constant
+    # Rounding alone: two neighbours among the numbers that float32 knows.
+    values[:, 2] = np.where(
+        rng.random(200) < 0.5, np.float32(constant), np.nextafter(np.float32(constant), np.inf)
+    )
+    mean, std = observation_statistics(Transitions(**(columns | {"observations": values})))
+    np.testing.assert_allclose(std[0], values[:, 0].astype(np.float64).std(), rtol=1e-3)
+    np.testing.assert_allclose(std[1:], 1.0)
+    np.testing.assert_allclose(mean, values.astype(np.float64).mean(axis=0), rtol=1e-5, atol=1e-30)
+
+
 def test_observation_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_CHUNK_ROWS", 7)
     columns = make_transitions([40, 1, 30]).columns()

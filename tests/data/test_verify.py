@@ -35,6 +35,13 @@ def test_a_sound_pair(pair: DatasetPair) -> None:
     assert "no byte of the twin's actions" in names
 
 
+def test_a_twin_of_other_rollouts_is_named(pair: DatasetPair, minari_root: Path) -> None:
+    edit_metadata(minari_root, pair.obs_id, digest="blake2b-256:" + "0" * 64)
+    faults = verify_dataset(pair.act_id).faults
+    assert [fault.name for fault in faults] == ["the same rollouts as its twin's"]
+    assert pair.obs_id in faults[0].detail
+
+
 def rewrite_sidecar(root: Path, dataset_id: str) -> None:
     """Put other numbers, with a digest of their own, in the place of a sidecar."""
     transitions = loaded(dataset_id)

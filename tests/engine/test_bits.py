@@ -24,9 +24,12 @@ def capability(width: str | None) -> str:
     return printed.strip().lower()
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-def test_seeds_of_every_loss_and_preset_are_the_same_alone_and_in_stacks(width: str) -> None:
+@pytest.mark.parametrize(
+    "width", [None, *(pytest.param(width, marks=pytest.mark.slow) for width in WIDTHS)]
+)
+def test_seeds_of_every_loss_and_preset_are_the_same_alone_and_in_stacks(width: str | None) -> None:
     widest = capability(None)
+    width = width or widest
     if widest not in WIDTHS or WIDTHS.index(width) > WIDTHS.index(widest):
         pytest.skip(f"this processor computes with {widest}")
     process = subprocess.run(

@@ -15,6 +15,7 @@ from qss_offline.algorithms.inverse_dynamics import (
     InverseForm,
 )
 from qss_offline.data.build import build_dataset
+from qss_offline.data.importing import from_arrays
 from qss_offline.data.load import load_transitions
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.engine.checkpoint import load_checkpoint
@@ -69,6 +70,28 @@ def test_a_twin_is_read_in_units_of_the_action_box(minari_root: Path) -> None:
     with pytest.raises(UserError, match="another environment"):
         recorded_steps(pair.act_id, other)
     other.close()
+
+
+@pytest.mark.parametrize(
+    ("bounds", "share"), [(1.0, 0.0), (1.0001, 0.0), (1.5, 1 / 3), (3.0, 2 / 3)]
+)
+def test_actions_that_an_environment_does_not_take_are_refused(
+    minari_root: Path, bounds: float, share: float
+) -> None:
+    """Cut to the environment's bounds they would be other actions, which led elsewhere."""
+    rng, rows = np.random.default_rng(0), 300
+    actions = 3.0 * bounds * np.linspace(-1, 1, rows, dtype=np.float32)[:, None]
+    stored = from_arrays(
+        "mine/wide", observations=rng.normal(size=(rows + 1, 4)), rewards=np.zeros(rows),
+        terminations=np.arange(rows) == rows - 1, actions=actions,
+    )  # fmt: skip
+    assert stored.act_id is not None
+    if not share:
+        steps = known_steps(stored.act_id, "InvertedPendulum-v5")
+        assert steps is not None and np.abs(steps.actions).max() <= 1
+        return
+    with pytest.raises(UserError, match=rf"takes -3 to 3, which {share:.0%}"[:-2]):
+        known_steps(stored.act_id, "InvertedPendulum-v5")
 
 
 def test_with_known_steps_the_first_round_acts_on_the_proposal() -> None:

@@ -103,3 +103,13 @@ def test_d3g_refuses_a_recording_without_rewards(minari_root: Path, tmp_path: Pa
     with pytest.raises(UserError, match="without rewards, from which D3G learns; BCO needs none"):
         run_on(name, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("rows", [1, 5, 19])
+def test_a_handful_of_steps_is_refused_before_anything_is_made(
+    minari_root: Path, tmp_path: Path, rows: int
+) -> None:
+    made = build_dataset(DatasetSpec("InvertedPendulum", transitions=rows), workers=1)
+    with pytest.raises(UserError, match=rf"holds {rows} transitions.*20 are needed"):
+        run_on(made.obs_id, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
