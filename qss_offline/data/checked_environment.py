@@ -7,6 +7,7 @@ of before Gymnasium 0.26, and exceptions are refused, with the step at which the
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Any
 
 import gymnasium
@@ -78,8 +79,9 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
                 than Gymnasium asks for, or numbers that aren't finite.
         """
         if self._action_dtype is not None:
-            action = np.asarray(action, self._action_dtype)
-            if not np.isfinite(action).all():
+            if type(action) is not np.ndarray or action.dtype != self._action_dtype:
+                action = np.asarray(action, self._action_dtype)
+            if not isfinite(action.dot(action)) and not np.isfinite(action).all():
                 raise self._refused(f"an action isn't finite: {action.tolist()}")
         self._steps += 1
         try:
@@ -91,33 +93,40 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
             raise self._raised("step", error, _STEP) from error
         if not (isinstance(answer, tuple) and len(answer) == 5):
             raise self._refused(f"step() returned {_kind(answer)}; it needs {_STEP}")
-        observation, given, terminated, truncated, info = answer
+        observation, reward, terminated, truncated, info = answer
+        given = reward
         try:
-            reward = float(given if np.ndim(given) == 0 else np.asarray(given).item())
+            if not isinstance(reward, float):
+                reward = float(reward if np.ndim(reward) == 0 else np.asarray(reward).item())
             ends = bool(terminated), bool(truncated)
         except (TypeError, ValueError) as error:
             raise self._refused(
                 f"step() returned a reward of {_kind(given)}, terminated of {_kind(terminated)} "
                 f"and truncated of {_kind(truncated)}; expected a number, a bool and a bool"
             ) from error
-        if not np.isfinite(reward):
+        if not isfinite(reward):
             raise self._refused(f"its reward is {reward}")
-        return self._observation(observation, "step"), reward, *ends, info
+        return self._observation(observation, "step"), reward, ends[0], ends[1], info
 
     def _observation(self, given: Any, method: str) -> npt.NDArray[Any]:
-        try:
+        observation: npt.NDArray[Any]
+        if type(given) is np.ndarray and given.dtype == self._dtype:
             # A copy: some environments hand out the same array again and again.
-            observation = np.asarray(given, self._dtype).copy()
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise self._refused(
-                f"{method}() returned {_kind(given)} for an observation, which are no numbers"
-            ) from error
+            observation = given.copy()
+        else:
+            try:
+                observation = np.asarray(given, self._dtype).copy()
+            except (TypeError, ValueError, RuntimeError) as error:
+                raise self._refused(
+                    f"{method}() returned {_kind(given)} for an observation, which are no numbers"
+                ) from error
         if observation.shape != self._shape:
             raise self._refused(
                 f"{method}() returned an observation of shape {observation.shape}, its "
                 f"observation_space says {self._shape}"
             )
-        if not np.isfinite(observation).all():
+        # The first is quick, the second right where squares overflow.
+        if not isfinite(observation.dot(observation)) and not np.isfinite(observation).all():
             place = int(np.flatnonzero(~np.isfinite(observation))[0])
             raise self._refused(f"number {place} of its observation is {observation[place]}")
         return observation
