@@ -103,7 +103,8 @@ def load_transitions(
 
     Raises:
         UserError: the id is unknown, the dataset half-built or damaged, its observations not
-            vectors, of another size, NaN or infinite, or its arrays don't fit together.
+            vectors, of another size, NaN or infinite, its arrays don't fit together, or float32
+            can't hold how its numbers change.
     """
     metadata = read_metadata(dataset_id)
     observation_space = read_space(metadata, "observation_space")
@@ -236,6 +237,13 @@ def _from_episodes(
         notice(
             f"{dataset_id}: {stored.unfinished} episodes end without termination or truncation; "
             "they count as truncated"
+        )
+    if stored.rounded:
+        role, places = next(iter(stored.rounded.items()))
+        raise UserError(
+            f"dataset {dataset_id!r}: float32 can't hold how {role}[{places[0]}] changes, which "
+            f"would be rounded away; qss data import {dataset_id} --into NAME leaves it out "
+            "(--ignore), subtracts its first value (--offset), or takes what is left (--rounding)"
         )
     sidecar = stored.sidecar
     if expected_digest(metadata) not in (None, sidecar.info.digest):

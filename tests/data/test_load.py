@@ -178,6 +178,25 @@ def test_stale_sidecar(pair: DatasetPair) -> None:
     assert len(notices) == 1 and "episodes were added" in notices[0]
 
 
+@pytest.mark.parametrize("field", ["observations", "rewards"])
+@pytest.mark.parametrize("data_format", ["hdf5", "arrow"])
+def test_numbers_that_float32_cannot_hold_are_refused_by_column(
+    minari_root: Path, data_format: str, field: str
+) -> None:
+    clock = 1.7e9 + 0.01 * np.arange(13)
+    episodes = []
+    for index, episode in enumerate(buffers((12, 12))):
+        changed: Any = list(clock[:12])
+        if field == "observations":
+            changed = np.column_stack((np.sin(clock), clock + index, np.cos(clock)))
+        episodes.append(replace(episode, **{field: changed}))
+    create(episodes, data_format=data_format)
+    message = refusal()
+    assert f"{field}[{1 if field == 'observations' else 0}]" in message
+    assert f"qss data import {FOREIGN} --into" in message
+    assert not list((minari_root / FOREIGN).rglob("columns.arrow"))
+
+
 FIELDS = ["observations", "rewards", "terminations", "actions"]
 
 
