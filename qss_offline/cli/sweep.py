@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 from typer import Argument, Option
 
+from qss_offline.cli import options
 from qss_offline.errors import UserError
 
 
@@ -20,6 +22,7 @@ def sweep(
     ],
     out: Annotated[Path | None, Option(help="folder of the runs (runs/<name of the file>)")] = None,
     video: Annotated[bool, Option(help="draw videos for the report")] = True,
+    as_json: options.Json = False,
 ) -> None:
     """Train every combination that a file names, and report on all; goes on where it stopped."""
     from qss_offline.api.sweeping import read_sweep, run_sweep
@@ -28,7 +31,11 @@ def sweep(
     folder = out or Path("runs") / file.stem
     compared, failures = run_sweep(read_sweep(file), folder)
     if compared is not None:
-        print_table(*compared.table())
-        print(f"made {compared.report(folder / 'report', video=video)}")
+        page = compared.report(folder / "report", video=video)
+        if as_json:
+            print(json.dumps(compared.rows(), indent=2))
+        else:
+            print_table(*compared.table())
+            print(f"made {page}")
     if failures:
         raise UserError(f"{len(failures)} runs failed, the first with: {failures[0]}")

@@ -80,7 +80,8 @@ def test_a_sweep_trains_what_is_missing_and_names_what_failed(qss: Qss) -> None:
     assert "1 runs failed" in err and "no/such-obs-v0" in err
     assert Path("runs/small/report/report.html").exists()
     stamps = [Path(f"runs/small/{name}/seeds/0/policy.safetensors").stat() for name in names]
-    qss("sweep small.toml --no-video", code=2)
+    rows = json.loads(qss("sweep small.toml --no-video --json", code=2)[0])
+    assert sorted({row["name"] for row in rows}) == names[::-1]
     again = [Path(f"runs/small/{name}/seeds/0/policy.safetensors").stat() for name in names]
     assert len(again) == len(stamps)
     Path("wrong.toml").write_text('recordings = ["a"]\nmethds = ["d3g"]\n')
