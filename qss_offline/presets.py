@@ -57,7 +57,14 @@ _BODIES = replace(
     ensemble=1,
 )
 
+_AUTO = replace(
+    _DEFAULT,
+    inverse=replace(_BODIES.inverse, rounds=5, steps_per_round=600, updates_per_round=3_600),
+)
+
 PRESETS = {
+    # Several methods, and those of them that return most on the online steps.
+    "auto": _AUTO,
     # The authors' setting; nothing is added but a random first round of online steps.
     "paper": Preset(
         ObservationalD3GConfig(),

@@ -96,7 +96,7 @@ def small_budget(run: FinishedRun) -> dict[str, tuple[int, int]]:
     if named is None:
         return {}
     spent = {
-        "updates": (config.updates, named.updates if run.method == "d3g" else _CLONING_UPDATES),
+        "updates": (config.updates, _CLONING_UPDATES if run.method == "bco" else named.updates),
     }
     if run.evaluated:
         spent["online steps"] = config.inverse.online_steps, named.inverse.online_steps

@@ -18,7 +18,9 @@ from qss_offline.errors import UserError
 from qss_offline.evaluation.policies import ClonedPolicy, ObservationScale, Policy, SavedPolicy
 from qss_offline.evaluation.policy_files import load_policy
 from qss_offline.runs.reader import FinishedRun
-from qss_offline.training.bco import bco_trainer
+from qss_offline.training.interaction import known_steps
+from qss_offline.training.inverse.models import InverseModels
+from qss_offline.training.rounds import env_maker
 
 
 class InverseModel(NamedTuple):
@@ -43,7 +45,8 @@ def policy_of(run: FinishedRun, seed: int) -> SavedPolicy:
     """
     path = run.seed_folder(seed).policy
     policy = load_policy(path)
-    if isinstance(policy, ClonedPolicy) != (run.method == "bco"):
+    cloned = isinstance(policy, ClonedPolicy)
+    if run.method != "auto" and cloned != (run.method == "bco"):
         raise UserError(f"{path} holds the policy of another method than {run.method}")
     return policy
 
@@ -73,7 +76,14 @@ def inverse_model_of(run: FinishedRun, seed: int) -> InverseModel:
     if config.inverse.model.form == "network":
         # It is in the checkpoint: what it learned from first needn't be there any longer.
         config = replace(config, actions_from=None)
-    trainer = bco_trainer(config, [seed])
+    trainer = InverseModels(
+        [seed],
+        [ObservationScale.of_recording(config.facts)],
+        env_maker(config.env_id),
+        config.inverse,
+        known_steps(config.actions_from, config.env_id),
+        [run.dataset.transitions],
+    )
     trainer.restore([load_checkpoint(run.seed_folder(seed).online)])
     return InverseModel(trainer.average(0), trainer.scales[0], config.inverse.model.step_inputs)
 
@@ -84,7 +94,7 @@ def planner_of(run: FinishedRun, seed: int) -> Planner:
     Raises:
         UserError: the policy or the checkpoint can't be read, or they don't fit.
     """
-    scale, preset = proposing_policy_of(run, seed).scale, run.config.preset
+    scale, preset = policy_of(run, seed).scale, run.config.preset
     shapes = ObservationalD3G(preset.algorithm, len(scale.mean)).shapes
 
     def network(number: int, name: str, stored: str) -> Network:

@@ -16,10 +16,12 @@ from qss_offline.overrides import changed, with_changes
 from qss_offline.presets import preset as find_preset
 from qss_offline.runs.config import METHODS, Method, Preset, RunConfig
 from qss_offline.runs.folder import RunFolder, free_folder, parse_seeds
+from qss_offline.runs.portfolio_config import portfolio_beside
 
 IF_EXISTS = ("error", "resume", "new")
 
-_BCO_PRESET, _BCO_UPDATES = "bodies", 15_000
+_PRESETS: dict[Method, str] = {"d3g": "default", "bco": "bodies", "auto": "auto"}
+_BCO_UPDATES = 15_000
 
 
 @dataclass(frozen=True)
@@ -58,13 +60,18 @@ class TrainOptions:
         """
         method: Method = by_name("method", self.method, {name: name for name in METHODS})
         self._check_applies(method)
-        name = self.preset or (_BCO_PRESET if method == "bco" else "default")
+        name = self.preset or _PRESETS[method]
         changes = change_list(self.changes)
         preset = changed(find_preset(name), changes)
         # BCO's updates are its policy's, not offline D3G's.
-        updates = self.updates if method == "d3g" else None
+        updates = None if method == "bco" else self.updates
         preset = preset.spend(updates, self.online_steps, self.online_rounds)
         cloning, cloning_updates = self._cloning(preset) if method == "bco" else (None, 0)
+        portfolio = None
+        if method == "auto":
+            # Whoever trains D3G for less has less patience with the others, too.
+            share = min(1.0, preset.updates / find_preset(name).updates)
+            portfolio = portfolio_beside(preset.algorithm, share)
         return RunConfig(
             method,
             env_id,
@@ -74,6 +81,7 @@ class TrainOptions:
             preset,
             cloning,
             cloning_updates,
+            portfolio,
             self.episodes,
             "cpu" if method == "bco" else choose_device(self.device),
             self.tf32,
@@ -87,10 +95,10 @@ class TrainOptions:
             raise UserError(
                 "--device cuda and --tf32 don't apply to method bco: it trains on the CPU"
             )
-        if method == "d3g" and self.error_power is not None:
+        if method != "bco" and self.error_power is not None:
             raise UserError(
-                "--error-power is of BCO's cloning and doesn't apply to method d3g, whose "
-                "behaviour_power can be changed with --set"
+                f"--error-power is of BCO's cloning and doesn't apply to method {method}; "
+                "behaviour_power of d3g can be changed with --set"
             )
         if self.offline_only:
             online = {"steps": self.online_steps, "rounds": self.online_rounds}

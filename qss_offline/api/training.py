@@ -33,7 +33,7 @@ from qss_offline.parallel.progress import progress as show_progress
 from qss_offline.parallel.reporting import ProgressFactory, no_progress, print_notice
 from qss_offline.runs.config import RunConfig
 from qss_offline.runs.folder import MOST_METRICS_BYTES, RunFolder, free_folder, read_json
-from qss_offline.runs.reader import read_run_config
+from qss_offline.runs.reader import LABELS, read_run_config
 from qss_offline.settings_json import settings_of
 from qss_offline.training.interaction import known_steps
 from qss_offline.training.runner import run
@@ -163,7 +163,7 @@ def _run(
 
 def described(config: RunConfig) -> str:
     """Return what a run learns from, by what, and where actions come from, in a line."""
-    method = "BCO" if config.method == "bco" else "D3G"
+    method = LABELS[config.method]
     line = f"{method} with preset {config.preset_name} from {config.dataset_id} (no actions)"
     if config.offline_only:
         return f"{line}, offline only"

@@ -11,7 +11,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 PRESET_NAMES = ("default", "bodies", "runners", "short-horizon", "paper")
-METHOD_NAMES = ("d3g", "bco")
+METHOD_NAMES = ("d3g", "bco", "auto")
 ONLINE_PRESET_NAMES = ("default", "short-horizon", "paper")
 ONLINE_ALGORITHM_NAMES = ("d3g", "d3g-no-cycle", "td3", "ddpg")
 EXPERIMENT_NAMES = ("equivalence", "stochastic", "redundant", "permuted", "cliff")

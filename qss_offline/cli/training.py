@@ -252,10 +252,13 @@ def say(run: Run, as_json: bool = False, video: bool = False, next_line: str | N
         return
     from qss_offline.cli.tables import print_table
     from qss_offline.data.facts import stochasticity_line
+    from qss_offline.runs.race import RACE_HEADER, race_table
 
     results, config = run.results, run.config
     if run.evaluated:
         print_table(*returns_table(results), title=f"{run.env_id}: mean return of an evaluation")
+    if run.method == "auto":
+        print_table(RACE_HEADER, race_table(results["seeds"]), title="the race on online steps")
     made = [f"{run.folder.results} (all returns)"] if run.evaluated else [f"{run.path}"]
     if not config.offline_only:
         made.append(f"{run.folder.seed(run.seeds[0]).policy} (the policy)")
@@ -290,7 +293,7 @@ def _what_next(run: Run) -> str:
     again = f"qss train {run.dataset_id}{env}"
     if len(run.seeds) == 1:
         more = f"{again} --seeds 5 shows how much seeds differ"
-    elif run.method == "d3g":
+    elif run.method != "bco":
         more = f"{again} --method bco is the baseline to compare it with"
     else:
         more = f"{again} learns which next states to aim for instead (D3G)"

@@ -148,7 +148,7 @@ class Cell:
             settings.d3g,
             settings.cloning if bco else None,
             settings.cloning_updates if bco else 0,
-            settings.episodes,
+            evaluation_episodes=settings.episodes,
             actions_from=self.actions_from,
         )
 

@@ -12,8 +12,9 @@ import numpy as np
 from qss_offline.comparison.cells import Cell, Run
 from qss_offline.comparison.paper_results import reported
 from qss_offline.runs.folder import read_json
-from qss_offline.runs.results import EvaluationPoint, number, read_evaluations, seed_results
+from qss_offline.runs.results import EvaluationPoint, read_evaluations, seed_results
 from qss_offline.runs.tables import read_table, write_table
+from qss_offline.runs.values import number
 from qss_offline.statistics import (
     ENOUGH,
     Interval,

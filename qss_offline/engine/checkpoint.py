@@ -85,6 +85,30 @@ def load_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(_Held(tensors, path), _Held(metadata, path))
 
 
+def with_part(whole: Checkpoint, name: str, part: Checkpoint) -> Checkpoint:
+    """Return a seed's checkpoint with another algorithm's of the same seed in it."""
+    tensors = {f"{name}.{key}": tensor for key, tensor in part.tensors.items()}
+    return Checkpoint(
+        {**whole.tensors, **tensors},
+        {**whole.metadata, f"{name}_update": part.metadata["update"]},
+    )
+
+
+def part_of(whole: Checkpoint, name: str) -> Checkpoint:
+    """Undo `with_part`.
+
+    Raises:
+        UserError: there is no such part.
+    """
+    head = f"{name}."
+    tensors = {
+        key.removeprefix(head): tensor
+        for key, tensor in whole.tensors.items()
+        if key.startswith(head)
+    }
+    return Checkpoint(tensors, {**whole.metadata, "update": whole.metadata[f"{name}_update"]})
+
+
 class _Held(dict[str, Any]):
     """What a file holds by name; what it lacks is refused by whoever asks for it."""
 

@@ -12,9 +12,11 @@ from qss_offline.algorithms.validation import check_positive
 from qss_offline.data.facts import RecordingFacts
 from qss_offline.errors import UserError, nearest
 from qss_offline.runs.inverse_config import InverseFitConfig
+from qss_offline.runs.portfolio_config import PortfolioConfig
+from qss_offline.runs.race import Race
 from qss_offline.runs.work import CLONING_UPDATE, EPISODE, GPU_SPEEDUP
 
-Method = Literal["d3g", "bco"]
+Method = Literal["d3g", "bco", "auto"]
 METHODS: tuple[Method, ...] = get_args(Method)
 
 MOST_UPDATES_EACH = 100
@@ -91,7 +93,8 @@ class RunConfig:
     """What a run is asked to do.
 
     Attributes:
-        method: "d3g" learns which next states to aim for, "bco" repeats what was recorded.
+        method: "d3g" learns which next states to aim for, "bco" repeats what was recorded, "auto"
+            trains both and more, and races them on the online steps.
         env_id: where the policy acts; None where there is no simulator: nothing is evaluated, and
             no online steps are taken.
         dataset_id: what it learns from; actions that it may hold are not looked at.
@@ -101,6 +104,7 @@ class RunConfig:
             observations are normalised.
         cloning: BCO's policy; None for D3G.
         cloning_updates: its updates in a round; 0 for D3G.
+        portfolio: what is trained and raced beside D3G with method auto; None for others.
         evaluation_episodes: episodes of each evaluation.
         device: "cpu" or "cuda".
         tf32: matrix products on a GPU in TF32 (10 bits of mantissa) instead of float32.
@@ -119,6 +123,7 @@ class RunConfig:
     preset: Preset
     cloning: CloningConfig | None = None
     cloning_updates: int = 0
+    portfolio: PortfolioConfig | None = None
     evaluation_episodes: int = 10
     device: str = "cpu"
     tf32: bool = False
@@ -132,7 +137,12 @@ class RunConfig:
         if self.method not in METHODS:
             hint = nearest(self.method, METHODS) or f"; there are {', '.join(METHODS)}"
             raise UserError(f"unknown method {self.method!r}{hint}")
-        if self.method == "d3g":
+        if (self.method == "auto") != (self.portfolio is not None):
+            raise UserError("method auto needs settings of its members (portfolio), others none")
+        if self.portfolio is not None and self.inverse.online_steps and not self.offline_only:
+            # Refuses too few steps before anything is trained.
+            Race().shares(self.inverse.steps_per_round)
+        if self.method != "bco":
             for seed in self.seeds:
                 member_seeds(seed, self.preset.ensemble)
         if self.method == "bco":
@@ -146,7 +156,7 @@ class RunConfig:
     def _check_actions(self) -> None:
         """Refuse a run that finds no actions to learn from, where it needs them."""
         if self.offline_only:
-            if self.method != "d3g":
+            if self.method == "bco":
                 raise UserError(
                     f"method {self.method} can't learn offline only: it labels the recording with "
                     "actions first; give --actions, steps whose actions are known"
@@ -182,11 +192,11 @@ class RunConfig:
     @property
     def error_power(self) -> float:
         """The power of errors against recorded steps, of a run that has measured its recording."""
-        power = (
-            self.preset.algorithm.behaviour_power
-            if self.cloning is None
-            else self.cloning.error_power
-        )
+        power = self.preset.algorithm.behaviour_power
+        if self.cloning is not None:
+            power = self.cloning.error_power
+        elif self.portfolio is not None:
+            power = self.portfolio.cloning.error_power
         return self.facts.error_power if power is None else power
 
     @property
@@ -204,7 +214,10 @@ class RunConfig:
     @property
     def units(self) -> float:
         """Work of one seed, in updates of offline D3G (`runs/work.py`): what progress counts."""
-        offline = self.preset.offline_updates if self.method == "d3g" else 0
+        offline = 0 if self.method == "bco" else self.preset.offline_updates
+        if self.portfolio is not None:
+            # Those of D3G held near recorded steps, in two ways.
+            offline += 2 * self.preset.updates
         return offline + self.units_beside * self.rounds_work
 
     @property
@@ -224,14 +237,19 @@ class RunConfig:
             return 0.0
         evaluated = 0.0 if self.env_id is None else self.evaluation_episodes * EPISODE
         a_round = self.cloning_updates * CLONING_UPDATE + evaluated
+        if self.portfolio is not None:
+            a_round += self.portfolio.round_work
         return self.inverse.work(self.actions_from is not None) + self.inverse.rounds * a_round
 
     def with_recording(self, facts: RecordingFacts) -> RunConfig:
         """Return the settings with what was measured, a power that it decides included."""
         algorithm, cloning = self.preset.algorithm, self.cloning
-        if self.method == "d3g" and algorithm.behaviour_coef and algorithm.behaviour_power is None:
+        if self.method != "bco" and algorithm.behaviour_coef and algorithm.behaviour_power is None:
             algorithm = replace(algorithm, behaviour_power=facts.error_power)
         if cloning is not None and cloning.error_power is None:
             cloning = replace(cloning, error_power=facts.error_power)
+        portfolio = self.portfolio
+        if portfolio is not None:
+            portfolio = portfolio.with_power(facts.error_power)
         preset = replace(self.preset, algorithm=algorithm)
-        return replace(self, preset=preset, cloning=cloning, recording=facts)
+        return replace(self, preset=preset, cloning=cloning, portfolio=portfolio, recording=facts)

@@ -8,6 +8,7 @@ seeds/<seed>/metrics.jsonl          losses and values during training
 seeds/<seed>/policy.safetensors     the policy
 seeds/<seed>/result.json            its returns
 seeds/<seed>/members/<n>/           training and metrics of the others of an ensemble, from 1 on
+seeds/<seed>/members/<name>/        training and metrics of a portfolio's members
 results.json                the run's results; written last
 """
 
@@ -37,9 +38,12 @@ class SeedFolder:
 
     path: Path
 
-    def member(self, number: int) -> SeedFolder:
-        """Return the files of one of an ensemble's trainings; the first has the seed's own."""
-        return SeedFolder(self.path / "members" / str(number)) if number else self
+    def member(self, name: int | str) -> SeedFolder:
+        """Return the files of one of an ensemble's trainings, or of a portfolio's member.
+
+        Those of an ensemble have numbers; the first has the seed's own files.
+        """
+        return SeedFolder(self.path / "members" / str(name)) if name else self
 
     @property
     def training(self) -> Path:

@@ -18,16 +18,22 @@ from qss_offline.errors import UserError, printable, shown
 from qss_offline.files import parse_json, read_regular_file
 from qss_offline.runs.config import Method, RunConfig
 from qss_offline.runs.folder import MOST_METRICS_BYTES, RunFolder, SeedFolder, read_json
-from qss_offline.runs.results import number, results_of_file, seeds_of_file, whole
+from qss_offline.runs.results import results_of_file, seeds_of_file
+from qss_offline.runs.values import number, whole
 from qss_offline.settings_json import settings_of
 
-TITLES: dict[Method, str] = {"d3g": "offline D3G", "bco": "BCO"}
+TITLES: dict[Method, str] = {
+    "d3g": "offline D3G",
+    "bco": "BCO",
+    "auto": "a race of D3G, BCO and TD3+BC",
+}
 """Methods in words."""
 
 LABELS: dict[str, str] = {
     "d3g": "D3G",
     "d3g-no-cycle": "D3G⁻",
     "bco": "BCO",
+    "auto": "auto",
     "pseudo-td3+bc": "TD3+BC on BCO's labels",
     "pseudo-iql": "IQL on BCO's labels",
     "bc": "BC with actions",

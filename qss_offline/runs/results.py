@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from qss_offline.errors import UserError, shown
 from qss_offline.files import write_json
 from qss_offline.runs.folder import read_json
+from qss_offline.runs.race import Race
+from qss_offline.runs.values import MISSING, number, whole
 
 FINAL_EVALUATIONS = 3
 """How many evaluations at the end make a score of Figure 7."""
@@ -43,15 +45,19 @@ class EvaluationPoint(NamedTuple):
         return float(np.mean(self.returns))
 
 
-def write_evaluations(path: Path, seed: int, evaluations: Sequence[EvaluationPoint]) -> None:
+def write_evaluations(
+    path: Path, seed: int, evaluations: Sequence[EvaluationPoint], race: Race | None = None
+) -> None:
     """Write a seed's `result.json`.
 
     Args:
         path: the file.
         seed: which.
         evaluations: in the order in which they were made.
+        race: how the policy was chosen, with method auto.
     """
-    write_json(path, {"seed": seed, "evaluations": [_plain(point) for point in evaluations]})
+    result = {"seed": seed, "evaluations": [_plain(point) for point in evaluations]}
+    write_json(path, result if race is None else {**result, "race": race.plain()})
 
 
 def _plain(point: EvaluationPoint) -> dict[str, Any]:
@@ -68,16 +74,33 @@ def read_evaluations(path: Path) -> list[EvaluationPoint]:
     return evaluations_of(read_json(path), path)
 
 
-def seed_results(seed: int, evaluations: Sequence[EvaluationPoint]) -> dict[str, Any]:
+def read_race(path: Path) -> Race | None:
+    """Read from a seed's `result.json` how its policy was chosen, None where it wasn't.
+
+    Raises:
+        UserError: the file can't be read or holds something else.
+    """
+    return _race(read_json(path), path)
+
+
+def _race(result: Mapping[str, Any], where: object) -> Race | None:
+    return Race.of_file(result["race"], where) if "race" in result else None
+
+
+def seed_results(
+    seed: int, evaluations: Sequence[EvaluationPoint], race: Race | None = None
+) -> dict[str, Any]:
     """Return a seed's scores: its last policy, and the best of its evaluations beside it.
 
     Args:
         seed: which.
         evaluations: in the order in which they were made; none where there was no environment, and
             then there are no scores.
+        race: how the policy was chosen, with method auto.
     """
+    raced = {} if race is None else {"race": race.plain()}
     if not evaluations:
-        return {"seed": seed, "online_steps": 0, "evaluations": []}
+        return {"seed": seed, "online_steps": 0, "evaluations": [], **raced}
     last = evaluations[-1]
     best = _best_of([point.mean for point in evaluations])
     return {
@@ -97,6 +120,7 @@ def seed_results(seed: int, evaluations: Sequence[EvaluationPoint]) -> dict[str,
             }
             for point in evaluations
         ],
+        **raced,
     }
 
 
@@ -173,7 +197,7 @@ def results_of_file(results: Mapping[str, Any], where: object) -> dict[str, Any]
     """
     held = dict(results)
     for name in ("behaviour_return", "behaviour_return_std", "wall_seconds"):
-        held[name] = number(results.get(name, _MISSING), f"{where}: {name}")
+        held[name] = number(results.get(name, MISSING), f"{where}: {name}")
     held["known_steps"] = whole(results.get("known_steps", 0), f"{where}: known_steps")
     share = results.get("random_action_prob")
     if share is not None and not 0 <= number(share, f"{where}: random_action_prob") <= 1:
@@ -208,38 +232,11 @@ def seeds_of_file(results: Mapping[str, Any], where: object) -> list[dict[str, A
     return seeds
 
 
-_MISSING = object()
-
-
 def _seed(seed: object, where: str) -> dict[str, Any]:
     if not isinstance(seed, dict):
         raise UserError(f"{where} is {shown(seed)}, expected an object")
-    return seed_results(whole(seed.get("seed"), f"{where}.seed"), evaluations_of(seed, where))
-
-
-def number(value: object, where: str) -> float:
-    """Return a number from a file; null is NaN.
-
-    Raises:
-        UserError: it is none.
-    """
-    if value is None:
-        return math.nan
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        found = "missing" if value is _MISSING else f"{shown(value)}, expected a number"
-        raise UserError(f"{where} is {found}")
-    return float(value)
-
-
-def whole(value: object, where: str) -> int:
-    """Return a whole number from a file, of at least 0.
-
-    Raises:
-        UserError: it is none.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise UserError(f"{where} is {shown(value)}, expected a whole number")
-    return value
+    number_of_seed = whole(seed.get("seed"), f"{where}.seed")
+    return seed_results(number_of_seed, evaluations_of(seed, where), _race(seed, where))
 
 
 def _some(values: object, where: str) -> list[Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig
 
-CLONING_UPDATE = 0.2
+CLONING_UPDATE, VALUED_UPDATE = 0.2, 0.7
 STEP = 0.05
 """An environment step of one policy, with the choice of its action."""
 EPISODE = 20.0

@@ -11,12 +11,17 @@ import numpy as np
 import torch
 
 from qss_offline.algorithms.bco import BehaviouralCloning, CloningConfig, LabelledBatch
-from qss_offline.algorithms.inverse_dynamics import inverse_action
 from qss_offline.algorithms.networks import Network
 from qss_offline.data.environments import known_in_workers
 from qss_offline.data.load import load_transitions, recorded_behaviour
 from qss_offline.data.transitions import Transitions
-from qss_offline.engine.checkpoint import Checkpoint, seed_checkpoint, stack_checkpoints
+from qss_offline.engine.checkpoint import (
+    Checkpoint,
+    part_of,
+    seed_checkpoint,
+    stack_checkpoints,
+    with_part,
+)
 from qss_offline.engine.loop import fit
 from qss_offline.engine.sampler import Columns, UniformSampler
 from qss_offline.engine.state import TrainState, initial_state
@@ -34,8 +39,7 @@ from qss_offline.training.inverse.models import InverseModels
 from qss_offline.training.offline import SeedTask
 from qss_offline.training.rounds import by_rounds_done, env_maker, run_rounds
 
-_LABEL_ROWS = 1 << 15
-_CLONING = "cloning."
+_CLONING = "cloning"
 
 
 class BCOTrainer(InverseModels):
@@ -70,9 +74,7 @@ class BCOTrainer(InverseModels):
         known: ActionSteps | None = None,
     ) -> None:
         super().__init__(seeds, scales, make_env, config, known, recordings)
-        # Those of `InverseModels` may be None.
-        self._labelled_recordings, self._cloning = recordings, cloning
-        self._cloning_updates = cloning_updates
+        self._cloning, self._cloning_updates = cloning, cloning_updates
         obs_dim, action_dim = len(scales[0].mean), len(self.action_box.low)
         self._cloner = BehaviouralCloning(cloning, obs_dim, action_dim)
         self.policies: TrainState = initial_state(self._cloner, self.seeds)
@@ -110,27 +112,9 @@ class BCOTrainer(InverseModels):
 
     def _labelled(self, index: int) -> Columns:
         labels = torch.from_numpy(self.labels(index))
+        assert self._recordings is not None
         # A copy: recordings are read-only maps, which torch would warn of.
-        return torch.from_numpy(np.array(self._labelled_recordings[index].observations)), labels
-
-    @torch.no_grad()
-    def labels(self, index: int) -> np.ndarray[Any, np.dtype[np.float32]]:
-        """Return I(s, s') for every recorded transition, `(N, action_dim)`, in box units."""
-        recording, scale, model = (
-            self._labelled_recordings[index],
-            self.scales[index],
-            self.average(index),
-        )
-        step_scale = scale.step_std if self.config.model.step_inputs else None
-        labels = np.empty((len(recording), len(self.action_box.low)), np.float32)
-        for start in range(0, len(recording), _LABEL_ROWS):
-            rows = slice(start, start + _LABEL_ROWS)
-            obs, next_obs = (
-                scale.apply(torch.from_numpy(np.array(column[rows]))).unsqueeze(0)
-                for column in (recording.observations, recording.next_observations)
-            )
-            labels[rows] = inverse_action(model, obs, next_obs, step_scale).squeeze(0).numpy()
-        return labels
+        return torch.from_numpy(np.array(self._recordings[index].observations)), labels
 
     def policy(self, index: int) -> ClonedPolicy:
         """Return the policy of the seed at `index`, on a copy of the network as it is now."""
@@ -142,26 +126,12 @@ class BCOTrainer(InverseModels):
         """Take the seed at `index` out: both models and its steps."""
         inverse = super().checkpoint(index, metadata)
         cloning = seed_checkpoint(self.policies, index)
-        tensors = {_CLONING + name: tensor for name, tensor in cloning.tensors.items()}
-        return Checkpoint(
-            {**inverse.tensors, **tensors},
-            {**inverse.metadata, "cloning_update": cloning.metadata["update"]},
-        )
+        return with_part(inverse, _CLONING, cloning)
 
     def restore(self, checkpoints: Sequence[Checkpoint]) -> None:
         """Continue from checkpoints of all seeds, taken after the same round."""
         super().restore(checkpoints)
-        cloning = [
-            Checkpoint(
-                {
-                    name.removeprefix(_CLONING): tensor
-                    for name, tensor in checkpoint.tensors.items()
-                    if name.startswith(_CLONING)
-                },
-                {**checkpoint.metadata, "update": checkpoint.metadata["cloning_update"]},
-            )
-            for checkpoint in checkpoints
-        ]
+        cloning = [part_of(checkpoint, _CLONING) for checkpoint in checkpoints]
         self.policies = stack_checkpoints(self._cloner, cloning)
 
 

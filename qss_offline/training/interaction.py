@@ -109,6 +109,7 @@ def take_steps(
     policy: Callable[[NDArray[Any]], NDArray[np.float32]] | None,
     noise: float,
     rng: np.random.Generator,
+    seen: Callable[[float, bool], None] | None = None,
 ) -> ActionSteps:
     """Take exactly `steps` environment steps.
 
@@ -119,6 +120,7 @@ def take_steps(
         policy: maps `(obs_dim,)` to `(action_dim,)`; None acts uniformly at random.
         noise: standard deviation of the noise on the policy's actions, in units of the box.
         rng: source of everything random here.
+        seen: called with each step's reward, and whether it ended an episode.
     """
     shape = (steps, len(action_box.low))
     drawn = rng.uniform(-1, 1, shape) if policy is None else rng.normal(0, noise, shape)
@@ -132,8 +134,10 @@ def take_steps(
         if policy is not None:
             unit = np.clip(action_box.to_unit(policy(obs)) + unit, -1, 1)
         before[step], actions[step] = obs, unit
-        obs, _, terminated, truncated, _ = env.step(action_box.from_unit(unit))
+        obs, reward, terminated, truncated, _ = env.step(action_box.from_unit(unit))
         after[step] = obs
+        if seen is not None:
+            seen(float(reward), bool(terminated or truncated))
         if terminated or truncated:
             obs, _ = env.reset()
     return ActionSteps(before, after, actions)

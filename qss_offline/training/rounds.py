@@ -16,6 +16,7 @@ from qss_offline.evaluation.policies import SavedPolicy
 from qss_offline.parallel.processes import Tick
 from qss_offline.parallel.reporting import return_in_words
 from qss_offline.runs.inverse_config import InverseFitConfig
+from qss_offline.runs.race import Race
 from qss_offline.runs.results import EvaluationPoint, write_evaluations
 from qss_offline.runs.work import EPISODE
 from qss_offline.training.offline import SeedTask
@@ -64,6 +65,10 @@ class RoundFitter(Protocol):
     """What is fitted in rounds for S seeds: `InverseFitter`, `BCOTrainer`."""
 
     config: InverseFitConfig
+
+    @property
+    def race(self) -> Race | None:
+        """How the policy is chosen, where several act."""
 
     def run_round(self, tick: Tick) -> None:
         """Take a round's online steps and learn; `tick` gets the work of a seed so far."""
@@ -147,4 +152,4 @@ def run_rounds(
             for number, returns in enumerate(evaluations[index], 1)
             if returns
         ]
-        write_evaluations(task.folder.result, task.seed, points)
+        write_evaluations(task.folder.result, task.seed, points, fitter.race)

@@ -20,11 +20,12 @@ from qss_offline.parallel.reporting import ProgressFactory, forward_only, no_pro
 from qss_offline.runs.clock import RunClock
 from qss_offline.runs.config import Method, RunConfig
 from qss_offline.runs.folder import RunFolder, read_json, seeds_in_words, versions
-from qss_offline.runs.results import read_evaluations, seed_results
+from qss_offline.runs.results import read_evaluations, read_race, seed_results
 from qss_offline.training.bco import bco_seconds_per_update, train_bco
 from qss_offline.training.d3g import d3g_seconds_per_update, train_d3g
 from qss_offline.training.interaction import ActionSteps, known_steps
 from qss_offline.training.offline import SeedTask
+from qss_offline.training.portfolio.auto import train_auto
 
 LONG_RUN = 20_000
 """Units of work, of all seeds, from which on the time that they take is said before they begin."""
@@ -43,6 +44,7 @@ class _Training(NamedTuple):
 _TRAINING: dict[Method, _Training] = {
     "d3g": _Training(train_d3g, d3g_seconds_per_update),
     "bco": _Training(train_bco, bco_seconds_per_update),
+    "auto": _Training(train_auto, d3g_seconds_per_update),
 }
 
 
@@ -141,7 +143,12 @@ def run(
         "behaviour_return_std": behaviour.std,
         "behaviour_stochasticity": config.facts.behaviour_stochasticity,
         "wall_seconds": round(clock.seconds, 1),
-        "seeds": [seed_results(task.seed, read_evaluations(task.folder.result)) for task in tasks],
+        "seeds": [
+            seed_results(
+                task.seed, read_evaluations(task.folder.result), read_race(task.folder.result)
+            )
+            for task in tasks
+        ],
         "versions": versions(),
     }
     write_json(folder.results, results)

@@ -31,6 +31,7 @@ from qss_offline.algorithms.semi_supervised_inverse import (
     SemiSupervisedBatch,
     SemiSupervisedInverseDynamics,
 )
+from qss_offline.algorithms.td3_bc import TD3BC, TD3BCConfig, ValuedBatch
 from qss_offline.algorithms.validation import ROWS_TOGETHER
 from qss_offline.engine.checkpoint import seed_checkpoint
 from qss_offline.engine.loop import Mode, fit
@@ -135,6 +136,15 @@ def cases() -> Iterator[tuple[str, MakeAlgorithm, int, Callable[..., Any], str, 
                 kinds,
                 "compiled",
             )
+    valued = TD3BCConfig((30, 30), 96)
+    yield (
+        "td3+bc on labels",
+        lambda seeds: TD3BC(valued, OBS_DIM, ACTION_DIM),
+        valued.batch_size,
+        ValuedBatch,
+        "oaosfa",
+        "compiled",
+    )
     for batch_size, width in ((32, 30), (96, 8), (160, 30)):
         size = f"{width} wide, batches of {batch_size}"
         dims = (width, width)

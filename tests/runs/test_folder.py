@@ -98,7 +98,7 @@ def test_the_paper_preset_adds_nothing_to_the_paper() -> None:
 
 
 def test_presets_are_found_or_suggested() -> None:
-    assert set(PRESETS) == {"paper", "default", "short-horizon", "bodies", "runners"}
+    assert set(PRESETS) == {"auto", "paper", "default", "short-horizon", "bodies", "runners"}
     with pytest.raises(UserError, match="did you mean default"):
         preset("defalt")
 

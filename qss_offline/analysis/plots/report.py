@@ -20,6 +20,7 @@ from qss_offline.analysis.plots.style import (
     styled,
     thousands,
 )
+from qss_offline.runs.race import Race
 from qss_offline.statistics import ENOUGH, Interval, Profile, mean_band, number_text
 
 if TYPE_CHECKING:
@@ -84,6 +85,37 @@ def learning_figure(curves: Mapping[str, Curve], behaviour: float | None, title:
     axis.set(xlabel="online steps (environment steps)", ylabel="return of an episode", title=title)
     axis.set_xlim(left=0)
     thousands(axis.xaxis)
+    _legend(figure)
+    return figure
+
+
+@styled
+def race_figure(races: Sequence[Race], title: str) -> Figure:
+    """Draw what each member of a portfolio returned in the rounds in which it acted.
+
+    Args:
+        races: of each seed.
+        title: what is drawn.
+    """
+    figure = _figure()
+    axis = figure.subplots()
+    for index, member in enumerate(races[0].members):
+        style: dict[str, Any] = {
+            "color": COLOURS[index % len(COLOURS)],
+            "linestyle": DASHES[index % len(DASHES)],
+            "label": member,
+        }
+        for race in races:
+            means = [
+                (number, heat.mean)
+                for number, heats in enumerate(race.rounds, 2)
+                for heat in heats
+                if heat.member == member
+            ]
+            axis.plot(*zip(*means, strict=True), marker="o", markersize=4, **style)
+            style["label"] = "_"
+    axis.set(xlabel="round", ylabel="return while racing", title=title)
+    axis.set_xticks(range(2, len(races[0].rounds) + 2))
     _legend(figure)
     return figure
 

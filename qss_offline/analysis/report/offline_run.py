@@ -30,8 +30,10 @@ from qss_offline.data.card import dataset_card
 from qss_offline.errors import UserError, shown
 from qss_offline.parallel.reporting import ProgressFactory
 from qss_offline.runs.folder import read_json
+from qss_offline.runs.race import RACE_HEADER, Race, race_table
 from qss_offline.runs.reader import FinishedRun
-from qss_offline.runs.results import evaluation_means, learning_curve, number, whole
+from qss_offline.runs.results import evaluation_means, learning_curve
+from qss_offline.runs.values import number, whole
 from qss_offline.settings_json import to_plain
 from qss_offline.statistics import Interval, counted, number_text, scores_text
 
@@ -177,6 +179,27 @@ class RunPart:
         alt = f"Line chart of the distance between plan and simulator over steps: {numbers}."
         return self._figure("plan-distance", figures.distance_figure(measured, FAR), alt, caption)
 
+    def _race(self) -> None:
+        """Write what was tried on the online steps, and what was chosen."""
+        run, seeds = self.run, self.run.results["seeds"]
+        races = [Race.of_file(seed["race"], run.folder.results) for seed in seeds]
+        won = ", ".join(f"seed {s['seed']} {r.leader}" for s, r in zip(seeds, races, strict=True))
+        self.book.parts.append(
+            page.paragraph(
+                f"Chosen by what they returned while they raced on the online steps: {won}. The "
+                "first round acted at random; after each other round the better half stayed. The "
+                "evaluations took no part in it."
+            )
+        )
+        header = tuple(name or "result" for name in RACE_HEADER)
+        table = page.table(header, race_table(seeds), "The race of every seed")
+        self.book.parts.append(table)
+        if races[0].rounds:
+            figure = figures.race_figure(races, str(run.config.env_id))
+            alt = f"Line chart of what each member returned in each round; chosen: {won}."
+            caption = "Mean return of each member in the rounds in which it acted, every seed."
+            self.book.parts.append(page.figures([self._figure("race", figure, alt, caption)]))
+
     def _results(self) -> None:
         run, seeds = self.run, self.run.results["seeds"]
         header = ("seed", "last", "best", "all evaluations", "episodes of the last")
@@ -192,6 +215,8 @@ class RunPart:
             for seed in seeds
         ]
         self.book.parts.append(page.table(header, rows, "Returns of every seed"))
+        if "race" in seeds[0]:
+            self._race()
         behaviour = run.behaviour[0]
         pairs = [
             (f"seed {seed}", float(last), float(best))

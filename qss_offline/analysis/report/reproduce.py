@@ -57,7 +57,7 @@ def _settings(config: RunConfig) -> tuple[list[str], str | None]:
     if named is None:
         return arguments, f"The preset {name} is unknown here; config.json has all settings."
     inverse = config.inverse
-    d3g = config.method == "d3g"
+    d3g = config.method != "bco"
     spent = named.spend(config.updates if d3g else None, inverse.online_steps, inverse.rounds)
     if config.offline_only:
         arguments += ["--offline-only"]
@@ -83,7 +83,7 @@ def _settings(config: RunConfig) -> tuple[list[str], str | None]:
 
 def _as_measured(preset: Preset, config: RunConfig) -> Preset:
     """Return a preset with the power that the run measured, where D3G measures one."""
-    if config.method != "d3g" or preset.algorithm.behaviour_power is not None:
+    if config.method == "bco" or preset.algorithm.behaviour_power is not None:
         return preset
     measured = replace(preset.algorithm, behaviour_power=config.facts.error_power)
     return replace(preset, algorithm=measured)

@@ -13,8 +13,9 @@ from qss_offline.errors import UserError, printable
 from qss_offline.presets import PRESETS
 from qss_offline.runs.folder import read_json
 from qss_offline.runs.reader import LABELS, FinishedRun, OnlineRun, load_any_run
-from qss_offline.runs.results import final_mean, number
+from qss_offline.runs.results import final_mean
 from qss_offline.runs.tables import header_of, read_table
+from qss_offline.runs.values import number
 from qss_offline.settings_json import to_plain
 from qss_offline.statistics import counted, mean_of
 
@@ -225,11 +226,13 @@ def _settings(run: AnyRun) -> dict[str, Any]:
     # A power that was measured is the recording's; the settings say only that it is measured.
     named = PRESETS.get(config.preset_name.partition(" with ")[0])
     asked = named is not None and named.algorithm.behaviour_power is not None
-    if run.method == "d3g" and algorithm.behaviour_power == measured and not asked:
+    if run.method != "bco" and algorithm.behaviour_power == measured and not asked:
         algorithm = replace(algorithm, behaviour_power=None)
         config = replace(config, preset=replace(config.preset, algorithm=algorithm))
     if config.cloning is not None and config.cloning.error_power == measured:
         config = replace(config, cloning=replace(config.cloning, error_power=None))
+    if config.portfolio is not None:
+        config = replace(config, portfolio=config.portfolio.without_power(measured))
     return {k: v for k, v in _flat(to_plain(config)).items() if k not in ("env_id", "preset_name")}
 
 

@@ -44,11 +44,13 @@ from qss_offline.evaluation.policies import ActionBox, ObservationScale
 from qss_offline.parallel.processes import Tick
 from qss_offline.parallel.reporting import no_tick
 from qss_offline.runs.inverse_config import InverseFitConfig
+from qss_offline.runs.race import Race
 from qss_offline.runs.work import STEP, inverse_update
 from qss_offline.training.interaction import ActionSteps, take_steps
 
 _FITTED_SHARE = 0.9
 """Of known steps, before the rest decides between two forms of the IDM."""
+_LABEL_ROWS = 1 << 15
 
 
 class InverseModels:
@@ -68,6 +70,9 @@ class InverseModels:
 
     Raises:
         UserError: the form of the IDM doesn't suit the environment, or it needs recordings.
+
+    Attributes:
+        race: how the policy was chosen, where several act.
     """
 
     def __init__(
@@ -80,6 +85,7 @@ class InverseModels:
         recordings: Sequence[Transitions] | None = None,
     ) -> None:
         self.seeds, self.scales = tuple(seeds), scales
+        self.race: Race | None = None
         self.make_env, self.config = make_env, config
         self.action_box = _action_box(make_env, known)
         obs_dim, action_dim = len(scales[0].mean), len(self.action_box.low)
@@ -172,14 +178,7 @@ class InverseModels:
             rng = np.random.default_rng(np.random.SeedSequence(stream))
             env = self.make_env()
             try:
-                taken = take_steps(
-                    env,
-                    self.config.steps_per_round,
-                    self.action_box,
-                    policy(index) if fitted else None,
-                    self.config.exploration_noise,
-                    rng,
-                )
+                taken = self._act(env, policy(index) if fitted else None, rng)
             finally:
                 env.close()
             earlier = self.steps[index]
@@ -189,6 +188,18 @@ class InverseModels:
         self._learn(
             self._updates_before + (done + 1) * self.config.updates_per_round,
             lambda: tick(self._work(steps * (done + 1)), "inverse"),
+        )
+
+    def _act(
+        self,
+        env: gym.Env[Any, Any],
+        policy: Callable[[NDArray[Any]], NDArray[np.float32]] | None,
+        rng: np.random.Generator,
+    ) -> ActionSteps:
+        """Take one round's steps of a seed."""
+        config = self.config
+        return take_steps(
+            env, config.steps_per_round, self.action_box, policy, config.exploration_noise, rng
         )
 
     def _take_no_steps(self) -> None:
@@ -286,6 +297,23 @@ class InverseModels:
             scale.apply(torch.from_numpy(steps.next_obs)),
             torch.from_numpy(steps.actions),
         )
+
+    @torch.no_grad()
+    def labels(self, index: int) -> NDArray[np.float32]:
+        """Return I(s, s') for every recorded transition, `(N, action_dim)`, in box units."""
+        assert self._recordings is not None
+        recording, scale = self._recordings[index], self.scales[index]
+        step_scale = scale.step_std if self.config.model.step_inputs else None
+        model = self.average(index)
+        labels = np.empty((len(recording), len(self.action_box.low)), np.float32)
+        for start in range(0, len(recording), _LABEL_ROWS):
+            rows = slice(start, start + _LABEL_ROWS)
+            obs, next_obs = (
+                scale.apply(torch.from_numpy(np.array(column[rows]))).unsqueeze(0)
+                for column in (recording.observations, recording.next_observations)
+            )
+            labels[rows] = inverse_action(model, obs, next_obs, step_scale).squeeze(0).numpy()
+        return labels
 
     def checkpoint(self, index: int, metadata: Mapping[str, Any]) -> Checkpoint:
         """Take the seed at `index` out: its models, moments, random streams and steps."""

@@ -1,0 +1,1 @@
+"""Several methods trained side by side and raced on one online budget."""

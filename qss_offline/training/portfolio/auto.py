@@ -1,0 +1,147 @@
+"""Method auto: the proposing members trained offline, then the race, for several seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from qss_offline.algorithms.ensemble import mean_network
+from qss_offline.algorithms.networks import Network
+from qss_offline.algorithms.observational_d3g import ObservationalD3GConfig
+from qss_offline.data.environments import known_in_workers
+from qss_offline.data.load import load_transitions, recorded_behaviour
+from qss_offline.engine.state import TrainState
+from qss_offline.evaluation.policies import ObservationScale
+from qss_offline.parallel.processes import Tick
+from qss_offline.parallel.progress import Reporter
+from qss_offline.parallel.reporting import counted_on, headed, no_tick
+from qss_offline.parallel.seeds import train_in_workers
+from qss_offline.runs.config import RunConfig
+from qss_offline.runs.portfolio_config import BETTER, D3G, NEAR
+from qss_offline.runs.results import write_evaluations
+from qss_offline.training.interaction import known_steps
+from qss_offline.training.offline import OfflineTrainer, SeedTask, member_tasks
+from qss_offline.training.portfolio.trainer import PortfolioTrainer
+from qss_offline.training.rounds import env_maker, run_rounds
+
+
+@dataclass(frozen=True)
+class _Training:
+    """One training of offline D3G: which member's, and of what seed."""
+
+    member: str
+    task: SeedTask
+
+
+def _settings(config: RunConfig) -> Mapping[str, ObservationalD3GConfig]:
+    """Return the settings of the members that propose, by name."""
+    portfolio = config.portfolio
+    assert portfolio is not None
+    return {
+        D3G: config.preset.algorithm,
+        NEAR: portfolio.near,
+        BETTER: portfolio.better,
+    }
+
+
+def _trainings(config: RunConfig, task: SeedTask) -> list[_Training]:
+    """Return all offline trainings of a seed; plain D3G's may be several."""
+    own = [_Training(D3G, member) for member in member_tasks(task, config.preset.ensemble)]
+    others = [
+        _Training(name, SeedTask(task.seed, task.dataset_id, task.folder.member(name)))
+        for name in (NEAR, BETTER)
+    ]
+    return own + others
+
+
+def train_auto(
+    config: RunConfig, tasks: Sequence[SeedTask], workers: int | None, report: Reporter
+) -> None:
+    """Train, race and evaluate every seed, from where their folders stand.
+
+    Args:
+        config: what to do.
+        tasks: the seeds.
+        workers: processes; None takes one a core on a CPU, one in all on a GPU.
+        report: called with the work done, over all seeds, and what is going on.
+    """
+    trainings = [training for task in tasks for training in _trainings(config, task)]
+    updates = config.preset.updates
+    train_in_workers(
+        _train_offline, config, trainings, config.device, workers, report, updates, "models"
+    )
+    offline = updates * len(trainings)
+
+    def told(completed: int, note: str = "") -> None:
+        report(offline + completed, note)
+
+    race = known_in_workers(_race_seeds, [config.env_id])
+    units = config.units_beside * config.rounds_work
+    train_in_workers(race, config, tasks, "cpu", workers, told, units)
+
+
+def _train_offline(config: RunConfig, trainings: Sequence[_Training], tick: Tick) -> None:
+    """Train Q, τ and f of some members, for one worker; their checkpoints are what comes of it."""
+    tf32 = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = config.tf32
+    done = 0.0
+    try:
+        for name in dict.fromkeys(training.member for training in trainings):
+            tasks = [training.task for training in trainings if training.member == name]
+            told = headed(counted_on(tick, done), name)
+            _offline(config, name, tasks, config.device, told)
+            done += config.preset.updates * len(tasks)
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = tf32
+
+
+def _offline(
+    config: RunConfig, member: str, tasks: Sequence[SeedTask], device: str, tick: Tick
+) -> TrainState:
+    """Train a member from where its folders stand."""
+    transitions = {config.dataset_id: load_transitions(config.dataset_id).transitions}
+    facts = {config.dataset_id: config.facts}
+    trainer = OfflineTrainer(tasks, transitions, _settings(config)[member], facts, device)
+    return trainer.run(config.preset.updates, tick)
+
+
+def proposals_of(config: RunConfig, task: SeedTask) -> dict[str, Network]:
+    """Return what each member of a seed that is trained proposes, by name, each `(1, P)`."""
+    proposals = {}
+    for name in _settings(config):
+        tasks = [t.task for t in _trainings(config, task) if t.member == name]
+        average = _offline(config, name, tasks, "cpu", no_tick).networks["proposal_average"]
+        proposals[name] = mean_network(
+            [
+                Network(average.shape, average.flat[row : row + 1].clone())
+                for row in range(len(tasks))
+            ]
+        )
+    return proposals
+
+
+def _race_seeds(config: RunConfig, tasks: Sequence[SeedTask], tick: Tick) -> None:
+    """Race the members of some seeds, one seed after the other, for one worker."""
+    dataset = load_transitions(config.dataset_id)
+    recorded = recorded_behaviour(dataset).mean
+    assert config.portfolio is not None
+    for number, task in enumerate(tasks):
+        if config.offline_only:
+            write_evaluations(task.folder.result, task.seed, [])
+            continue
+        trainer = PortfolioTrainer(
+            task.seed,
+            dataset.transitions,
+            ObservationScale.of_recording(config.facts),
+            proposals_of(config, task),
+            env_maker(config.env_id),
+            config.inverse,
+            config.portfolio,
+            known_steps(config.actions_from, config.env_id),
+        )
+        told = counted_on(tick, config.rounds_work * number)
+        run_rounds(trainer, [task], config.env_id, config.evaluation_episodes, told, recorded)
+        for member in trainer.race.members:
+            trainer.policy_of(member).save(task.folder.member(member).policy, config.env_id)

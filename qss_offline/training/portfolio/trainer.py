@@ -1,0 +1,223 @@
+"""The members of a portfolio on one online budget, whose steps all teach one IDM.
+
+The first round acts at random. In each later one the members that are left share its steps, each
+from a reset on (`race.py`); the IDM learns from all steps so far, whoever took them, and members
+that learn from its labels go on learning from new ones. Those that are out rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from qss_offline.algorithms.bco import BehaviouralCloning, LabelledBatch
+from qss_offline.algorithms.networks import Network
+from qss_offline.algorithms.protocol import Algorithm
+from qss_offline.algorithms.td3_bc import SMOOTHING_NOISE, TD3BC, ValuedBatch
+from qss_offline.data.transitions import Transitions
+from qss_offline.engine.checkpoint import (
+    Checkpoint,
+    part_of,
+    seed_checkpoint,
+    stack_checkpoints,
+    with_part,
+)
+from qss_offline.engine.loop import fit
+from qss_offline.engine.sampler import Columns, UniformSampler, without_copy
+from qss_offline.engine.state import TrainState, initial_state
+from qss_offline.evaluation.policies import (
+    ClonedPolicy,
+    ObservationScale,
+    Policy,
+    SavedPolicy,
+)
+from qss_offline.parallel.processes import Tick
+from qss_offline.parallel.reporting import counted_on, no_tick
+from qss_offline.runs.inverse_config import InverseFitConfig
+from qss_offline.runs.portfolio_config import CLONING, VALUES, PortfolioConfig
+from qss_offline.runs.race import Race, Returns
+from qss_offline.runs.work import CLONING_UPDATE, VALUED_UPDATE
+from qss_offline.training.interaction import ActionSteps, take_steps
+from qss_offline.training.inverse.models import InverseModels
+
+
+class PortfolioTrainer(InverseModels):
+    """The race of one seed.
+
+    Args:
+        seed: the seed.
+        recording: what its members learned and learn from.
+        scale: what observations go through.
+        proposals: τ of the members that have one, by name, each `(1, P)`.
+        make_env: makes the environment; None where there is none.
+        config: the online budget.
+        portfolio: settings of the members; an `error_power` of the cloning is a number here.
+        known: steps of the same environment whose actions are known.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        recording: Transitions,
+        scale: ObservationScale,
+        proposals: Mapping[str, Network],
+        make_env: Callable[[], gym.Env[Any, Any]] | None,
+        config: InverseFitConfig,
+        portfolio: PortfolioConfig,
+        known: ActionSteps | None = None,
+    ) -> None:
+        super().__init__((seed,), (scale,), make_env, config, known, (recording,))
+        self._proposals, self._portfolio, self._recording = proposals, portfolio, recording
+        obs_dim, action_dim = len(scale.mean), len(self.action_box.low)
+        self._learners: dict[str, Algorithm] = {
+            CLONING: BehaviouralCloning(portfolio.cloning, obs_dim, action_dim),
+            VALUES: TD3BC(portfolio.values, obs_dim, action_dim),
+        }
+        self._states: dict[str, TrainState] = {
+            name: initial_state(learner, self.seeds) for name, learner in self._learners.items()
+        }
+        self.race: Race = Race()
+
+    def run_round(self, tick: Tick = no_tick) -> None:
+        """Take a round's steps, fit the IDM, label, and train who learns from labels.
+
+        Args:
+            tick: called with the work done so far (`runs/work.py`).
+        """
+        done = self.rounds_done
+        before = done * self._portfolio.round_work
+        self.fit_round(lambda _: None, counted_on(tick, before))
+        fitted = self._work((done + 1) * self.config.steps_per_round)
+        labels = torch.from_numpy(self.labels(0))
+        cloned = self._states[CLONING].update
+
+        def cloning(state: TrainState, _: object) -> None:
+            tick(fitted + before + (state.update - cloned) * CLONING_UPDATE, "cloning")
+
+        self._train(CLONING, done, labels, cloning)
+        units = fitted + before + self._portfolio.cloning_updates * CLONING_UPDATE
+        valued = self._states[VALUES].update
+
+        def valuing(state: TrainState, _: object) -> None:
+            tick(units + (state.update - valued) * VALUED_UPDATE, "values of actions")
+
+        self._train(VALUES, done, labels, valuing)
+
+    def _train(
+        self,
+        member: str,
+        done: int,
+        labels: torch.Tensor,
+        on_chunk: Callable[[TrainState, Any], None],
+    ) -> None:
+        """Train a member on new labels, if it is still in the race."""
+        if member not in self.race.field:
+            return
+        portfolio, state = self._portfolio, self._states[member]
+        if member == CLONING:
+            settings: Any = portfolio.cloning
+            updates, sampler = portfolio.cloning_updates, self._labelled(labels)
+        else:
+            settings, updates = portfolio.values, portfolio.values_updates
+            sampler = self._valued(labels)
+        fit(
+            self._learners[member],
+            state,
+            sampler,
+            (done + 1) * updates,
+            settings.learning_rate,
+            on_chunk,
+            mode="compiled",
+        )
+
+    def _labelled(self, labels: torch.Tensor) -> UniformSampler:
+        table = without_copy(self._recording.observations), labels
+        scale = self.scales[0]
+
+        def prepare(columns: Columns) -> Columns:
+            obs, action = columns
+            return scale.apply(obs), action
+
+        batch_size = self._portfolio.cloning.batch_size
+        return UniformSampler([table], batch_size, LabelledBatch, [prepare])
+
+    def _valued(self, labels: torch.Tensor) -> UniformSampler:
+        recording, scale = self._recording, self.scales[0]
+        table = (
+            without_copy(recording.observations),
+            labels,
+            without_copy(recording.next_observations),
+            without_copy(recording.rewards),
+            without_copy(recording.terminations),
+            torch.zeros(1, 1).expand(labels.shape),
+        )
+
+        def prepare(columns: Columns) -> Columns:
+            obs, action, next_obs, reward, terminated, noise = columns
+            return (
+                scale.apply(obs),
+                action,
+                scale.apply(next_obs),
+                reward,
+                terminated.float(),
+                noise,
+            )
+
+        noise = (*([None] * 5), torch.full(labels.shape[1:], SMOOTHING_NOISE))
+        batch_size = self._portfolio.values.batch_size
+        return UniformSampler([table], batch_size, ValuedBatch, [prepare], [noise])
+
+    def _act(
+        self,
+        env: gym.Env[Any, Any],
+        policy: Callable[[NDArray[Any]], NDArray[np.float32]] | None,
+        rng: np.random.Generator,
+    ) -> ActionSteps:
+        """Act at random in the first round, and race in the others."""
+        if not self.rounds_done:
+            return super()._act(env, None, rng)
+        heats, taken = [], []
+        for member, steps in self.race.shares(self.config.steps_per_round).items():
+            returns = Returns()
+            acting = self.policy_of(member)
+            noise = self.config.exploration_noise
+            taken.append(take_steps(env, steps, self.action_box, acting, noise, rng, returns))
+            heats.append(returns.heat(member))
+        self.race.add(heats)
+        first, *others = taken
+        for other in others:
+            first = first.extend(other)
+        return first
+
+    def policy_of(self, member: str) -> SavedPolicy:
+        """Return a member's policy, on copies of its networks as they are now."""
+        scale, box = self.scales[0], self.action_box
+        if member in self._proposals:
+            proposal, inputs = self._proposals[member], self.config.model.step_inputs
+            return Policy(proposal, self.average(0), scale, inputs, box)
+        network = self._states[member].networks["policy"]
+        return ClonedPolicy(Network(network.shape, network.flat.clone()), scale, box)
+
+    def policy(self, index: int) -> SavedPolicy:
+        """Return the policy of who leads the race."""
+        return self.policy_of(self.race.leader)
+
+    def checkpoint(self, index: int, metadata: Mapping[str, Any]) -> Checkpoint:
+        """Take everything out: the IDM, its steps, all that learns from labels, and the race."""
+        whole = super().checkpoint(index, {**metadata, "race": self.race.plain()})
+        for name, state in self._states.items():
+            whole = with_part(whole, name, seed_checkpoint(state, 0))
+        return whole
+
+    def restore(self, checkpoints: Sequence[Checkpoint]) -> None:
+        """Continue from a checkpoint that was taken after a round."""
+        super().restore(checkpoints)
+        (checkpoint,) = checkpoints
+        for name, learner in self._learners.items():
+            self._states[name] = stack_checkpoints(learner, [part_of(checkpoint, name)])
+        self.race = Race.of_file(checkpoint.metadata["race"], "a checkpoint")

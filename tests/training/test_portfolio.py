@@ -1,0 +1,115 @@
+"""A portfolio raced on one online budget: who wins, what is counted, and resuming."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+import torch
+
+from qss_offline.algorithms.bco import CloningConfig
+from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig
+from qss_offline.algorithms.networks import Network
+from qss_offline.algorithms.observational_d3g import ObservationalD3GConfig
+from qss_offline.algorithms.td3_bc import TD3BCConfig
+from qss_offline.errors import UserError
+from qss_offline.runs.inverse_config import InverseFitConfig
+from qss_offline.runs.portfolio_config import BETTER, D3G, MEMBERS, NEAR, PortfolioConfig
+from qss_offline.training.portfolio.trainer import PortfolioTrainer
+from tests.evaluation.test_policies import (
+    SCALE,
+    PointMass,
+    constant_step_proposal,
+    to_origin_proposal,
+)
+from tests.training.test_bco import expert_recording
+from tests.training.test_known_actions import known
+
+SMALL = ObservationalD3GConfig((16, 16), 32)
+PORTFOLIO = PortfolioConfig(
+    SMALL, SMALL, CloningConfig((16, 16), 32, 1e-3), 100, TD3BCConfig((16, 16), 32, 1e-3), 100
+)
+MODEL = InverseDynamicsConfig((16, 16), 32, 3e-3, step_inputs=True)
+AWAY = constant_step_proposal(0.2)
+
+
+def trainer(
+    home: str, rounds: int = 5, steps: int = 200, with_known: bool = False
+) -> PortfolioTrainer:
+    """Of three proposals one leads home and two lead away."""
+    proposals: Mapping[str, Network] = {
+        name: to_origin_proposal() if name == home else AWAY for name in (D3G, NEAR, BETTER)
+    }
+    return PortfolioTrainer(
+        0, expert_recording(3), SCALE, proposals, PointMass,
+        InverseFitConfig(rounds, steps, 200, model=MODEL), PORTFOLIO,
+        known() if with_known else None,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("home", [D3G, NEAR, BETTER])
+def test_whoever_leads_home_wins(home: str) -> None:
+    """Members that learn from labels have too few updates here to get far."""
+    raced = trainer(home)
+    for _ in range(5):
+        raced.run_round()
+    assert raced.race.leader == home
+    policy = raced.policy(0)
+    for x in (-0.15, 0.1):
+        assert policy(np.array([x]))[0] == pytest.approx(-10 * x, abs=0.5)
+
+
+def test_every_step_is_counted_and_teaches_the_idm() -> None:
+    raced = trainer(NEAR, rounds=4, steps=203)
+    for number in range(1, 5):
+        raced.run_round()
+        steps = raced.steps[0]
+        assert steps is not None and len(steps) == 203 * number
+        acted = sum(heat.steps for heats in raced.race.rounds for heat in heats)
+        assert acted == 203 * (number - 1), "the first round is random"
+    assert [len(heats) for heats in raced.race.rounds] == [5, 3, 2]
+
+
+def test_a_resumed_race_is_the_uninterrupted_one() -> None:
+    whole, interrupted = trainer(D3G), trainer(D3G)
+    for number in range(5):
+        whole.run_round()
+        if number:
+            again = trainer(D3G)
+            again.restore([interrupted.checkpoint(0, {"evaluations": []})])
+            interrupted = again
+        interrupted.run_round()
+    assert interrupted.race.rounds == whole.race.rounds
+    obs = np.linspace(-0.5, 0.5, 7)[:, None]
+    for member in MEMBERS:
+        ours, theirs = (one.policy_of(member)(obs) for one in (interrupted, whole))
+        np.testing.assert_array_equal(ours, theirs)
+    checkpoints = [one.checkpoint(0, {"evaluations": []}) for one in (interrupted, whole)]
+    for name, tensor in checkpoints[1].tensors.items():
+        assert torch.equal(checkpoints[0].tensors[name], tensor), name
+    assert checkpoints[0].metadata == checkpoints[1].metadata
+
+
+def test_who_is_out_learns_no_more() -> None:
+    raced = trainer(NEAR)
+    updates = []
+    for _ in range(5):
+        raced.run_round()
+        updates.append({name: state.update for name, state in raced._states.items()})
+        for name, state in raced._states.items():
+            if name not in raced.race.field:
+                assert state.update == updates[-2][name]
+    assert all(count % 100 == 0 for counts in updates for count in counts.values())
+
+
+def test_without_steps_nobody_races() -> None:
+    idle = trainer(D3G, rounds=1, steps=0, with_known=True)
+    idle.run_round()
+    assert idle.race.rounds == [] and idle.race.leader == MEMBERS[0]
+    assert np.isfinite(idle.policy(0)(np.zeros((2, 1)))).all()
+
+
+def test_too_few_steps_to_race_are_refused() -> None:
+    short = trainer(D3G, steps=4)
+    short.run_round()
+    with pytest.raises(UserError, match="too few to race 5 members"):
+        short.run_round()
