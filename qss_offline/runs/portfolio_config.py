@@ -19,7 +19,7 @@ PROPOSING = (D3G, NEAR, BETTER)
 MEMBERS = (*PROPOSING, VALUES, CLONING)
 """All members; of equals the earlier one wins."""
 
-_CLONING_UPDATES, _VALUES_UPDATES = 3_000, 4_000
+_CLONING_UPDATES, _VALUES_UPDATES = 3_000, 8_000
 """In each round."""
 
 
