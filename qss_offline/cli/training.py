@@ -135,7 +135,7 @@ def random_obs(
     _require_drawing(video)
     if dataset is None:
         env = resolve_env_id(env or DEMO_ENV)
-        check_acting(env)
+        check_acting(env, None if method == "d3g" else f"method {method}")
     asked: dict[str, Any] = {
         "method": method, "preset": preset, "seeds": seeds, "updates": updates,
         "online_steps": online_steps, "online_rounds": online_rounds, "episodes": episodes,

@@ -52,6 +52,6 @@ def test_neighbours_and_distances() -> None:
 
 
 def test_discrete_actions_pass_only_where_they_are_asked_for() -> None:
-    make_env(ENV_ID, discrete_actions=True).close()
+    make_env(ENV_ID).close()
     with pytest.raises(UserError, match="its actions"):
         make_env(ENV_ID)
