@@ -297,7 +297,7 @@ def train_online(
     """Act and learn together: full D3G.
 
     Args:
-        env: as for `train`; actions may be discrete.
+        env: as for `train`.
         env_kwargs: keyword arguments of the environment.
         algorithm: "d3g", "d3g-no-cycle" (D3G⁻), or d3rlpy's "td3" and "ddpg".
         preset: name of the settings.

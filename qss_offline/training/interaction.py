@@ -271,8 +271,14 @@ def recorded_steps(dataset_id: str, env: gym.Env[Any, Any] | None) -> ActionStep
             or, where it states none, what was recorded.
 
     Raises:
-        UserError: the recording can't be read, has no actions, or is of another environment.
+        UserError: the recording can't be read, has no actions, or is of another environment; or
+            the environment's actions are discrete.
     """
+    if env is not None and isinstance(env.action_space, gym.spaces.Discrete):
+        raise UserError(
+            f"dataset {dataset_id!r} holds no discrete actions, from which the IDM could learn: "
+            "take those of an earlier run's online steps, and give its folder"
+        )
     dataset = load_transitions(dataset_id)
     transitions = dataset.transitions
     if transitions.actions is None:
@@ -281,11 +287,6 @@ def recorded_steps(dataset_id: str, env: gym.Env[Any, Any] | None) -> ActionStep
             f"{dataset_id.replace('-obs-', '-act-')!r}"
             if "-obs-" in dataset_id
             else f"dataset {dataset_id!r} holds no actions, from which the IDM could learn"
-        )
-    if env is not None and isinstance(env.action_space, gym.spaces.Discrete):
-        raise UserError(
-            f"dataset {dataset_id!r} holds vectors for actions, but the environment's are "
-            f"{env.action_space}: give the folder of an earlier run, whose online steps have them"
         )
     of_shapes = (transitions.obs_dim,), transitions.actions.shape[1:]
     _check_environment_of(f"dataset {dataset_id!r}", dataset.info.env_id, of_shapes, env)
