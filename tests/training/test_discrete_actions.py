@@ -348,10 +348,8 @@ def test_what_needs_continuous_actions_is_refused_before_anything_is_made(
 def test_cartpole_is_learned_from_random_actions_that_nobody_recorded(
     minari_root: Path, tmp_path: Path
 ) -> None:
+    """Half of the default's recording, and a third of its updates."""
     recording = qss.Recording.from_env("CartPole", steps=50_000, progress=False)
-    found = qss.train(
-        recording, updates=10_000, out=tmp_path / "run", changes={"ensemble": 1}, progress=False
-    )
+    found = qss.train(recording, updates=10_000, out=tmp_path / "run", progress=False)
     (seed,) = found.results["seeds"]
-    assert found.results["behaviour_return"] < 30
-    assert seed["last"]["mean"] > 100
+    assert seed["last"]["mean"] > 2 * found.results["behaviour_return"] > 40
