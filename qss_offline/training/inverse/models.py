@@ -133,7 +133,7 @@ class InverseModels:
             UserError: they are discrete.
         """
         if not isinstance(self.actions, ActionBox):
-            raise UserError("continuous actions are needed, and these are discrete: take method d3g")
+            raise UserError("continuous actions are needed; these are discrete: take method d3g")
         return self.actions
 
     def _make_algorithm(self, obs_dim: int, action_dim: int) -> InverseDynamics:
