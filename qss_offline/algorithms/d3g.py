@@ -34,7 +34,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from qss_offline.algorithms.inverse_dynamics import inverse_action, inverse_logits
+from qss_offline.algorithms.inverse_dynamics import cross_entropy, inverse_action, inverse_logits
 from qss_offline.algorithms.networks import MLPShape, Network, mlp
 from qss_offline.algorithms.protocol import TrackRule, UpdateRule
 from qss_offline.algorithms.qss import (
@@ -231,7 +231,7 @@ class D3G:
             logits = inverse_logits(
                 parameters.inverse_dynamics, batch.obs, batch.next_obs, self._inverse_scale
             )
-            loss = -(logits.log_softmax(dim=-1) * batch.action).sum(dim=-1).mean(dim=-1)
+            loss = cross_entropy(logits, batch.action)
         else:
             action = self.inverse(parameters, batch.obs, batch.next_obs)
             loss = (action - batch.action).square().mean(dim=(1, 2))

@@ -1,13 +1,15 @@
 """The inverse dynamics model I(s, s'): which action makes a transition (Eqs. 9 and 10).
 
-Actions are learned in units of the action box: -1 and 1 are its bounds.
+Actions are learned in units of the action box: -1 and 1 are its bounds. Discrete actions are
+one-hot: the network ends in a softmax and learns by cross-entropy, as in online D3G (`d3g.py`).
 
 Departures from the authors' code, both off in the `paper` preset: observations come normalised
 where the proposal was trained on normalised ones, and `step_inputs` gives the model the step
 s' − s, each dimension scaled by its spread in the dataset, where the authors give it s' itself:
 in a smooth system s' hides the step in the noise of its last digits. The form "bilinear" takes the
 place of the network (`bilinear_inverse.py`), and with `recorded_coef` the network learns from
-recorded steps, too (`semi_supervised_inverse.py`).
+recorded steps, too (`semi_supervised_inverse.py`). Both take actions to be forces; of discrete
+actions it is the network that learns from its own steps, whatever these two say.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ class ActionBatch(NamedTuple):
     Attributes:
         obs: `(S, B, obs_dim)`.
         next_obs: `(S, B, obs_dim)`.
-        action: `(S, B, action_dim)`, in units of the action box.
+        action: `(S, B, action_dim)`, in units of the action box, or one-hot.
     """
 
     obs: Tensor
@@ -147,14 +149,20 @@ def inverse_action(
     return logits.clamp(-1, 1) if is_bilinear(inverse_dynamics.shape) else logits.tanh()
 
 
+def cross_entropy(logits: Tensor, action: Tensor) -> Tensor:
+    """−log I(s, s')_a of one-hot actions, averaged over batches: `(S, B, count)` to `(S,)`."""
+    return -(logits.log_softmax(dim=-1) * action).sum(dim=-1).mean(dim=-1)
+
+
 class InverseDynamics:
     """The loss of the inverse dynamics model.
 
     Args:
         config: settings.
         obs_dim: size of an observation.
-        action_dim: size of an action.
+        action_dim: size of an action; of discrete ones, how many there are.
         step_scale: `(S, 1, obs_dim)` spread of s' − s, or None with `step_inputs` off.
+        discrete: whether actions are one-hot.
     """
 
     name = "inverse_dynamics"
@@ -165,8 +173,9 @@ class InverseDynamics:
         obs_dim: int,
         action_dim: int,
         step_scale: Tensor | None = None,
+        discrete: bool = False,
     ) -> None:
-        self._step_scale = step_scale
+        self._step_scale, self._discrete = step_scale, discrete
         shape = MLPShape((2 * obs_dim, *config.hidden_dims, action_dim))
         if config.form == "bilinear":
             shape = bilinear_shape(obs_dim, action_dim)
@@ -182,9 +191,10 @@ class InverseDynamics:
     def inverse_loss(
         self, parameters: _HasInverse, batch: _HasActions
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """L_ω = ‖I(s, s') − a‖²: Eq. 10. `(S,)`."""
-        action = inverse_action(
-            parameters.inverse_dynamics, batch.obs, batch.next_obs, self._step_scale
-        )
-        loss = (action - batch.action).square().mean(dim=(1, 2))
+        """L_ω = ‖I(s, s') − a‖²: Eq. 10; or the cross-entropy of a discrete action. `(S,)`."""
+        arguments = (parameters.inverse_dynamics, batch.obs, batch.next_obs, self._step_scale)
+        if self._discrete:
+            loss = cross_entropy(inverse_logits(*arguments), batch.action)
+        else:
+            loss = (inverse_action(*arguments) - batch.action).square().mean(dim=(1, 2))
         return loss, {"inverse_loss": loss}

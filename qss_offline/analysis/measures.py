@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from qss_offline.algorithms.inverse_dynamics import inverse_action
+from qss_offline.algorithms.inverse_dynamics import inverse_action, inverse_logits
 from qss_offline.analysis.models import InverseModel
 from qss_offline.analysis.planning import Planner
 from qss_offline.analysis.rollouts import roll_out
@@ -194,17 +194,21 @@ def gain(planner: Planner, transitions: Transitions, seed: int = 0) -> Gain:
 def inverse_fit(model: InverseModel, folder: SeedFolder) -> float:
     """Return R² of an inverse model's actions on the online steps that its seed took.
 
+    Of discrete actions it is that of their probabilities.
+
     Raises:
         UserError: the checkpoint of the inverse fit can't be read.
     """
     steps, scale = online_steps_of(folder), model.scale
     obs, next_obs, actions = map(torch.from_numpy, (steps.obs, steps.next_obs, steps.actions))
-    said = inverse_action(
+    arguments = (
         model.network,
         scale.apply(obs).unsqueeze(0),
         scale.apply(next_obs).unsqueeze(0),
         scale.step_std if model.step_inputs else None,
-    ).squeeze(0)
+    )
+    said = inverse_logits(*arguments).softmax(-1) if model.discrete else inverse_action(*arguments)
+    said = said.squeeze(0)
     error_sum = (said - actions).square().sum()
     spread = (actions - actions.mean(dim=0)).square().sum()
     return float(1.0 - error_sum / spread.clamp_min(1e-12))

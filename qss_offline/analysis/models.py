@@ -15,7 +15,13 @@ from qss_offline.analysis.planning import Planner
 from qss_offline.data.load import observation_statistics
 from qss_offline.engine.checkpoint import load_checkpoint, network_of
 from qss_offline.errors import UserError
-from qss_offline.evaluation.policies import ClonedPolicy, ObservationScale, Policy, SavedPolicy
+from qss_offline.evaluation.policies import (
+    ClonedPolicy,
+    DiscretePolicy,
+    ObservationScale,
+    Policy,
+    SavedPolicy,
+)
 from qss_offline.evaluation.policy_files import load_policy
 from qss_offline.runs.reader import FinishedRun
 from qss_offline.training.interaction import known_steps
@@ -30,11 +36,13 @@ class InverseModel(NamedTuple):
         network: IDM, one seed, `(1, P)`.
         scale: what observations go through.
         step_inputs: whether the IDM was trained on steps; needs `scale.step_std`.
+        discrete: whether it gives one logit an action.
     """
 
     network: Network
     scale: ObservationScale
     step_inputs: bool
+    discrete: bool = False
 
 
 def policy_of(run: FinishedRun, seed: int) -> SavedPolicy:
@@ -71,7 +79,8 @@ def inverse_model_of(run: FinishedRun, seed: int) -> InverseModel:
     """
     if run.method == "d3g":
         policy = proposing_policy_of(run, seed)
-        return InverseModel(policy.inverse_dynamics, policy.scale, policy.step_inputs)
+        discrete = isinstance(policy, DiscretePolicy)
+        return InverseModel(policy.inverse_dynamics, policy.scale, policy.step_inputs, discrete)
     config = run.config
     if config.inverse.model.form == "network":
         # It is in the checkpoint: what it learned from first needn't be there any longer.

@@ -393,7 +393,7 @@ def require_drawing(env_id: str | None = None) -> None:
     """
     _video_writer()
     if env_id is not None:
-        env = make_env(env_id, discrete_actions=True)
+        env = make_env(env_id)
         env.close()
         if not hasattr(env.unwrapped, "model"):
             return

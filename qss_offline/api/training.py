@@ -130,7 +130,7 @@ def train(
     )  # fmt: skip
     env_id = environment_of(dataset, named, offline_only)
     if env_id is not None and not offline_only:
-        check_acting(env_id)
+        check_acting(env_id, None if method == "d3g" else f"method {method}")
     config = asked.config(dataset.info.dataset_id, env_id)
     # Refused before a folder is made.
     known_steps(config.actions_from, config.env_id)
@@ -297,7 +297,7 @@ def train_online(
     """Act and learn together: full D3G.
 
     Args:
-        env: as for `train`; actions may be discrete.
+        env: as for `train`.
         env_kwargs: keyword arguments of the environment.
         algorithm: "d3g", "d3g-no-cycle" (D3G⁻), or d3rlpy's "td3" and "ddpg".
         preset: name of the settings.
@@ -332,7 +332,7 @@ def train_online(
         None if begin is None else str(begin),
         choose_device(device),
     )
-    check_acting(settings.env_id, discrete_actions=True)
+    check_acting(settings.env_id)
     name = f"online-{plain_name(settings.env_id)}-{algorithm}".replace("/", "-")
     base = Path("runs") / name if out is None else Path(out)
     folder = RunFolder(free_folder(base) if if_exists == "new" else base)

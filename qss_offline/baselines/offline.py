@@ -28,7 +28,7 @@ import torch
 from qss_offline.baselines import require_d3rlpy
 from qss_offline.baselines.bridge import require_actions, to_column_buffer
 from qss_offline.baselines.evaluator import batch_policy
-from qss_offline.data.environments import make_env
+from qss_offline.data.environments import discrete_refused, make_env
 from qss_offline.data.load import observation_statistics
 from qss_offline.data.transitions import Transitions
 from qss_offline.engine.denormals import denormals_as_zero
@@ -181,7 +181,9 @@ def _action_box(env_id: str, transitions: Transitions) -> gym.spaces.Box:
     env = make_env(env_id)
     env.close()
     box, observation_space = env.action_space, env.observation_space
-    assert isinstance(box, gym.spaces.Box) and observation_space.shape is not None
+    if not isinstance(box, gym.spaces.Box):
+        raise UserError(discrete_refused("d3rlpy's methods", env_id))
+    assert observation_space.shape is not None
     sizes = observation_space.shape[0], box.shape[0]
     if sizes != (transitions.obs_dim, actions.shape[1]):
         raise UserError(

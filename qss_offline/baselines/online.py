@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from qss_offline.baselines import require_d3rlpy
 from qss_offline.baselines.evaluator import batch_policy
+from qss_offline.data.environments import discrete_refused
 from qss_offline.engine.state import seeded_generator
 from qss_offline.errors import UserError
 from qss_offline.evaluation.episodes import evaluate
@@ -60,7 +61,7 @@ def train_online(
     loop = SeedLoop(task, env_id, config, torch.device("cpu"))
     try:
         if not isinstance(loop.actions, BoxActions):
-            raise UserError(f"{method} needs continuous actions; {env_id} has discrete ones")
+            raise UserError(discrete_refused(method, env_id))
         seed = int(np.random.SeedSequence([task.seed, *b"networks"]).generate_state(1)[0])
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)

@@ -107,7 +107,8 @@ def build(
         )
     print_table([*header, "paper"] if paper else header, rows)
     typer.echo("behaviour return: mean over whole episodes, with its 95% bootstrap interval")
-    typer.echo(f"verified {2 * len(members)} datasets, every episode")
+    verified = sum(len(one.pair.ids) for one in members)
+    typer.echo(f"verified {verified} datasets, every episode")
 
 
 Names = Annotated[str | None, Option(help="columns, comma-separated, * allowed")]

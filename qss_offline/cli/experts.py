@@ -42,7 +42,7 @@ def train_and_store(
     from qss_offline.baselines.experts import ExpertSettings, evaluate_expert, train_expert
 
     env_id = resolve_env_id(env)
-    check_acting(env_id)
+    check_acting(env_id, "an expert")
     path = out or Path("experts") / expert_path(env_id).name
     medium_path = path.with_stem(f"{path.stem}_medium")
     for made in (path, medium_path) if half_trained is not None else (path,):

@@ -135,7 +135,7 @@ def random_obs(
     _require_drawing(video)
     if dataset is None:
         env = resolve_env_id(env or DEMO_ENV)
-        check_acting(env)
+        check_acting(env, None if method == "d3g" else f"method {method}")
     asked: dict[str, Any] = {
         "method": method, "preset": preset, "seeds": seeds, "updates": updates,
         "online_steps": online_steps, "online_rounds": online_rounds, "episodes": episodes,
@@ -279,6 +279,8 @@ def say(run: Run, as_json: bool = False, video: bool = False, next_line: str | N
 
 def _what_next(run: Run) -> str:
     """Return the commands that make most sense after a run, for whoever ran it."""
+    from qss_offline.evaluation.policies import DiscretePolicy
+
     path, config = run.path, run.config
     # What files name is never imported, so that commands on the run need it said again.
     own = config.env_id is not None and ":" in config.env_id
@@ -293,6 +295,8 @@ def _what_next(run: Run) -> str:
     again = f"qss train {run.dataset_id}{env}"
     if len(run.seeds) == 1:
         more = f"{again} --seeds 5 shows how much seeds differ"
+    elif isinstance(run.policy(), DiscretePolicy):
+        more = f"qss train-online {shlex.quote(str(config.env_id))} --start {path} goes on online"
     elif run.method != "bco":
         more = f"{again} --method bco is the baseline to compare it with"
     else:

@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from functools import cache
 
+from gymnasium.spaces import flatdim
+
 from qss_offline.comparison.cells import Cell
 from qss_offline.data.environments import make_env
 from qss_offline.data.facts import RecordingFacts
@@ -67,9 +69,8 @@ def _sizes(env_id: str) -> tuple[int, int, int]:
     env = make_env(env_id)
     try:
         assert env.observation_space.shape is not None
-        assert env.action_space.shape is not None
         steps = (env.spec and env.spec.max_episode_steps) or 1_000
-        return env.observation_space.shape[0], env.action_space.shape[0], steps
+        return env.observation_space.shape[0], flatdim(env.action_space), steps
     finally:
         env.close()
 

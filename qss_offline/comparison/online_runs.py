@@ -100,7 +100,7 @@ def online_run(
 
 def _check(settings: OnlineSettings) -> None:
     """Find out before anything is written what would stop the workers."""
-    env = make_env(settings.env_id, discrete_actions=True)
+    env = make_env(settings.env_id)
     try:
         actions_of(env.action_space, 0.0, 0.0)
     finally:

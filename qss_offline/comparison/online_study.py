@@ -44,7 +44,7 @@ def run_missing(
         UserError: an environment can't be made, or results of other settings would be lost.
     """
     for env_id in env_ids:
-        check_acting(env_id, discrete_actions=True)
+        check_acting(env_id)
     for env_id in env_ids:
         for name, config in configs.items():
             settings = OnlineSettings(env_id, name, seeds, preset_name, config, EvaluationPlan())

@@ -25,7 +25,7 @@ from qss_offline.comparison.table import (
     write_csv,
 )
 from qss_offline.data.collect import complete_returns
-from qss_offline.data.environments import plain_name
+from qss_offline.data.environments import check_acting, plain_name
 from qss_offline.data.families import family_path
 from qss_offline.data.load import load_transitions
 from qss_offline.data.local import local_dataset_ids
@@ -170,10 +170,23 @@ class Study:
         """Run what is missing; return a line for each cell that failed."""
         if set(self.config.methods) - {"d3g", "bco"}:
             require_d3rlpy()
+        self._check_environments()
         done = {row.run for row in self._earlier}
         return run_cells(
             self.cells, self._specs, done, workers, show_progress, with_actions=self._known
         )
+
+    def _check_environments(self) -> None:
+        """Refuse environments that a method can't act in, before anything is recorded.
+
+        Raises:
+            UserError: there is one.
+        """
+        in_a_box = [name for name in self.config.methods if name != "d3g"]
+        if self._known:
+            in_a_box.append("a recording with actions")
+        for env_id in {spec.env_id for spec in self._specs}:
+            check_acting(env_id, in_a_box[0] if in_a_box else None)
 
     def seconds(self, workers: int | None = None) -> float:
         """Estimate how long what is missing takes; see `comparison/estimate.py`."""

@@ -88,7 +88,9 @@ def build_datasets(
                 if existing is None:
                     missing.append((spec, stages[spec.base_id]))
                 else:
-                    notice(f"{spec.obs_id} and its twin are there already: kept")
+                    both = len(existing.ids) > 1
+                    what = " and its twin are" if both else " is"
+                    notice(f"{spec.obs_id}{what} there already: kept")
                     pairs[spec.obs_id] = existing
             if missing:
                 for pair in _build(missing, workers, overwrite, progress):
@@ -151,8 +153,8 @@ def build_family(
         UserError: as for `build_datasets`; or one of the datasets isn't sound.
     """
     pairs = build_datasets(specs, workers, overwrite, notice=notice, progress=progress)
-    ids = [dataset_id for pair in pairs for dataset_id in (pair.obs_id, pair.act_id)]
-    steps = 2 * sum(pair.transitions for pair in pairs)
+    ids = [dataset_id for pair in pairs for dataset_id in pair.ids]
+    steps = sum(pair.transitions * len(pair.ids) for pair in pairs)
     with progress("verifying", steps, "transitions") as report:
         for _ in run_jobs(_verify, ids, workers or default_workers(steps), report):
             pass
@@ -174,7 +176,9 @@ def _member(spec: DatasetSpec, pair: DatasetPair) -> FamilyMember:
 
 
 def _existing(spec: DatasetSpec, identity: dict[str, Any]) -> DatasetPair | None:
-    """Return the pair that is there, None where neither of the two is.
+    """Return what is there of a spec, None where nothing is.
+
+    Of discrete actions that is the observation-only dataset alone, which names no twin.
 
     Raises:
         UserError: it is another one, incomplete or damaged.
@@ -184,7 +188,7 @@ def _existing(spec: DatasetSpec, identity: dict[str, Any]) -> DatasetPair | None
     if not there:
         return None
     mend = "delete it or build with overwrite"
-    digests = {}
+    digests, alone = {}, False
     for dataset_id in there:
         metadata = read_metadata(dataset_id)
         recorded = metadata.get("spec")
@@ -208,7 +212,8 @@ def _existing(spec: DatasetSpec, identity: dict[str, Any]) -> DatasetPair | None
                 f"dataset {dataset_id!r} exists but was changed since it was built; {mend}"
             )
         digests[dataset_id] = sidecar.info.digest
-    if len(there) == 1:
+        alone = dataset_id == spec.obs_id and "twin" not in metadata
+    if len(there) == 1 and not alone:
         missing = spec.act_id if there == [spec.obs_id] else spec.obs_id
         raise UserError(f"dataset {there[0]!r} exists without its twin {missing!r}; {mend}")
     returns = recorded_returns(metadata)
@@ -218,9 +223,9 @@ def _existing(spec: DatasetSpec, identity: dict[str, Any]) -> DatasetPair | None
         )
     return DatasetPair(
         obs_id=spec.obs_id,
-        act_id=spec.act_id,
+        act_id=None if alone else spec.act_id,
         obs_digest=digests[spec.obs_id],
-        act_digest=digests[spec.act_id],
+        act_digest=digests.get(spec.act_id),
         transitions=metadata["total_steps"],
         episodes=metadata["total_episodes"],
         behaviour_return=returns,

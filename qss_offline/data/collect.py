@@ -22,6 +22,7 @@ from numpy.random import SeedSequence
 from qss_offline.data.column_files import ColumnTypes, ColumnWriter, column_types, map_columns
 from qss_offline.data.environments import (
     Env,
+    discrete_refused,
     env_spec,
     known_in_workers,
     make_env,
@@ -56,9 +57,11 @@ def make_behaviour(spec: DatasetSpec, env: Env) -> Behaviour:
         UserError: the action box isn't finite, or the expert can't be read or doesn't fit.
     """
     action_space = env.action_space
-    assert isinstance(action_space, spaces.Box)  # make_env has checked it
+    assert isinstance(action_space, spaces.Box | spaces.Discrete)  # make_env has checked it
     if spec.behaviour_expert is None:
         return RandomBehaviour(action_space)
+    if isinstance(action_space, spaces.Discrete):
+        raise UserError(discrete_refused("an expert", spec.env_id))
     expert = load_expert(spec.behaviour_expert)
     observation_space = env.observation_space
     assert observation_space.shape is not None
@@ -84,7 +87,7 @@ def collect(
     report: Reporter = silent,
     folder: Path | None = None,
 ) -> Transitions:
-    """Record `spec.transitions` steps, with actions.
+    """Record `spec.transitions` steps, with their actions, or without where these are discrete.
 
     A shard's last episode is cut where the shard is full: its last row is a truncation.
 
@@ -152,9 +155,14 @@ def _checked_types(spec: DatasetSpec) -> ColumnTypes:
         make_behaviour(spec, env)
     finally:
         env.close()
-    observation_shape, action_shape = env.observation_space.shape, env.action_space.shape
-    assert observation_shape is not None and action_shape is not None
-    return column_types(observation_shape[0], action_shape[0])
+    return _types(env)
+
+
+def _types(env: Env) -> ColumnTypes:
+    """Return what a recording holds; discrete actions, which are no vectors, aren't kept."""
+    assert env.observation_space.shape is not None
+    box = env.action_space if isinstance(env.action_space, spaces.Box) else None
+    return column_types(env.observation_space.shape[0], None if box is None else box.shape[0])
 
 
 def _check_room(specs: Sequence[DatasetSpec], types: list[ColumnTypes], folder: Path) -> None:
@@ -201,8 +209,7 @@ def _collect_shard(job: _Shard, tick: Tick) -> None:
     env = make_env(spec.env_id)
     try:
         behaviour = make_behaviour(spec, env)
-        assert env.observation_space.shape is not None and env.action_space.shape is not None
-        types = column_types(env.observation_space.shape[0], env.action_space.shape[0])
+        types = _types(env)
         del types["episodes"]  # counted over all shards afterwards
         observation, _ = env.reset(seed=int(env_seed.generate_state(1)[0]))
         done = 0

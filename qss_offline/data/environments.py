@@ -43,6 +43,7 @@ __all__ = [
     "Env",
     "EnvFactory",
     "check_acting",
+    "discrete_refused",
     "env_id_for",
     "env_id_of",
     "env_id_of_file",
@@ -99,13 +100,13 @@ def _describe(space: spaces.Space[Any]) -> str:
     return f"a {type(space).__name__} space"
 
 
-def _check_actions(space: spaces.Space[Any], env_id: str, discrete: bool) -> None:
-    if discrete and isinstance(space, spaces.Discrete):
+def _check_actions(space: spaces.Space[Any], env_id: str) -> None:
+    if isinstance(space, spaces.Discrete):
         return
     if not (is_vector(space) and np.issubdtype(space.dtype, np.floating)):
         raise UserError(
             f"environment {env_id!r}: its actions are {_describe(space)}, but a one-dimensional "
-            "Box of real numbers is needed"
+            "Box of real numbers or a Discrete space is needed"
         )
 
 
@@ -146,40 +147,48 @@ def make_any(env_id: str, render_mode: str | None = None) -> Env:
             raise UserError(f"environment {env_id!r} can't be made: {one_line(error)}") from error
 
 
-def make_env(name: str, render_mode: str | None = None, discrete_actions: bool = False) -> Env:
-    """Make an environment with vectors of real numbers for observations and actions.
+def make_env(name: str, render_mode: str | None = None) -> Env:
+    """Make an environment whose observations are vectors of real numbers.
 
-    Observations of `Dict`, `Tuple` or another kind are flattened. What it answers is checked, see
-    `CheckedEnv`.
+    Observations of `Dict`, `Tuple` or another kind are flattened. Actions are vectors, too, or
+    discrete. What it answers is checked, see `CheckedEnv`.
 
     Args:
         name: anything that `resolve_env_id` takes.
         render_mode: passed on to Gymnasium.
-        discrete_actions: let discrete actions pass too.
 
     Raises:
         UserError: it is unknown, can't be made here, its observations can't be flattened into
-            numbers, or its actions are no vectors.
+            numbers, or its actions are neither vectors nor discrete.
     """
     env_id = resolve_env_id(name)
     env = make_any(env_id, render_mode)
     try:
-        _check_actions(env.action_space, env_id, discrete_actions)
+        _check_actions(env.action_space, env_id)
         return CheckedEnv(_flattened(env, env_id), repr(env_id))
     except UserError:
         env.close()
         raise
 
 
-def check_acting(name: str, discrete_actions: bool = False) -> None:
+def check_acting(name: str, in_a_box: str | None = None) -> None:
     """Refuse an environment that no policy can act in, before anything is trained for it.
 
+    Args:
+        name: anything that `resolve_env_id` takes.
+        in_a_box: what takes continuous actions alone, as a message names it; None takes both.
+
     Raises:
-        UserError: as `make_env`, or its actions have no bounds.
+        UserError: as `make_env`; or its actions have no bounds, or aren't continuous.
     """
-    env = make_env(name, discrete_actions=discrete_actions)
-    try:
-        if isinstance(env.action_space, spaces.Box):
-            check_bounds(env.action_space)
-    finally:
-        env.close()
+    env = make_env(name)
+    env.close()
+    if isinstance(env.action_space, spaces.Box):
+        check_bounds(env.action_space)
+    elif in_a_box is not None:
+        raise UserError(discrete_refused(in_a_box, resolve_env_id(name)))
+
+
+def discrete_refused(needing: str, env_id: str) -> str:
+    """Return that something needs continuous actions, which an environment's aren't."""
+    return f"{needing} needs continuous actions; {env_id} has discrete ones"

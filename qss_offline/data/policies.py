@@ -28,7 +28,7 @@ from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
 from qss_offline.data.spaces import check_bounds
-from qss_offline.data.transitions import BoolArray, Float32Array
+from qss_offline.data.transitions import BoolArray, Float32Array, Int64Array
 from qss_offline.errors import UserError, printable, shown
 from qss_offline.files import parse_json, read_regular_file, write_bytes, write_json
 
@@ -51,11 +51,12 @@ class Plan:
     """What is settled before some steps of a shard are collected.
 
     Attributes:
-        actions: (steps, act_dim) float32, the random action for every step.
+        actions: (steps, act_dim) float32, the random action for every step; of discrete ones
+            their numbers, (steps,) int64.
         random: (steps,) bool, whether it is taken; elsewhere the expert is asked.
     """
 
-    actions: Float32Array
+    actions: Float32Array | Int64Array
     random: BoolArray
 
 
@@ -75,27 +76,33 @@ def _pieces(steps: int) -> Iterator[int]:
         yield min(PLAN_STEPS, steps - start)
 
 
+def _uniform(box: spaces.Box, rng: Generator, steps: int) -> Float32Array:
+    """Draw (steps, act_dim) actions."""
+    return rng.uniform(box.low, box.high, (steps, *box.shape)).astype(np.float32)
+
+
 class RandomBehaviour:
-    """Uniformly random actions in a finite box.
+    """Uniformly random actions, in a finite box or discrete.
 
     Raises:
         UserError: the box isn't finite.
     """
 
-    def __init__(self, action_space: spaces.Box) -> None:
-        check_bounds(action_space)
-        self._low, self._high = action_space.low, action_space.high
-
-    def actions(self, rng: Generator, steps: int) -> Float32Array:
-        """Draw (steps, act_dim) actions."""
-        drawn = rng.uniform(self._low, self._high, (steps, *self._low.shape))
-        return drawn.astype(np.float32)
+    def __init__(self, action_space: spaces.Box | spaces.Discrete) -> None:
+        if isinstance(action_space, spaces.Box):
+            check_bounds(action_space)
+        self._space = action_space
 
     def plans(self, seed: SeedSequence, steps: int) -> Iterator[Plan]:
         """Draw an action for every step."""
-        rng = np.random.default_rng(seed)
+        rng, space = np.random.default_rng(seed), self._space
         for piece in _pieces(steps):
-            yield Plan(self.actions(rng, piece), np.ones(piece, dtype=np.bool_))
+            everywhere = np.ones(piece, dtype=np.bool_)
+            if isinstance(space, spaces.Box):
+                yield Plan(_uniform(space, rng, piece), everywhere)
+            else:
+                drawn = rng.integers(space.start, space.start + space.n, piece)
+                yield Plan(drawn, everywhere)
 
     def act(self, observation: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Never called: the plan settles every step."""
@@ -117,8 +124,8 @@ class MixtureBehaviour:
     def __init__(self, action_space: spaces.Box, expert: Expert, random_action_prob: float) -> None:
         if not 0.0 <= random_action_prob <= 1.0:
             raise UserError(f"random_action_prob: {random_action_prob} is not between 0 and 1")
-        self._random = RandomBehaviour(action_space)
-        self._low, self._high = action_space.low, action_space.high
+        check_bounds(action_space)
+        self._box = action_space
         self._expert = expert
         self._probability = random_action_prob
 
@@ -126,12 +133,12 @@ class MixtureBehaviour:
         """Draw which steps are random, and a random action for every step."""
         action_rng, choice_rng = map(np.random.default_rng, seed.spawn(2))
         for piece in _pieces(steps):
-            actions = self._random.actions(action_rng, piece)
+            actions = _uniform(self._box, action_rng, piece)
             yield Plan(actions, choice_rng.random(piece) < self._probability)
 
     def act(self, observation: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Ask the expert."""
-        action: npt.NDArray[Any] = np.clip(self._expert(observation), self._low, self._high)
+        action: npt.NDArray[Any] = np.clip(self._expert(observation), self._box.low, self._box.high)
         return action
 
 

@@ -47,31 +47,6 @@ _WORTH_A_WORKER = 8_000
 
 
 @dataclass(frozen=True)
-class DatasetPair:
-    """Two Minari datasets of the same rollouts.
-
-    Attributes:
-        obs_id: the one without actions.
-        act_id: its twin with actions.
-        obs_digest: of the observation-only columns.
-        act_digest: of the columns with actions.
-        transitions: steps in each.
-        episodes: episodes in each.
-        behaviour_return: of the behaviour that was recorded.
-        built: whether this call wrote them; false where they were there already.
-    """
-
-    obs_id: str
-    act_id: str
-    obs_digest: str
-    act_digest: str
-    transitions: int
-    episodes: int
-    behaviour_return: BehaviourReturns
-    built: bool
-
-
-@dataclass(frozen=True)
 class StoredDatasets:
     """What was written: a pair, or an observation-only dataset alone.
 
@@ -99,6 +74,17 @@ class StoredDatasets:
         return (self.obs_id,) if self.act_id is None else (self.obs_id, self.act_id)
 
 
+@dataclass(frozen=True)
+class DatasetPair(StoredDatasets):
+    """What was recorded; where actions are discrete, the observation-only dataset alone.
+
+    Attributes:
+        built: whether this call wrote them; false where they were there already.
+    """
+
+    built: bool
+
+
 def write_pair(
     transitions: Transitions,
     spec: DatasetSpec,
@@ -110,8 +96,10 @@ def write_pair(
 ) -> DatasetPair:
     """Write the two Minari datasets of a recording, each with its sidecar.
 
+    Where actions are discrete there is the observation-only one alone.
+
     Args:
-        transitions: the recording, with actions.
+        transitions: the recording, with actions unless they are discrete.
         spec: what was recorded; it names the datasets and becomes part of their metadata.
         stage: a stage that the caller holds; by default one is held for this call.
         overwrite: replace datasets that exist.
@@ -148,22 +136,8 @@ def write_pairs(
         Draft(transitions, _spec_description(spec, behaviour_returns(transitions, spec)), held)
         for transitions, spec, held in recordings
     ]
-    pairs = []
-    for written in write_drafts(drafts, overwrite=overwrite, workers=workers, progress=progress):
-        assert written.act_id is not None and written.act_digest is not None
-        pairs.append(
-            DatasetPair(
-                obs_id=written.obs_id,
-                act_id=written.act_id,
-                obs_digest=written.obs_digest,
-                act_digest=written.act_digest,
-                transitions=written.transitions,
-                episodes=written.episodes,
-                behaviour_return=written.behaviour_return,
-                built=True,
-            )
-        )
-    return pairs
+    written = write_drafts(drafts, overwrite=overwrite, workers=workers, progress=progress)
+    return [DatasetPair(**vars(stored), built=True) for stored in written]
 
 
 def write_datasets(
@@ -386,12 +360,12 @@ def _spec_description(spec: DatasetSpec, returns: BehaviourReturns) -> Descripti
         observation_space, action_space = env.observation_space, env.action_space
     finally:
         env.close()
-    assert isinstance(observation_space, spaces.Box) and isinstance(action_space, spaces.Box)
+    assert isinstance(observation_space, spaces.Box)
     percent = f"{100 * spec.random_action_prob:g}%"
     return Description(
         base_id=spec.base_id,
         observation_space=observation_space,
-        action_space=action_space,
+        action_space=action_space if isinstance(action_space, spaces.Box) else None,
         text=f"{spec.env_id}, {percent} random behaviour",
         algorithm_name=f"{percent} uniformly random actions, else an expert's"
         if spec.behaviour_expert

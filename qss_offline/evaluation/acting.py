@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +37,7 @@ def let_act(path: Path, episodes: int, seed: int, env: str | None = None) -> dic
         env_id = resolve_env_id(env)
     else:
         raise UserError(f"{path} names no environment; say where it acts with --env")
-    make = partial(make_env, discrete_actions=True)
-    first = make(env_id)
+    first = make_env(env_id)
     try:
         check_fits(policy, first)
     finally:
@@ -52,5 +50,5 @@ def let_act(path: Path, episodes: int, seed: int, env: str | None = None) -> dic
             raise UserError(f"{path} diverged: its actions in {env_id} are not finite")
         return actions
 
-    acted = evaluate(act, env_id, episodes, seed, make)
+    acted = evaluate(act, env_id, episodes, seed)
     return {"env_id": env_id, "returns": list(acted.returns), "lengths": list(acted.lengths)}

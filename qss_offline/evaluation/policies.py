@@ -20,9 +20,9 @@ from qss_offline.algorithms.networks import Network
 from qss_offline.algorithms.qss import propose_next_obs
 from qss_offline.data.environments import without_folder
 from qss_offline.data.facts import RecordingFacts
-from qss_offline.data.spaces import check_bounds
 from qss_offline.engine.checkpoint import Checkpoint, save_checkpoint
 from qss_offline.errors import UserError, shown
+from qss_offline.evaluation.actions import ActionBox
 
 
 def _float32(values: ArrayLike) -> Tensor:
@@ -81,47 +81,6 @@ class ObservationScale:
         return ObservationScale(
             tensors["scale.mean"], tensors["scale.std"], tensors.get("scale.step_std")
         )
-
-
-@dataclass(frozen=True)
-class ActionBox:
-    """Bounds of the actions.
-
-    Attributes:
-        low: `(action_dim,)`.
-        high: `(action_dim,)`.
-    """
-
-    low: NDArray[np.float32]
-    high: NDArray[np.float32]
-
-    @staticmethod
-    def of(space: gym.spaces.Space[Any]) -> ActionBox:
-        """Take the bounds of an environment's actions, a Box.
-
-        Raises:
-            UserError: it has none.
-        """
-        assert isinstance(space, gym.spaces.Box)
-        check_bounds(space)
-        return ActionBox(space.low.astype(np.float32), space.high.astype(np.float32))
-
-    def from_unit(self, action: NDArray[Any]) -> NDArray[np.float32]:
-        """Map actions in units of the box, [−1, 1], to the environment's."""
-        half = (self.high - self.low) / 2
-        clipped = np.clip(self.low + (action + 1.0) * half, self.low, self.high)
-        return np.asarray(clipped, np.float32)
-
-    def to_unit(self, action: NDArray[Any]) -> NDArray[np.float32]:
-        """Map the environment's actions to [−1, 1]; one that is locked to 0."""
-        width = np.where(self.locked, np.float32(1), self.high - self.low)
-        unit = 2.0 * (action - self.low) / width - 1.0
-        return np.asarray(np.where(self.locked, 0.0, unit), np.float32)
-
-    @property
-    def locked(self) -> NDArray[np.bool_]:
-        """Which actions have a single value, `(action_dim,)`."""
-        return np.asarray(self.low == self.high)
 
 
 class _Acting(ABC):

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from qss_offline.data.environments import without_source
 from qss_offline.engine.checkpoint import load_checkpoint
+from qss_offline.evaluation.actions import ActionBox
 from qss_offline.evaluation.policies import (
-    ActionBox,
     ClonedPolicy,
     DiscretePolicy,
     ObservationScale,

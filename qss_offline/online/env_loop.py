@@ -58,7 +58,7 @@ class SeedLoop:
         self, task: OnlineTask, env_id: str, config: OnlineConfig, device: torch.device
     ) -> None:
         self.task = task
-        self._env = make_env(env_id, discrete_actions=True)
+        self._env = make_env(env_id)
         self.actions = actions_of(self._env.action_space, config.exploration_noise, config.epsilon)
         shape = self._env.observation_space.shape
         assert shape is not None

@@ -14,23 +14,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qss_offline.errors import UserError
-from qss_offline.evaluation.policies import ActionBox
-
-Vector = NDArray[np.float32]
+from qss_offline.evaluation.actions import ActionBox, OneHotActions, Vector
 
 _BLOCK = 1_000
 
 
 class Actions(Protocol):
-    """One kind of action space.
+    """One kind of action space."""
 
-    Attributes:
-        dim: numbers in an action vector.
-        discrete: whether vectors are one-hot.
-    """
+    @property
+    def dim(self) -> int:
+        """Numbers in an action vector."""
 
-    dim: int
-    discrete: bool
+    @property
+    def discrete(self) -> bool:
+        """Whether vectors are one-hot."""
 
     def random(self, rng: np.random.Generator, count: int) -> Vector:
         """Draw uniformly random actions, `(count, dim)`."""
@@ -79,39 +77,6 @@ class BoxActions:
         return self.box.from_unit(vector)
 
 
-class OneHotActions:
-    """Discrete actions; exploration is ε-greedy.
-
-    Args:
-        space: the environment's.
-        epsilon: probability of a uniformly random action.
-    """
-
-    discrete = True
-
-    def __init__(self, space: gym.spaces.Discrete, epsilon: float) -> None:
-        self.dim, self.start, self._epsilon = int(space.n), int(space.start), epsilon
-        self._one_hot = np.eye(self.dim, dtype=np.float32)
-
-    def random(self, rng: np.random.Generator, count: int) -> Vector:
-        """Draw uniformly random actions, `(count, dim)`."""
-        return self._one_hot[rng.integers(self.dim, size=count)]
-
-    def explore(self, rng: np.random.Generator, count: int) -> Callable[[int, Vector], Vector]:
-        """Draw for `count` steps whether they are random, and which action they take then."""
-        at_random, drawn = rng.random(count) < self._epsilon, rng.integers(self.dim, size=count)
-
-        def act(step: int, greedy: Vector) -> Vector:
-            chosen: Vector = self._one_hot[drawn[step] if at_random[step] else greedy.argmax()]
-            return chosen
-
-        return act
-
-    def to_env(self, vector: Vector) -> int:
-        """Return the action's number."""
-        return self.start + int(vector.argmax())
-
-
 def actions_of(space: gym.Space[Any], noise: float, epsilon: float) -> Actions:
     """Return the kind of actions that a space holds.
 
@@ -124,7 +89,7 @@ def actions_of(space: gym.Space[Any], noise: float, epsilon: float) -> Actions:
         UserError: it is another space.
     """
     if isinstance(space, gym.spaces.Discrete):
-        return OneHotActions(space, epsilon)
+        return OneHotActions.of(space, epsilon)
     if isinstance(space, gym.spaces.Box):
         return BoxActions(space, noise)
     raise UserError(f"actions must be a Box or Discrete, not {space}")

@@ -48,7 +48,7 @@ def export_replay(
     if not files or "env_id" not in config or "config" not in config:
         raise UserError(f"{folder.path} holds no replay of seed {seed} yet")
     env_id = env_id_of_file(config["env_id"], folder.config)
-    env = make_env(env_id, discrete_actions=True)
+    env = make_env(env_id)
     actions, observation_space = actions_of(env.action_space, 0.0, 0.0), env.observation_space
     env.close()
     assert observation_space.shape is not None

@@ -17,10 +17,11 @@ from qss_offline.engine.denormals import denormals_as_zero
 from qss_offline.engine.replay import ReplaySampler
 from qss_offline.engine.state import TrainState
 from qss_offline.engine.update import MetricSums, apply_update, eager_gradients
+from qss_offline.evaluation.actions import OneHotActions
 from qss_offline.evaluation.policies import DiscretePolicy, ObservationScale, Policy
 from qss_offline.online.config import OnlineConfig
 from qss_offline.online.env_loop import SeedLoop
-from qss_offline.online.exploration import BoxActions, OneHotActions
+from qss_offline.online.exploration import BoxActions
 
 
 class Learner:

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from qss_offline.data.environments import make_env
 from qss_offline.engine.checkpoint import merge_states
 from qss_offline.engine.state import TrainState
 from qss_offline.evaluation.episodes import evaluate
@@ -145,7 +144,6 @@ class OnlineTrainer:
                 self.env_id,
                 self.plan.episodes,
                 int(stream.generate_state(1)[0]),
-                lambda env_id: make_env(env_id, discrete_actions=True),
             )
             loop.evaluations.append(EvaluationPoint(step, evaluation.returns))
             if self.plan.keep_policies:

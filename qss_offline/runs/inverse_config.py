@@ -22,7 +22,8 @@ class InverseFitConfig:
         updates_per_round: gradient steps of the IDM in a round; the bilinear form needs none, and
             counts all.
         exploration_noise: standard deviation of the noise of rounds that a policy acts in, in units
-            of half the action box.
+            of half the action box; where actions are discrete, the probability of a uniformly
+            random one.
         known_updates: gradient steps of the IDM on steps whose actions are known already, before
             the first round; without such steps there are none.
         model: the inverse dynamics model.

@@ -60,6 +60,9 @@ class BCOTrainer(InverseModels):
         cloning: the policy's settings; its `error_power` is a number here.
         cloning_updates: gradient steps of the policy in a round.
         known: steps of the same environment whose actions are known.
+
+    Raises:
+        UserError: as for `InverseModels`, or actions are discrete.
     """
 
     def __init__(

@@ -20,7 +20,8 @@ from qss_offline.data.load import DatasetInfo, load_transitions
 from qss_offline.data.local import local_dataset_ids
 from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.errors import UserError, nearest
-from qss_offline.evaluation.policies import ActionBox
+from qss_offline.evaluation.actions import ActionBox, Actions, OneHotActions
+from qss_offline.evaluation.policies import DiscretePolicy
 from qss_offline.evaluation.policy_files import load_policy
 from qss_offline.runs.folder import RunFolder, SeedFolder, read_json
 
@@ -35,16 +36,16 @@ class ActionSteps:
     Attributes:
         obs: `(N, obs_dim)` float32, in the environment's units.
         next_obs: `(N, obs_dim)` float32.
-        actions: `(N, action_dim)` float32, in units of the action box.
+        actions: `(N, action_dim)` float32, in units of the action box, or one-hot.
         taken_online: whether they are online steps of an earlier run.
-        action_box: what actions are in units of, of steps that are known from elsewhere.
+        units: what actions are vectors of, for steps that are known from elsewhere.
     """
 
     obs: NDArray[np.float32]
     next_obs: NDArray[np.float32]
     actions: NDArray[np.float32]
     taken_online: bool = False
-    action_box: ActionBox | None = None
+    units: Actions | None = None
 
     columns: ClassVar[tuple[str, ...]] = ("obs", "next_obs", "actions")
 
@@ -105,8 +106,8 @@ class ActionSteps:
 def take_steps(
     env: gym.Env[Any, Any],
     steps: int,
-    action_box: ActionBox,
-    policy: Callable[[NDArray[Any]], NDArray[np.float32]] | None,
+    actions: Actions,
+    policy: Callable[[NDArray[Any]], NDArray[Any]] | None,
     noise: float,
     rng: np.random.Generator,
     seen: Callable[[float, bool], None] | None = None,
@@ -116,31 +117,76 @@ def take_steps(
     Args:
         env: reset here, with a seed from `rng`.
         steps: how many.
-        action_box: bounds of the actions.
-        policy: maps `(obs_dim,)` to `(action_dim,)`; None acts uniformly at random.
-        noise: standard deviation of the noise on the policy's actions, in units of the box.
+        actions: of the environment.
+        policy: maps `(obs_dim,)` to an action; None acts uniformly at random.
+        noise: standard deviation of the noise on the policy's actions, in units of the box;
+            discrete ones explore by their own ε.
         rng: source of everything random here.
         seen: called with each step's reward, and whether it ended an episode.
     """
-    shape = (steps, len(action_box.low))
-    drawn = rng.uniform(-1, 1, shape) if policy is None else rng.normal(0, noise, shape)
-    drawn[:, action_box.locked] = 0.0
+    choose: _Choose
+    if isinstance(actions, OneHotActions):
+        choose = _one_hot(actions, steps, policy, rng)
+    else:
+        choose = _in_a_box(actions, steps, policy, noise, rng)
     obs, _ = env.reset(seed=int(rng.integers(2**31)))
     before = np.empty((steps, len(obs)), np.float32)
     after = np.empty((steps, len(obs)), np.float32)
-    actions = np.empty(shape, np.float32)
+    taken = np.empty((steps, actions.dim), np.float32)
     for step in range(steps):
-        unit = drawn[step]
-        if policy is not None:
-            unit = np.clip(action_box.to_unit(policy(obs)) + unit, -1, 1)
-        before[step], actions[step] = obs, unit
-        obs, reward, terminated, truncated, _ = env.step(action_box.from_unit(unit))
+        before[step] = obs
+        taken[step], action = choose(step, obs)
+        obs, reward, terminated, truncated, _ = env.step(action)
         after[step] = obs
         if seen is not None:
             seen(float(reward), bool(terminated or truncated))
         if terminated or truncated:
             obs, _ = env.reset()
-    return ActionSteps(before, after, actions)
+    return ActionSteps(before, after, taken)
+
+
+_Choose = Callable[[int, NDArray[Any]], tuple[NDArray[Any], Any]]
+"""From a step and an observation to an action's vector, and what the environment takes for it."""
+
+
+def _in_a_box(
+    box: ActionBox,
+    steps: int,
+    policy: Callable[[NDArray[Any]], NDArray[Any]] | None,
+    noise: float,
+    rng: np.random.Generator,
+) -> _Choose:
+    """Draw uniformly random actions, or a policy's noise."""
+    shape = (steps, box.dim)
+    drawn = rng.uniform(-1, 1, shape) if policy is None else rng.normal(0, noise, shape)
+    drawn[:, box.locked] = 0.0
+
+    def choose(step: int, obs: NDArray[Any]) -> tuple[NDArray[Any], Any]:
+        unit = drawn[step]
+        if policy is not None:
+            unit = np.clip(box.to_unit(policy(obs)) + unit, -1, 1)
+        return unit, box.from_unit(unit)
+
+    return choose
+
+
+def _one_hot(
+    actions: OneHotActions,
+    steps: int,
+    policy: Callable[[NDArray[Any]], NDArray[Any]] | None,
+    rng: np.random.Generator,
+) -> _Choose:
+    """Draw uniformly random actions, or which of a policy's are."""
+    if policy is None:
+        drawn = actions.random(rng, steps)
+        return lambda step, obs: (drawn[step], actions.to_env(drawn[step]))
+    explore = actions.explore(rng, steps)
+
+    def choose(step: int, obs: NDArray[Any]) -> tuple[NDArray[Any], Any]:
+        vector = explore(step, actions.from_env(policy(obs)))
+        return vector, actions.to_env(vector)
+
+    return choose
 
 
 def known_steps(source: str | None, env_id: str | None) -> ActionSteps | None:
@@ -192,8 +238,10 @@ def steps_of_run(path: Path, env: gym.Env[Any, Any] | None) -> ActionSteps:
     of_shapes = steps.obs.shape[1:], steps.actions.shape[1:]
     _check_environment_of(f"run {path}", config.get("env_id"), of_shapes, env)
     # All seeds acted in one environment.
-    box = load_policy(seeds[0].policy).action_box
-    return replace(steps, taken_online=True, action_box=box)
+    policy, units = load_policy(seeds[0].policy), None
+    if isinstance(policy, DiscretePolicy):
+        units = OneHotActions(policy.count, policy.first_action)
+    return replace(steps, taken_online=True, units=units or policy.action_box)
 
 
 def online_steps_of(seed: SeedFolder) -> ActionSteps:
@@ -223,8 +271,14 @@ def recorded_steps(dataset_id: str, env: gym.Env[Any, Any] | None) -> ActionStep
             or, where it states none, what was recorded.
 
     Raises:
-        UserError: the recording can't be read, has no actions, or is of another environment.
+        UserError: the recording can't be read, has no actions, or is of another environment; or
+            the environment's actions are discrete.
     """
+    if env is not None and isinstance(env.action_space, gym.spaces.Discrete):
+        raise UserError(
+            f"dataset {dataset_id!r} holds no discrete actions, from which the IDM could learn: "
+            "take those of an earlier run's online steps, and give its folder"
+        )
     dataset = load_transitions(dataset_id)
     transitions = dataset.transitions
     if transitions.actions is None:
@@ -246,7 +300,7 @@ def recorded_steps(dataset_id: str, env: gym.Env[Any, Any] | None) -> ActionStep
         np.array(transitions.observations, np.float32),
         np.array(transitions.next_observations, np.float32),
         np.clip(box.to_unit(actions), -1, 1),
-        action_box=box,
+        units=box,
     )
 
 
@@ -295,7 +349,8 @@ def _check_environment_of(
     asked = None if env.spec is None else env_id_of_spec(env.spec)
     if env_id is not None and asked is not None and not same_environment(str(env_id), asked):
         raise UserError(f"{source} is of another environment: {env_id}, not {asked}")
-    observed, acted = env.observation_space.shape, env.action_space.shape
+    # Discrete actions are one-hot.
+    observed, acted = env.observation_space.shape, (gym.spaces.flatdim(env.action_space),)
     if of_shapes != (observed, acted):
         raise UserError(
             f"{source} is of another environment: observations {of_shapes[0]} and actions "

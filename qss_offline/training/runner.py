@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from gymnasium.spaces import flatdim
+
 from qss_offline.data import ranges
 from qss_offline.data.environments import make_env, same_environment, workers_for
 from qss_offline.data.facts import facts_of_config, recording_facts
@@ -192,10 +194,8 @@ def _action_dim(env_id: str | None, known: ActionSteps | None) -> int:
     if env_id is None:
         return 0 if known is None else known.actions.shape[1]
     env = make_env(env_id)
-    shape = env.action_space.shape
     env.close()
-    assert shape is not None
-    return shape[0]
+    return int(flatdim(env.action_space))
 
 
 def _check_environment(

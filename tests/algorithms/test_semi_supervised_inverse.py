@@ -22,7 +22,8 @@ from qss_offline.engine.loop import Mode, fit
 from qss_offline.engine.sampler import UniformSampler
 from qss_offline.engine.state import TrainState, initial_state
 from qss_offline.errors import UserError
-from qss_offline.evaluation.policies import ActionBox, ObservationScale
+from qss_offline.evaluation.actions import ActionBox
+from qss_offline.evaluation.policies import ObservationScale
 from qss_offline.runs.inverse_config import InverseFitConfig
 from qss_offline.training.bco import BCOTrainer
 from qss_offline.training.interaction import take_steps

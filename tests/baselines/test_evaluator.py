@@ -15,8 +15,9 @@ from qss_offline.baselines.bridge import to_replay_buffer
 from qss_offline.baselines.evaluator import PolicyAlgo, batch_policy
 from qss_offline.data import Transitions
 from qss_offline.errors import UserError
+from qss_offline.evaluation.actions import ActionBox
 from qss_offline.evaluation.episodes import evaluate
-from qss_offline.evaluation.policies import ActionBox, ObservationScale, Policy
+from qss_offline.evaluation.policies import ObservationScale, Policy
 
 d3rlpy = pytest.importorskip("d3rlpy")
 

@@ -19,8 +19,8 @@ from qss_offline.data import DatasetSpec, collect, collect_with_policy, load_tra
 from qss_offline.data.checked_environment import CheckedEnv
 from qss_offline.data.environments import check_acting, make_env
 from qss_offline.errors import UserError
+from qss_offline.evaluation.actions import ActionBox
 from qss_offline.evaluation.episodes import evaluate
-from qss_offline.evaluation.policies import ActionBox
 from qss_offline.training.interaction import take_steps
 
 ID = "Track-v0"

@@ -45,7 +45,7 @@ def test_short_names(name: str, env_id: str) -> None:
         ("Reacher-v99", "there are Reacher-v2, Reacher-v4, Reacher-v5"),
         ("", "expected a Gymnasium id"),
         ("no_such_module_here:Env-v0", "no_such_module_here"),
-        ("CartPole", "its actions are a Discrete space"),
+        ("test/Switches-v0", "its actions are a MultiBinary space"),
         ("test/Images-v0", "its observations are images of shape (8, 8, 3)"),
         ("test/Text-v0", "its observations are a Text space"),
         ("test/Films-v0", "its observations are a Dict space: images are no vectors"),
@@ -66,6 +66,10 @@ class _Env(gymnasium.Env[Any, Any]):
         self.observation_space = observation_space
 
 
+class _Switches(_Env):
+    action_space = gymnasium.spaces.MultiBinary(2)
+
+
 def _broken(render_mode: None = None) -> Any:
     raise RuntimeError("the robot\nis on fire")
 
@@ -81,6 +85,7 @@ def _test_environments() -> Any:
             gymnasium.spaces.Dict({"a": vector, "b": box(0, 255, (8, 8, 3), "uint8")})
         ),
         "test/Unbounded.Actions-v2": lambda **_: _Env(vector),
+        "test/Switches-v0": lambda **_: _Switches(vector),
         "test/Broken-v0": _broken,
     }
     for env_id, entry_point in added.items():

@@ -91,14 +91,14 @@ def offline(config: ObservationalD3GConfig) -> MakeAlgorithm:
     return make
 
 
-def inverse(config: InverseDynamicsConfig) -> MakeAlgorithm:
+def inverse(config: InverseDynamicsConfig, discrete: bool = False) -> MakeAlgorithm:
     """The inverse dynamics model, semi-supervised where it learns from recorded steps."""
 
     def make(seeds: int) -> Algorithm:
         if config.recorded_coef:
             return SemiSupervisedInverseDynamics(config, OBS_DIM, ACTION_DIM, step_scale(seeds))
         scale = step_scale(seeds) if config.step_inputs else None
-        return InverseDynamics(config, OBS_DIM, ACTION_DIM, scale)
+        return InverseDynamics(config, OBS_DIM, ACTION_DIM, scale, discrete)
 
     return make
 
@@ -120,6 +120,15 @@ def cases() -> Iterator[tuple[str, MakeAlgorithm, int, Callable[..., Any], str, 
             (SemiSupervisedBatch, "ooaooa") if model.recorded_coef else (ActionBatch, "ooa")
         )
         yield f"{name} inverse", inverse(model), model.batch_size, batch, kinds, "compiled"
+        softmax = replace(model, form="network", recorded_coef=0.0)
+        yield (
+            f"{name} softmax inverse",
+            inverse(softmax, discrete=True),
+            model.batch_size,
+            ActionBatch,
+            "ood",
+            "compiled",
+        )
     for name, settings in ONLINE_PRESETS.items():
         d3g = settings.algorithm
         for loss in ("box", "squared_error", "cross_entropy"):
@@ -175,6 +184,14 @@ def cases() -> Iterator[tuple[str, MakeAlgorithm, int, Callable[..., Any], str, 
                 "eager",
             )
         model = InverseDynamicsConfig(dims, batch_size, step_inputs=True)
+        yield (
+            f"softmax inverse, {size}",
+            inverse(model, discrete=True),
+            batch_size,
+            ActionBatch,
+            "ood",
+            "eager",
+        )
         yield f"inverse, {size}", inverse(model), batch_size, ActionBatch, "ooa", "eager"
         half = replace(model, recorded_coef=1.0)
         yield (

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 
 from qss_offline.algorithms.networks import MLPShape, Network
+from qss_offline.evaluation.actions import ActionBox
 from qss_offline.evaluation.policies import (
-    ActionBox,
     ClonedPolicy,
     DiscretePolicy,
     ObservationScale,

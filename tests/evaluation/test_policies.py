@@ -15,9 +15,9 @@ from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig
 from qss_offline.algorithms.networks import MLPShape, Network
 from qss_offline.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from qss_offline.errors import UserError
+from qss_offline.evaluation.actions import ActionBox
 from qss_offline.evaluation.episodes import LONGEST_EPISODE, evaluate
 from qss_offline.evaluation.policies import (
-    ActionBox,
     ClonedPolicy,
     DiscretePolicy,
     ObservationScale,

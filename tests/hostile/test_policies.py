@@ -21,8 +21,8 @@ from qss_offline.data.environments import env_id_of_file, make_env, resolve_env_
 from qss_offline.data.policies import MLPExpert, load_expert, save_expert
 from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.errors import UserError
+from qss_offline.evaluation.actions import ActionBox
 from qss_offline.evaluation.policies import (
-    ActionBox,
     ClonedPolicy,
     DiscretePolicy,
     ObservationScale,
@@ -93,7 +93,7 @@ def acts(path: Path) -> str | None:
     """Let a file act as `qss evaluate` does; return its refusal, or None if it acts."""
     try:
         policy = load_policy(path)
-        env = make_env(env_id_of_file(policy.env_id, path), discrete_actions=True)
+        env = make_env(env_id_of_file(policy.env_id, path))
         try:
             check_fits(policy, env)
             actions = policy(OBS)

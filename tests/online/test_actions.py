@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from qss_offline.errors import UserError
-from qss_offline.online.exploration import BoxActions, Explorer, OneHotActions, actions_of
+from qss_offline.evaluation.actions import OneHotActions
+from qss_offline.online.exploration import BoxActions, Explorer, actions_of
 
 BOX = gym.spaces.Box(np.array([-3.0, 0.0], np.float32), np.array([3.0, 10.0], np.float32))
 FIVE = gym.spaces.Discrete(5, start=2)
@@ -28,7 +29,7 @@ def test_random_actions_fill_the_box() -> None:
 
 
 def test_epsilon_greedy_takes_the_best_action_or_any() -> None:
-    actions = OneHotActions(FIVE, 0.2)
+    actions = OneHotActions.of(FIVE, 0.2)
     act = actions.explore(np.random.default_rng(0), 10_000)
     greedy = np.array([0.1, 0.1, 0.5, 0.2, 0.1], np.float32)
     vectors = np.stack([act(step, greedy) for step in range(10_000)])

@@ -5,8 +5,6 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from qss_offline.data.environments import make_env
-from qss_offline.errors import UserError
 from qss_offline.online.gridworld import (
     ENV_ID,
     MAX_EPISODE_STEPS,
@@ -49,9 +47,3 @@ def test_neighbours_and_distances() -> None:
     assert {tuple(s) for s in neighbours(ORIGIN, 11)} == {(0, 0), (1, 0), (0, 1)}
     assert neighbour_distance(np.array([1.0, 0.25]), ORIGIN, 11) == pytest.approx(0.25)
     assert neighbour_distance(np.array([5.0, 7.0]), ORIGIN, 11) == pytest.approx(11.0)
-
-
-def test_discrete_actions_pass_only_where_they_are_asked_for() -> None:
-    make_env(ENV_ID, discrete_actions=True).close()
-    with pytest.raises(UserError, match="its actions"):
-        make_env(ENV_ID)

@@ -46,7 +46,7 @@ def known(steps: int = 400) -> ActionSteps:
     """Steps of the point mass from elsewhere."""
     models = InverseModels((0,), [SCALE], PointMass, CONFIG)
     return take_steps(
-        PointMass(), steps, models.action_box, None, 0.0, np.random.default_rng(np.uint32(5))
+        PointMass(), steps, models.actions, None, 0.0, np.random.default_rng(np.uint32(5))
     )
 
 

@@ -24,7 +24,7 @@ from qss_offline.data.spaces import is_vector
 from qss_offline.data.transitions import Float32Array, Transitions
 from qss_offline.data.write import StoredDatasets, write_datasets
 from qss_offline.errors import UserError
-from qss_offline.parallel.reporting import ProgressFactory, no_progress
+from qss_offline.parallel.reporting import ProgressFactory, no_progress, print_notice
 
 
 @dataclass(frozen=True)
@@ -107,9 +107,12 @@ def store(
         env = make_env(about.env_id)
         env.close()
         assert isinstance(env.observation_space, spaces.Box)
-        assert isinstance(env.action_space, spaces.Box)
         observation_space = observation_space or env.observation_space
-        action_space = action_space or env.action_space
+        if isinstance(env.action_space, spaces.Box):
+            action_space = action_space or env.action_space
+        elif transitions.actions is not None:
+            print_notice(f"the actions of {about.env_id} are discrete, no vectors; left out")
+            transitions = transitions.without_actions()
     actions = transitions.actions
     description = Description(
         base_id=dataset_id,

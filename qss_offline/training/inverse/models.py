@@ -7,6 +7,7 @@ The rounds are those of Section 5.3; what acts in them is given: in `fitting.py`
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
@@ -40,7 +41,8 @@ from qss_offline.engine.sampler import (
 )
 from qss_offline.engine.state import TrainState, initial_state
 from qss_offline.errors import UserError
-from qss_offline.evaluation.policies import ActionBox, ObservationScale
+from qss_offline.evaluation.actions import ActionBox, Actions, OneHotActions
+from qss_offline.evaluation.policies import ObservationScale
 from qss_offline.parallel.processes import Tick
 from qss_offline.parallel.reporting import no_tick
 from qss_offline.runs.inverse_config import InverseFitConfig
@@ -87,9 +89,13 @@ class InverseModels:
         self.seeds, self.scales = tuple(seeds), scales
         self.race: Race | None = None
         self.make_env, self.config = make_env, config
-        self.action_box = _action_box(make_env, known)
-        obs_dim, action_dim = len(scales[0].mean), len(self.action_box.low)
-        self._form = config.model.form
+        self.actions = _actions(make_env, known, config.exploration_noise)
+        obs_dim, action_dim = len(scales[0].mean), self.actions.dim
+        self._model = config.model
+        if isinstance(self.actions, OneHotActions):
+            # The other forms are of forces, which such actions aren't (`inverse_dynamics.py`).
+            self._model = replace(self._model, form="network", recorded_coef=0.0)
+        self._form = self._model.form
         if self._form != "network" and bilinear_shape(obs_dim, action_dim).dims[0] > MOST_INPUTS:
             if self._form == "bilinear":
                 raise UserError(
@@ -119,10 +125,22 @@ class InverseModels:
         # Squared errors on steps not fitted on yet: of the bilinear form, of the network.
         self._unseen_errors = torch.zeros(len(self.seeds), 2, dtype=torch.float64)
 
+    @property
+    def action_box(self) -> ActionBox:
+        """The bounds of the actions.
+
+        Raises:
+            UserError: they are discrete.
+        """
+        if not isinstance(self.actions, ActionBox):
+            raise UserError("continuous actions are needed; these are discrete: take method d3g")
+        return self.actions
+
     def _make_algorithm(self, obs_dim: int, action_dim: int) -> InverseDynamics:
-        model, spread = self.config.model, self._step_scale()
+        model, spread = self._model, self._step_scale()
         if not model.recorded_coef:
-            return InverseDynamics(model, obs_dim, action_dim, spread)
+            discrete = isinstance(self.actions, OneHotActions)
+            return InverseDynamics(model, obs_dim, action_dim, spread, discrete)
         if self._recordings is None:
             raise UserError("recorded_coef needs the recording: set it to 0 where there is none")
         assert spread is not None, "recorded_coef is refused without step_inputs"
@@ -193,19 +211,19 @@ class InverseModels:
     def _act(
         self,
         env: gym.Env[Any, Any],
-        policy: Callable[[NDArray[Any]], NDArray[np.float32]] | None,
+        policy: Callable[[NDArray[Any]], NDArray[Any]] | None,
         rng: np.random.Generator,
     ) -> ActionSteps:
         """Take one round's steps of a seed."""
         config = self.config
         return take_steps(
-            env, config.steps_per_round, self.action_box, policy, config.exploration_noise, rng
+            env, config.steps_per_round, self.actions, policy, config.exploration_noise, rng
         )
 
     def _take_no_steps(self) -> None:
         """Judge the forms of the IDM by the known steps held out, then learn from all of them."""
         for index in range(len(self.seeds)):
-            self.steps[index] = ActionSteps.none(len(self.scales[0].mean), len(self.action_box.low))
+            self.steps[index] = ActionSteps.none(len(self.scales[0].mean), self.actions.dim)
             if self._held_out is not None and self._form == "either":
                 self._unseen_errors[index] += self._errors(index, self._held_out)
         self._fitted_known = self._known
@@ -234,10 +252,10 @@ class InverseModels:
         with_actions = [
             self._columns(self._learned_from(index), index) for index in range(len(self.seeds))
         ]
-        recordings = self._recordings if self.config.model.recorded_coef else None
+        recordings = self._recordings if self._model.recorded_coef else None
         if recordings is None:
             return UniformSampler(with_actions, batch_size, ActionBatch)
-        action_dim = len(self.action_box.low)
+        action_dim = self.actions.dim
         tables = [
             (
                 without_copy(recording.observations),
@@ -348,16 +366,18 @@ class InverseModels:
         return Network(average.shape, average.flat[index : index + 1].clone())
 
 
-def _action_box(
-    make_env: Callable[[], gym.Env[Any, Any]] | None, known: ActionSteps | None
-) -> ActionBox:
-    """Return the environment's bounds of the actions, or without one those of known steps."""
+def _actions(
+    make_env: Callable[[], gym.Env[Any, Any]] | None, known: ActionSteps | None, epsilon: float
+) -> Actions:
+    """Return the environment's actions, or without one those of known steps."""
     if make_env is None:
         assert known is not None, "without an environment actions are known from elsewhere"
-        assert known.action_box is not None
-        return known.action_box
+        assert known.units is not None
+        return known.units
     env = make_env()
     try:
+        if isinstance(env.action_space, gym.spaces.Discrete):
+            return OneHotActions.of(env.action_space, epsilon)
         return ActionBox.of(env.action_space)
     finally:
         env.close()
