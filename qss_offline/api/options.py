@@ -21,6 +21,9 @@ from qss_offline.runs.portfolio_config import portfolio_beside
 IF_EXISTS = ("error", "resume", "new")
 
 _PRESETS: dict[Method, str] = {"d3g": "default", "bco": "bodies", "auto": "auto"}
+_RACED = ("auto",)
+"""Presets of method auto; all others are of D3G alone."""
+
 _BCO_UPDATES = 15_000
 
 
@@ -31,7 +34,7 @@ class TrainOptions:
     What is None is the preset's, or doesn't apply.
     """
 
-    method: str = "d3g"
+    method: str | None = None
     preset: str | None = None
     seeds: int | str | Sequence[int] = 1
     updates: int | None = None
@@ -58,7 +61,7 @@ class TrainOptions:
         Raises:
             UserError: an option is unknown, out of range, or doesn't apply.
         """
-        method: Method = by_name("method", self.method, {name: name for name in METHODS})
+        method = self._method()
         self._check_applies(method)
         name = self.preset or _PRESETS[method]
         changes = change_list(self.changes)
@@ -89,6 +92,17 @@ class TrainOptions:
             self.offline_only,
             facts,
         )
+
+    def _method(self) -> Method:
+        """Return the method that is asked for, or that of the preset."""
+        if self.method is None:
+            return "auto" if self.preset in _RACED else "d3g"
+        method: Method = by_name("method", self.method, {name: name for name in METHODS})
+        if method == "auto" and self.preset not in (None, *_RACED):
+            raise UserError(
+                f"preset {self.preset} doesn't apply to method auto, whose is {' or '.join(_RACED)}"
+            )
+        return method
 
     def _check_applies(self, method: Method) -> None:
         if method == "bco" and (self.device == "cuda" or self.tf32):

@@ -28,14 +28,14 @@ class Sweep:
     Attributes:
         recordings: Minari ids, or what `Recording.from_env` records: tables of `env`, `steps`,
             `randomness`, `expert` and `seed`.
-        methods: some of "d3g", "bco".
+        methods: some of "auto", "d3g", "bco"; None is the preset's own.
         presets: names; None is each method's own.
         seeds: as for `train`.
         options: more arguments of `train`, the same for all.
     """
 
     recordings: tuple[str | Mapping[str, Any], ...]
-    methods: tuple[str, ...] = ("d3g",)
+    methods: tuple[str | None, ...] = (None,)
     presets: tuple[str | None, ...] = (None,)
     seeds: int | str = 3
     options: Mapping[str, Any] = field(default_factory=dict)

@@ -60,7 +60,7 @@ def train(
     *,
     env: Environment | None = None,
     env_kwargs: Mapping[str, Any] | None = None,
-    method: str = "d3g",
+    method: str | None = None,
     preset: str | None = None,
     seeds: int | str | Sequence[int] = 1,
     updates: int | None = None,
@@ -89,7 +89,9 @@ def train(
             `file.py:Class`, or a callable that makes the environment. None takes the recording's
             own.
         env_kwargs: keyword arguments of the environment, of plain JSON types.
-        method: "d3g" learns which next states to aim for, "bco" repeats what was recorded.
+        method: "d3g" learns which next states to aim for, "bco" repeats what was recorded, "auto"
+            trains both and more, races them on the online steps and keeps the best. None is "d3g",
+            or "auto" with its preset.
         preset: name of the settings; `qss presets` prints them all. None takes the method's.
         seeds: 5 for seeds 0 to 4, "100-104", or a list of seeds. All of them train at once.
         updates: of offline D3G, or of BCO's policy.
@@ -130,7 +132,7 @@ def train(
     )  # fmt: skip
     env_id = environment_of(dataset, named, offline_only)
     if env_id is not None and not offline_only:
-        check_acting(env_id, None if method == "d3g" else f"method {method}")
+        check_acting(env_id, "method bco" if method == "bco" else None)
     config = asked.config(dataset.info.dataset_id, env_id)
     # Refused before a folder is made.
     known_steps(config.actions_from, config.env_id)
@@ -249,7 +251,7 @@ def _offline_run(source: RunFolder) -> RunConfig:
         UserError: there is no such run, or it isn't finished.
     """
     found = load_run(source.path)
-    if found.method != "d3g":
+    if found.method == "bco":
         raise UserError(
             f"{source.path} is a run of BCO, which learns from actions all along; train it anew "
             "with qss train --method bco, and --actions"
@@ -262,10 +264,10 @@ def _copy_training(source: RunFolder, target: RunFolder, config: RunConfig) -> N
     for seed in config.seeds:
         pairs = [
             (
-                source.seed(seed).member(number),
-                target.seed(seed).member(number),
+                source.seed(seed).member(training),
+                target.seed(seed).member(training),
             )
-            for number in range(config.preset.ensemble)
+            for training in config.trainings
         ]
         for before, after in pairs:
             write_bytes(after.training, read_regular_file(before.training, _MOST_CHECKPOINT_BYTES))

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-PRESET_NAMES = ("default", "bodies", "runners", "short-horizon", "paper")
+PRESET_NAMES = ("default", "auto", "bodies", "runners", "short-horizon", "paper")
 METHOD_NAMES = ("d3g", "bco", "auto")
 ONLINE_PRESET_NAMES = ("default", "short-horizon", "paper")
 ONLINE_ALGORITHM_NAMES = ("d3g", "d3g-no-cycle", "td3", "ddpg")
@@ -35,11 +35,16 @@ RegisteredModules = Annotated[
 RunPath = Annotated[Path, Argument(metavar="RUN", help="a run folder, such as runs/NAME")]
 Json = Annotated[bool, Option("--json", help="print JSON")]
 Method = Annotated[
-    str, Option(help="d3g learns which next states to aim for, bco repeats what was recorded")
+    str | None,
+    Option(
+        help="d3g learns which next states to aim for, bco repeats what was recorded, auto trains "
+        "both and more and keeps what returns most online (d3g; of preset auto auto)"
+    ),
 ]
 Seeds = Annotated[str, Option(help="number of seeds, a range or a list, such as 5, 100-104, 0,3,7")]
 RunPreset = Annotated[
-    str | None, Option(help=f"one of {', '.join(PRESET_NAMES)} (default; of bco bodies)")
+    str | None,
+    Option(help=f"one of {', '.join(PRESET_NAMES)} (default; of bco bodies, of auto auto)"),
 ]
 OnlinePreset = Annotated[str, Option(help=f"one of {', '.join(ONLINE_PRESET_NAMES)}")]
 OnlineAlgorithm = Annotated[str, Option(help=f"one of {', '.join(ONLINE_ALGORITHM_NAMES)}")]

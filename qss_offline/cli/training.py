@@ -59,7 +59,7 @@ def train(
         str, Argument(metavar="RECORDING", help="a Minari id, such as one of `qss data list`")
     ],
     env: SomeEnvironment = None,
-    method: options.Method = "d3g",
+    method: options.Method = None,
     preset: options.RunPreset = None,
     seeds: options.Seeds = "1",
     updates: options.Updates = None,
@@ -111,7 +111,7 @@ def random_obs(
     dataset: Annotated[
         str | None, Option(help="learn from this Minari dataset instead of recording")
     ] = None,
-    method: options.Method = "d3g",
+    method: options.Method = None,
     preset: options.RunPreset = None,
     seeds: options.Seeds = "1",
     updates: options.Updates = None,
@@ -135,7 +135,7 @@ def random_obs(
     _require_drawing(video)
     if dataset is None:
         env = resolve_env_id(env or DEMO_ENV)
-        check_acting(env, None if method == "d3g" else f"method {method}")
+        check_acting(env, "method bco" if method == "bco" else None)
     asked: dict[str, Any] = {
         "method": method, "preset": preset, "seeds": seeds, "updates": updates,
         "online_steps": online_steps, "online_rounds": online_rounds, "episodes": episodes,

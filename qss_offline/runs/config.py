@@ -12,7 +12,7 @@ from qss_offline.algorithms.validation import check_positive
 from qss_offline.data.facts import RecordingFacts
 from qss_offline.errors import UserError, nearest
 from qss_offline.runs.inverse_config import InverseFitConfig
-from qss_offline.runs.portfolio_config import PortfolioConfig
+from qss_offline.runs.portfolio_config import BETTER, NEAR, PortfolioConfig
 from qss_offline.runs.race import Race
 from qss_offline.runs.work import CLONING_UPDATE, EPISODE, GPU_SPEEDUP
 
@@ -184,6 +184,12 @@ class RunConfig:
         return self.preset.inverse
 
     @property
+    def trainings(self) -> tuple[int | str, ...]:
+        """The offline trainings of a seed: an ensemble's by number, a portfolio's by name."""
+        beside = () if self.portfolio is None else (NEAR, BETTER)
+        return (*range(self.preset.ensemble), *beside)
+
+    @property
     def facts(self) -> RecordingFacts:
         """What was measured of the recording."""
         assert self.recording is not None, "training comes after measuring"
@@ -216,8 +222,7 @@ class RunConfig:
         """Work of one seed, in updates of offline D3G (`runs/work.py`): what progress counts."""
         offline = 0 if self.method == "bco" else self.preset.offline_updates
         if self.portfolio is not None:
-            # Those of D3G held near recorded steps, in two ways.
-            offline += 2 * self.preset.updates
+            offline = len(self.trainings) * self.preset.updates
         return offline + self.units_beside * self.rounds_work
 
     @property

@@ -127,7 +127,7 @@ class Race:
         ]
 
     @staticmethod
-    def of_file(rounds: object, where: object) -> Race:
+    def of_file(rounds: object, where: object, members: Sequence[str] = MEMBERS) -> Race:
         """Undo `plain`, of an untrusted file.
 
         Raises:
@@ -135,7 +135,7 @@ class Race:
         """
         if not isinstance(rounds, list) or not all(isinstance(heats, list) for heats in rounds):
             raise UserError(f"{where}: race is {shown(rounds)}, expected a list of lists")
-        race = Race()
+        race = Race(members)
         left = set(race.members)
         for heats in rounds:
             found = [_heat(heat, left, where) for heat in heats]

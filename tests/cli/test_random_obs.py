@@ -114,7 +114,7 @@ def test_ctrl_c_ends_in_one_line_and_leaves_a_run_to_resume(
     ("arguments", "message"),
     [
         (("--env", "InvertedPendulun"), "did you mean"),
-        (("--env", "CartPole"), "its actions"),
+        (("--env", "CartPole", "--method", "bco"), "continuous actions"),
         (("--env", "Pendulum", "--transitions", "0"), "transitions"),
         (("--randomness", "1.5"), "not between 0 and 1"),
         (("--env", "Pendulum", "--randomness", "0.5"), "expert"),

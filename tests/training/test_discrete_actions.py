@@ -321,9 +321,8 @@ def test_what_needs_continuous_actions_is_refused_before_anything_is_made(
         main(random_obs)
     assert line in capsys.readouterr().err
     recording = recorded("CartPole-v1")
-    for method in ("bco", "auto"):
-        with pytest.raises(UserError, match=f"method {method} needs continuous actions"):
-            qss.train(recording, method=method, progress=False)
+    with pytest.raises(UserError, match="method bco needs continuous actions"):
+        qss.train(recording, method="bco", progress=False)
     (tmp_path / "cartpole.toml").write_text(
         'env_id = "CartPole-v1"\nrandom_action_probs = [1.0]\ntransitions = 400\n'
     )
@@ -353,3 +352,19 @@ def test_cartpole_is_learned_from_random_actions_that_nobody_recorded(
     found = qss.train(recording, updates=10_000, out=tmp_path / "run", progress=False)
     (seed,) = found.results["seeds"]
     assert seed["last"]["mean"] > 2 * found.results["behaviour_return"] > 40
+
+
+def test_members_that_need_no_labels_race_for_discrete_actions(
+    minari_root: Path, tmp_path: Path
+) -> None:
+    recording = qss.Recording.from_env("CartPole", steps=500, progress=False)
+    small = {"updates": 40, "online_steps": 60, "online_rounds": 3, "episodes": 1}
+    run = qss.train(
+        recording, method="auto", changes={"inverse.updates_per_round": 20},
+        out=tmp_path / "raced",
+        progress=False, **small,
+    )  # fmt: skip
+    race = run.results["seeds"][0]["race"]
+    assert {heat["member"] for heat in race[0]} == {"d3g", "d3g-near", "d3g-better"}
+    assert sum(heat["steps"] for heats in race for heat in heats) == 40
+    assert run.policy(0)(np.zeros(4)).shape == ()

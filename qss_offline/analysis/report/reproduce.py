@@ -27,8 +27,7 @@ def command(run: FinishedRun) -> tuple[str, str | None]:
     arguments = ["qss", "train", run.dataset_id]
     if config.env_id is not None:
         arguments += ["--env", config.env_id]
-    if run.method != "d3g":
-        arguments += ["--method", run.method]
+    arguments += ["--method", run.method]
     arguments += ["--seeds", seeds_option(run.seeds)]
     settings, remark = _settings(config)
     arguments += settings

@@ -20,8 +20,7 @@ import gymnasium as gym
 
 from qss_offline.algorithms.networks import Network
 from qss_offline.data.transitions import Transitions
-from qss_offline.evaluation.actions import OneHotActions
-from qss_offline.evaluation.policies import DiscretePolicy, ObservationScale, Policy
+from qss_offline.evaluation.policies import ObservationScale, Policy
 from qss_offline.parallel.processes import Tick
 from qss_offline.parallel.reporting import no_tick
 from qss_offline.runs.inverse_config import InverseFitConfig
@@ -68,8 +67,4 @@ class InverseFitter(InverseModels):
 
     def policy(self, index: int) -> Policy:
         """Return the policy of the seed at `index`, on a copy of the model as it is now."""
-        parts = self.proposals[index], self.average(index), self.scales[index]
-        step_inputs = self.config.model.step_inputs
-        if isinstance(self.actions, OneHotActions):
-            return DiscretePolicy(*parts, step_inputs, self.actions.start)
-        return Policy(*parts, step_inputs, self.actions)
+        return self.heading_for(self.proposals[index], index)

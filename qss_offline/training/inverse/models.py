@@ -42,7 +42,7 @@ from qss_offline.engine.sampler import (
 from qss_offline.engine.state import TrainState, initial_state
 from qss_offline.errors import UserError
 from qss_offline.evaluation.actions import ActionBox, Actions, OneHotActions
-from qss_offline.evaluation.policies import ObservationScale
+from qss_offline.evaluation.policies import DiscretePolicy, ObservationScale, Policy
 from qss_offline.parallel.processes import Tick
 from qss_offline.parallel.reporting import no_tick
 from qss_offline.runs.inverse_config import InverseFitConfig
@@ -315,6 +315,18 @@ class InverseModels:
             scale.apply(torch.from_numpy(steps.next_obs)),
             torch.from_numpy(steps.actions),
         )
+
+    def heading_for(self, proposal: Network, index: int) -> Policy:
+        """Return π(s) = I(s, s + τ(s)) of a seed's IDM as it is now, on a copy of it (Eq. 9).
+
+        Args:
+            proposal: τ, `(1, P)`.
+            index: of the seed.
+        """
+        parts = proposal, self.average(index), self.scales[index], self.config.model.step_inputs
+        if isinstance(self.actions, OneHotActions):
+            return DiscretePolicy(*parts, self.actions.start)
+        return Policy(*parts, self.actions)
 
     @torch.no_grad()
     def labels(self, index: int) -> NDArray[np.float32]:

@@ -30,16 +30,22 @@ from qss_offline.engine.checkpoint import (
 from qss_offline.engine.loop import fit
 from qss_offline.engine.sampler import Columns, UniformSampler, without_copy
 from qss_offline.engine.state import TrainState, initial_state
+from qss_offline.evaluation.actions import ActionBox
 from qss_offline.evaluation.policies import (
     ClonedPolicy,
     ObservationScale,
-    Policy,
     SavedPolicy,
 )
 from qss_offline.parallel.processes import Tick
 from qss_offline.parallel.reporting import counted_on, no_tick
 from qss_offline.runs.inverse_config import InverseFitConfig
-from qss_offline.runs.portfolio_config import CLONING, VALUES, PortfolioConfig
+from qss_offline.runs.portfolio_config import (
+    CLONING,
+    MEMBERS,
+    PROPOSING,
+    VALUES,
+    PortfolioConfig,
+)
 from qss_offline.runs.race import Race, Returns
 from qss_offline.runs.work import CLONING_UPDATE, VALUED_UPDATE
 from qss_offline.training.interaction import ActionSteps, take_steps
@@ -56,7 +62,8 @@ class PortfolioTrainer(InverseModels):
         proposals: τ of the members that have one, by name, each `(1, P)`.
         make_env: makes the environment; None where there is none.
         config: the online budget.
-        portfolio: settings of the members; an `error_power` of the cloning is a number here.
+        portfolio: settings of the members; an `error_power` of the cloning is a number here. Those
+            that learn from labels need continuous actions, and stay away from discrete ones.
         known: steps of the same environment whose actions are known.
     """
 
@@ -73,15 +80,17 @@ class PortfolioTrainer(InverseModels):
     ) -> None:
         super().__init__((seed,), (scale,), make_env, config, known, (recording,))
         self._proposals, self._portfolio, self._recording = proposals, portfolio, recording
-        obs_dim, action_dim = len(scale.mean), len(self.action_box.low)
-        self._learners: dict[str, Algorithm] = {
-            CLONING: BehaviouralCloning(portfolio.cloning, obs_dim, action_dim),
-            VALUES: TD3BC(portfolio.values, obs_dim, action_dim),
-        }
+        self._learners: dict[str, Algorithm] = {}
+        members: tuple[str, ...] = PROPOSING
+        if isinstance(self.actions, ActionBox):
+            sizes = len(scale.mean), self.actions.dim
+            self._learners[CLONING] = BehaviouralCloning(portfolio.cloning, *sizes)
+            self._learners[VALUES] = TD3BC(portfolio.values, *sizes)
+            members = MEMBERS
         self._states: dict[str, TrainState] = {
             name: initial_state(learner, self.seeds) for name, learner in self._learners.items()
         }
-        self.race: Race = Race()
+        self.race: Race = Race(members)
 
     def run_round(self, tick: Tick = no_tick) -> None:
         """Take a round's steps, fit the IDM, label, and train who learns from labels.
@@ -93,6 +102,8 @@ class PortfolioTrainer(InverseModels):
         before = done * self._portfolio.round_work
         self.fit_round(lambda _: None, counted_on(tick, before))
         fitted = self._work((done + 1) * self.config.steps_per_round)
+        if not self._learners:
+            return
         labels = torch.from_numpy(self.labels(0))
         cloned = self._states[CLONING].update
 
@@ -186,7 +197,7 @@ class PortfolioTrainer(InverseModels):
             returns = Returns()
             acting = self.policy_of(member)
             noise = self.config.exploration_noise
-            taken.append(take_steps(env, steps, self.action_box, acting, noise, rng, returns))
+            taken.append(take_steps(env, steps, self.actions, acting, noise, rng, returns))
             heats.append(returns.heat(member))
         self.race.add(heats)
         first, *others = taken
@@ -196,12 +207,11 @@ class PortfolioTrainer(InverseModels):
 
     def policy_of(self, member: str) -> SavedPolicy:
         """Return a member's policy, on copies of its networks as they are now."""
-        scale, box = self.scales[0], self.action_box
         if member in self._proposals:
-            proposal, inputs = self._proposals[member], self.config.model.step_inputs
-            return Policy(proposal, self.average(0), scale, inputs, box)
+            return self.heading_for(self._proposals[member], 0)
         network = self._states[member].networks["policy"]
-        return ClonedPolicy(Network(network.shape, network.flat.clone()), scale, box)
+        copy = Network(network.shape, network.flat.clone())
+        return ClonedPolicy(copy, self.scales[0], self.action_box)
 
     def policy(self, index: int) -> SavedPolicy:
         """Return the policy of who leads the race."""
@@ -220,4 +230,5 @@ class PortfolioTrainer(InverseModels):
         (checkpoint,) = checkpoints
         for name, learner in self._learners.items():
             self._states[name] = stack_checkpoints(learner, [part_of(checkpoint, name)])
-        self.race = Race.of_file(checkpoint.metadata["race"], "a checkpoint")
+        rounds = checkpoint.metadata["race"]
+        self.race = Race.of_file(rounds, "a checkpoint", self.race.members)
