@@ -27,7 +27,8 @@ def command(run: FinishedRun) -> tuple[str, str | None]:
     arguments = ["qss", "train", run.dataset_id]
     if config.env_id is not None:
         arguments += ["--env", config.env_id]
-    arguments += ["--method", run.method]
+    if run.method != "d3g":
+        arguments += ["--method", run.method]
     arguments += ["--seeds", seeds_option(run.seeds)]
     settings, remark = _settings(config)
     arguments += settings
