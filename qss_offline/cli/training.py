@@ -257,8 +257,8 @@ def say(run: Run, as_json: bool = False, video: bool = False, next_line: str | N
     results, config = run.results, run.config
     if run.evaluated:
         print_table(*returns_table(results), title=f"{run.env_id}: mean return of an evaluation")
-    if run.method == "auto":
-        print_table(RACE_HEADER, race_table(results["seeds"]), title="the race on online steps")
+    if raced := race_table(results["seeds"]):
+        print_table(RACE_HEADER, raced, title="the race on online steps")
     made = [f"{run.folder.results} (all returns)"] if run.evaluated else [f"{run.path}"]
     if not config.offline_only:
         made.append(f"{run.folder.seed(run.seeds[0]).policy} (the policy)")

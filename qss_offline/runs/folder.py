@@ -8,7 +8,7 @@ seeds/<seed>/metrics.jsonl          losses and values during training
 seeds/<seed>/policy.safetensors     the policy
 seeds/<seed>/result.json            its returns
 seeds/<seed>/members/<n>/           training and metrics of the others of an ensemble, from 1 on
-seeds/<seed>/members/<name>/        training and metrics of a portfolio's members
+seeds/<seed>/members/<name>/        training, metrics and policies of a portfolio's members
 results.json                the run's results; written last
 """
 

@@ -168,10 +168,10 @@ def race_table(seeds: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
     """Return what each member did, a line for each seed and member, the winner's first.
 
     Args:
-        seeds: those of a run's results.
+        seeds: those of a run's results; those that didn't race, as offline, have no line.
     """
     rows: list[tuple[str, ...]] = []
-    for seed in seeds:
+    for seed in (one for one in seeds if "race" in one):
         race = Race.of_file(seed["race"], f"seed {seed['seed']}")
         heats = [{heat.member: heat for heat in heats} for heats in race.rounds]
         # Whoever stayed longest, and of these the best, comes first.

@@ -1,16 +1,20 @@
 """A portfolio raced on one online budget: who wins, what is counted, and resuming."""
 
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+import qss_offline as qss
 from qss_offline.algorithms.bco import CloningConfig
 from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig
 from qss_offline.algorithms.networks import Network
 from qss_offline.algorithms.observational_d3g import ObservationalD3GConfig
 from qss_offline.algorithms.td3_bc import TD3BCConfig
+from qss_offline.cli.training import say
 from qss_offline.errors import UserError
 from qss_offline.runs.inverse_config import InverseFitConfig
 from qss_offline.runs.portfolio_config import BETTER, D3G, MEMBERS, NEAR, PortfolioConfig
@@ -113,3 +117,22 @@ def test_too_few_steps_to_race_are_refused() -> None:
     short.run_round()
     with pytest.raises(UserError, match="too few to race 5 members"):
         short.run_round()
+
+
+def test_offline_first_and_the_race_later_is_the_run_at_once(
+    minari_root: Path, tmp_path: Path
+) -> None:
+    recording = qss.Recording.from_env("InvertedPendulum", steps=400, progress=False)
+    asked: dict[str, Any] = {
+        "method": "auto", "updates": 40, "changes": {"updates_per_round": 20}, "progress": False,
+    }  # fmt: skip
+    online: dict[str, Any] = {"online_steps": 60, "online_rounds": 3, "episodes": 1}
+    at_once = qss.train(recording, **asked, **online, out=tmp_path / "whole")
+    offline = qss.train(recording, **asked, offline_only=True, out=tmp_path / "offline")
+    say(offline)
+    later = qss.fit_inverse(offline, **online, out=tmp_path / "later", progress=False)
+    assert later.results["seeds"] == at_once.results["seeds"]
+    policies = [run.folder.seed(0).policy.read_bytes() for run in (at_once, later)]
+    assert policies[0] == policies[1]
+    assert "The race of every seed" in later.report(video=False).read_text()
+    assert "The race" not in offline.report(video=False).read_text()

@@ -180,8 +180,11 @@ class RunPart:
         return self._figure("plan-distance", figures.distance_figure(measured, FAR), alt, caption)
 
     def _race(self) -> None:
-        """Write what was tried on the online steps, and what was chosen."""
-        run, seeds = self.run, self.run.results["seeds"]
+        """Write what was tried on the online steps, and what was chosen, if several were."""
+        run = self.run
+        seeds = [seed for seed in run.results["seeds"] if "race" in seed]
+        if not seeds:
+            return
         races = [Race.of_file(seed["race"], run.folder.results) for seed in seeds]
         won = ", ".join(f"seed {s['seed']} {r.leader}" for s, r in zip(seeds, races, strict=True))
         self.book.parts.append(
@@ -215,8 +218,7 @@ class RunPart:
             for seed in seeds
         ]
         self.book.parts.append(page.table(header, rows, "Returns of every seed"))
-        if "race" in seeds[0]:
-            self._race()
+        self._race()
         behaviour = run.behaviour[0]
         pairs = [
             (f"seed {seed}", float(last), float(best))
