@@ -35,7 +35,7 @@ from qss_offline.errors import UserError
 from qss_offline.files import write_bytes, write_json
 from qss_offline.overrides import changed, differences
 from qss_offline.parallel.progress import progress
-from qss_offline.presets import PRESETS
+from qss_offline.presets import preset
 from qss_offline.runs.config import Preset, RunConfig
 from qss_offline.runs.folder import RunFolder, parse_seeds
 from qss_offline.runs.provenance import machine
@@ -82,7 +82,7 @@ def variants(ensemble: int | None = None) -> list[Variant]:
         ensemble: trainings of each seed in every variant but the one that changes them; None
             takes the default's.
     """
-    paper, default = PRESETS["paper"], PRESETS["default"]
+    paper, default = preset("paper", "d3g"), preset("default", "d3g")
     many = default.ensemble
     if ensemble is not None:
         default = replace(default, ensemble=ensemble)
@@ -209,7 +209,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     for number, variant in enumerate(chosen):
         folder = RunFolder(arguments.runs / name / variant.change.replace(" ", "-"))
-        if variant.preset.algorithm == PRESETS["default"].algorithm:
+        if variant.preset.algorithm == preset("default", "d3g").algorithm:
             default = RunFolder(arguments.runs / name / "default")
             share_training(default, folder, seeds, variant.preset.ensemble)
         settings = RunConfig(

@@ -84,7 +84,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     env_id, seeds = resolve_env_id(arguments.env), parse_seeds(arguments.seeds)
-    settings = preset("default").spend(arguments.updates, None, None)
+    settings = preset("default", "d3g").spend(arguments.updates, None, None)
     dataset = build_dataset(DatasetSpec(env_id), progress=progress).obs_id
     transitions = load_transitions(dataset).transitions
     facts = recording_facts(transitions, settings.algorithm.normalize_observations)

@@ -21,13 +21,11 @@ BUDGET = "--transitions 1000 --online-steps 60 --online-rounds 2 --episodes 2"
 FEW = "--updates 60 --set updates_per_round=20"
 RUNS = {
     **{
-        f"offline-{preset}": f"random_obs --env {env} --preset {preset} {FEW} {BUDGET} --seeds 2"
-        for preset, env in (
-            ("default", "InvertedPendulum"),
-            ("paper", "Reacher"),
-            ("short-horizon", "Reacher"),
-            ("bodies", "Hopper"),
-            ("runners", "InvertedPendulum"),
+        f"{name}": f"random_obs --env {env} {options} {FEW} {BUDGET} --seeds 2"
+        for name, env, options in (
+            ("d3g", "InvertedPendulum", "--method d3g"),
+            ("paper", "Reacher", "--preset paper"),
+            ("auto", "Hopper", ""),
         )
     },
     "bco": f"random_obs --env Reacher --method bco --updates 40 {BUDGET}",

@@ -9,10 +9,11 @@ import pytest
 from qss_offline.errors import UserError
 from qss_offline.online.presets import online_preset
 from qss_offline.overrides import changed, differences, with_changes
-from qss_offline.presets import PRESETS, Preset, preset
+from qss_offline.presets import PRESETS, preset
+from qss_offline.runs.config import Method, Preset
 from qss_offline.settings_json import from_plain, to_plain
 
-DEFAULT = preset("default")
+DEFAULT = preset("default", "d3g")
 
 
 def test_settings_are_found_by_name_wherever_they_are() -> None:
@@ -66,14 +67,13 @@ def test_a_word_must_be_one_of_those_there_are() -> None:
 
 
 def test_differences_make_one_of_two_settings_into_the_other() -> None:
-    before, after = preset("default"), preset("short-horizon")
+    before, after = preset("default"), preset("default", "bco")
     found = differences(before, after)
     assert found == [
-        "algorithm.gamma=0.95",
-        "algorithm.twin_pessimism=1.0",
-        "algorithm.learning_rate_decay=0.0",
-        "inverse.model.form=network",
-        "updates=40000",
+        "inverse.rounds=10",
+        "inverse.steps_per_round=300",
+        "inverse.updates_per_round=1800",
+        "updates=15000",
         "ensemble=1",
     ]
     assert changed(before, found) == after and differences(before, before) == []
@@ -82,10 +82,12 @@ def test_differences_make_one_of_two_settings_into_the_other() -> None:
     assert changed(paper, differences(paper, before)) == before
 
 
-@pytest.mark.parametrize("name", PRESETS)
-def test_settings_are_read_back_from_json(name: str) -> None:
-    written = json.loads(json.dumps(asdict(preset(name))))
-    assert from_plain(Preset, written, "run") == preset(name)
+@pytest.mark.parametrize(
+    ("name", "method"), [(name, method) for name in PRESETS for method in PRESETS[name]]
+)
+def test_settings_are_read_back_from_json(name: str, method: Method) -> None:
+    written = json.loads(json.dumps(asdict(preset(name, method))))
+    assert from_plain(Preset, written, "run") == preset(name, method)
 
 
 def test_what_was_written_before_a_setting_existed_was_run_without_it() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from qss_offline.analysis.measures import coverage, gain, inverse_fit
 from qss_offline.analysis.models import inverse_model_of, planner_of
 from qss_offline.evaluation.normalization import reference
-from qss_offline.presets import PRESETS
+from qss_offline.presets import preset_of
 from qss_offline.runs.reader import FinishedRun
 from qss_offline.statistics import counted, number_text
 
@@ -24,8 +24,6 @@ _DWARFED = 20
 _BAR_OF_RANDOM, _BAR_SLOPE = 0.2, 0.6
 _SMALL_BUDGET = 0.5
 _MOST_LISTED = 10
-_CLONING_UPDATES = 15_000
-"""Of BCO's policy where nothing else is asked for."""
 
 VALUES = "values within what the rewards allow"
 SETTLED = "values have settled"
@@ -92,11 +90,11 @@ def small_budget(run: FinishedRun) -> dict[str, tuple[int, int]]:
         preset that is unknown here.
     """
     config = run.config
-    named = PRESETS.get(config.preset_name.partition(" with ")[0])
+    named = preset_of(config.preset_name, run.method)
     if named is None:
         return {}
     spent = {
-        "updates": (config.updates, _CLONING_UPDATES if run.method == "bco" else named.updates),
+        "updates": (config.updates, named.updates),
     }
     if run.evaluated:
         spent["online steps"] = config.inverse.online_steps, named.inverse.online_steps
@@ -200,8 +198,7 @@ def _gain(run: FinishedRun, seed: int) -> Finding:
         return Finding(GAIN, measured)
     hint = (
         "values are {} times what a proposal changes them by, so that their errors may choose: "
-        "--preset bodies weighs them by what there is to gain and keeps to recorded steps, for "
-        "environments that end early; --preset runners is for those that don't"
+        "method auto tries proposals that keep to recorded steps beside these"
     )
     return Finding(GAIN, measured, hint, number_text(found.ratio))
 

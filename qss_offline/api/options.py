@@ -11,20 +11,15 @@ from qss_offline.algorithms.bco import CloningConfig
 from qss_offline.data.facts import RecordingFacts
 from qss_offline.data.load import LoadedDataset
 from qss_offline.engine.device import choose_device
-from qss_offline.errors import UserError, by_name
+from qss_offline.errors import UserError
 from qss_offline.overrides import changed, with_changes
+from qss_offline.presets import named_method, own_method
 from qss_offline.presets import preset as find_preset
-from qss_offline.runs.config import METHODS, Method, Preset, RunConfig
+from qss_offline.runs.config import Method, Preset, RunConfig
 from qss_offline.runs.folder import RunFolder, free_folder, parse_seeds
 from qss_offline.runs.portfolio_config import portfolio_beside
 
 IF_EXISTS = ("error", "resume", "new")
-
-_PRESETS: dict[Method, str] = {"d3g": "default", "bco": "bodies", "auto": "auto"}
-_RACED = ("auto",)
-"""Presets of method auto; all others are of D3G alone."""
-
-_BCO_UPDATES = 15_000
 
 
 @dataclass(frozen=True)
@@ -35,7 +30,7 @@ class TrainOptions:
     """
 
     method: str | None = None
-    preset: str | None = None
+    preset: str = "default"
     seeds: int | str | Sequence[int] = 1
     updates: int | None = None
     online_steps: int | None = None
@@ -63,24 +58,22 @@ class TrainOptions:
         """
         method = self._method()
         self._check_applies(method)
-        name = self.preset or _PRESETS[method]
         changes = change_list(self.changes)
-        preset = changed(find_preset(name), changes)
-        # BCO's updates are its policy's, not offline D3G's.
-        updates = None if method == "bco" else self.updates
-        preset = preset.spend(updates, self.online_steps, self.online_rounds)
+        named = find_preset(self.preset, method)
+        preset = changed(named, changes)
+        preset = preset.spend(self.updates, self.online_steps, self.online_rounds)
         cloning, cloning_updates = self._cloning(preset) if method == "bco" else (None, 0)
         portfolio = None
         if method == "auto":
             # Whoever trains D3G for less has less patience with the others, too.
-            share = min(1.0, preset.updates / find_preset(name).updates)
+            share = min(1.0, preset.updates / named.updates)
             portfolio = portfolio_beside(preset.algorithm, share)
         return RunConfig(
             method,
             env_id,
             dataset_id,
             seed_numbers(self.seeds),
-            with_changes(name, changes),
+            with_changes(self.preset, changes),
             preset,
             cloning,
             cloning_updates,
@@ -94,15 +87,12 @@ class TrainOptions:
         )
 
     def _method(self) -> Method:
-        """Return the method that is asked for, or that of the preset."""
-        if self.method is None:
-            return "auto" if self.preset in _RACED else "d3g"
-        method: Method = by_name("method", self.method, {name: name for name in METHODS})
-        if method == "auto" and self.preset not in (None, *_RACED):
-            raise UserError(
-                f"preset {self.preset} doesn't apply to method auto, whose is {' or '.join(_RACED)}"
-            )
-        return method
+        """Return the method that is asked for, or the preset's own."""
+        if self.method is not None:
+            return named_method(self.method)
+        own = own_method(self.preset)
+        # Without online steps there is no race.
+        return "d3g" if own == "auto" and self.online_steps == 0 else own
 
     def _check_applies(self, method: Method) -> None:
         if method == "bco" and (self.device == "cuda" or self.tf32):
@@ -124,12 +114,11 @@ class TrainOptions:
 
     def _cloning(self, preset: Preset) -> tuple[CloningConfig, int]:
         """Return the settings of BCO's policy, and its updates in a round."""
-        rounds = preset.inverse.rounds
-        updates = _BCO_UPDATES if self.updates is None else self.updates
-        if updates <= 0 or updates % rounds:
+        rounds, updates = preset.inverse.rounds, preset.updates
+        if updates % rounds:
             raise UserError(
                 f"{updates} updates can't be spread evenly over {rounds} rounds; choose a "
-                "multiple above 0, or other --online-rounds"
+                "multiple, or other --online-rounds"
             )
         # The sizes of D3G's networks, so that the two can be compared.
         d3g = preset.algorithm

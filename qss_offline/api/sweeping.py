@@ -29,7 +29,7 @@ class Sweep:
         recordings: Minari ids, or what `Recording.from_env` records: tables of `env`, `steps`,
             `randomness`, `expert` and `seed`.
         methods: some of "auto", "d3g", "bco"; None is the preset's own.
-        presets: names; None is each method's own.
+        presets: names; None is the default.
         seeds: as for `train`.
         options: more arguments of `train`, the same for all.
     """
@@ -110,7 +110,7 @@ def run_sweep(
                 name = "-".join(word for word in words if word is not None)
                 try:
                     runs[name] = train(
-                        recording, method=method, preset=preset, seeds=sweep.seeds,
+                        recording, method=method, preset=preset or "default", seeds=sweep.seeds,
                         out=out / name, if_exists="resume", progress=progress, **sweep.options,
                     )  # fmt: skip
                 except UserError as error:

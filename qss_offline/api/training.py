@@ -61,7 +61,7 @@ def train(
     env: Environment | None = None,
     env_kwargs: Mapping[str, Any] | None = None,
     method: str | None = None,
-    preset: str | None = None,
+    preset: str = "default",
     seeds: int | str | Sequence[int] = 1,
     updates: int | None = None,
     online_steps: int | None = None,
@@ -90,9 +90,9 @@ def train(
             own.
         env_kwargs: keyword arguments of the environment, of plain JSON types.
         method: "d3g" learns which next states to aim for, "bco" repeats what was recorded, "auto"
-            trains both and more, races them on the online steps and keeps the best. None is "d3g",
-            or "auto" with its preset.
-        preset: name of the settings; `qss presets` prints them all. None takes the method's.
+            trains both and more, races them on the online steps and keeps the best. None is the
+            preset's own, which of the default is "auto"; of no online steps "d3g".
+        preset: name of the settings; `qss presets` prints them all.
         seeds: 5 for seeds 0 to 4, "100-104", or a list of seeds. All of them train at once.
         updates: of offline D3G, or of BCO's policy.
         online_steps: environment steps of the inverse fit; 0 takes none, and needs `actions`.

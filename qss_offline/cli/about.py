@@ -33,35 +33,48 @@ def presets(
     name: Annotated[
         str | None, Argument(metavar="[NAME]", help=f"one of {', '.join(options.PRESET_NAMES)}")
     ] = None,
+    method: Annotated[
+        str | None, Option(help=f"one of {', '.join(options.METHOD_NAMES)} (the preset's own)")
+    ] = None,
     diff: Annotated[str | None, Option(help="show only what differs from this preset")] = None,
     as_json: options.Json = False,
 ) -> None:
     """Print the settings of a preset, or what differs from another; without a name list them."""
     from qss_offline.cli.tables import print_table
     from qss_offline.overrides import settings_by_name
-    from qss_offline.presets import PRESETS
+    from qss_offline.presets import PRESETS, named_method
     from qss_offline.presets import preset as find
 
-    shown = {name: find(name)} if name is not None else PRESETS
-    if as_json:
-        typer.echo(json.dumps({key: asdict(value) for key, value in shown.items()}, indent=2))
-        return
-    if name is None and diff is None:
+    chosen = None if method is None else named_method(method)
+    if name is None:
+        found = {
+            (preset, own): one
+            for preset, methods in PRESETS.items()
+            for own, one in methods.items()
+            if chosen in (None, own)
+        }
+        if as_json:
+            plain = {f"{preset} {own}": asdict(one) for (preset, own), one in found.items()}
+            typer.echo(json.dumps(plain, indent=2))
+            return
         rows = [
-            (key, f"{one.ensemble} × {one.updates:,}", f"{one.inverse.online_steps:,}")
-            for key, one in shown.items()
+            (*key, f"{one.ensemble} × {one.updates:,}", f"{one.inverse.online_steps:,}")
+            for key, one in found.items()
         ]
-        print_table(("preset", "updates", "online steps"), rows)
+        print_table(("preset", "method", "updates", "online steps"), rows)
         print("Next: qss presets NAME shows its settings, --diff paper what it adds to the paper.")
         return
-    base = None if diff is None else settings_by_name(find(diff))
-    for key, one in shown.items():
-        settings = settings_by_name(one)
-        if base is None:
-            print_table(("setting", key), [(n, str(v)) for n, v in settings.items()])
-            continue
-        rows = [(n, str(base[n]), str(v)) for n, v in settings.items() if base[n] != v]
-        if rows:
-            print_table(("setting", str(diff), key), rows)
-        else:
-            print(f"{key} and {diff} are the same")
+    one = find(name, chosen)
+    if as_json:
+        typer.echo(json.dumps({name: asdict(one)}, indent=2))
+        return
+    settings = settings_by_name(one)
+    if diff is None:
+        print_table(("setting", name), [(n, str(v)) for n, v in settings.items()])
+        return
+    base = settings_by_name(find(diff))
+    differing = [(n, str(base[n]), str(v)) for n, v in settings.items() if base[n] != v]
+    if differing:
+        print_table(("setting", diff, name), differing)
+    else:
+        print(f"{name} and {diff} are the same")

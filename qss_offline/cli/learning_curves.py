@@ -82,7 +82,7 @@ def draw_offline_to_online(
     check_acting(env_id)
     config = replace(online_preset(preset), steps=steps, warm_up=warm_up)
     dataset = build_dataset(DatasetSpec(env_id, 1.0, transitions), progress=progress).obs_id
-    spent = find_preset(preset).spend(updates, None, None)
+    spent = find_preset(preset, "d3g").spend(updates, None, None)
     offline = RunConfig("d3g", env_id, dataset, chosen, preset, spent, evaluation_episodes=episodes)
     plan = EvaluationPlan(evaluate_every, episodes)
     total = 2 * len(chosen) * steps

@@ -10,8 +10,8 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-PRESET_NAMES = ("default", "auto", "bodies", "runners", "short-horizon", "paper")
-METHOD_NAMES = ("d3g", "bco", "auto")
+PRESET_NAMES = ("default", "quick", "paper")
+METHOD_NAMES = ("auto", "d3g", "bco")
 ONLINE_PRESET_NAMES = ("default", "short-horizon", "paper")
 ONLINE_ALGORITHM_NAMES = ("d3g", "d3g-no-cycle", "td3", "ddpg")
 EXPERIMENT_NAMES = ("equivalence", "stochastic", "redundant", "permuted", "cliff")
@@ -38,14 +38,11 @@ Method = Annotated[
     str | None,
     Option(
         help="d3g learns which next states to aim for, bco repeats what was recorded, auto trains "
-        "both and more and keeps what returns most online (d3g; of preset auto auto)"
+        "both and more and keeps what returns most online (auto; of other presets d3g)"
     ),
 ]
 Seeds = Annotated[str, Option(help="number of seeds, a range or a list, such as 5, 100-104, 0,3,7")]
-RunPreset = Annotated[
-    str | None,
-    Option(help=f"one of {', '.join(PRESET_NAMES)} (default; of bco bodies, of auto auto)"),
-]
+RunPreset = Annotated[str, Option(help=f"one of {', '.join(PRESET_NAMES)}")]
 OnlinePreset = Annotated[str, Option(help=f"one of {', '.join(ONLINE_PRESET_NAMES)}")]
 OnlineAlgorithm = Annotated[str, Option(help=f"one of {', '.join(ONLINE_ALGORITHM_NAMES)}")]
 Change = Annotated[

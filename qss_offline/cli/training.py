@@ -43,7 +43,7 @@ def demo(
     begun = time.monotonic()
     recording = Recording.from_env(DEMO_ENV, steps=DEMO_STEPS)
     run = learn(
-        recording, updates=updates, online_steps=online_steps, out=out,
+        recording, preset="quick", updates=updates, online_steps=online_steps, out=out,
         if_exists="new" if out is None else "error", begun=begun,
     )  # fmt: skip
     say(run, next_line=None)
@@ -60,7 +60,7 @@ def train(
     ],
     env: SomeEnvironment = None,
     method: options.Method = None,
-    preset: options.RunPreset = None,
+    preset: options.RunPreset = "default",
     seeds: options.Seeds = "1",
     updates: options.Updates = None,
     online_steps: options.OnlineSteps = None,
@@ -112,7 +112,7 @@ def random_obs(
         str | None, Option(help="learn from this Minari dataset instead of recording")
     ] = None,
     method: options.Method = None,
-    preset: options.RunPreset = None,
+    preset: options.RunPreset = "default",
     seeds: options.Seeds = "1",
     updates: options.Updates = None,
     online_steps: options.OnlineSteps = None,
@@ -294,13 +294,14 @@ def _what_next(run: Run) -> str:
         return f"take the policy with you: qss export {path} --to policy.onnx"
     again = f"qss train {run.dataset_id}{env}"
     if len(run.seeds) == 1:
-        more = f"{again} --seeds 5 shows how much seeds differ"
+        chosen = "" if run.method == "auto" else f" --method {run.method}"
+        more = f"{again}{chosen} --seeds 5 shows how much seeds differ"
     elif isinstance(run.policy(), DiscretePolicy):
         more = f"qss train-online {shlex.quote(str(config.env_id))} --start {path} goes on online"
-    elif run.method != "bco":
-        more = f"{again} --method bco is the baseline to compare it with"
+    elif run.method == "auto":
+        more = f"qss export {path} --to policy.onnx takes the policy with you"
     else:
-        more = f"{again} learns which next states to aim for instead (D3G)"
+        more = f"{again} tries other methods beside it, and keeps what returns most"
     return f"look at it with qss report {path}{env}; {more}"
 
 

@@ -7,7 +7,26 @@ from dataclasses import replace
 from qss_offline.algorithms.bco import CloningConfig
 from qss_offline.comparison.config import METHODS, ComparisonConfig, Restriction
 from qss_offline.errors import by_name
-from qss_offline.presets import PRESETS
+from qss_offline.presets import preset
+from qss_offline.runs.portfolio_config import portfolio_beside
+
+_DEFAULT, _BCO = preset("default", "d3g"), preset("default", "bco")
+_BESIDE = portfolio_beside(_DEFAULT.algorithm)
+_NEAR = replace(_BCO, algorithm=_BESIDE.near, updates=_DEFAULT.updates)
+_BETTER = replace(
+    _NEAR,
+    algorithm=_BESIDE.better,
+    inverse=replace(_NEAR.inverse, rounds=3, steps_per_round=1_000, updates_per_round=6_000),
+)
+
+# One training with γ short beside the paper's 0.99.
+_SHORT_HORIZON = replace(
+    _DEFAULT,
+    algorithm=replace(_DEFAULT.algorithm, gamma=0.95, twin_pessimism=1.0, learning_rate_decay=0.0),
+    inverse=replace(_DEFAULT.inverse, model=replace(_DEFAULT.inverse.model, form="network")),
+    updates=40_000,
+    ensemble=1,
+)
 
 _ONE_SEED = Restriction(seeds=1, random_action_probs=(0.0, 0.5, 1.0))
 
@@ -18,7 +37,7 @@ _TABLE1 = ComparisonConfig(
     random_action_probs=(0.0, 0.25, 0.5, 0.75, 1.0),
     methods=("d3g", "bco", "bc", "td3+bc", "pseudo-td3+bc", "iql", "cql"),
     seeds=3,
-    d3g=PRESETS["short-horizon"],
+    d3g=_SHORT_HORIZON,
     cloning=CloningConfig(hidden_dims=(128, 128), batch_size=128, learning_rate=1e-3),
     cloning_updates=5_000,
     baseline_updates=10_000,
@@ -36,7 +55,7 @@ _BODIES = replace(
     families=("inverted_double_pendulum", "hopper", "walker2d"),
     random_action_probs=(0.25, 0.5, 0.75),
     methods=("d3g", "bco", "pseudo-td3+bc", "td3+bc", "iql"),
-    d3g=PRESETS["bodies"],
+    d3g=_NEAR,
     # In ten rounds as many of BCO's updates as table1 has in three.
     cloning_updates=1_500,
     first_seed=110,
@@ -56,7 +75,7 @@ _RUNNERS = replace(
     name="runners",
     families=("half_cheetah",),
     random_action_probs=(0.0, 0.25, 0.5, 0.75),
-    d3g=PRESETS["runners"],
+    d3g=_BETTER,
     cloning_updates=5_000,
     first_seed=90,
     data_seed=10,
@@ -74,7 +93,7 @@ COMPARISONS = {
         random_action_probs=(0.0, 1.0),
         methods=("d3g", "bco"),
         seeds=1,
-        d3g=PRESETS["short-horizon"].spend(10_000, None, None),
+        d3g=_SHORT_HORIZON.spend(10_000, None, None),
         cloning_updates=1_000,
         transitions=20_000,
     ),
@@ -86,7 +105,7 @@ COMPARISONS = {
         random_action_probs=(0.0, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0),
         methods=("d3g", "bco", "pseudo-td3+bc"),
         seeds=5,
-        d3g=PRESETS["default"],
+        d3g=_DEFAULT,
         first_seed=60,
         data_seed=6,
     ),
@@ -97,7 +116,7 @@ COMPARISONS = {
     # Recorded with half-trained experts.
     "medium": replace(_BODIES, name="medium", families=_MEDIUM, random_action_probs=(0.25,)),
     # The environments of `bodies` without random actions, on seeds and recordings of their own: the
-    # preset was made to tell such recordings from others after those of `bodies` had been run.
+    # settings were made to tell such recordings from others after those of `bodies` had been run.
     "no_chance": _NO_RANDOM_ACTIONS,
     "no_chance_medium": replace(_NO_RANDOM_ACTIONS, name="no_chance_medium", families=_MEDIUM),
     "runners_medium": replace(
@@ -113,7 +132,7 @@ COMPARISONS = {
         random_action_probs=(0.0, 0.25, 0.5, 0.75, 1.0),
         methods=METHODS,
         seeds=10,
-        d3g=PRESETS["paper"],
+        d3g=preset("paper", "d3g"),
         cloning=CloningConfig(),
         cloning_updates=10_000,
         baseline_updates=1_000_000,

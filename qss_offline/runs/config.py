@@ -16,7 +16,7 @@ from qss_offline.runs.portfolio_config import BETTER, NEAR, PortfolioConfig
 from qss_offline.runs.race import Race
 from qss_offline.runs.work import CLONING_UPDATE, EPISODE, GPU_SPEEDUP
 
-Method = Literal["d3g", "bco", "auto"]
+Method = Literal["auto", "d3g", "bco"]
 METHODS: tuple[Method, ...] = get_args(Method)
 
 MOST_UPDATES_EACH = 100
@@ -31,7 +31,8 @@ class Preset:
     Attributes:
         algorithm: offline D3G.
         inverse: the inverse fit.
-        updates: updates of offline D3G, of each of an ensemble.
+        updates: updates of offline D3G, of each of an ensemble; of BCO its policy's, over all
+            rounds.
         ensemble: a departure: how many times Q, τ and f of a seed are trained, apart from each
             other; the policy heads for the mean of what the τ propose.
     """
@@ -58,7 +59,7 @@ class Preset:
         Updates of the inverse dynamics model are fewer only where the budgets are very small.
 
         Args:
-            updates: of offline D3G.
+            updates: of offline D3G, or of BCO's policy.
             online_steps: environment steps in all, a multiple of the rounds; 0 fits on known
                 steps alone, in one round.
             online_rounds: rounds of the inverse fit.

@@ -86,10 +86,10 @@ def run(
             f"nothing can be learned; {FEWEST_TRANSITIONS} are needed at least, and thousands to "
             "learn well"
         )
-    if config.method == "d3g" and dataset.info.rewards_missing:
+    if config.method != "bco" and dataset.info.rewards_missing:
         raise UserError(
             f"dataset {config.dataset_id!r} was recorded without rewards, from which D3G learns; "
-            "BCO needs none"
+            "BCO needs none: --method bco"
         )
     _check_environment(config.env_id, config.dataset_id, dataset, check_ranges and not resume)
     folder.check(resume)

@@ -21,7 +21,7 @@ from qss_offline.analysis.report.reproduce import command
 from qss_offline.analysis.video import render_run
 from qss_offline.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from qss_offline.errors import UserError
-from qss_offline.presets import PRESETS
+from qss_offline.presets import preset
 from qss_offline.runs.reader import FinishedRun, load_run
 
 
@@ -114,12 +114,12 @@ def test_the_command_repeats_the_run(cloned: FinishedRun) -> None:
         "--method bco --seeds 0,1 --preset small --episodes 2"
     )
     assert remark == "The preset small is unknown here; config.json has all settings."
-    spent = PRESETS["runners"].spend(None, 600, 3)
+    spent = preset("default", "bco").spend(None, 600, 3)
     sizes = spent.algorithm
     power = cloned.facts.error_power
     config = replace(
         cloned.config,
-        preset_name="runners",
+        preset_name="default",
         preset=spent,
         cloning=CloningConfig(sizes.hidden_dims, sizes.batch_size, sizes.learning_rate, power),
         cloning_updates=5000,
@@ -127,9 +127,8 @@ def test_the_command_repeats_the_run(cloned: FinishedRun) -> None:
     )
     line, remark = command(replace(cloned, config=config))
     assert remark is None
-    assert shlex.split(line)[-8:] == [
-        "--preset", "runners", "--online-steps", "600", "--online-rounds", "3",
-        "--updates", "15000",
+    assert shlex.split(line)[-6:] == [
+        "--preset", "default", "--online-steps", "600", "--online-rounds", "3",
     ]  # fmt: skip
     assert config.cloning is not None
     other = replace(config, cloning=replace(config.cloning, error_power=1.5, hidden_dims=(9,)))

@@ -144,7 +144,7 @@ def test_the_recipe_writes_tensorboard_and_says_why_a_run_failed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     pytest.importorskip("tensorboard")
-    monkeypatch.setitem(presets.PRESETS, "default", PRESET)
+    monkeypatch.setitem(presets.PRESETS, "default", {"d3g": PRESET})
     out = tmp_path / "run"
     options: dict[str, Any] = {"transitions": 1000, "out": out, "tensorboard": True}
     random_obs(**options, online_steps=60, online_rounds=1, episodes=2)

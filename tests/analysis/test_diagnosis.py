@@ -19,7 +19,7 @@ from qss_offline.data.facts import recording_facts
 from qss_offline.data.transitions import Transitions
 from qss_offline.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from qss_offline.errors import UserError
-from qss_offline.presets import PRESETS
+from qss_offline.presets import preset
 from qss_offline.runs.reader import FinishedRun, load_run
 from qss_offline.runs.results import EvaluationPoint, seed_results
 
@@ -125,7 +125,7 @@ def test_values_that_dwarf_what_a_step_gains_are_named(
     assert hint(with_results(trained, 900.0, 900.0), name) is None, "it learned"
     failed = with_results(trained, 20.0, 20.0, random_action_prob=0.5)
     assert hint(with_results(failed, 20.0, 20.0, random_action_prob=1.0), name) is None
-    assert "--preset bodies" in (hint(failed, name) or "")
+    assert "method auto" in (hint(failed, name) or "")
     worth(float("nan"))
     assert hint(failed, name) is None
     worth(0.0)
@@ -253,8 +253,8 @@ def test_a_small_budget_comes_first_and_what_follows_from_it_is_silent(
     said: str | None,
     left: list[int],
 ) -> None:
-    preset = PRESETS["default"].spend(updates, steps, None)
-    config = replace(trained.config, preset=preset, preset_name="default with gamma=0.9")
+    spent = preset("default", "d3g").spend(updates, steps, None)
+    config = replace(trained.config, preset=spent, preset_name="default with gamma=0.9")
     run = replace(of_seeds(trained, {0: [5.0]}), config=config)
     names = ("values within what the rewards allow", "terminal transitions", "values have settled",
              "proposals inside the data", "values beside what a step gains", "elsewhere",

@@ -117,7 +117,7 @@ def test_the_report_holds_what_it_promises(reported: Path) -> None:
     for words in (
         "qss data record InvertedPendulum-v5 --randomness 1 --transitions 2000 --seed 0",
         "qss train qss/InvertedPendulum/v5-random-100-n2000-s0-obs-v0 --env InvertedPendulum-v5 "
-        "--seeds 0,1 --preset small",
+        "--method d3g --seeds 0,1 --preset small",
         "one: D3G (small), InvertedPendulum-v5", "two: D3G (small) (two), InvertedPendulum-v5",
         "2 of 2 seeds did not learn: last returns below",
         "Returns of the last evaluation", "Probabilities of improvement", "D3G over BCO",
@@ -177,14 +177,14 @@ def test_the_command_repeats_the_run(trained: FinishedRun) -> None:
     line, remark = command(trained)
     assert "--preset small" in line
     assert remark is not None and "unknown here" in remark
-    from qss_offline.presets import PRESETS
+    from qss_offline.presets import preset
 
-    spent = PRESETS["default"].spend(500, 400, 2)
+    spent = preset("default", "d3g").spend(500, 400, 2)
     config = replace(trained.config, preset_name="default", preset=spent, evaluation_episodes=3)
     line, remark = command(replace(trained, config=config))
     assert line.endswith(
-        "--seeds 0,1 --preset default --online-steps 400 --online-rounds 2 --updates 500 "
-        "--episodes 3"
+        "--method d3g --seeds 0,1 --preset default --online-steps 400 --online-rounds 2 "
+        "--updates 500 --episodes 3"
     )
     assert remark is None
     known = replace(config, actions_from="runs/earlier")

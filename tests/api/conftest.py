@@ -8,6 +8,7 @@ import pytest
 import qss_offline as qss
 
 SMALL = {
+    "method": "d3g",
     "updates": 40,
     "online_steps": 60,
     "changes": {"ensemble": 1, "updates_per_round": 20, "known_updates": 40},

@@ -12,8 +12,8 @@ from tests.api.conftest import SMALL
 def test_runs_are_compared_by_the_names_that_they_are_given(
     run: qss.Run, recording: qss.Recording, tmp_path: Path
 ) -> None:
-    asked = {**SMALL, "updates": 30, "preset": "default"}
-    bco = qss.train(recording, method="bco", out=tmp_path / "bco", **asked)
+    asked = {**SMALL, "updates": 30, "method": "bco"}
+    bco = qss.train(recording, out=tmp_path / "bco", **asked)
     compared = qss.compare({"ours": run, "BCO": str(bco.path)})
     rows = compared.rows()
     assert [(row["name"], row["seed"]) for row in rows] == [("ours", 0), ("ours", 1), ("BCO", 0)]

@@ -120,11 +120,11 @@ def test_steps_with_actions_do_without_a_simulator(
     without_env: tuple[qss.Recording, qss.Recording], tmp_path: Path, method: str, form: str
 ) -> None:
     log, with_actions = without_env
-    asked: dict[str, Any] = {**SMALL, "online_steps": 0, "preset": "default"}
+    asked: dict[str, Any] = {**SMALL, "online_steps": 0, "method": method}
     asked["changes"] = {**asked["changes"], "form": form}
-    if method == "bco":
-        asked["updates"] = 40
-    run = qss.train(log, method=method, actions=with_actions, out=tmp_path / "run", **asked)
+    if form == "bilinear":
+        asked["changes"]["recorded_coef"] = 0.0
+    run = qss.train(log, actions=with_actions, out=tmp_path / "run", **asked)
     assert run.env_id is None and not run.evaluated
     assert run.results["known_steps"] == len(with_actions)
     policy = run.policy()
@@ -181,7 +181,8 @@ def test_the_form_that_errs_less_on_steps_held_out_is_taken(
         ({"offline_only": True, "method": "bco"}, "bco can't learn offline only"),
         ({"method": "bcp"}, "did you mean bco"),
         ({"method": "bco", "tf32": True}, "don't apply to method bco"),
-        ({"error_power": 0.5}, "doesn't apply to method d3g"),
+        ({"error_power": 0.5}, "doesn't apply to method auto"),
+        ({"method": "auto", "preset": "paper"}, "paper doesn't apply to method auto"),
         ({"preset": "papr"}, "did you mean paper"),
         ({"changes": {"gama": 0.9}}, "did you mean gamma"),
         ({"seeds": [1, 1]}, "--seeds"),
@@ -225,7 +226,7 @@ def test_runs_are_called_after_the_recording_and_the_method(
 def test_a_run_of_bco_has_no_inverse_fit_of_its_own(
     recording: qss.Recording, tmp_path: Path
 ) -> None:
-    asked = {**SMALL, "updates": 30, "preset": "default", "method": "bco"}
+    asked = {**SMALL, "updates": 30, "method": "bco"}
     run = qss.train(recording, out=tmp_path / "bco", **asked)
     with pytest.raises(UserError, match=r"a run of BCO.*qss train --method bco"):
         qss.fit_inverse(run, online_steps=30)

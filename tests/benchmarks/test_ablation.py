@@ -8,14 +8,14 @@ import pytest
 from benchmarks.ablation import SWITCHES, figure, variants
 from qss_offline.analysis.plots.style import to_png
 from qss_offline.overrides import differences
-from qss_offline.presets import PRESETS
+from qss_offline.presets import preset
 
 
 @pytest.mark.parametrize("ensemble", [None, 1])
 def test_each_variant_changes_one_setting(ensemble: int | None) -> None:
     default, *others = variants(ensemble)
-    trained = PRESETS["default"].ensemble if ensemble is None else ensemble
-    assert default.preset == replace(PRESETS["default"], ensemble=trained)
+    trained = preset("default", "d3g").ensemble if ensemble is None else ensemble
+    assert default.preset == replace(preset("default", "d3g"), ensemble=trained)
     changes = [differences(default.preset, variant.preset) for variant in others]
     assert all(len(change) == 1 for change in changes)
     assert len({change[0] for change in changes}) == len(others)
@@ -28,13 +28,13 @@ def test_switches_take_the_papers_values() -> None:
     switches = [v for v in variants()[1:] if "switches" in v.parts]
     assert len(switches) == len(SWITCHES)
     for variant in switches:
-        (change,) = differences(PRESETS["default"], variant.preset)
-        assert change in differences(PRESETS["default"], PRESETS["paper"])
+        (change,) = differences(preset("default", "d3g"), variant.preset)
+        assert change in differences(preset("default", "d3g"), preset("paper"))
 
 
 def test_single_trainings_are_set_against_the_ensemble() -> None:
     (variant,) = [v for v in variants(1) if v.change.startswith("ensemble")]
-    assert variant.preset == PRESETS["default"]
+    assert variant.preset == preset("default", "d3g")
 
 
 def test_figure_shows_every_part() -> None:

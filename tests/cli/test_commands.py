@@ -45,11 +45,13 @@ def qss(
 
 def test_runs_are_listed_acted_with_exported_and_compared(qss: Qss) -> None:
     assert "qss demo makes one" in qss("runs")[0]
-    out, err = qss(f"train {DATASET} {SMALL} --set ensemble=1")
+    out, err = qss(f"train {DATASET} --method d3g {SMALL} --set ensemble=1")
     path = "runs/Reacher-v5-random-100-n500-s0-d3g"
     assert f"{path}/results.json" in out and f"qss report {path}" in out
     assert f"run folder {path}" in err
-    offline = qss(f"train {DATASET} --offline-only --updates 30 --set ensemble=1 --quiet")
+    offline = qss(
+        f"train {DATASET} --method d3g --offline-only --updates 30 --set ensemble=1 --quiet"
+    )
     assert offline[1] == "" and f"qss fit-inverse {path}-2 --env NAME" in offline[0]
     listed = {one["path"]: one for one in json.loads(qss("runs --json")[0])}
     assert listed[path]["state"] == listed[f"{path}-2"]["state"] == "finished"

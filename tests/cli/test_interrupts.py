@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 SHORT_RUN = (
-    "recipes.random_obs", "--seeds", "2", "--updates", "2000", "--episodes", "1",
+    "recipes.random_obs", "--method", "d3g", "--seeds", "2", "--updates", "2000", "--episodes", "1",
     "--online-steps", "300", "--set", "updates_per_round=100", "--set", "known_updates=100",
     "--set", "algorithm.hidden_dims=(16, 16)", "--set", "model.hidden_dims=(16, 16)",
 )  # fmt: skip

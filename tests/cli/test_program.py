@@ -95,8 +95,12 @@ def test_a_family_is_built_listed_shown_and_kept(
 
 def test_presets_are_printed_as_json(run: Cli) -> None:
     shown = json.loads(run.ok("presets", "--json"))
-    assert shown["paper"]["algorithm"]["cycle_coef"] == 1.0
-    assert shown["default"]["algorithm"]["normalize_observations"] is True
+    assert shown["paper d3g"]["algorithm"]["cycle_coef"] == 1.0
+    assert shown["default auto"]["algorithm"]["normalize_observations"] is True
+    assert (
+        json.loads(run.ok("presets", "default", "--method", "bco", "--json"))["default"]["updates"]
+        == 15_000
+    )
 
 
 @pytest.mark.parametrize(

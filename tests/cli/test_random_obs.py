@@ -158,7 +158,10 @@ def test_steps_that_are_not_random_are_the_environments_expert(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(ROOT)
-    budgets = "--transitions 500 --updates 20 --online-steps 30 --episodes 1 --set ensemble=1"
+    budgets = (
+        "--method d3g --transitions 500 --updates 20 --online-steps 30 --episodes 1 "
+        "--set ensemble=1"
+    )
     out = tmp_path / "run"
     command = f"random_obs --env InvertedDoublePendulum --randomness 0.25 {budgets} --out {out}"
     monkeypatch.setattr(sys, "argv", command.split())
@@ -183,7 +186,7 @@ def test_a_recording_brings_its_environment_along(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    few = ("--updates", "20", "--online-steps", "30", "--episodes", "1")
+    few = ("--method", "d3g", "--updates", "20", "--online-steps", "30", "--episodes", "1")
     reacher = build_dataset(DatasetSpec("Reacher", transitions=300), workers=1).obs_id
     monkeypatch.setattr(sys, "argv", ["random_obs", "--dataset", reacher, "--out", "run", *few])
     main(random_obs)

@@ -11,14 +11,15 @@ from qss_offline.cli.program import main
 from qss_offline.data.build import build_dataset
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.errors import UserError
-from qss_offline.presets import PRESETS
+from qss_offline.presets import PRESETS, preset
 from qss_offline.runs.folder import RunFolder, parse_seeds, read_json, seeds_in_words
 
 DATASET = "qss/Reacher/v5-random-100-n500-s0-obs-v0"
 SMALL = "--online-steps 30 --episodes 1 --seeds 3,"
 COMMANDS = {
-    "d3g": f"train {DATASET} --updates 60 {SMALL} --set ensemble=1 --set algorithm.batch_size=32",
-    "bco": f"train {DATASET} --method bco --updates 30 --preset default {SMALL}",
+    "d3g": f"train {DATASET} --method d3g --updates 60 {SMALL} --set ensemble=1 "
+    "--set algorithm.batch_size=32",
+    "bco": f"train {DATASET} --method bco --updates 30 {SMALL}",
     "online": "train-online Reacher --seeds 3, --steps 150 --warm-up 40 --evaluate-every 50 "
     "--episodes 1",
 }
@@ -52,9 +53,13 @@ def terminal(
     capsys: pytest.CaptureFixture[str],
 ) -> Terminal:
     monkeypatch.chdir(tmp_path)
-    default = PRESETS["default"]
+    default = preset("default", "d3g")
     few = replace(default, inverse=replace(default.inverse, updates_per_round=20))
-    monkeypatch.setitem(PRESETS, "default", few)
+    monkeypatch.setitem(
+        PRESETS,
+        "default",
+        {"d3g": few, "bco": replace(preset("default", "bco"), inverse=few.inverse)},
+    )
     build_dataset(DatasetSpec("Reacher", transitions=500), workers=1)
     return Terminal(monkeypatch, capsys)
 
@@ -116,7 +121,14 @@ def test_a_folder_that_holds_a_run_is_refused_and_the_same_settings_go_on(
     line = terminal.refused(f"{COMMANDS['d3g']} --out here")
     assert "here holds a run already: qss resume here goes on with it" in line
     before = bits(Path("here"))
-    asked = {"online_steps": 30, "episodes": 1, "seeds": [3], "updates": 60, "progress": False}
+    asked = {
+        "method": "d3g",
+        "online_steps": 30,
+        "episodes": 1,
+        "seeds": [3],
+        "updates": 60,
+        "progress": False,
+    }
     changes = {"ensemble": 1, "algorithm.batch_size": 32}
     again = train(DATASET, out="here", if_exists="resume", changes=changes, **asked)
     assert bits(Path("here")) == before
@@ -156,7 +168,7 @@ def test_many_seeds_are_named_with_the_time_they_take_before_they_begin(
 
     monkeypatch.setattr("qss_offline.training.d3g.train_in_workers", begin)
     with pytest.raises(Began):
-        terminal(f"train {DATASET} --seeds 100-199")
+        terminal(f"train {DATASET} --method d3g --seeds 100-199")
     said = capsys.readouterr().out.splitlines()[-1]
     assert said.startswith("training 100 seeds (100 to 199), about ")
     assert RunFolder(Path("runs/Reacher-v5-random-100-n500-s0-d3g")).started

@@ -27,7 +27,7 @@ from qss_offline.evaluation.episodes import Evaluation
 from qss_offline.evaluation.policies import Policy
 from qss_offline.evaluation.policy_files import load_policy
 from qss_offline.files import write_json
-from qss_offline.presets import PRESETS
+from qss_offline.presets import preset
 from qss_offline.runs.config import RunConfig
 from qss_offline.runs.folder import RunFolder, read_json
 from qss_offline.runs.tables import write_table
@@ -39,7 +39,7 @@ from qss_offline.training.runner import run
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small run of two seeds, with its dataset beside it."""
     root = tmp_path_factory.mktemp("budget")
-    default = PRESETS["default"]
+    default = preset("default", "d3g")
     small = replace(
         default,
         algorithm=replace(default.algorithm, hidden_dims=(16, 16), batch_size=32),

@@ -33,9 +33,10 @@ from qss_offline.engine.state import initial_state
 from qss_offline.errors import UserError
 from qss_offline.evaluation.policies import ObservationScale
 from qss_offline.parallel.progress import Reporter
-from qss_offline.presets import PRESETS
+from qss_offline.presets import preset
 from qss_offline.runs.folder import RunFolder, read_json
 from qss_offline.runs.inverse_config import InverseFitConfig
+from qss_offline.runs.portfolio_config import portfolio_beside
 from qss_offline.settings_json import to_plain
 from qss_offline.training.runner import run
 from tests.small_run import settings
@@ -115,9 +116,9 @@ def test_losses_are_given_numbers() -> None:
         BehaviouralCloning(CloningConfig(error_power=None), 3, 1)
 
 
-def test_presets_of_harder_environments_measure_and_the_papers_does_not() -> None:
-    assert PRESETS["bodies"].algorithm.behaviour_power is None
-    assert PRESETS["paper"].algorithm.behaviour_power == 2
+def test_proposals_near_recorded_steps_measure_a_power_and_the_papers_do_not() -> None:
+    assert portfolio_beside(preset("default").algorithm).near.behaviour_power is None
+    assert preset("paper").algorithm.behaviour_power == 2
 
 
 def files(folder: Path) -> dict[str, bytes]:

@@ -10,7 +10,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -39,6 +39,7 @@ from qss_offline.engine.sampler import Columns, UniformSampler
 from qss_offline.engine.state import TrainState, initial_state
 from qss_offline.online.presets import ONLINE_PRESETS
 from qss_offline.presets import PRESETS
+from qss_offline.runs.portfolio_config import portfolio_beside
 
 STACKS = ((2, 4), (1, 4, 0), (1, 2, 3, 4, 0))
 """Stacks of 2, 3 and 5 seeds; each is held against its seeds alone."""
@@ -103,10 +104,26 @@ def inverse(config: InverseDynamicsConfig, discrete: bool = False) -> MakeAlgori
     return make
 
 
+Config = TypeVar("Config")
+
+
+def _distinct(named: dict[str, Config]) -> dict[str, Config]:
+    """Leave out settings that are there already by another name."""
+    first = {one: name for name, one in reversed(named.items())}
+    return {name: one for one, name in first.items()}
+
+
 def cases() -> Iterator[tuple[str, MakeAlgorithm, int, Callable[..., Any], str, Mode]]:
     """Name, algorithm, batch size, batch, kinds of its columns, and mode."""
-    for name, preset in PRESETS.items():
-        config = preset.algorithm
+    presets = {
+        f"{name} {method}": preset
+        for name, methods in PRESETS.items()
+        for method, preset in methods.items()
+    }
+    beside = portfolio_beside(PRESETS["default"]["auto"].algorithm)
+    algorithms = {name: preset.algorithm for name, preset in presets.items()}
+    algorithms |= {"held near": beside.near, "held near the better": beside.better}
+    for name, config in _distinct(algorithms).items():
         yield (
             f"{name} offline",
             offline(config),
@@ -115,7 +132,7 @@ def cases() -> Iterator[tuple[str, MakeAlgorithm, int, Callable[..., Any], str, 
             "oosf",
             "compiled",
         )
-        model = preset.inverse.model
+    for name, model in _distinct({k: one.inverse.model for k, one in presets.items()}).items():
         batch, kinds = (
             (SemiSupervisedBatch, "ooaooa") if model.recorded_coef else (ActionBatch, "ooa")
         )

@@ -98,7 +98,11 @@ def test_the_paper_preset_adds_nothing_to_the_paper() -> None:
 
 
 def test_presets_are_found_or_suggested() -> None:
-    assert set(PRESETS) == {"auto", "paper", "default", "short-horizon", "bodies", "runners"}
+    assert set(PRESETS) == {"default", "quick", "paper"}
+    assert preset("default") == preset("default", "auto")
+    assert preset("paper") == preset("paper", "d3g")
+    with pytest.raises(UserError, match="paper doesn't apply to method auto, but to d3g and bco"):
+        preset("paper", "auto")
     with pytest.raises(UserError, match="did you mean default"):
         preset("defalt")
 

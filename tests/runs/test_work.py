@@ -7,13 +7,14 @@ import pytest
 from qss_offline.algorithms.bco import CloningConfig
 from qss_offline.online.config import EvaluationPlan, OnlineConfig
 from qss_offline.online.work import work_until
-from qss_offline.presets import PRESETS
-from qss_offline.runs.config import RunConfig
+from qss_offline.presets import PRESETS, preset
+from qss_offline.runs.config import Preset, RunConfig
 
 
-@pytest.mark.parametrize("name", PRESETS)
-def test_only_very_small_budgets_leave_fewer_updates_of_the_inverse_model(name: str) -> None:
-    preset = PRESETS[name]
+@pytest.mark.parametrize(
+    "preset", [preset(name, method) for name in PRESETS for method in PRESETS[name]]
+)
+def test_only_very_small_budgets_leave_fewer_updates_of_the_inverse_model(preset: Preset) -> None:
     rounds, own = preset.inverse.rounds, preset.inverse
     for steps in (100 * rounds, 1_000 * rounds):
         spent = preset.spend(100, steps, None)
@@ -33,7 +34,7 @@ def run_config(method: str, device: str = "cpu", seeds: int = 1) -> RunConfig:
         "any-v0",
         tuple(range(seeds)),
         "default",
-        PRESETS["default"],
+        preset("default", "d3g"),
         cloning,
         1_000 if cloning else 0,
         device=device,
@@ -42,13 +43,13 @@ def run_config(method: str, device: str = "cpu", seeds: int = 1) -> RunConfig:
 
 def test_work_is_that_of_the_updates_and_of_what_follows_them() -> None:
     d3g = run_config("d3g")
-    trained = PRESETS["default"].offline_updates
+    trained = preset("default", "d3g").offline_updates
     assert trained < d3g.units < 1.1 * trained, "an inverse update is a fraction of D3G's"
     on_gpu = run_config("d3g", "cuda")
     assert on_gpu.units - trained > 5 * (d3g.units - trained)
     bco = run_config("bco")
     assert bco.units < d3g.units - trained + 3 * 1_000
-    heavier = replace(d3g, preset=replace(d3g.preset, inverse=PRESETS["runners"].inverse))
+    heavier = replace(d3g, preset=replace(d3g.preset, inverse=preset("default", "bco").inverse))
     assert heavier.units > d3g.units
 
 

@@ -214,7 +214,7 @@ def test_it_learns_to_balance_from_an_expert(minari_root: Path) -> None:
     from qss_offline.data.facts import observation_spread
     from qss_offline.data.load import load_transitions
     from qss_offline.data.specs import DatasetSpec
-    from qss_offline.presets import PRESETS
+    from qss_offline.presets import preset
 
     expert = Path(__file__).parents[2] / "datasets/experts/inverted_pendulum.safetensors"
     spec = DatasetSpec("InvertedPendulum", 0.0, 20_000, expert=expert)
@@ -224,7 +224,7 @@ def test_it_learns_to_balance_from_an_expert(minari_root: Path) -> None:
         [recording] * 2,
         [ObservationScale.of(*observation_spread(recording, True))] * 2,
         lambda: make_env("InvertedPendulum-v5"),
-        PRESETS["default"].inverse,
+        preset("default", "d3g").inverse,
         CloningConfig((128, 128), 128, 1e-3),
         cloning_updates=3000,
     )

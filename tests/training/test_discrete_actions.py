@@ -295,7 +295,7 @@ def test_from_python_to_a_report_and_on_to_online(minari_root: Path, tmp_path: P
     small: dict[str, Any] = {"episodes": 2, "workers": 1, "progress": False}
     few = {"updates_per_round": 20}
     found = qss.train(
-        recording, updates=20, online_steps=60, out=tmp_path / "run", seeds=2,
+        recording, method="d3g", updates=20, online_steps=60, out=tmp_path / "run", seeds=2,
         changes={**few, "ensemble": 1}, **small,
     )  # fmt: skip
     assert found.env_id == "CartPole-v1" and len(found.returns()) == 6

@@ -15,7 +15,7 @@ from qss_offline.errors import UserError
 from qss_offline.online.config import EvaluationPlan, OnlineSettings
 from qss_offline.online.presets import ALGORITHMS, ONLINE_PRESETS, online_preset
 from qss_offline.overrides import differences
-from qss_offline.presets import PRESETS
+from qss_offline.presets import own_method, preset_of
 from qss_offline.runs.config import Preset, RunConfig
 from qss_offline.runs.reader import FinishedRun, OnlineRun
 from qss_offline.settings_json import settings_of
@@ -27,7 +27,8 @@ def command(run: FinishedRun) -> tuple[str, str | None]:
     arguments = ["qss", "train", run.dataset_id]
     if config.env_id is not None:
         arguments += ["--env", config.env_id]
-    if run.method != "d3g":
+    name = config.preset_name.partition(" with ")[0]
+    if preset_of(name, run.method) is None or run.method != own_method(name):
         arguments += ["--method", run.method]
     arguments += ["--seeds", seeds_option(run.seeds)]
     settings, remark = _settings(config)
@@ -53,27 +54,25 @@ def _settings(config: RunConfig) -> tuple[list[str], str | None]:
     # Results name changed settings after the preset.
     name = config.preset_name.partition(" with ")[0]
     arguments = ["--preset", name]
-    named = PRESETS.get(name)
+    named = preset_of(name, config.method)
     if named is None:
         return arguments, f"The preset {name} is unknown here; config.json has all settings."
     inverse = config.inverse
-    d3g = config.method != "bco"
-    spent = named.spend(config.updates if d3g else None, inverse.online_steps, inverse.rounds)
+    spent = named.spend(config.updates, inverse.online_steps, inverse.rounds)
     if config.offline_only:
         arguments += ["--offline-only"]
     elif spent.inverse != named.inverse:
         arguments += ["--online-steps", str(inverse.online_steps)]
         arguments += ["--online-rounds", str(inverse.rounds)]
+    if spent.updates != named.updates:
+        arguments += ["--updates", str(spent.updates)]
     changes = differences(_as_measured(spent, config), config.preset)
-    if d3g:
-        if spent.updates != named.updates:
-            arguments += ["--updates", str(spent.updates)]
+    if config.method != "bco":
         for change in changes:
             arguments += ["--set", change]
         return arguments, None
     if config.error_power != config.facts.error_power:
         arguments += ["--error-power", f"{config.error_power:g}"]
-    arguments += ["--updates", str(config.updates)]
     sizes = "hidden_dims", "batch_size", "learning_rate"
     alike = all(getattr(named.algorithm, s) == getattr(config.cloning, s) for s in sizes)
     if changes or not alike:

@@ -10,7 +10,7 @@ from typing import Any
 from qss_offline.analysis.report.comparison import ONLINE, Scores, Task
 from qss_offline.comparison.online_budget import BudgetRow
 from qss_offline.errors import UserError, printable
-from qss_offline.presets import PRESETS
+from qss_offline.presets import preset_of
 from qss_offline.runs.folder import read_json
 from qss_offline.runs.reader import LABELS, FinishedRun, OnlineRun, load_any_run
 from qss_offline.runs.results import final_mean
@@ -224,7 +224,7 @@ def _settings(run: AnyRun) -> dict[str, Any]:
     config = replace(run.config, seeds=(), dataset_id="", recording=None, device="cpu")
     measured, algorithm = run.facts.error_power, config.preset.algorithm
     # A power that was measured is the recording's; the settings say only that it is measured.
-    named = PRESETS.get(config.preset_name.partition(" with ")[0])
+    named = preset_of(config.preset_name, run.method)
     asked = named is not None and named.algorithm.behaviour_power is not None
     if run.method != "bco" and algorithm.behaviour_power == measured and not asked:
         algorithm = replace(algorithm, behaviour_power=None)
