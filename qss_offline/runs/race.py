@@ -26,7 +26,8 @@ class Heat:
     Attributes:
         member: its name.
         steps: environment steps.
-        returns: of each whole episode; of the steps alone where not one ended.
+        returns: of each whole episode, and of the last one, cut by the end of the member's steps,
+            where it had outlasted their mean, or there is none.
     """
 
     member: str
@@ -44,18 +45,25 @@ class Returns:
 
     def __init__(self) -> None:
         self._ended: list[float] = []
-        self._running, self._steps = 0.0, 0
+        self._running, self._length, self._steps = 0.0, 0, 0
 
     def __call__(self, reward: float, ended: bool) -> None:
         """Take a step's reward, and whether the episode ended with it."""
         self._running, self._steps = self._running + reward, self._steps + 1
+        self._length += 1
         if ended:
             self._ended.append(self._running)
-            self._running = 0.0
+            self._running, self._length = 0.0, 0
 
     def heat(self, member: str) -> Heat:
-        """Return what a member did; an episode that is cut counts where no other is there."""
-        return Heat(member, self._steps, tuple(self._ended) or (self._running,))
+        """Return what a member did."""
+        ended = tuple(self._ended)
+        whole = self._steps - self._length
+        # Who falls once and then stands to the end of its steps isn't judged by the fall alone; by
+        # length, not by reward, since a short part of an episode of costs has few of them.
+        if self._length * len(ended) > whole or not ended:
+            ended = (*ended, self._running)
+        return Heat(member, self._steps, ended)
 
 
 class Race:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -47,7 +48,9 @@ def test_a_race_comes_back_from_json_as_it_was(data: st.DataObject, rounds: int)
 
 
 @given(st.lists(st.tuples(st.floats(-9, 9), st.booleans()), min_size=1, max_size=60))
-def test_returns_are_those_of_whole_episodes(steps: list[tuple[float, bool]]) -> None:
+def test_returns_are_those_of_whole_episodes_and_of_a_cut_one_that_was_longer(
+    steps: list[tuple[float, bool]],
+) -> None:
     returns = Returns()
     episodes: list[list[float]] = [[]]
     for reward, ended in steps:
@@ -55,10 +58,11 @@ def test_returns_are_those_of_whole_episodes(steps: list[tuple[float, bool]]) ->
         episodes[-1].append(reward)
         if ended:
             episodes.append([])
-    whole = [math.fsum(one) for one in episodes[:-1]] or [math.fsum(episodes[-1])]
+    *whole, cut = episodes
+    counted = whole if whole and len(cut) <= fmean(map(len, whole)) else episodes
     heat = returns.heat("bco")
     assert heat.steps == len(steps)
-    assert heat.returns == pytest.approx(whole)
+    assert heat.returns == pytest.approx([math.fsum(one) for one in counted])
 
 
 def test_of_equals_the_one_that_did_better_before_wins_then_the_earlier_one() -> None:
