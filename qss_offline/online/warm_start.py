@@ -17,6 +17,7 @@ from qss_offline.evaluation.policy_files import load_policy
 from qss_offline.online.config import OnlineConfig
 from qss_offline.runs.config import Preset
 from qss_offline.runs.folder import RunFolder, read_json
+from qss_offline.runs.portfolio_config import D3G
 from qss_offline.settings_json import from_plain
 
 _FROM_TRAINING = (
@@ -64,8 +65,9 @@ def load_start(run: Path, seed: int) -> Start:
     """Read what a seed of an offline run can bring into the online mode.
 
     Of an ensemble it is the first of its trainings that goes on, not their mean, which would take
-    all of them. Its critic and proposal come with their targets, averages and Adam's moments, its
-    inverse dynamics model likewise. The forward model f(s, q) stays behind: online f takes actions.
+    all of them; of a race it is D3G's, whoever won. Its critic and proposal come with their
+    targets, averages and Adam's moments, its inverse dynamics model likewise. The forward model
+    f(s, q) stays behind: online f takes actions.
 
     Raises:
         UserError: the run doesn't exist, isn't finished, or lacks the seed.
@@ -80,7 +82,8 @@ def load_start(run: Path, seed: int) -> Start:
     for path, names in ((folder.training, _FROM_TRAINING), (folder.online, _FROM_INVERSE_FIT)):
         saved = load_checkpoint(path).tensors
         tensors |= {key: tensor for key, tensor in saved.items() if key.partition(".")[2] in names}
-    policy = load_policy(folder.policy)
+    raced = folder.member(D3G).policy
+    policy = load_policy(raced if raced.exists() else folder.policy)
     if not isinstance(policy, Policy):
         raise UserError(f"{run} was not trained by D3G: there is no proposal to carry over")
     return Start(tensors, policy.scale)

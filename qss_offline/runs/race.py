@@ -1,9 +1,9 @@
 """The race: who acts in a round, for how many steps, and who is left.
 
-All members that are left share a round's steps alike, each from a reset on, so that what they
-returned can be compared: successive halving (Karnin, Koren and Somekh, ICML 2013) over a few
-rounds. After each, the better half stays, and so the last round may be the winner's alone. What
-they returned in earlier rounds, on a worse IDM, counts between equals only.
+All members that are left share a round's steps alike, each from a reset on, so that what an
+episode of theirs would return can be compared: successive halving (Karnin, Koren and Somekh, ICML
+2013) over a few rounds. After each, the better half stays, and so the last round may be the
+winner's alone. How they did in earlier rounds, on a worse IDM, counts between equals only.
 """
 
 from __future__ import annotations
@@ -11,12 +11,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
 from typing import Any
 
 from qss_offline.errors import UserError, shown
 from qss_offline.runs.portfolio_config import MEMBERS
-from qss_offline.runs.values import number, whole
+from qss_offline.runs.values import MISSING, number, whole
 
 
 @dataclass(frozen=True)
@@ -26,44 +25,49 @@ class Heat:
     Attributes:
         member: its name.
         steps: environment steps.
-        returns: of each whole episode, and of the last one, cut by the end of the member's steps,
-            where it had outlasted their mean, or there is none.
+        reward: the sum of their rewards.
+        episode_steps: how long its episodes are expected to be.
     """
 
     member: str
     steps: int
-    returns: tuple[float, ...]
+    reward: float
+    episode_steps: float
 
     @property
     def mean(self) -> float:
-        """Mean return."""
-        return fmean(self.returns)
+        """Return of an episode of that length at this pace."""
+        return self.reward / self.steps * self.episode_steps
 
 
-class Returns:
-    """Adds up rewards, episode by episode."""
+class Pace:
+    """Counts a member's steps in a round, and judges by all of them.
 
-    def __init__(self) -> None:
-        self._ended: list[float] = []
-        self._running, self._length, self._steps = 0.0, 0, 0
+    Steps are few and may end before an episode does: whole episodes are then the short ones, and
+    who never falls has none. So the length of an episode is estimated from cut ones, too: steps
+    over terminations (the maximum-likelihood estimate at a constant rate), at most the time limit,
+    which also stands where nothing has terminated yet. Who is judged too well by it is found out in
+    the next round, in which shares are longer.
 
-    def __call__(self, reward: float, ended: bool) -> None:
-        """Take a step's reward, and whether the episode ended with it."""
-        self._running, self._steps = self._running + reward, self._steps + 1
-        self._length += 1
-        if ended:
-            self._ended.append(self._running)
-            self._running, self._length = 0.0, 0
+    Args:
+        limit: environment steps after which an episode is cut; None where there is no limit.
+    """
+
+    def __init__(self, limit: int | None) -> None:
+        self._limit = limit
+        self._reward, self._steps, self._terminations = 0.0, 0, 0
+
+    def __call__(self, reward: float, terminated: bool) -> None:
+        """Take a step's reward, and whether it terminated the episode."""
+        self._reward += reward
+        self._steps += 1
+        self._terminations += terminated
 
     def heat(self, member: str) -> Heat:
         """Return what a member did."""
-        ended = tuple(self._ended)
-        whole = self._steps - self._length
-        # Who falls once and then stands to the end of its steps isn't judged by the fall alone; by
-        # length, not by reward, since a short part of an episode of costs has few of them.
-        if self._length * len(ended) > whole or not ended:
-            ended = (*ended, self._running)
-        return Heat(member, self._steps, ended)
+        limit = float(self._limit or self._steps)
+        length = min(limit, self._steps / self._terminations) if self._terminations else limit
+        return Heat(member, self._steps, self._reward, length)
 
 
 class Race:
@@ -129,10 +133,7 @@ class Race:
 
     def plain(self) -> list[list[dict[str, Any]]]:
         """Return the rounds as JSON holds them."""
-        return [
-            [{**vars(heat), "returns": list(heat.returns)} for heat in heats]
-            for heats in self.rounds
-        ]
+        return [[dict(vars(heat)) for heat in heats] for heats in self.rounds]
 
     @staticmethod
     def of_file(rounds: object, where: object, members: Sequence[str] = MEMBERS) -> Race:
@@ -158,17 +159,17 @@ def _heat(heat: object, members: set[str], where: object) -> Heat:
     member = heat.get("member") if isinstance(heat, dict) else None
     if not isinstance(heat, dict) or not isinstance(member, str) or member not in members:
         raise UserError(f"{where}: the race holds {shown(heat)}")
-    returns = heat.get("returns")
-    if not isinstance(returns, list) or not returns:
-        raise UserError(f"{where}: the race holds returns {shown(returns)}")
-    return Heat(
-        member,
-        whole(heat.get("steps"), f"{where}: steps of the race"),
-        tuple(number(one, f"{where}: a return of the race") for one in returns),
+    steps = whole(heat.get("steps"), f"{where}: steps of the race")
+    if not steps:
+        raise UserError(f"{where}: a member of the race took no steps")
+    reward, length = (
+        number(heat.get(name, MISSING), f"{where}: {name} of the race")
+        for name in ("reward", "episode_steps")
     )
+    return Heat(member, steps, reward, length)
 
 
-RACE_HEADER = ("seed", "member", "returns, round by round", "steps", "")
+RACE_HEADER = ("seed", "member", "return of an episode, by round", "steps", "")
 """Columns of `race_table`."""
 
 

@@ -122,7 +122,7 @@ def take_steps(
         noise: standard deviation of the noise on the policy's actions, in units of the box;
             discrete ones explore by their own ε.
         rng: source of everything random here.
-        seen: called with each step's reward, and whether it ended an episode.
+        seen: called with each step's reward, and whether it terminated the episode.
     """
     choose: _Choose
     if isinstance(actions, OneHotActions):
@@ -139,7 +139,7 @@ def take_steps(
         obs, reward, terminated, truncated, _ = env.step(action)
         after[step] = obs
         if seen is not None:
-            seen(float(reward), bool(terminated or truncated))
+            seen(float(reward), bool(terminated))
         if terminated or truncated:
             obs, _ = env.reset()
     return ActionSteps(before, after, taken)

@@ -136,3 +136,8 @@ def test_offline_first_and_the_race_later_is_the_run_at_once(
     assert policies[0] == policies[1]
     assert "The race of every seed" in later.report(video=False).read_text()
     assert "The race" not in offline.report(video=False).read_text()
+    further = qss.train_online(
+        "InvertedPendulum", start=at_once, steps=30, warm_up=10, evaluate_every=30, episodes=1,
+        changes={"model_updates": 5}, out=tmp_path / "online", progress=False,
+    )  # fmt: skip
+    assert further.returns()[-1]["online_steps"] == 30

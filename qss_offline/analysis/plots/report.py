@@ -114,7 +114,7 @@ def race_figure(races: Sequence[Race], title: str) -> Figure:
             ]
             axis.plot(*zip(*means, strict=True), marker="o", markersize=4, **style)
             style["label"] = "_"
-    axis.set(xlabel="round", ylabel="return while racing", title=title)
+    axis.set(xlabel="round", ylabel="return of an episode, estimated", title=title)
     axis.set_xticks(range(2, len(races[0].rounds) + 2))
     _legend(figure)
     return figure

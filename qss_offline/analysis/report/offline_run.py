@@ -189,9 +189,9 @@ class RunPart:
         won = ", ".join(f"seed {s['seed']} {r.leader}" for s, r in zip(seeds, races, strict=True))
         self.book.parts.append(
             page.paragraph(
-                f"Chosen by what they returned while they raced on the online steps: {won}. The "
-                "first round acted at random; after each other round the better half stayed. The "
-                "evaluations took no part in it."
+                f"Chosen by what an episode of theirs returns, estimated from the online steps "
+                f"that they raced on: {won}. The first round acted at random; after each other "
+                "round the better half stayed. The evaluations took no part in it."
             )
         )
         header = tuple(name or "result" for name in RACE_HEADER)
@@ -200,7 +200,7 @@ class RunPart:
         if races[0].rounds:
             figure = figures.race_figure(races, str(run.config.env_id))
             alt = f"Line chart of what each member returned in each round; chosen: {won}."
-            caption = "Mean return of each member in the rounds in which it acted, every seed."
+            caption = "Estimated return of each member in the rounds in which it acted, every seed."
             self.book.parts.append(page.figures([self._figure("race", figure, alt, caption)]))
 
     def _results(self) -> None:

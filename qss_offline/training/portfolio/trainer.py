@@ -46,7 +46,7 @@ from qss_offline.runs.portfolio_config import (
     VALUES,
     PortfolioConfig,
 )
-from qss_offline.runs.race import Race, Returns
+from qss_offline.runs.race import Pace, Race
 from qss_offline.runs.work import CLONING_UPDATE, VALUED_UPDATE
 from qss_offline.training.interaction import ActionSteps, take_steps
 from qss_offline.training.inverse.models import InverseModels
@@ -193,12 +193,13 @@ class PortfolioTrainer(InverseModels):
         if not self.rounds_done:
             return super()._act(env, None, rng)
         heats, taken = [], []
+        limit = None if env.spec is None else env.spec.max_episode_steps
         for member, steps in self.race.shares(self.config.steps_per_round).items():
-            returns = Returns()
+            pace = Pace(limit)
             acting = self.policy_of(member)
             noise = self.config.exploration_noise
-            taken.append(take_steps(env, steps, self.actions, acting, noise, rng, returns))
-            heats.append(returns.heat(member))
+            taken.append(take_steps(env, steps, self.actions, acting, noise, rng, pace))
+            heats.append(pace.heat(member))
         self.race.add(heats)
         first, *others = taken
         for other in others:
