@@ -29,9 +29,11 @@ from qss_offline.data.transitions import Transitions
 from qss_offline.errors import UserError
 from qss_offline.evaluation.episodes import BatchPolicy
 from qss_offline.evaluation.policies import Policy
+from qss_offline.evaluation.policy_files import load_policy
 from qss_offline.files import write_bytes, write_json
 from qss_offline.parallel.reporting import Notice, ProgressFactory, no_progress, print_notice
-from qss_offline.runs.reader import FinishedRun
+from qss_offline.runs.folder import RunFolder
+from qss_offline.runs.reader import FinishedRun, OnlineRun
 
 FOLDER = "render"
 """Where a run's pictures are, inside its folder."""
@@ -159,23 +161,81 @@ def render_run(
         numbers["acting_alone"] = True
     result = Rendered(folder / numbers_name(run), folder / "dimensions.png", why_not=why_not)
     write_json(result.numbers, numbers)
-    _plot_dimensions(strips, result.dimensions)
+    _plot_dimensions(strips[1:], result.dimensions)
+    name = picture_name(run)
     if poses is not None:
         images = film(run.env_id, poses, strips, progress)
-    else:
-        assert shots is not None
-        frames = shots(progress)
-        if isinstance(frames, str):
-            missing = f"{why_not}, and {frames}"
-            notice(f"no video: {missing}; the state's dimensions are in {result.dimensions}")
-            return replace(result, why_not=missing)
+        return _with_pictures(result, name, images, len(strips), notice)
+    assert shots is not None
+    result = _film_acting(result, acting, shots, progress, notice)
+    if result.gif is not None:
         notice(f"the video shows the policy acting alone: {why_not}")
-        strips = (acting,)
-        images = [_beside(strips, [frame], step) for step, frame in enumerate(frames)]
-    name = picture_name(run)
+    return result
+
+
+def render_online(
+    run: OnlineRun,
+    out: Path | None = None,
+    *,
+    seed: int | None = None,
+    steps: int = 50,
+    notice: Notice = print_notice,
+    progress: ProgressFactory = no_progress,
+) -> Rendered:
+    """Draw what the policy of an online run does, from a fresh first state.
+
+    Args:
+        run: a finished run, in its folder.
+        out: folder for the files; by default `render` in the run's folder.
+        seed: whose policy is shown; the first by default.
+        steps: of the trajectory.
+        notice: called with a line for whatever is left out.
+        progress: makes a progress display.
+
+    Raises:
+        DrawingError: MuJoCo can't draw here; the numbers and the plot of dimensions are made.
+        UserError: the run's files can't be read.
+    """
+    if steps < 1:
+        raise UserError("--steps must be at least 1")
+    shown = run.seeds[0] if seed is None else seed
+    if shown not in run.seeds:
+        there = ", ".join(map(str, run.seeds))
+        raise UserError(f"{run.path.parent} holds no seed {shown}; its seeds are {there}")
+    policy = load_policy(RunFolder(run.path.parent).seed(shown).policy)
+    folder = run.path.parent / FOLDER if out is None else out
+    env = make_env(run.env_id)
+    try:
+        acting, shots = _act_before_camera(run.env_id, env, policy, None, steps)
+    finally:
+        env.close()
+    result = Rendered(folder / "acting.json", folder / "dimensions.png")
+    write_json(result.numbers, {"env_id": run.env_id, "shown_seed": shown, "acting_alone": True})
+    _plot_dimensions((acting,), result.dimensions)
+    return _film_acting(result, acting, shots, progress, notice)
+
+
+def _film_acting(
+    result: Rendered, acting: Strip, shots: _Shots, progress: ProgressFactory, notice: Notice
+) -> Rendered:
+    """Write the pictures of a policy acting alone, or say why there are none."""
+    frames = shots(progress)
+    if isinstance(frames, str):
+        missing = ", and ".join(filter(None, (result.why_not, frames)))
+        notice(f"no video: {missing}; the state's dimensions are in {result.dimensions}")
+        return replace(result, why_not=missing)
+    images = [_beside((acting,), [frame], step) for step, frame in enumerate(frames)]
+    return _with_pictures(result, "acting", images, 1, notice)
+
+
+def _with_pictures(
+    result: Rendered, name: str, images: Sequence[Frames], strips: int, notice: Notice
+) -> Rendered:
+    """Write a film as MP4, GIF and a sheet."""
+    folder = result.numbers.parent
     mp4, gif, sheet = (folder / f"{name}.{ending}" for ending in ("mp4", "gif", "png"))
     write_bytes(gif, gif_bytes(images))
-    write_bytes(sheet, sheet_bytes(images, len(strips)))
+    write_bytes(sheet, sheet_bytes(images, strips))
     result = replace(result, gif=gif, sheet=sheet)
     try:
         encoded = mp4_bytes(images)
@@ -191,7 +251,7 @@ _Shots = Callable[[ProgressFactory], Frames | str]
 
 
 def _act_before_camera(
-    env_id: str, env: Any, policy: BatchPolicy, first: NDArray[Any], steps: int
+    env_id: str, env: Any, policy: BatchPolicy, first: NDArray[Any] | None, steps: int
 ) -> tuple[Strip, _Shots]:
     """Let the policy act from a fresh first state; the film is made after the numbers.
 
@@ -224,11 +284,11 @@ def _act_before_camera(
 
 
 def _plot_dimensions(strips: Sequence[Strip], path: Path) -> None:
-    """Plot the dimensions of all strips but what was recorded, which ends again and again."""
+    """Plot the dimensions of the strips."""
     from qss_offline.analysis.plots.report import dimensions_figure
     from qss_offline.analysis.plots.style import to_png
 
-    shown = [(strip.title, strip.observations) for strip in strips[1:]]
+    shown = [(strip.title, strip.observations) for strip in strips]
     write_bytes(path, to_png(dimensions_figure(shown)))
 
 
@@ -296,7 +356,7 @@ def acting_strip(
     env: Any,
     policy: BatchPolicy,
     poses: PoseMap | None,
-    first: NDArray[Any],
+    first: NDArray[Any] | None,
     steps: int,
     watch: Callable[[NDArray[Any] | None], None] = lambda action: None,
 ) -> Strip:
@@ -306,13 +366,13 @@ def acting_strip(
         env: the environment.
         policy: acts.
         poses: puts the simulator into the first state.
-        first: `(obs_dim,)` the first recorded observation.
+        first: `(obs_dim,)` the first recorded observation, which `poses` need.
         steps: how many; time limits don't count.
         watch: called in the first state with None, and after each step with its action.
     """
     env = without_time_limit(env)
     obs, _ = env.reset(seed=0)
-    if poses is not None:
+    if poses is not None and first is not None:
         start = poses.poses(first[None])
         env.unwrapped.set_state(start.qpos[0], start.qvel[0])
         obs = env.unwrapped._get_obs()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from qss_offline.analysis.diagnostics import hints
 from qss_offline.analysis.report.making import make_report
-from qss_offline.analysis.video import Rendered, render_run
+from qss_offline.analysis.video import Rendered, render_online, render_run
 from qss_offline.api.figures import displayed
 from qss_offline.data.environments import register_environments
 from qss_offline.errors import UserError
@@ -287,6 +287,22 @@ class OnlineRun(_AnyRun[ScoredOnlineRun]):
 
         curves = {self.algorithm: learning_curve(self.results["seeds"])}
         return displayed(learning_figure(curves, None, self.env_id))
+
+    def render(
+        self, out: str | Path | None = None, *, seed: int | None = None, steps: int = 50
+    ) -> Rendered:
+        """Draw a policy acting, as video and pictures.
+
+        Args:
+            out: folder of the pictures; None takes `render` in the run's folder.
+            seed: which is shown; None shows the first.
+            steps: of the trajectory.
+
+        Raises:
+            UserError: the run can't be drawn.
+        """
+        folder = None if out is None else Path(out)
+        return render_online(self._done, folder, seed=seed, steps=steps)
 
     def __repr__(self) -> str:
         """Return what it is, in a line."""

@@ -110,14 +110,16 @@ def render(
     env: options.RegisteredModules = None,
 ) -> None:
     """Draw recorded behaviour | imagined plan | the policy acting, as MP4, GIF and PNG."""
-    from qss_offline.analysis.video import render_run
+    from qss_offline.analysis.video import render_online, render_run
     from qss_offline.data.environments import register_environments
-    from qss_offline.runs.reader import load_run
+    from qss_offline.runs.reader import FinishedRun, load_any_run
 
     register_environments(env or ())
-    made = render_run(
-        load_run(run), out, seed=seed, steps=steps, episodes=episodes, progress=progress
-    )
+    found = load_any_run(run)
+    if isinstance(found, FinishedRun):
+        made = render_run(found, out, seed=seed, steps=steps, episodes=episodes, progress=progress)
+    else:
+        made = render_online(found, out, seed=seed, steps=steps, progress=progress)
     for path in made.files:
         print(f"made {path}")
 

@@ -306,9 +306,7 @@ def read_run_config(folder: RunFolder) -> RunConfig:
     """
     config = read_json(folder.config)
     if config.get("method") == "online":
-        raise UserError(
-            f"{folder.path} is an online run, without a recording; qss report draws its curve"
-        )
+        raise UserError(f"{folder.path} is an online run, without a recording that it learned from")
     asked = settings_of(RunConfig, config, str(folder.config))
     if asked.env_id is None:
         return asked

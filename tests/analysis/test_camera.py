@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import qss_offline as qss
 from qss_offline.analysis import video as rendering
 from qss_offline.analysis.camera import FILM_HEIGHT, FILM_WIDTH, Camera, framed
 from qss_offline.analysis.poses import NoPoseError
@@ -74,6 +75,21 @@ def test_mujoco_without_a_pose_acts_again_in_a_child(
     assert told == ["the video shows the policy acting alone: InvertedPendulum-v5 is unheard of"]
     assert made.gif is not None and Image.open(made.gif).n_frames == 5
     assert made.sheet is not None and made.mp4 is not None
+
+
+@pytest.mark.usefixtures("drawing")
+def test_an_online_run_is_drawn_acting_and_its_report_shows_it(tmp_path: Path) -> None:
+    pytest.importorskip("imageio_ffmpeg")
+    run = qss.train_online(
+        "InvertedPendulum", steps=40, warm_up=20, evaluate_every=20, episodes=1,
+        changes={"model_updates": 5}, out=tmp_path / "online", progress=False,
+    )  # fmt: skip
+    made = run.render(steps=4)
+    assert made.gif is not None and Image.open(made.gif).n_frames == 5
+    assert made.sheet is not None and made.mp4 is not None and made.dimensions.exists()
+    assert "<video" in run.report().read_text()
+    with pytest.raises(qss.UserError, match="no seed 3; its seeds are 0"):
+        run.render(seed=3)
 
 
 class Drawn(gymnasium.Env[np.ndarray, np.ndarray]):

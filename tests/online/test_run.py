@@ -87,7 +87,7 @@ def test_killed_runs_resume_to_the_same_bits(tmp_path: Path) -> None:
         rows = [path.name for path in replay_files(SeedFolder(ours))]
         assert rows == [path.name for path in replay_files(SeedFolder(theirs))]
 
-    with pytest.raises(UserError, match=r"is an online run.*qss report"):
+    with pytest.raises(UserError, match="is an online run"):
         load_run(killed)
     assert load_curves(killed)[0]["algorithm"] == "d3g"
     results = json.loads((killed / "results.json").read_text())

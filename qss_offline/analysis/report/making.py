@@ -78,7 +78,7 @@ def make_report(
             book.parts.append(page.heading(2, title, f"run-{index}"))
             prefix = f"{name}-" if len(runs) > 1 else ""
             if isinstance(run, OnlineRun):
-                write_online_run(book, run, prefix)
+                write_online_run(book, run, prefix, video, progress)
             else:
                 RunPart(book, run, prefix, video, progress).write()
             report(index + 1, name)

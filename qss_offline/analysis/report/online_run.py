@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 from qss_offline.analysis.plots import report as figures
 from qss_offline.analysis.report import page
 from qss_offline.analysis.report.book import Book, spread_note
 from qss_offline.analysis.report.reproduce import online_command, online_settings
-from qss_offline.errors import printable
+from qss_offline.analysis.video import FOLDER, render_online
+from qss_offline.errors import UserError, printable
+from qss_offline.parallel.reporting import ProgressFactory
 from qss_offline.runs.reader import OnlineRun
 from qss_offline.runs.results import FINAL_EVALUATIONS, final_mean, learning_curve
 from qss_offline.settings_json import to_plain
 from qss_offline.statistics import counted, number_text, scores_text
 
 
-def write_online_run(book: Book, run: OnlineRun, prefix: str) -> None:
-    """Write a run's command, scores, curve and settings."""
+def write_online_run(
+    book: Book, run: OnlineRun, prefix: str, video: bool, progress: ProgressFactory
+) -> None:
+    """Write a run's command, what its policy does, scores, curve and settings."""
     book.attempt(run.name, "command", lambda: _command(book, run))
+    if run.config:
+        book.parts.append(page.heading(3, "Trajectories"))
+        book.attempt(run.name, "video", lambda: _seen(book, run, video, progress))
     results, seeds = run.results, run.results["seeds"]
     final = [final_mean(seed) for seed in seeds]
     steps = counted(results.get("steps", seeds[0]["online_steps"]), "environment step")
@@ -44,6 +52,27 @@ def _command(book: Book, run: OnlineRun) -> None:
     book.parts += [page.paragraph("To make this run again:"), page.code(line, wrapped=True)]
     if remark:
         book.parts.append(page.paragraph(remark))
+
+
+def _seen(book: Book, run: OnlineRun, video: bool, progress: ProgressFactory) -> None:
+    folder = run.path.parent / FOLDER
+    if video and not (folder / "acting.gif").exists():
+        render_online(run, notice=book.notice, progress=progress)
+    path = shlex.quote(str(run.path.parent))
+    if not (folder / "acting.json").exists():
+        raise UserError(f"qss render {path} draws it")
+    what = "The policy acting, from a fresh first state"
+    if (folder / "acting.mp4").exists():
+        book.parts.append(
+            page.video((folder / "acting.mp4").read_bytes(), f"Video: {what}.", f"{what}.")
+        )
+    if (folder / "acting.png").exists():
+        sheet = (folder / "acting.png").read_bytes()
+        alt = f"Contact sheet, every fifth step: {what}."
+        book.parts.append(page.wide_picture(sheet, alt, "Every fifth step."))
+    alt = "Line chart of each dimension of the observation over the steps of the policy acting."
+    drawn = page.picture((folder / "dimensions.png").read_bytes(), alt, "Dimensions, acting.")
+    book.parts.append(page.figures([drawn]))
 
 
 def _scores(run: OnlineRun) -> str:
