@@ -266,7 +266,7 @@ def _labels(cell: Cell, seed: int) -> np.ndarray[Any, np.dtype[np.float32]]:
     assert facts is not None
     trainer = bco_trainer(cell.labeller.run_config((seed,), facts), (seed,))
     trainer.restore([load_checkpoint(task.folder.online)])
-    return trainer.action_box.from_unit(trainer.labels(0))
+    return trainer.action_box.from_unit(trainer.labels(0).cpu().numpy())
 
 
 def _run_baseline(cell: Cell, seed: int, folder: SeedFolder, tick: Tick) -> None:

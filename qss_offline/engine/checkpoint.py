@@ -8,7 +8,9 @@ name, flushed and renamed, so that a reader sees the old checkpoint or the new o
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, cast
@@ -40,6 +42,8 @@ class Checkpoint:
 
 
 _MAX_BYTES = 16 << 30
+_TIMES_AS_LONG = 30
+"""Nothing is written for so many times as long as the last writing took."""
 _OF_A_SEED = ("training.safetensors", "online.safetensors")
 
 
@@ -53,6 +57,50 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()
     }
     write_bytes(path, save(tensors, metadata={"json": json.dumps(dict(checkpoint.metadata))}))
+
+
+class CheckpointWriter:
+    """Writes checkpoints in a thread of its own while training goes on.
+
+    Checkpoints are due so seldom that the time spent on writing them stays small. What it was given
+    is written when its context ends.
+    """
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1)
+        self._writing: Future[None] | None = None
+        self._free_at = 0.0
+
+    def __enter__(self) -> CheckpointWriter:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._thread.shutdown()
+        if self._writing is not None and raised[0] is None:
+            self._writing.result()
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to write again."""
+        idle = self._writing is None or self._writing.done()
+        return idle and time.monotonic() >= self._free_at
+
+    def write(self, checkpoints: Mapping[Path, Checkpoint]) -> None:
+        """Begin to write, once what was given before is written.
+
+        Raises:
+            UserError: that could not be written.
+        """
+        if self._writing is not None:
+            self._writing.result()
+        self._writing = self._thread.submit(self._write, checkpoints)
+
+    def _write(self, checkpoints: Mapping[Path, Checkpoint]) -> None:
+        begun = time.monotonic()
+        for path, checkpoint in checkpoints.items():
+            save_checkpoint(path, checkpoint)
+        now = time.monotonic()
+        self._free_at = now + _TIMES_AS_LONG * (now - begun)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

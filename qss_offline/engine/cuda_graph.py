@@ -1,86 +1,119 @@
-"""A chunk of updates in one CUDA graph: one launch where eager takes thousands."""
+"""Updates in one CUDA graph: one launch where eager takes thousands."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
 from qss_offline.algorithms.protocol import Algorithm
+from qss_offline.engine.device import send
+from qss_offline.engine.graph_device import GRAPH_DEVICES, GraphDevice
 from qss_offline.engine.schedule import Schedule
 from qss_offline.engine.state import TrainState
-from qss_offline.engine.update import CHUNK, Metrics, MetricSums, apply_update
+from qss_offline.engine.update import Metrics, MetricSums, apply_update
 from qss_offline.errors import UserError
 
-_WARM_UP_UPDATES = 4
+_WARM_UP_UPDATES = 3
 
 
-class CapturedChunk:
-    """`CHUNK` updates, captured once and replayed on new batches.
+class CapturedUpdates:
+    """A number of updates, captured once and replayed on new batches.
 
-    The graph holds the very functions that eager runs. It reads its batches from fixed memory and
-    changes the state's tensors in place; the random draws and the gathers stay outside, a few
-    launches a chunk.
+    The graph holds the very functions that eager runs. It reads its batches and step sizes from
+    fixed memory and changes the state's tensors in place; the random draws and the gathers stay
+    outside, a few launches for all of them.
 
     Args:
         algorithm: what to train.
-        state: on a CUDA device; unchanged by the capture.
-        block: columns of `(CHUNK, S, B, …)`, for their shapes.
-        schedule: Adam's step size.
-
-    Raises:
-        UserError: the state isn't on a CUDA device, or a rule's interval doesn't divide `CHUNK`.
+        state: unchanged by the capture.
+        block: columns of `(updates, S, B, …)`, for their shapes.
+        device: that records.
     """
 
     def __init__(
-        self, algorithm: Algorithm, state: TrainState, block: Any, schedule: Schedule
+        self, algorithm: Algorithm, state: TrainState, block: Any, device: GraphDevice
     ) -> None:
-        if not state.device.type == "cuda":
-            raise UserError("captured training needs a CUDA device; use eager")
-        intervals = {rule.interval for rule in algorithm.updates}
-        intervals |= {track.interval for track in algorithm.tracks}
-        if any(CHUNK % interval for interval in intervals):
-            raise UserError(f"captured training needs intervals that divide {CHUNK}; use eager")
-        self._schedule = schedule
-        self._step_sizes = torch.zeros(CHUNK, device=state.device)
-        self._block = type(block)(*(column.clone() for column in block))
-        before = [tensor.clone() for tensor in _tensors(state)]
+        self._tensors = _tensors(state)
+        self._length = len(block[0])
+        self._block = type(block)(*(torch.empty_like(column) for column in block))
+        self._step_sizes = torch.zeros(self._length, device=state.device)
+        self._counts: dict[str, int] = {}
+        before = [tensor.clone() for tensor in self._tensors]
+        for column, values in zip(self._block, block, strict=True):
+            column.copy_(values)
 
-        def updates(count: int) -> Metrics:
+        def update(index: int, number: int) -> Metrics:
+            batch = type(block)(*(column[index] for column in self._block))
+            return apply_update(algorithm, state, batch, number, self._step_sizes[index])
+
+        # Libraries set themselves up on first use, which a capture may not record. All rules are
+        # due at update 0.
+        with device.stream():
+            for _ in range(_WARM_UP_UPDATES):
+                update(0, 0)
+        with device.graph() as self._replay:
             totals: Metrics = {}
-            self._counts: dict[str, int] = {}
-            for index in range(count):
-                batch = type(block)(*(column[index] for column in self._block))
-                measured = apply_update(algorithm, state, batch, index + 1, self._step_sizes[index])
-                for name, value in measured.items():
+            for index in range(self._length):
+                for name, value in update(index, state.update + index + 1).items():
                     totals[name] = totals[name] + value if name in totals else value
                     self._counts[name] = self._counts.get(name, 0) + 1
-            return totals
-
-        # Libraries set themselves up on first use, which a capture may not record.
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            updates(_WARM_UP_UPDATES)
-        torch.cuda.current_stream().wait_stream(stream)
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
-            self._totals = updates(CHUNK)
-        for tensor, value in zip(_tensors(state), before, strict=True):
+        self._totals = totals
+        for tensor, value in zip(self._tensors, before, strict=True):
             tensor.copy_(value)
 
-    def replay(self, state: TrainState, block: Any, metrics: MetricSums) -> None:
-        """Apply `CHUNK` updates on the batches of `block`."""
+    def reads(self, state: TrainState) -> bool:
+        """Whether the state's tensors are those that it changes."""
+        return all(a is b for a, b in zip(self._tensors, _tensors(state), strict=True))
+
+    def replay(
+        self, state: TrainState, block: Any, schedule: Schedule, metrics: MetricSums
+    ) -> None:
+        """Apply the updates on the batches of `block`."""
         for column, values in zip(self._block, block, strict=True):
             column.copy_(values)
         first = state.update + 1
-        step_sizes = [self._schedule(update) for update in range(first, first + CHUNK)]
-        self._step_sizes.copy_(torch.tensor(step_sizes))
-        self._graph.replay()
-        state.update += CHUNK
+        step_sizes = [schedule(update) for update in range(first, first + self._length)]
+        self._step_sizes.copy_(send(torch.tensor(step_sizes), state.device))
+        self._replay()
+        state.update += self._length
         for name, total in self._totals.items():
             metrics.add({name: total}, self._counts[name])
+
+
+_Key = tuple[int, int, tuple[torch.Size, ...]]
+_captured: WeakKeyDictionary[TrainState, dict[_Key, tuple[Algorithm, CapturedUpdates]]] = (
+    WeakKeyDictionary()
+)
+
+
+def captured_updates(
+    algorithm: Algorithm, state: TrainState, block: Any, schedule: Schedule, metrics: MetricSums
+) -> None:
+    """Apply an update for each batch of a block, captured when the like of it first comes.
+
+    What is captured is kept as long as the state lives: for an algorithm, a block's shapes, and
+    where it starts among the rules' intervals.
+
+    Raises:
+        UserError: the state's device can't capture.
+    """
+    device = GRAPH_DEVICES.get(state.device.type)
+    if device is None:
+        raise UserError("captured training needs a CUDA device; use eager")
+    intervals = {rule.interval for rule in algorithm.updates}
+    intervals |= {track.interval for track in algorithm.tracks}
+    phase = state.update % math.lcm(*intervals)
+    kept = _captured.setdefault(state, {})
+    key = id(algorithm), phase, tuple(column.shape for column in block)
+    found = kept.get(key)
+    if found is None or not found[1].reads(state):
+        # With the algorithm, whose id would else be another's one day.
+        found = kept[key] = algorithm, CapturedUpdates(algorithm, state, block, device)
+    found[1].replay(state, block, schedule, metrics)
 
 
 def _tensors(state: TrainState) -> list[Tensor]:

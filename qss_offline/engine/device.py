@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import torch
+from torch import Tensor
+
+from qss_offline.engine.graph_device import GRAPH_DEVICES
 from qss_offline.errors import UserError
+from qss_offline.parallel.reporting import print_notice
+
+GPU_VERIFIED_WITH: str | None = None
+"""The version of this package whose GPU path was measured on a GPU, the results of which are in
+`benchmarks/results/gpu.json`; None while there are none. Without it "auto" means the CPU."""
 
 
 def choose_device(name: str) -> str:
@@ -17,6 +27,62 @@ def choose_device(name: str) -> str:
         raise UserError(f"--device takes auto, cpu or cuda, not {name!r}")
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: no CUDA device is available here; use --device cpu")
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return name
+    if name != "auto":
+        return name
+    if not torch.cuda.is_available():
+        return "cpu"
+    if GPU_VERIFIED_WITH is None:
+        print_notice(
+            "this trains on the CPU: training on a GPU hasn't been measured yet; "
+            "try it with --device cuda"
+        )
+        return "cpu"
+    return "cuda"
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor from the CPU to a device, on a GPU without waiting for it."""
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
+def check_room(device: torch.device, size: int, what: str) -> None:
+    """Refuse what doesn't fit into a GPU's memory.
+
+    Args:
+        device: any; a CPU takes everything.
+        size: in bytes.
+        what: it is, with a capital.
+
+    Raises:
+        UserError: it doesn't fit.
+    """
+    graphs = GRAPH_DEVICES.get(device.type)
+    if graphs is not None and size > (free := graphs.free_bytes()):
+        raise UserError(
+            f"{what} takes {size / 1e9:.1f} GB of the GPU's memory, where {free / 1e9:.1f} GB are "
+            "free; use --device cpu, or a part of it (qss data sample)"
+        )
+
+
+@contextmanager
+def training_with(tf32: bool) -> Iterator[None]:
+    """Train with the matrix products that a run asks for.
+
+    Args:
+        tf32: matrix products on a GPU round their operands to ten bits.
+
+    Raises:
+        UserError: a GPU's memory is full.
+    """
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            "the GPU's memory is full: train fewer seeds at once, or take --device cpu"
+        ) from error
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before

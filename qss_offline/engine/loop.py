@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
+import torch
+
 from qss_offline.algorithms.protocol import Algorithm
 from qss_offline.engine.cpu_graph import recorded_gradients
-from qss_offline.engine.cuda_graph import CapturedChunk
+from qss_offline.engine.cuda_graph import captured_updates
 from qss_offline.engine.denormals import denormals_as_zero
+from qss_offline.engine.graph_device import GRAPH_DEVICES
 from qss_offline.engine.sampler import Sampler
 from qss_offline.engine.schedule import Schedule, constant
 from qss_offline.engine.state import TrainState
@@ -17,6 +20,12 @@ from qss_offline.engine.update import CHUNK, MetricSums, apply_update, eager_gra
 Mode = Literal["eager", "compiled", "captured"]
 """How the same functions are run: as they are, recorded once and run without Python
 (`engine/cpu_graph`), or in a CUDA graph (`engine/cuda_graph.py`)."""
+
+
+def best_mode(device: torch.device) -> Mode:
+    """Return how updates run fastest on a device."""
+    return "captured" if device.type in GRAPH_DEVICES else "compiled"
+
 
 ReadMetrics = Callable[[], dict[str, list[float]]]
 
@@ -44,15 +53,12 @@ def fit(
     """
     schedule = learning_rate if callable(learning_rate) else constant(learning_rate)
     metrics = MetricSums()
-    captured: CapturedChunk | None = None
     gradients = recorded_gradients if mode == "compiled" else eager_gradients
     while state.update < updates:
         length = min(CHUNK - state.update % CHUNK, updates - state.update)
         block = sampler.draw(state.generators, length)
         if mode == "captured" and length == CHUNK:
-            if captured is None:
-                captured = CapturedChunk(algorithm, state, block, schedule)
-            captured.replay(state, block, metrics)
+            captured_updates(algorithm, state, block, schedule, metrics)
         else:
             with denormals_as_zero():
                 for batch in map(type(block), *(column.unbind() for column in block)):

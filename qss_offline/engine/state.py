@@ -19,7 +19,7 @@ def seeded_generator(seed: int, stream: str, device: torch.device | str) -> torc
     return torch.Generator(device).manual_seed(int(words[0]) << 31 | int(words[1]) >> 1)
 
 
-@dataclass
+@dataclass(eq=False)
 class TrainState:
     """Everything that an update reads and changes.
 
@@ -41,6 +41,21 @@ class TrainState:
     def device(self) -> torch.device:
         """Where the tensors live."""
         return next(iter(self.networks.values())).flat.device
+
+    def on_cpu(self) -> TrainState:
+        """Return itself on a CPU, else a copy there: one transfer a tensor, for all seeds."""
+        if self.device.type == "cpu":
+            return self
+        return TrainState(
+            self.seeds,
+            {name: Network(n.shape, n.flat.cpu()) for name, n in self.networks.items()},
+            {
+                name: AdamState(m.first.cpu(), m.second.cpu(), m.steps.cpu())
+                for name, m in self.moments.items()
+            },
+            self.generators,
+            self.update,
+        )
 
 
 def initial_state(

@@ -15,8 +15,8 @@ from qss_offline.engine.state import TrainState
 
 CHUNK = 50
 """Updates for which indices are drawn and rows gathered at once, and which one captured graph
-holds. Checkpoints fall between chunks. It is part of what a seed's numbers depend on on a GPU, so
-it is no setting."""
+holds. Checkpoints fall between chunks. A seed's numbers on a GPU depend on it, so it is no
+setting."""
 
 Metrics = dict[str, Tensor]
 
@@ -96,7 +96,11 @@ class MetricSums:
 
     def read(self) -> dict[str, list[float]]:
         """Return means since the last call, `{name: [a value for each seed]}`; waits for a GPU."""
-        means = {name: (total / self._counts[name]).tolist() for name, total in self._sums.items()}
+        if not self._sums:
+            return {}
+        means = torch.stack([total / self._counts[name] for name, total in self._sums.items()])
+        # All at once: a GPU is waited for once.
+        read = dict(zip(self._sums, means.tolist(), strict=True))
         self._sums.clear()
         self._counts.clear()
-        return means
+        return read

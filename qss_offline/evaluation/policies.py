@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,23 @@ class ObservationScale:
     def of_recording(facts: RecordingFacts) -> ObservationScale:
         """Return what the networks of a recording see its observations through."""
         return ObservationScale.of(facts.observation_mean, facts.observation_std, facts.step_std)
+
+    @staticmethod
+    def of_stack(scales: Sequence[ObservationScale]) -> ObservationScale:
+        """Return one for columns `(…, S, B, obs_dim)`: each seed's go through its own."""
+        steps = [scale.step_std for scale in scales if scale.step_std is not None]
+        return ObservationScale(
+            torch.stack([scale.mean for scale in scales]).unsqueeze(1),
+            torch.stack([scale.std for scale in scales]).unsqueeze(1),
+            torch.stack(steps).unsqueeze(1) if len(steps) == len(scales) else None,
+        )
+
+    def on(self, device: torch.device) -> ObservationScale:
+        """Return the same on a device."""
+        if self.mean.device == device:
+            return self
+        step = None if self.step_std is None else self.step_std.to(device)
+        return ObservationScale(self.mean.to(device), self.std.to(device), step)
 
     def apply(self, obs: Tensor) -> Tensor:
         """Scale observations `(…, obs_dim)`."""

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
 import torch
 
 from qss_offline.algorithms.bco import BehaviouralCloning, CloningConfig, LabelledBatch
@@ -22,8 +21,9 @@ from qss_offline.engine.checkpoint import (
     stack_checkpoints,
     with_part,
 )
-from qss_offline.engine.loop import fit
-from qss_offline.engine.sampler import Columns, UniformSampler
+from qss_offline.engine.device import training_with
+from qss_offline.engine.loop import best_mode, fit
+from qss_offline.engine.sampler import UniformSampler
 from qss_offline.engine.state import TrainState, initial_state
 from qss_offline.engine.timing import seconds_per_update
 from qss_offline.evaluation.policies import ClonedPolicy, ObservationScale
@@ -37,6 +37,7 @@ from qss_offline.runs.work import CLONING_UPDATE
 from qss_offline.training.interaction import ActionSteps, known_steps
 from qss_offline.training.inverse.models import InverseModels
 from qss_offline.training.offline import SeedTask
+from qss_offline.training.recorded import batch_transform
 from qss_offline.training.rounds import by_rounds_done, env_maker, run_rounds
 
 _CLONING = "cloning"
@@ -60,6 +61,7 @@ class BCOTrainer(InverseModels):
         cloning: the policy's settings; its `error_power` is a number here.
         cloning_updates: gradient steps of the policy in a round.
         known: steps of the same environment whose actions are known.
+        device: where both models are trained.
 
     Raises:
         UserError: as for `InverseModels`, or actions are discrete.
@@ -75,12 +77,14 @@ class BCOTrainer(InverseModels):
         cloning: CloningConfig,
         cloning_updates: int,
         known: ActionSteps | None = None,
+        device: torch.device | str = "cpu",
     ) -> None:
-        super().__init__(seeds, scales, make_env, config, known, recordings)
+        super().__init__(seeds, scales, make_env, config, known, recordings, device)
         self._cloning, self._cloning_updates = cloning, cloning_updates
         obs_dim, action_dim = len(scales[0].mean), len(self.action_box.low)
         self._cloner = BehaviouralCloning(cloning, obs_dim, action_dim)
-        self.policies: TrainState = initial_state(self._cloner, self.seeds)
+        self.policies: TrainState = initial_state(self._cloner, self.seeds, self.device)
+        self._policies_on_cpu = self.policies.on_cpu()
 
     def run_round(self, tick: Tick = no_tick) -> None:
         """Take a round's steps, fit the inverse models, label, and clone.
@@ -98,10 +102,13 @@ class BCOTrainer(InverseModels):
         fitted = self._work((done + 1) * self.config.steps_per_round)
         tick(fitted + before, "cloning")
         sampler = UniformSampler(
-            [self._labelled(index) for index in range(len(self.seeds))],
+            [
+                (recorded.column("observations"), self.labels(index))
+                for index, recorded in enumerate(self._recorded)
+            ],
             self._cloning.batch_size,
             LabelledBatch,
-            [_scale_first(scale) for scale in self.scales],
+            batch_transform(self._recorded, ("observations", None)),
         )
         fit(
             self._cloner,
@@ -110,40 +117,28 @@ class BCOTrainer(InverseModels):
             (done + 1) * self._cloning_updates,
             self._cloning.learning_rate,
             lambda state, _: tick(fitted + state.update * CLONING_UPDATE, "cloning"),
-            mode="compiled",
+            mode=best_mode(self.device),
         )
-
-    def _labelled(self, index: int) -> Columns:
-        labels = torch.from_numpy(self.labels(index))
-        assert self._recordings is not None
-        # A copy: recordings are read-only maps, which torch would warn of.
-        return torch.from_numpy(np.array(self._recordings[index].observations)), labels
+        self._policies_on_cpu = self.policies.on_cpu()
 
     def policy(self, index: int) -> ClonedPolicy:
         """Return the policy of the seed at `index`, on a copy of the network as it is now."""
-        network = self.policies.networks["policy"]
+        network = self._policies_on_cpu.networks["policy"]
         copy = Network(network.shape, network.flat[index : index + 1].clone())
         return ClonedPolicy(copy, self.scales[index], self.action_box)
 
     def checkpoint(self, index: int, metadata: Mapping[str, Any]) -> Checkpoint:
         """Take the seed at `index` out: both models and its steps."""
         inverse = super().checkpoint(index, metadata)
-        cloning = seed_checkpoint(self.policies, index)
+        cloning = seed_checkpoint(self._policies_on_cpu, index)
         return with_part(inverse, _CLONING, cloning)
 
     def restore(self, checkpoints: Sequence[Checkpoint]) -> None:
         """Continue from checkpoints of all seeds, taken after the same round."""
         super().restore(checkpoints)
         cloning = [part_of(checkpoint, _CLONING) for checkpoint in checkpoints]
-        self.policies = stack_checkpoints(self._cloner, cloning)
-
-
-def _scale_first(scale: ObservationScale) -> Callable[[Columns], Columns]:
-    def prepare(columns: Columns) -> Columns:
-        obs, action = columns
-        return scale.apply(obs), action
-
-    return prepare
+        self.policies = stack_checkpoints(self._cloner, cloning, self.device)
+        self._policies_on_cpu = self.policies.on_cpu()
 
 
 def bco_trainer(config: RunConfig, seeds: Sequence[int]) -> BCOTrainer:
@@ -159,6 +154,7 @@ def bco_trainer(config: RunConfig, seeds: Sequence[int]) -> BCOTrainer:
         config.cloning,
         config.cloning_updates,
         known_steps(config.actions_from, config.env_id),
+        config.device,
     )
 
 
@@ -172,11 +168,12 @@ def train_bco_seeds(config: RunConfig, tasks: Sequence[SeedTask], tick: Tick) ->
     """
     recorded = recorded_behaviour(load_transitions(config.dataset_id)).mean
     done = 0.0
-    for same in by_rounds_done(tasks):
-        trainer = bco_trainer(config, [task.seed for task in same])
-        told = counted_on(tick, done, len(same))
-        run_rounds(trainer, same, config.env_id, config.evaluation_episodes, told, recorded)
-        done += config.units * len(same)
+    with training_with(config.tf32):
+        for same in by_rounds_done(tasks):
+            trainer = bco_trainer(config, [task.seed for task in same])
+            told = counted_on(tick, done, len(same))
+            run_rounds(trainer, same, config.env_id, config.evaluation_episodes, told, recorded)
+            done += config.units * len(same)
 
 
 def train_bco(
@@ -187,11 +184,11 @@ def train_bco(
     Args:
         config: what to do.
         tasks: the seeds.
-        workers: processes; None takes one a core.
+        workers: processes; None takes one a core on a CPU, one a GPU.
         report: called with the work done, over all seeds, and what is going on.
     """
     train = known_in_workers(train_bco_seeds, [config.env_id])
-    train_in_workers(train, config, tasks, "cpu", workers, report, config.units)
+    train_in_workers(train, config, tasks, config.device, workers, report, config.units)
 
 
 def bco_seconds_per_update(config: RunConfig, obs_dim: int, action_dim: int) -> float:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import torch
-
 from qss_offline.algorithms.ensemble import mean_network
 from qss_offline.algorithms.networks import Network
 from qss_offline.algorithms.observational_d3g import ObservationalD3G, ObservationBatch
 from qss_offline.data.environments import known_in_workers
 from qss_offline.data.load import LoadedDataset, load_transitions, recorded_behaviour
+from qss_offline.engine.device import training_with
 from qss_offline.engine.state import TrainState
 from qss_offline.engine.timing import seconds_per_update
 from qss_offline.parallel.processes import Tick
@@ -34,7 +33,7 @@ def train_d3g(
     Args:
         config: what to do.
         tasks: the seeds.
-        workers: processes; None takes one a core on a CPU, one in all on a GPU.
+        workers: processes; None takes one a core on a CPU, one a GPU.
         report: called with the work done, over all seeds, and what is going on.
     """
     members = [m for task in tasks for m in member_tasks(task, config.preset.ensemble)]
@@ -42,8 +41,8 @@ def train_d3g(
         # An ensemble's trainings first, so that those of one seed are spread over cores, too.
         updates = config.preset.updates
         train_in_workers(_train_members, config, members, "cpu", workers, report, updates, "models")
-    train_group = known_in_workers(_train_group, [config.env_id])
-    train_in_workers(train_group, config, tasks, config.device, workers, report, config.units)
+    train = known_in_workers(train_seeds, [config.env_id])
+    train_in_workers(train, config, tasks, config.device, workers, report, config.units)
 
 
 def d3g_seconds_per_update(config: RunConfig, obs_dim: int, action_dim: int) -> float:
@@ -64,16 +63,6 @@ def _train_members(config: RunConfig, members: Sequence[SeedTask], tick: Tick) -
     )
 
 
-def _train_group(config: RunConfig, tasks: Sequence[SeedTask], tick: Tick) -> None:
-    """Train the seeds of one worker, with the matrix products that the run asks for."""
-    tf32 = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = config.tf32
-    try:
-        train_seeds(config, tasks, tick)
-    finally:
-        torch.backends.cuda.matmul.allow_tf32 = tf32
-
-
 def train_seeds(config: RunConfig, tasks: Sequence[SeedTask], tick: Tick) -> None:
     """Train, fit and evaluate some seeds in this process, from where their folders stand.
 
@@ -82,6 +71,11 @@ def train_seeds(config: RunConfig, tasks: Sequence[SeedTask], tick: Tick) -> Non
         tasks: the seeds.
         tick: called with the work done, over all of them (`RunConfig.units`).
     """
+    with training_with(config.tf32):
+        _train_seeds(config, tasks, tick)
+
+
+def _train_seeds(config: RunConfig, tasks: Sequence[SeedTask], tick: Tick) -> None:
     preset = config.preset
     # Foreign datasets were given their columns, with a notice, when the run began.
     dataset = load_transitions(config.dataset_id)
@@ -116,12 +110,12 @@ def _fit_inverse(
 ) -> None:
     """Fit the inverse models of seeds that stand after the same round, and save the policies."""
     scales = [trainer.scales[task.dataset_id] for task in tasks]
-    average = state.networks["proposal_average"]
+    average = state.on_cpu().networks["proposal_average"]
     rows = {seed: row for row, seed in enumerate(state.seeds)}
     proposals = []
     for task in tasks:
         trained = [
-            Network(average.shape, average.flat[row : row + 1].cpu().clone())
+            Network(average.shape, average.flat[row : row + 1].clone())
             for row in (rows[m.seed] for m in member_tasks(task, config.preset.ensemble))
         ]
         proposals.append(mean_network(trained))
@@ -133,6 +127,7 @@ def _fit_inverse(
         config.preset.inverse,
         known_steps(config.actions_from, config.env_id),
         [dataset.transitions] * len(tasks),
+        config.device,
     )
     recorded = recorded_behaviour(dataset).mean
     run_rounds(fitter, tasks, config.env_id, config.evaluation_episodes, tick, recorded)

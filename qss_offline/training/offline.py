@@ -18,14 +18,14 @@ from qss_offline.algorithms.observational_d3g import (
 from qss_offline.data.facts import RecordingFacts
 from qss_offline.data.transitions import Transitions
 from qss_offline.engine.checkpoint import (
+    CheckpointWriter,
     load_checkpoint,
     merge_states,
-    save_checkpoint,
     seed_checkpoint,
     stack_checkpoints,
 )
-from qss_offline.engine.loop import fit
-from qss_offline.engine.sampler import Columns, UniformSampler, without_copy
+from qss_offline.engine.loop import best_mode, fit
+from qss_offline.engine.sampler import UniformSampler
 from qss_offline.engine.schedule import Schedule, linear_decay
 from qss_offline.engine.state import TrainState, initial_state
 from qss_offline.engine.update import CHUNK
@@ -34,7 +34,9 @@ from qss_offline.evaluation.policies import ObservationScale
 from qss_offline.parallel.processes import Tick
 from qss_offline.parallel.reporting import counted_on, figure
 from qss_offline.runs.folder import SeedFolder
+from qss_offline.training.recorded import RecordedColumns, batch_transform
 
+_COLUMNS = "observations", "next_observations", "rewards", "terminations"
 LOG_INTERVAL = 1_000
 CHECKPOINT_INTERVAL = 2_000
 assert LOG_INTERVAL % CHUNK == 0
@@ -92,8 +94,12 @@ class OfflineTrainer:
         self.scales = {
             dataset_id: ObservationScale.of_recording(facts[dataset_id]) for dataset_id in datasets
         }
-        self._columns = {
-            dataset_id: _columns(transitions, self.device)
+        self._recorded = {
+            dataset_id: RecordedColumns(
+                transitions,
+                self.scales[dataset_id] if config.normalize_observations else None,
+                self.device,
+            )
             for dataset_id, transitions in datasets.items()
         }
         self._limits = {
@@ -159,12 +165,13 @@ class OfflineTrainer:
         return ObservationalD3G(self.config, obs_dim, *limits)
 
     def _sampler(self, tasks: Sequence[SeedTask]) -> UniformSampler:
-        transforms = [
-            _prepare(self.scales[t.dataset_id], self.config.normalize_observations, self.device)
-            for t in tasks
-        ]
-        tables = [self._columns[task.dataset_id] for task in tasks]
-        return UniformSampler(tables, self.config.batch_size, ObservationBatch, transforms)
+        recorded = [self._recorded[task.dataset_id] for task in tasks]
+        return UniformSampler(
+            [tuple(map(one.column, _COLUMNS)) for one in recorded],
+            self.config.batch_size,
+            ObservationBatch,
+            batch_transform(recorded, _COLUMNS),
+        )
 
     def _fit(
         self,
@@ -184,20 +191,27 @@ class OfflineTrainer:
                 for index, task in enumerate(tasks):
                     row = {name: values[index] for name, values in means.items()}
                     task.folder.append_metrics({"update": state.update, **row})
-            if state.update % CHECKPOINT_INTERVAL == 0 or state.update == updates:
-                for index, task in enumerate(tasks):
-                    save_checkpoint(task.folder.training, seed_checkpoint(state, index))
+            due = state.update % CHECKPOINT_INTERVAL == 0 and writer.due
+            if due or state.update == updates:
+                copy = state.on_cpu()
+                writer.write(
+                    {
+                        task.folder.training: seed_checkpoint(copy, index)
+                        for index, task in enumerate(tasks)
+                    }
+                )
             tick(state.update * len(tasks), f"{state.update:,}", note)
 
-        fit(
-            self._algorithm(tasks),
-            state,
-            self._sampler(tasks),
-            updates,
-            schedule,
-            on_chunk,
-            mode="captured" if self.device.type == "cuda" else "compiled",
-        )
+        with CheckpointWriter() as writer:
+            fit(
+                self._algorithm(tasks),
+                state,
+                self._sampler(tasks),
+                updates,
+                schedule,
+                on_chunk,
+                mode=best_mode(self.device),
+            )
 
 
 def _values_in_words(means: Mapping[str, Sequence[float]]) -> str:
@@ -206,28 +220,3 @@ def _values_in_words(means: Mapping[str, Sequence[float]]) -> str:
         return ""
     value, recorded = (fmean(means[name]) for name in ("proposal_value", "q"))
     return f"value {figure(value)} (recorded {figure(recorded)})"
-
-
-def _columns(transitions: Transitions, device: torch.device) -> Columns:
-    """Observations, next observations, rewards, terminations; on the CPU without a copy."""
-    arrays = (
-        transitions.observations,
-        transitions.next_observations,
-        transitions.rewards,
-        transitions.terminations,
-    )
-    return tuple(without_copy(array).to(device) for array in arrays)
-
-
-def _prepare(
-    scale: ObservationScale, normalize: bool, device: torch.device
-) -> Callable[[Columns], Columns]:
-    on_device = ObservationScale(scale.mean.to(device), scale.std.to(device))
-
-    def prepare(columns: Columns) -> Columns:
-        obs, next_obs, reward, terminated = columns
-        if normalize:
-            obs, next_obs = on_device.apply(obs), on_device.apply(next_obs)
-        return obs, next_obs, reward, terminated.float()
-
-    return prepare

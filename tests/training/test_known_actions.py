@@ -141,12 +141,12 @@ def test_bco_labels_with_known_steps() -> None:
 
 def test_without_noise_draws_are_what_they_were() -> None:
     columns = (torch.randn(50, 2), torch.randn(50, 2), torch.randn(50, 1))
-    noise = [(None, torch.tensor([0.0, 2.0]), None)]
+    noise = (None, torch.tensor([0.0, 2.0]), None)
     plain, noisy, again = (
         UniformSampler([columns], 8, ActionBatch, noise=used).draw(
             [torch.Generator().manual_seed(3)], 4
         )
-        for used in (None, noise, noise)
+        for used in ((), noise, noise)
     )
     assert torch.equal(plain.obs, noisy.obs)
     assert torch.equal(plain.action, noisy.action)

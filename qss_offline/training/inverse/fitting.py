@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import gymnasium as gym
+import torch
 
 from qss_offline.algorithms.networks import Network
 from qss_offline.data.transitions import Transitions
@@ -39,6 +40,7 @@ class InverseFitter(InverseModels):
         config: the budget.
         known: steps of the same environment whose actions are known.
         recordings: what each seed learned from, for models that learn from it, too.
+        device: where models are trained.
 
     Raises:
         UserError: as for `InverseModels`.
@@ -53,8 +55,9 @@ class InverseFitter(InverseModels):
         config: InverseFitConfig,
         known: ActionSteps | None = None,
         recordings: Sequence[Transitions] | None = None,
+        device: torch.device | str = "cpu",
     ) -> None:
-        super().__init__(seeds, scales, make_env, config, known, recordings)
+        super().__init__(seeds, scales, make_env, config, known, recordings, device)
         self.proposals = proposals
 
     def run_round(self, tick: Tick = no_tick) -> None:

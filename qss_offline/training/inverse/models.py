@@ -30,15 +30,9 @@ from qss_offline.algorithms.semi_supervised_inverse import (
 )
 from qss_offline.data.transitions import Transitions
 from qss_offline.engine.checkpoint import Checkpoint, seed_checkpoint, stack_checkpoints
-from qss_offline.engine.loop import fit
-from qss_offline.engine.sampler import (
-    Columns,
-    JointSampler,
-    Sampler,
-    UniformSampler,
-    tuple_of,
-    without_copy,
-)
+from qss_offline.engine.device import send
+from qss_offline.engine.loop import best_mode, fit
+from qss_offline.engine.sampler import Columns, JointSampler, Sampler, UniformSampler, tuple_of
 from qss_offline.engine.state import TrainState, initial_state
 from qss_offline.errors import UserError
 from qss_offline.evaluation.actions import ActionBox, Actions, OneHotActions
@@ -49,6 +43,7 @@ from qss_offline.runs.inverse_config import InverseFitConfig
 from qss_offline.runs.race import Race
 from qss_offline.runs.work import STEP, inverse_update
 from qss_offline.training.interaction import ActionSteps, take_steps
+from qss_offline.training.recorded import RecordedColumns, batch_transform
 
 _FITTED_SHARE = 0.9
 """Of known steps, before the rest decides between two forms of the IDM."""
@@ -69,6 +64,7 @@ class InverseModels:
         known: steps of the same environment whose actions are known.
         recordings: what each seed learned from, for models that learn from it, too
             (`recorded_coef`); actions, where it has any, are not looked at.
+        device: where models are trained; policies act on a CPU.
 
     Raises:
         UserError: the form of the IDM doesn't suit the environment, or it needs recordings.
@@ -85,8 +81,9 @@ class InverseModels:
         config: InverseFitConfig,
         known: ActionSteps | None = None,
         recordings: Sequence[Transitions] | None = None,
+        device: torch.device | str = "cpu",
     ) -> None:
-        self.seeds, self.scales = tuple(seeds), scales
+        self.seeds, self.scales, self.device = tuple(seeds), scales, torch.device(device)
         self.race: Race | None = None
         self.make_env, self.config = make_env, config
         self.actions = _actions(make_env, known, config.exploration_noise)
@@ -103,13 +100,24 @@ class InverseModels:
                     "an observation; choose form=network"
                 )
             self._form = "network"
-        self._recordings = recordings
+        self._recorded: Sequence[RecordedColumns] = ()
+        if recordings is not None:
+            # Seeds that learn from one recording share it.
+            each = {
+                (id(recording), id(scale)): RecordedColumns(recording, scale, self.device)
+                for recording, scale in zip(recordings, scales, strict=False)
+            }
+            self._recorded = [
+                each[id(recording), id(scale)]
+                for recording, scale in zip(recordings, scales, strict=False)
+            ]
         if recordings is not None and (
             len(recordings) != len(self.seeds) or any(r.obs_dim != obs_dim for r in recordings)
         ):
             raise UserError(f"each seed needs a recording with {obs_dim} numbers in an observation")
         self._algorithm = self._make_algorithm(obs_dim, action_dim)
-        self.state: TrainState = initial_state(self._algorithm, self.seeds)
+        self.state: TrainState = initial_state(self._algorithm, self.seeds, self.device)
+        self._on_cpu = self.state.on_cpu()
         self.steps: list[ActionSteps | None] = [None] * len(self.seeds)
         self._known = self._fitted_known = known
         self._held_out: ActionSteps | None = None
@@ -141,7 +149,7 @@ class InverseModels:
         if not model.recorded_coef:
             discrete = isinstance(self.actions, OneHotActions)
             return InverseDynamics(model, obs_dim, action_dim, spread, discrete)
-        if self._recordings is None:
+        if not self._recorded:
             raise UserError("recorded_coef needs the recording: set it to 0 where there is none")
         assert spread is not None, "recorded_coef is refused without step_inputs"
         return SemiSupervisedInverseDynamics(model, obs_dim, action_dim, spread)
@@ -149,8 +157,7 @@ class InverseModels:
     def _step_scale(self) -> Tensor | None:
         if not self.config.model.step_inputs:
             return None
-        spreads = [scale.step_std for scale in self.scales if scale.step_std is not None]
-        return torch.stack(spreads).unsqueeze(1)
+        return ObservationScale.of_stack(self.scales).on(self.device).step_std
 
     @property
     def rounds_done(self) -> int:
@@ -234,6 +241,7 @@ class InverseModels:
             self._solve()
         if self._form == "bilinear":
             self.state.update = updates
+            self._on_cpu = self.state.on_cpu()
             tell()
             return
         fit(
@@ -243,33 +251,28 @@ class InverseModels:
             updates,
             self.config.model.learning_rate,
             lambda *_: tell(),
-            mode="compiled",
+            mode=best_mode(self.device),
         )
+        self._on_cpu = self.state.on_cpu()
 
     def _sampler(self) -> Sampler:
         """Batches of steps with known actions, and of recorded ones where the IDM takes them."""
         batch_size = self.config.model.batch_size
         with_actions = [
-            self._columns(self._learned_from(index), index) for index in range(len(self.seeds))
+            tuple(send(c, self.device) for c in self._columns(self._learned_from(index), index))
+            for index in range(len(self.seeds))
         ]
-        recordings = self._recordings if self._model.recorded_coef else None
-        if recordings is None:
+        if not self._model.recorded_coef:
             return UniformSampler(with_actions, batch_size, ActionBatch)
-        action_dim = self.actions.dim
-        tables = [
-            (
-                without_copy(recording.observations),
-                without_copy(recording.next_observations),
-                torch.zeros(1, 1).expand(len(recording), action_dim),
-            )
-            for recording in recordings
-        ]
+        names = "observations", "next_observations"
+        longest = max(map(len, self._recorded))
+        zeros = torch.zeros(1, 1, device=self.device).expand(longest, self.actions.dim)
         recorded = UniformSampler(
-            tables,
+            [(*map(one.column, names), zeros) for one in self._recorded],
             batch_size,
             tuple_of,
-            [_scale_observations(scale) for scale in self.scales],
-            [(None, None, torch.full((action_dim,), CODE_NOISE))] * len(tables),
+            batch_transform(self._recorded, (*names, None)),
+            (None, None, torch.full((self.actions.dim,), CODE_NOISE, device=self.device)),
         )
         online = UniformSampler(with_actions, batch_size, tuple_of)
         return JointSampler((online, recorded), SemiSupervisedBatch)
@@ -329,25 +332,25 @@ class InverseModels:
         return Policy(*parts, self.actions)
 
     @torch.no_grad()
-    def labels(self, index: int) -> NDArray[np.float32]:
+    def labels(self, index: int) -> Tensor:
         """Return I(s, s') for every recorded transition, `(N, action_dim)`, in box units."""
-        assert self._recordings is not None
-        recording, scale = self._recordings[index], self.scales[index]
+        recorded, scale = self._recorded[index], self.scales[index].on(self.device)
         step_scale = scale.step_std if self.config.model.step_inputs else None
         model = self.average(index)
-        labels = np.empty((len(recording), len(self.action_box.low)), np.float32)
-        for start in range(0, len(recording), _LABEL_ROWS):
+        model = Network(model.shape, send(model.flat, self.device))
+        labels = torch.empty(len(recorded), len(self.action_box.low), device=self.device)
+        for start in range(0, len(recorded), _LABEL_ROWS):
             rows = slice(start, start + _LABEL_ROWS)
             obs, next_obs = (
-                scale.apply(torch.from_numpy(np.array(column[rows]))).unsqueeze(0)
-                for column in (recording.observations, recording.next_observations)
+                recorded.rows(name, rows).unsqueeze(0)
+                for name in ("observations", "next_observations")
             )
-            labels[rows] = inverse_action(model, obs, next_obs, step_scale).squeeze(0).numpy()
+            labels[rows] = inverse_action(model, obs, next_obs, step_scale).squeeze(0)
         return labels
 
     def checkpoint(self, index: int, metadata: Mapping[str, Any]) -> Checkpoint:
         """Take the seed at `index` out: its models, moments, random streams and steps."""
-        steps, checkpoint = self.steps[index], seed_checkpoint(self.state, index)
+        steps, checkpoint = self.steps[index], seed_checkpoint(self._on_cpu, index)
         assert steps is not None
         errors = {"unseen_errors": self._unseen_errors[index].clone()}
         tensors = {**checkpoint.tensors, **steps.named_tensors(), **errors}
@@ -355,7 +358,8 @@ class InverseModels:
 
     def restore(self, checkpoints: Sequence[Checkpoint]) -> None:
         """Continue from checkpoints of all seeds, taken after the same round."""
-        self.state = stack_checkpoints(self._algorithm, checkpoints)
+        self.state = stack_checkpoints(self._algorithm, checkpoints, self.device)
+        self._on_cpu = self.state.on_cpu()
         self.steps = [ActionSteps.from_named(one.tensors) for one in checkpoints]
         self._fitted_known = self._known
         if self._form == "either":
@@ -374,7 +378,7 @@ class InverseModels:
 
     def _network(self, index: int) -> Network:
         """Copy the averaged network of the seed at `index`, `(1, P)`."""
-        average = self.state.networks["inverse_average"]
+        average = self._on_cpu.networks["inverse_average"]
         return Network(average.shape, average.flat[index : index + 1].clone())
 
 
@@ -393,11 +397,3 @@ def _actions(
         return ActionBox.of(env.action_space)
     finally:
         env.close()
-
-
-def _scale_observations(scale: ObservationScale) -> Callable[[Columns], Columns]:
-    def prepare(columns: Columns) -> Columns:
-        obs, next_obs, code_noise = columns
-        return scale.apply(obs), scale.apply(next_obs), code_noise
-
-    return prepare

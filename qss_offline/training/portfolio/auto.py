@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
-
 from qss_offline.algorithms.ensemble import mean_network
 from qss_offline.algorithms.networks import Network
 from qss_offline.algorithms.observational_d3g import ObservationalD3GConfig
 from qss_offline.data.environments import known_in_workers
 from qss_offline.data.load import load_transitions, recorded_behaviour
+from qss_offline.engine.device import training_with
 from qss_offline.engine.state import TrainState
 from qss_offline.evaluation.policies import ObservationScale
 from qss_offline.parallel.processes import Tick
@@ -64,7 +63,7 @@ def train_auto(
     Args:
         config: what to do.
         tasks: the seeds.
-        workers: processes; None takes one a core on a CPU, one in all on a GPU.
+        workers: processes; None takes one a core on a CPU, one a GPU.
         report: called with the work done, over all seeds, and what is going on.
     """
     trainings = [training for task in tasks for training in _trainings(config, task)]
@@ -84,17 +83,13 @@ def train_auto(
 
 def _train_offline(config: RunConfig, trainings: Sequence[_Training], tick: Tick) -> None:
     """Train Q, τ and f of some members, for one worker; their checkpoints are what comes of it."""
-    tf32 = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = config.tf32
     done = 0.0
-    try:
+    with training_with(config.tf32):
         for name in dict.fromkeys(training.member for training in trainings):
             tasks = [training.task for training in trainings if training.member == name]
             told = headed(counted_on(tick, done), name)
             _offline(config, name, tasks, config.device, told)
             done += config.preset.updates * len(tasks)
-    finally:
-        torch.backends.cuda.matmul.allow_tf32 = tf32
 
 
 def _offline(

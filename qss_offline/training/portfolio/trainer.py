@@ -27,8 +27,8 @@ from qss_offline.engine.checkpoint import (
     stack_checkpoints,
     with_part,
 )
-from qss_offline.engine.loop import fit
-from qss_offline.engine.sampler import Columns, UniformSampler, without_copy
+from qss_offline.engine.loop import best_mode, fit
+from qss_offline.engine.sampler import UniformSampler
 from qss_offline.engine.state import TrainState, initial_state
 from qss_offline.evaluation.actions import ActionBox
 from qss_offline.evaluation.policies import (
@@ -50,6 +50,7 @@ from qss_offline.runs.race import Pace, Race
 from qss_offline.runs.work import CLONING_UPDATE, VALUED_UPDATE
 from qss_offline.training.interaction import ActionSteps, take_steps
 from qss_offline.training.inverse.models import InverseModels
+from qss_offline.training.recorded import batch_transform
 
 
 class PortfolioTrainer(InverseModels):
@@ -65,6 +66,7 @@ class PortfolioTrainer(InverseModels):
         portfolio: settings of the members; an `error_power` of the cloning is a number here. Those
             that learn from labels need continuous actions, and stay away from discrete ones.
         known: steps of the same environment whose actions are known.
+        device: where all are trained.
     """
 
     def __init__(
@@ -77,9 +79,10 @@ class PortfolioTrainer(InverseModels):
         config: InverseFitConfig,
         portfolio: PortfolioConfig,
         known: ActionSteps | None = None,
+        device: torch.device | str = "cpu",
     ) -> None:
-        super().__init__((seed,), (scale,), make_env, config, known, (recording,))
-        self._proposals, self._portfolio, self._recording = proposals, portfolio, recording
+        super().__init__((seed,), (scale,), make_env, config, known, (recording,), device)
+        self._proposals, self._portfolio = proposals, portfolio
         self._learners: dict[str, Algorithm] = {}
         members: tuple[str, ...] = PROPOSING
         if isinstance(self.actions, ActionBox):
@@ -88,7 +91,8 @@ class PortfolioTrainer(InverseModels):
             self._learners[VALUES] = TD3BC(portfolio.values, *sizes)
             members = MEMBERS
         self._states: dict[str, TrainState] = {
-            name: initial_state(learner, self.seeds) for name, learner in self._learners.items()
+            name: initial_state(learner, self.seeds, self.device)
+            for name, learner in self._learners.items()
         }
         self.race: Race = Race(members)
 
@@ -104,7 +108,7 @@ class PortfolioTrainer(InverseModels):
         fitted = self._work((done + 1) * self.config.steps_per_round)
         if not self._learners:
             return
-        labels = torch.from_numpy(self.labels(0))
+        labels = self.labels(0)
         cloned = self._states[CLONING].update
 
         def cloning(state: TrainState, _: object) -> None:
@@ -143,45 +147,30 @@ class PortfolioTrainer(InverseModels):
             (done + 1) * updates,
             settings.learning_rate,
             on_chunk,
-            mode="compiled",
+            mode=best_mode(self.device),
         )
 
     def _labelled(self, labels: torch.Tensor) -> UniformSampler:
-        table = without_copy(self._recording.observations), labels
-        scale = self.scales[0]
-
-        def prepare(columns: Columns) -> Columns:
-            obs, action = columns
-            return scale.apply(obs), action
-
+        (recorded,) = self._recorded
+        table = recorded.column("observations"), labels
+        transform = batch_transform(self._recorded, ("observations", None))
         batch_size = self._portfolio.cloning.batch_size
-        return UniformSampler([table], batch_size, LabelledBatch, [prepare])
+        return UniformSampler([table], batch_size, LabelledBatch, transform)
 
     def _valued(self, labels: torch.Tensor) -> UniformSampler:
-        recording, scale = self._recording, self.scales[0]
-        table = (
-            without_copy(recording.observations),
-            labels,
-            without_copy(recording.next_observations),
-            without_copy(recording.rewards),
-            without_copy(recording.terminations),
-            torch.zeros(1, 1).expand(labels.shape),
+        names = "observations", None, "next_observations", "rewards", "terminations", None
+        (recorded,) = self._recorded
+        zeros = torch.zeros(1, 1, device=self.device).expand(labels.shape)
+        others = iter((labels, zeros))
+        table = [next(others) if name is None else recorded.column(name) for name in names]
+        noise = torch.full(labels.shape[1:], SMOOTHING_NOISE, device=self.device)
+        return UniformSampler(
+            [tuple(table)],
+            self._portfolio.values.batch_size,
+            ValuedBatch,
+            batch_transform(self._recorded, names),
+            (*([None] * 5), noise),
         )
-
-        def prepare(columns: Columns) -> Columns:
-            obs, action, next_obs, reward, terminated, noise = columns
-            return (
-                scale.apply(obs),
-                action,
-                scale.apply(next_obs),
-                reward,
-                terminated.float(),
-                noise,
-            )
-
-        noise = (*([None] * 5), torch.full(labels.shape[1:], SMOOTHING_NOISE))
-        batch_size = self._portfolio.values.batch_size
-        return UniformSampler([table], batch_size, ValuedBatch, [prepare], [noise])
 
     def _act(
         self,
@@ -210,7 +199,7 @@ class PortfolioTrainer(InverseModels):
         """Return a member's policy, on copies of its networks as they are now."""
         if member in self._proposals:
             return self.heading_for(self._proposals[member], 0)
-        network = self._states[member].networks["policy"]
+        network = self._states[member].on_cpu().networks["policy"]
         copy = Network(network.shape, network.flat.clone())
         return ClonedPolicy(copy, self.scales[0], self.action_box)
 
@@ -222,7 +211,7 @@ class PortfolioTrainer(InverseModels):
         """Take everything out: the IDM, its steps, all that learns from labels, and the race."""
         whole = super().checkpoint(index, {**metadata, "race": self.race.plain()})
         for name, state in self._states.items():
-            whole = with_part(whole, name, seed_checkpoint(state, 0))
+            whole = with_part(whole, name, seed_checkpoint(state.on_cpu(), 0))
         return whole
 
     def restore(self, checkpoints: Sequence[Checkpoint]) -> None:
@@ -230,6 +219,7 @@ class PortfolioTrainer(InverseModels):
         super().restore(checkpoints)
         (checkpoint,) = checkpoints
         for name, learner in self._learners.items():
-            self._states[name] = stack_checkpoints(learner, [part_of(checkpoint, name)])
+            parts = [part_of(checkpoint, name)]
+            self._states[name] = stack_checkpoints(learner, parts, self.device)
         rounds = checkpoint.metadata["race"]
         self.race = Race.of_file(rounds, "a checkpoint", self.race.members)
