@@ -58,7 +58,7 @@ def train_online(
         UserError: d3rlpy isn't installed, the method is another, or actions are discrete.
     """
     require_d3rlpy()
-    loop = SeedLoop(task, env_id, config, torch.device("cpu"))
+    loop = SeedLoop(task, env_id, config)
     try:
         if not isinstance(loop.actions, BoxActions):
             raise UserError(discrete_refused(method, env_id))

@@ -50,4 +50,9 @@ class _Cuda:
 
 
 GRAPH_DEVICES: dict[str, GraphDevice] = {"cuda": _Cuda()}
-"""By the type of a torch device; updates on any other aren't captured."""
+"""By the type of a torch device."""
+
+
+def captures(device: torch.device) -> bool:
+    """Whether updates on a device are captured; elsewhere they are recorded."""
+    return device.type in GRAPH_DEVICES

@@ -11,7 +11,7 @@ from qss_offline.algorithms.protocol import Algorithm
 from qss_offline.engine.cpu_graph import recorded_gradients
 from qss_offline.engine.cuda_graph import captured_updates
 from qss_offline.engine.denormals import denormals_as_zero
-from qss_offline.engine.graph_device import GRAPH_DEVICES
+from qss_offline.engine.graph_device import captures
 from qss_offline.engine.sampler import Sampler
 from qss_offline.engine.schedule import Schedule, constant
 from qss_offline.engine.state import TrainState
@@ -24,7 +24,7 @@ Mode = Literal["eager", "compiled", "captured"]
 
 def best_mode(device: torch.device) -> Mode:
     """Return how updates run fastest on a device."""
-    return "captured" if device.type in GRAPH_DEVICES else "compiled"
+    return "captured" if captures(device) else "compiled"
 
 
 ReadMetrics = Callable[[], dict[str, list[float]]]

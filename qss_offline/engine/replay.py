@@ -1,7 +1,8 @@
-"""Tables that grow while they are drawn from: one a seed, on the device that trains."""
+"""Tables that grow while they are drawn from: one a seed."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,6 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from qss_offline.engine.device import check_room, send
+from qss_offline.engine.graph_device import captures
 
 
 class ReplayTable:
@@ -18,17 +22,21 @@ class ReplayTable:
         capacity: rows kept at most. The memory is set aside at once; on a CPU the system takes
             pages only as they are filled.
         width: numbers in a row.
-        device: where the rows live.
     """
 
-    def __init__(self, capacity: int, width: int, device: torch.device | str = "cpu") -> None:
-        self._rows = torch.empty(capacity, width, device=device)
+    def __init__(self, capacity: int, width: int) -> None:
+        self._rows = torch.empty(capacity, width)
         self.added = 0
 
     @property
     def capacity(self) -> int:
         """Rows kept at most."""
         return len(self._rows)
+
+    @property
+    def width(self) -> int:
+        """Numbers in a row."""
+        return self._rows.shape[1]
 
     def __len__(self) -> int:
         return min(self.added, len(self._rows))
@@ -50,8 +58,8 @@ class ReplayTable:
 
     def read(self, start: int, stop: int) -> NDArray[np.float32]:
         """Return a copy of the rows numbered `start` to `stop`, `(stop − start, width)`."""
-        numbers = torch.arange(start, stop, device=self._rows.device) % len(self._rows)
-        return np.asarray(self._rows.index_select(0, numbers).cpu().numpy(), np.float32)
+        numbers = torch.arange(start, stop) % len(self._rows)
+        return np.asarray(self._rows.index_select(0, numbers).numpy(), np.float32)
 
     def draw(self, generator: torch.Generator, count: int) -> Tensor:
         """Draw `count` rows uniformly with replacement, `(count, width)`."""
@@ -62,10 +70,17 @@ class ReplayTable:
 class ReplaySampler:
     """Uniform draws from one growing table a seed, as `UniformSampler` draws from fixed ones.
 
+    On a GPU it keeps a copy of the tables there, of equal capacity and with equally many rows, and
+    brings new rows of all seeds to it in one transfer.
+
     Args:
-        tables: one a seed.
+        tables: one a seed, in the memory of the CPU.
         batch_size: B.
         make_batch: builds a batch from rows `(updates, S, B, width)`.
+        device: where batches are.
+
+    Raises:
+        UserError: the GPU has no room for the copy.
     """
 
     def __init__(
@@ -73,15 +88,44 @@ class ReplaySampler:
         tables: Sequence[ReplayTable],
         batch_size: int,
         make_batch: Callable[[Tensor], Any],
+        device: torch.device | str = "cpu",
     ) -> None:
         self._tables, self._batch_size, self._make_batch = tables, batch_size, make_batch
+        device = torch.device(device)
+        self._copy: Tensor | None = None
+        self._copied = tables[0].oldest
+        if captures(device):
+            sizes = len(tables), tables[0].capacity, tables[0].width
+            check_room(device, 4 * math.prod(sizes), "The replay")
+            self._copy = torch.empty(sizes, device=device)
+            self._starts = torch.arange(len(tables), device=device).unsqueeze(1) * sizes[1]
 
     def draw(self, generators: Sequence[torch.Generator], updates: int) -> Any:
         """Draw `updates` batches as columns `(updates, S, B, …)`."""
-        rows = [
-            table.draw(generator, updates * self._batch_size).unflatten(
-                0, (updates, self._batch_size)
-            )
-            for table, generator in zip(self._tables, generators, strict=True)
-        ]
-        return self._make_batch(torch.stack(rows, dim=1))
+        shape = updates, self._batch_size
+        if self._copy is None:
+            drawn = [
+                table.draw(generator, updates * self._batch_size).unflatten(0, shape)
+                for table, generator in zip(self._tables, generators, strict=True)
+            ]
+            return self._make_batch(torch.stack(drawn, dim=1))
+        self._bring_new(self._copy)
+        count, device = len(self._tables[0]), self._copy.device
+        numbers = [torch.randint(count, shape, generator=g, device=device) for g in generators]
+        rows = (torch.stack(numbers, dim=1) + self._starts).flatten()
+        gathered = self._copy.flatten(0, 1).index_select(0, rows)
+        return self._make_batch(gathered.unflatten(0, (updates, len(numbers), self._batch_size)))
+
+    def _bring_new(self, copy: Tensor) -> None:
+        """Copy the rows that were added since the last call, `(S, n, width)`."""
+        added, capacity = self._tables[0].added, copy.shape[1]
+        start = max(self._copied, self._tables[0].oldest)
+        if start == added:
+            return
+        new = np.stack([table.read(start, added) for table in self._tables])
+        place, sent = start % capacity, send(torch.from_numpy(new), copy.device)
+        until_end = capacity - place
+        copy[:, place : place + added - start] = sent[:, :until_end]
+        if added - start > until_end:
+            copy[:, : added - start - until_end] = sent[:, until_end:]
+        self._copied = added

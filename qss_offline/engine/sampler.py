@@ -11,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from qss_offline.engine.graph_device import captures
+
 Columns = tuple[Tensor, ...]
 """Columns of equal length N, each `(N, …)`; usually a NamedTuple that names them."""
 
@@ -78,7 +80,7 @@ class _Column:
         distinct = {id(part): part for part in parts}
         if len(distinct) == 1:
             self._parts = parts[:1]
-        elif parts[0].device.type != "cpu":
+        elif captures(parts[0].device):
             # On a CPU recordings are maps of files, which a copy would bring into memory.
             ends = accumulate(map(len, distinct.values()), initial=0)
             starts = dict(zip(distinct, ends, strict=False))

@@ -12,7 +12,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from qss_offline.data.environments import make_env
@@ -51,12 +50,9 @@ class SeedLoop:
         task: the seed.
         env_id: a Gymnasium id.
         config: settings.
-        device: where the replay lives.
     """
 
-    def __init__(
-        self, task: OnlineTask, env_id: str, config: OnlineConfig, device: torch.device
-    ) -> None:
+    def __init__(self, task: OnlineTask, env_id: str, config: OnlineConfig) -> None:
         self.task = task
         self._env = make_env(env_id)
         self.actions = actions_of(self._env.action_space, config.exploration_noise, config.epsilon)
@@ -64,7 +60,7 @@ class SeedLoop:
         assert shape is not None
         self.columns = Columns(shape[0], self.actions.dim)
         capacity = min(config.replay_capacity, config.steps)
-        self.table = ReplayTable(capacity, self.columns.width, device)
+        self.table = ReplayTable(capacity, self.columns.width)
         self.scale: ObservationScale | None = None if task.start is None else task.start.scale
         self.evaluations: list[EvaluationPoint] = []
         self.reward_low = self.reward_high = 0.0

@@ -79,10 +79,11 @@ def load_seeds(loops: Sequence[SeedLoop], config: OnlineConfig, device: torch.de
 
 def save_seeds(learner: Learner, env_id: str) -> None:
     """Write each replay's new rows, then the checkpoint that counts on them, and the policy."""
+    state = learner.state.on_cpu()
     for index, loop in enumerate(learner.loops):
         folder = loop.task.folder
         _write_rows(folder, loop)
-        networks, rest = seed_checkpoint(learner.state, index), loop.checkpoint()
+        networks, rest = seed_checkpoint(state, index), loop.checkpoint()
         save_checkpoint(
             folder.training,
             Checkpoint(

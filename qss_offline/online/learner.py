@@ -13,8 +13,12 @@ from qss_offline.algorithms.d3g import D3G, D3GBatch, D3GParameters
 from qss_offline.algorithms.networks import Network
 from qss_offline.algorithms.validation import ROWS_TOGETHER
 from qss_offline.engine.cpu_graph import recorded_gradients
+from qss_offline.engine.cuda_graph import captured_updates
 from qss_offline.engine.denormals import denormals_as_zero
+from qss_offline.engine.device import send
+from qss_offline.engine.loop import Mode
 from qss_offline.engine.replay import ReplaySampler
+from qss_offline.engine.schedule import constant
 from qss_offline.engine.state import TrainState
 from qss_offline.engine.update import MetricSums, apply_update, eager_gradients
 from qss_offline.evaluation.actions import OneHotActions
@@ -31,21 +35,25 @@ class Learner:
         loops: the seeds; actions are of what they observe, batches are of their replays.
         state: their networks, in the same order.
         config: settings.
-        compiled: record the updates (`engine/cpu_graph`).
+        mode: how updates run.
 
     Attributes:
         metrics: of the updates since they were last read.
     """
 
     def __init__(
-        self, loops: Sequence[SeedLoop], state: TrainState, config: OnlineConfig, compiled: bool
+        self, loops: Sequence[SeedLoop], state: TrainState, config: OnlineConfig, mode: Mode
     ) -> None:
         self.loops, self.state, self.metrics = tuple(loops), state, MetricSums()
-        self._config, self._compiled = config, compiled
+        self._config, self._mode = config, mode
         self._parameters = D3GParameters(**state.networks)
         self._sampler = ReplaySampler(
-            [loop.table for loop in loops], config.algorithm.batch_size, self._make_batch
+            [loop.table for loop in loops],
+            config.algorithm.batch_size,
+            self._make_batch,
+            state.device,
         )
+        self._limits: tuple[list[list[float]], Tensor] = [], torch.empty(0)
         self._prepare()
 
     @property
@@ -56,14 +64,12 @@ class Learner:
     def _prepare(self) -> None:
         """Build what depends on the seeds' scales."""
         device = self.state.device
-        scales = [_scale(loop) for loop in self.loops]
-        self._mean = torch.stack([scale.mean for scale in scales]).unsqueeze(1).to(device)
-        self._std = torch.stack([scale.std for scale in scales]).unsqueeze(1).to(device)
-        self._scaled = bool((self._mean != 0).any() or (self._std != 1).any())
+        scale = ObservationScale.of_stack([_scale(loop) for loop in self.loops])
+        scaled = bool((scale.mean != 0).any() or (scale.std != 1).any())
+        self._obs_scale = scale.on(device) if scaled else None
         step_scale: Tensor | None = None
         if self._config.algorithm.step_inputs:
-            spreads = [s.step_std for s in scales if s.step_std is not None]
-            step_scale = torch.stack(spreads).unsqueeze(1).to(device)
+            step_scale = scale.on(device).step_std
         self._algorithm, self._dynamics = (
             make_algorithm(self._config, self.loops[0], step_scale, only_dynamics)
             for only_dynamics in (False, True)
@@ -71,17 +77,17 @@ class Learner:
 
     def _apply_scale(self, obs: Tensor) -> Tensor:
         """Scale observations `(…, S, B, obs_dim)`, each seed's by its own."""
-        return (obs - self._mean) / self._std if self._scaled else obs
+        return obs if self._obs_scale is None else self._obs_scale.apply(obs)
 
     def _make_batch(self, rows: Tensor) -> D3GBatch:
         """Split rows `(updates, S, B, width)` into the columns of batches."""
         sizes = self.loops[0].columns.sizes
         obs, action, next_obs, reward, terminated, _ = rows.split(sizes, dim=-1)
         horizon = 1.0 - self._config.algorithm.gamma
-        limits = torch.tensor(
-            [[loop.reward_low / horizon, loop.reward_high / horizon] for loop in self.loops],
-            device=rows.device,
-        ).expand(len(rows), -1, -1)
+        numbers = [[loop.reward_low / horizon, loop.reward_high / horizon] for loop in self.loops]
+        if numbers != self._limits[0]:
+            self._limits = numbers, send(torch.tensor(numbers), rows.device)
+        limits = self._limits[1].expand(len(rows), -1, -1)
         return D3GBatch(
             self._apply_scale(obs),
             action,
@@ -97,7 +103,7 @@ class Learner:
         """Return the policies' action vectors where the seeds are now, `(S, action_dim)`."""
         obs = torch.from_numpy(np.stack([loop.obs for loop in self.loops])).unsqueeze(1)
         # Padded, so that a seed's bits don't go by those beside it (`checks.py`).
-        rows = obs.repeat(1, ROWS_TOGETHER, 1).to(self.state.device)
+        rows = send(obs, self.state.device).repeat(1, ROWS_TOGETHER, 1)
         action = self._algorithm.policy_action(self._parameters, self._apply_scale(rows))
         return np.asarray(action[:, 0].cpu().numpy(), np.float32)
 
@@ -114,9 +120,13 @@ class Learner:
 
     def _update(self, algorithm: D3G, updates: int) -> None:
         """Apply updates of all seeds, each on batches of its own replay."""
+        rate = algorithm.config.learning_rate
         with denormals_as_zero():
             for _ in range(updates):
                 block = self._sampler.draw(self.state.generators, 1)
+                if self._mode == "captured":
+                    captured_updates(algorithm, self.state, block, constant(rate), self.metrics)
+                    continue
                 batch = D3GBatch(*(column[0] for column in block))
                 self.state.update += 1
                 measured = apply_update(
@@ -124,15 +134,15 @@ class Learner:
                     self.state,
                     batch,
                     self.state.update,
-                    algorithm.config.learning_rate,
-                    recorded_gradients if self._compiled else eager_gradients,
+                    rate,
+                    recorded_gradients if self._mode == "compiled" else eager_gradients,
                 )
                 self.metrics.add(measured)
 
     def policy(self, index: int) -> Policy:
         """Return the policy of the seed at `index`, on a copy of its networks as they are now."""
         proposal, inverse = (
-            Network(network.shape, network.flat[index : index + 1].cpu().clone())
+            Network(network.shape, network.flat[index : index + 1].clone().cpu())
             for network in (self._parameters.proposal_average, self._parameters.inverse_average)
         )
         actions, scale = self.loops[index].actions, _scale(self.loops[index])

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from qss_offline.engine.checkpoint import merge_states
+from qss_offline.engine.loop import Mode, best_mode
 from qss_offline.engine.state import TrainState
 from qss_offline.evaluation.episodes import evaluate
 from qss_offline.online.config import EvaluationPlan, OnlineConfig
@@ -36,7 +37,7 @@ class OnlineTrainer:
         config: settings.
         plan: when to evaluate.
         device: where to train.
-        compiled: record the updates (`engine/cpu_graph`); None does so on a CPU.
+        mode: how updates run; None as fast as they can.
     """
 
     def __init__(
@@ -46,11 +47,11 @@ class OnlineTrainer:
         config: OnlineConfig,
         plan: EvaluationPlan,
         device: torch.device | str = "cpu",
-        compiled: bool | None = None,
+        mode: Mode | None = None,
     ) -> None:
         self.tasks, self.env_id, self.config = tuple(tasks), env_id, config
         self.plan, self.device = plan, torch.device(device)
-        self.compiled = self.device.type == "cpu" if compiled is None else compiled
+        self.mode = mode or best_mode(self.device)
         # A resumed run logs the same means, as logs fall on checkpoints.
         self._log_interval = math.gcd(_LOG_INTERVAL, plan.interval)
 
@@ -76,7 +77,7 @@ class OnlineTrainer:
                     waiting = sum(step for step in stands if step >= stand)
                     self._advance(learner, stand, counted_on(tick, waiting))
                 joining = [
-                    SeedLoop(task, self.env_id, self.config, self.device)
+                    SeedLoop(task, self.env_id, self.config)
                     for task, step in zip(self.tasks, stands, strict=True)
                     if step == stand
                 ]
@@ -84,7 +85,7 @@ class OnlineTrainer:
                 state = load_seeds(joining, self.config, self.device)
                 if learner is not None:
                     state = merge_states([learner.state, state])
-                learner = Learner(loops, state, self.config, self.compiled)
+                learner = Learner(loops, state, self.config, self.mode)
             assert learner is not None
             self._advance(learner, self.config.steps, tick)
             return learner.state

@@ -32,6 +32,7 @@ class _Group(Generic[S, T]):
     settings: S
     tasks: tuple[T, ...]
     heading: str
+    gpu: int | None
 
 
 def train_in_workers(
@@ -43,8 +44,10 @@ def train_in_workers(
     report: Reporter,
     units: float,
     things: str = "seeds",
+    *,
+    act: bool = False,
 ) -> None:
-    """Spread seeds over processes, at most one a core on a CPU, one in all on a GPU.
+    """Spread seeds over processes: at most one a core, or one a GPU where they only train there.
 
     Args:
         train: importable.
@@ -55,18 +58,27 @@ def train_in_workers(
         report: called with the units done, over all seeds, and what the slowest worker is doing.
         units: of one seed.
         things: what the tasks are.
+        act: whether they act in environments, too, which takes cores: processes share the GPUs.
 
     Raises:
         UserError: a worker died. Exceptions of `train` pass through.
     """
-    limit = 1 if device == "cuda" else available_cores()
+    gpus = torch.cuda.device_count() if device == "cuda" else 0
+    limit = gpus if gpus and not act else available_cores()
     if workers is None and units * len(tasks) < _WORTH_WORKERS:
         workers = 1
     count = min(workers or limit, limit, len(tasks))
     shares = [tuple(tasks[worker::count]) for worker in range(count)]
     in_all = f"of {len(tasks)} {things}" if count > 1 else ""
     groups = [
-        _Group(train, settings, share, in_all and f"{len(share)} {in_all}") for share in shares
+        _Group(
+            train,
+            settings,
+            share,
+            in_all and f"{len(share)} {in_all}",
+            worker % gpus if gpus else None,
+        )
+        for worker, share in enumerate(shares)
     ]
     sizes = [units * len(share) for share in shares]
     for _ in run_jobs(_run_group, groups, count, report, sizes):
@@ -77,6 +89,8 @@ def _run_group(group: _Group[S, T], tick: Tick) -> None:
     """Train the seeds of one worker, in one thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    if group.gpu is not None:
+        torch.cuda.set_device(group.gpu)
     try:
         told = headed(tick, group.heading) if group.heading else tick
         group.train(group.settings, group.tasks, told)

@@ -184,11 +184,12 @@ def train_bco(
     Args:
         config: what to do.
         tasks: the seeds.
-        workers: processes; None takes one a core on a CPU, one a GPU.
+        workers: processes; None takes one a core.
         report: called with the work done, over all seeds, and what is going on.
     """
     train = known_in_workers(train_bco_seeds, [config.env_id])
-    train_in_workers(train, config, tasks, config.device, workers, report, config.units)
+    device, units = config.device, config.units
+    train_in_workers(train, config, tasks, device, workers, report, units, act=True)
 
 
 def bco_seconds_per_update(config: RunConfig, obs_dim: int, action_dim: int) -> float:

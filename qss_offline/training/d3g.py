@@ -33,16 +33,18 @@ def train_d3g(
     Args:
         config: what to do.
         tasks: the seeds.
-        workers: processes; None takes one a core on a CPU, one a GPU.
+        workers: processes; None takes one a core, and one a GPU to train offline on GPUs.
         report: called with the work done, over all seeds, and what is going on.
     """
     members = [m for task in tasks for m in member_tasks(task, config.preset.ensemble)]
-    if config.device == "cpu" and len(members) > len(tasks):
-        # An ensemble's trainings first, so that those of one seed are spread over cores, too.
-        updates = config.preset.updates
-        train_in_workers(_train_members, config, members, "cpu", workers, report, updates, "models")
-    train = known_in_workers(train_seeds, [config.env_id])
-    train_in_workers(train, config, tasks, config.device, workers, report, config.units)
+    device, updates = config.device, config.preset.updates
+    if device != "cpu" or len(members) > len(tasks):
+        # An ensemble's trainings first, so that those of one seed are spread over cores, too; on a
+        # GPU all in one stack.
+        train = _train_members
+        train_in_workers(train, config, members, device, workers, report, updates, "models")
+    finish = known_in_workers(train_seeds, [config.env_id])
+    train_in_workers(finish, config, tasks, device, workers, report, config.units, act=True)
 
 
 def d3g_seconds_per_update(config: RunConfig, obs_dim: int, action_dim: int) -> float:
@@ -58,9 +60,10 @@ def _train_members(config: RunConfig, members: Sequence[SeedTask], tick: Tick) -
     """Train Q, τ and f alone, for one worker; their checkpoints are what comes of it."""
     transitions = {config.dataset_id: load_transitions(config.dataset_id).transitions}
     facts = {config.dataset_id: config.facts}
-    OfflineTrainer(members, transitions, config.preset.algorithm, facts).run(
-        config.preset.updates, tick
-    )
+    algorithm = config.preset.algorithm
+    with training_with(config.tf32):
+        trainer = OfflineTrainer(members, transitions, algorithm, facts, config.device)
+        trainer.run(config.preset.updates, tick)
 
 
 def train_seeds(config: RunConfig, tasks: Sequence[SeedTask], tick: Tick) -> None:

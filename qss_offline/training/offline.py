@@ -181,6 +181,8 @@ class OfflineTrainer:
         schedule: Schedule,
         tick: Tick,
     ) -> None:
+        if state.update >= updates:
+            return
         note = ""
 
         def on_chunk(state: TrainState, read: Callable[[], dict[str, list[float]]]) -> None:

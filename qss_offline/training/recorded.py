@@ -13,6 +13,7 @@ from torch import Tensor
 
 from qss_offline.data.transitions import Transitions
 from qss_offline.engine.device import check_room
+from qss_offline.engine.graph_device import captures
 from qss_offline.engine.sampler import Columns, without_copy
 from qss_offline.evaluation.policies import ObservationScale
 
@@ -45,7 +46,7 @@ class RecordedColumns:
         """
         if name not in self._columns:
             column = without_copy(getattr(self.recording, name))
-            if self.device.type != "cpu":
+            if captures(self.device):
                 # Beside the column itself, once more while it is scaled.
                 check_room(self.device, 8 * column.numel(), "The recording")
                 column = _prepared(name, column.to(self.device), self.scale)
@@ -55,7 +56,7 @@ class RecordedColumns:
     def rows(self, name: str, rows: slice) -> Tensor:
         """Return some rows of a column as batches hold them."""
         column = self.column(name)[rows]
-        return _prepared(name, column, self.scale) if self.device.type == "cpu" else column
+        return column if captures(self.device) else _prepared(name, column, self.scale)
 
 
 def batch_transform(
@@ -67,7 +68,7 @@ def batch_transform(
         recordings: one a seed; all are scaled, or none.
         names: of the columns; None for one that isn't a recording's and stays as it is.
     """
-    if recordings[0].device.type != "cpu":
+    if captures(recordings[0].device):
         return None
     scales = [recording.scale for recording in recordings if recording.scale is not None]
     stacked = ObservationScale.of_stack(scales) if scales else None

@@ -58,7 +58,7 @@ def test_warm_up_and_evaluations_are_those_of_d3g(tmp_path: Path) -> None:
         evaluations("td3", 5)
     folder = SeedFolder(tmp_path / "5")
     task = OnlineTask(5, folder)
-    OnlineTrainer([task], PENDULUM, CONFIG, PLAN, compiled=False).run(no_tick)
+    OnlineTrainer([task], PENDULUM, CONFIG, PLAN, mode="eager").run(no_tick)
     from qss_offline.engine.checkpoint import load_checkpoint
     from qss_offline.online.files import replay_files
 

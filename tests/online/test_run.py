@@ -110,7 +110,7 @@ def run_here(made: OnlineSettings, folder: RunFolder) -> None:
         OnlineTask(seed, folder.seed(seed), None if start is None else load_start(start, seed))
         for seed in made.seeds
     ]
-    OnlineTrainer(tasks, made.env_id, made.config, made.plan, compiled=False).run(no_tick)
+    OnlineTrainer(tasks, made.env_id, made.config, made.plan, mode="eager").run(no_tick)
 
 
 def test_a_replay_becomes_a_pair_of_datasets(minari_root: Path, tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_an_online_run_starts_where_the_offline_run_ended(offline: Path, tmp_pat
     only_acting = replace(config, steps=100, warm_up=100, model_updates=0, exploration_noise=0.0)
     task = OnlineTask(1, folder, start)
     plan = EvaluationPlan(100, 1)
-    OnlineTrainer([task], PENDULUM, only_acting, plan, compiled=False).run(no_tick)
+    OnlineTrainer([task], PENDULUM, only_acting, plan, mode="eager").run(no_tick)
     online, training = (
         load_checkpoint(folder.training),
         load_checkpoint(offline / "seeds" / "1" / "training.safetensors"),
@@ -186,7 +186,7 @@ def test_an_online_run_starts_where_the_offline_run_ended(offline: Path, tmp_pat
     assert folder.policy.read_bytes() == brought.read_bytes()
     learning = replace(config, steps=150, warm_up=50)
     task = OnlineTask(1, SeedFolder(tmp_path / "learning"), start)
-    OnlineTrainer([task], PENDULUM, learning, plan, compiled=False).run(no_tick)
+    OnlineTrainer([task], PENDULUM, learning, plan, mode="eager").run(no_tick)
     moved = load_checkpoint(tmp_path / "learning" / "training.safetensors")
     assert not torch.equal(moved.tensors["network.critic"], training.tensors["network.critic"])
 

@@ -68,7 +68,7 @@ def train(
     folder: Path, seeds: Sequence[int], env_id: str = PENDULUM, config: OnlineConfig = CONFIG
 ) -> OnlineTrainer:
     tasks = [OnlineTask(seed, SeedFolder(folder / str(seed))) for seed in seeds]
-    trainer = OnlineTrainer(tasks, env_id, config, PLAN, compiled=False)
+    trainer = OnlineTrainer(tasks, env_id, config, PLAN, mode="eager")
     trainer.run(no_tick)
     return trainer
 
@@ -118,7 +118,7 @@ def interrupt(folder: Path, seeds: Sequence[int], step: int, env_id: str) -> Non
             raise Interrupted
 
     with pytest.raises(Interrupted):
-        OnlineTrainer(tasks, env_id, CONFIG, PLAN, compiled=False).run(tick)
+        OnlineTrainer(tasks, env_id, CONFIG, PLAN, mode="eager").run(tick)
 
 
 @pytest.mark.parametrize("env_id", [PENDULUM, GRIDWORLD])
@@ -141,7 +141,7 @@ def test_seeds_that_stand_further_back_catch_up(tmp_path: Path) -> None:
     interrupt(tmp_path / "apart", [1], 60, PENDULUM)
     ticks: list[float] = []
     tasks = [OnlineTask(seed, SeedFolder(tmp_path / "apart" / str(seed))) for seed in (0, 1, 2)]
-    OnlineTrainer(tasks, PENDULUM, CONFIG, PLAN, compiled=False).run(
+    OnlineTrainer(tasks, PENDULUM, CONFIG, PLAN, mode="eager").run(
         lambda steps, *_: ticks.append(steps)
     )
     assert ticks[-1] == 3 * CONFIG.steps
@@ -217,7 +217,7 @@ def test_policies_of_evaluations_are_kept_if_asked_to(tmp_path: Path) -> None:
     folder = SeedFolder(tmp_path / "0")
     plan = EvaluationPlan(50, 1, keep_policies=True)
     task = OnlineTask(0, folder)
-    OnlineTrainer([task], GRIDWORLD, CONFIG, plan, compiled=False).run(no_tick)
+    OnlineTrainer([task], GRIDWORLD, CONFIG, plan, mode="eager").run(no_tick)
     evaluations = load_checkpoint(folder.training).metadata["evaluations"]
     assert [step for step, _ in evaluations] == [0, 50, 100, 130]
     assert all(len(returns) == 1 for _, returns in evaluations)
@@ -236,7 +236,7 @@ def test_a_replay_with_a_gap_is_refused(tmp_path: Path) -> None:
 
 
 def test_episodes_start_from_seeds_of_their_own(tmp_path: Path) -> None:
-    loop = SeedLoop(OnlineTask(3, SeedFolder(tmp_path)), PENDULUM, CONFIG, torch.device("cpu"))
+    loop = SeedLoop(OnlineTask(3, SeedFolder(tmp_path)), PENDULUM, CONFIG)
     first = loop.obs.copy()
     starts = [first]
     for _ in range(40):

@@ -120,7 +120,7 @@ def test_labels_are_the_averaged_inverse_model_on_every_recorded_transition() ->
     bco = trainer([3], rounds=1)
     bco.run_round()
     labels = bco.labels(0)
-    recording = bco._recordings[0]
+    recording = bco._recorded[0].recording
     assert labels.shape == (len(recording), 1)
     model = bco.average(0)
     for row in (0, 17, len(recording) - 1):
@@ -203,8 +203,8 @@ def test_it_learns_to_do_what_the_expert_did() -> None:
     idle = evaluate(still, "", 20, 0, point_mass).mean
     for index in range(2):
         assert evaluate(bco.policy(index), "", 20, 0, point_mass).mean > 0.25 * idle
-    true = np.clip(-10 * bco._recordings[0].observations, -2, 2) / 2
-    assert np.abs(bco.labels(0) - true).mean() < 0.1
+    true = np.clip(-10 * bco._recorded[0].recording.observations, -2, 2) / 2
+    assert np.abs(bco.labels(0).numpy() - true).mean() < 0.1
 
 
 @pytest.mark.slow

@@ -63,7 +63,7 @@ def train_auto(
     Args:
         config: what to do.
         tasks: the seeds.
-        workers: processes; None takes one a core on a CPU, one a GPU.
+        workers: processes; None takes one a core, and one a GPU to train offline on GPUs.
         report: called with the work done, over all seeds, and what is going on.
     """
     trainings = [training for task in tasks for training in _trainings(config, task)]
@@ -78,7 +78,7 @@ def train_auto(
 
     race = known_in_workers(_race_seeds, [config.env_id])
     units = config.units_beside * config.rounds_work
-    train_in_workers(race, config, tasks, "cpu", workers, told, units)
+    train_in_workers(race, config, tasks, config.device, workers, told, units, act=True)
 
 
 def _train_offline(config: RunConfig, trainings: Sequence[_Training], tick: Tick) -> None:
@@ -119,6 +119,11 @@ def proposals_of(config: RunConfig, task: SeedTask) -> dict[str, Network]:
 
 def _race_seeds(config: RunConfig, tasks: Sequence[SeedTask], tick: Tick) -> None:
     """Race the members of some seeds, one seed after the other, for one worker."""
+    with training_with(config.tf32):
+        _race(config, tasks, tick)
+
+
+def _race(config: RunConfig, tasks: Sequence[SeedTask], tick: Tick) -> None:
     dataset = load_transitions(config.dataset_id)
     recorded = recorded_behaviour(dataset).mean
     assert config.portfolio is not None
@@ -135,6 +140,7 @@ def _race_seeds(config: RunConfig, tasks: Sequence[SeedTask], tick: Tick) -> Non
             config.inverse,
             config.portfolio,
             known_steps(config.actions_from, config.env_id),
+            config.device,
         )
         told = counted_on(tick, config.rounds_work * number)
         run_rounds(trainer, [task], config.env_id, config.evaluation_episodes, told, recorded)

@@ -1,0 +1,99 @@
+"""Whole runs without numbers, on a device that knows shapes alone: nothing crosses devices."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from qss_offline.api.options import TrainOptions
+from qss_offline.data.build import build_dataset
+from qss_offline.data.specs import DatasetSpec
+from qss_offline.engine.graph_device import GRAPH_DEVICES
+from qss_offline.engine.update import MetricSums
+from qss_offline.online.config import EvaluationPlan, OnlineConfig
+from qss_offline.online.env_loop import OnlineTask
+from qss_offline.online.presets import ALGORITHMS, BASELINES, ONLINE_PRESETS, online_preset
+from qss_offline.online.trainer import OnlineTrainer
+from qss_offline.parallel.reporting import no_tick
+from qss_offline.presets import PRESETS
+from qss_offline.runs.folder import RunFolder, SeedFolder
+from qss_offline.training.runner import run
+from tests.engine.emulated import Dry, Unmixed
+
+SMALL = [
+    "algorithm.hidden_dims=(8, 8)",
+    "algorithm.batch_size=32",
+    "model.hidden_dims=(8, 8)",
+    "model.batch_size=32",
+    "updates_per_round=20",
+]
+
+
+@pytest.fixture
+def dry(monkeypatch: pytest.MonkeyPatch) -> Iterator[Dry]:
+    """Let "meta" be a device that captures; what comes back from it is zeros."""
+    device = Dry()
+    monkeypatch.setitem(GRAPH_DEVICES, "meta", device)
+    monkeypatch.setattr("qss_offline.engine.loop.CHUNK", 10)
+
+    class Generator(torch.Generator):
+        def __new__(cls, device: Any = "cpu") -> Any:
+            return super().__new__(cls, "cpu")
+
+    def cpu(tensor: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(tensor.shape) if tensor.is_meta else tensor
+
+    monkeypatch.setattr(torch, "Generator", Generator)
+    monkeypatch.setattr(torch.Tensor, "cpu", cpu)
+    monkeypatch.setattr(MetricSums, "read", lambda sums: {})
+    with Unmixed():
+        yield device
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINARI_DATASETS_PATH", str(tmp_path_factory.mktemp("minari")))
+        yield build_dataset(DatasetSpec("Reacher", transitions=500), workers=1).obs_id
+
+
+@pytest.mark.parametrize(
+    ("method", "preset"), [("bco", "default"), *((None, name) for name in PRESETS)]
+)
+def test_every_preset_stays_on_the_device(
+    dry: Dry, recording: str, tmp_path: Path, method: str | None, preset: str
+) -> None:
+    options = TrainOptions(
+        method=method,
+        preset=preset,
+        seeds=2,
+        updates=20,
+        online_steps=60,
+        online_rounds=2,
+        changes=SMALL,
+        episodes=1,
+        device="cpu",
+    )
+    config = replace(options.config(recording, "Reacher-v5"), device="meta")
+    run(config, RunFolder(tmp_path), workers=1)
+    assert dry.recordings, "nothing was captured"
+
+
+@pytest.mark.parametrize("algorithm", [a for a in ALGORITHMS if a not in BASELINES])
+@pytest.mark.parametrize("preset", ONLINE_PRESETS)
+@pytest.mark.parametrize("env_id", ["Reacher-v5", "CartPole-v1"])
+def test_the_online_mode_stays_on_the_device(
+    dry: Dry, tmp_path: Path, algorithm: str, preset: str, env_id: str
+) -> None:
+    chosen = online_preset(preset, algorithm)
+    losses = replace(chosen.algorithm, hidden_dims=(8, 8), batch_size=32)
+    config: OnlineConfig = replace(
+        chosen, algorithm=losses, steps=30, warm_up=20, model_updates=min(3, chosen.model_updates)
+    )
+    tasks = [OnlineTask(seed, SeedFolder(tmp_path / str(seed))) for seed in (0, 1)]
+    plan = EvaluationPlan(30, 1)
+    OnlineTrainer(tasks, env_id, config, plan, "meta").run(no_tick)
+    assert 2 <= len(dry.recordings) <= 3, "one graph a phase, one for the models before"
