@@ -79,7 +79,7 @@ class TrainOptions:
             cloning_updates,
             portfolio,
             self.episodes,
-            "cpu" if method == "bco" else choose_device(self.device),
+            choose_device(self.device),
             self.tf32,
             self.actions,
             self.offline_only,
@@ -95,10 +95,6 @@ class TrainOptions:
         return "d3g" if own == "auto" and self.online_steps == 0 else own
 
     def _check_applies(self, method: Method) -> None:
-        if method == "bco" and (self.device == "cuda" or self.tf32):
-            raise UserError(
-                "--device cuda and --tf32 don't apply to method bco: it trains on the CPU"
-            )
         if method != "bco" and self.error_power is not None:
             raise UserError(
                 f"--error-power is of BCO's cloning and doesn't apply to method {method}; "

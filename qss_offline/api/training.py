@@ -291,6 +291,7 @@ def train_online(
     episodes: int = 10,
     start: str | Path | Run | None = None,
     device: str = "cpu",
+    tf32: bool = False,
     workers: int | None = None,
     out: str | Path | None = None,
     if_exists: str = "error",
@@ -311,7 +312,8 @@ def train_online(
         evaluate_every: environment steps between evaluations.
         episodes: of each evaluation.
         start: run of offline D3G to start from.
-        device: "cpu" or "cuda".
+        device: "auto", "cpu" or "cuda".
+        tf32: as for `train`.
         workers: processes; None takes one a core.
         out: folder of the run; None names one in `runs/`.
         if_exists: as for `train`.
@@ -333,6 +335,7 @@ def train_online(
         EvaluationPlan(evaluate_every, episodes),
         None if begin is None else str(begin),
         choose_device(device),
+        tf32,
     )
     check_acting(settings.env_id)
     name = f"online-{plain_name(settings.env_id)}-{algorithm}".replace("/", "-")

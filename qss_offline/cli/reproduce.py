@@ -46,6 +46,8 @@ def table1(
     runs: Annotated[Path | None, Option(help="folder of the runs (runs/table1)")] = None,
     out: options.TableFolder = None,
     workers: options.Workers = None,
+    device: options.Device = "cpu",
+    tf32: options.Tf32 = False,
     show_only: Annotated[
         bool,
         Option("--show", help="run and write nothing; show what is done, or was published"),
@@ -59,7 +61,7 @@ def table1(
         preset=QUICK if quick else preset, methods=methods, levels=levels, families=families,
         seeds=seeds, updates=updates, baseline_updates=baseline_updates, transitions=transitions,
         actions_level=actions_level, actions_seed=actions_seed, cloning_power=cloning_power,
-        runs=runs, out=out, workers=workers, show_only=show_only,
+        device=device, tf32=tf32, runs=runs, out=out, workers=workers, show_only=show_only,
     )  # fmt: skip
 
 

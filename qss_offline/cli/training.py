@@ -196,6 +196,7 @@ def train_online(
     start: Annotated[Path | None, Option(help="run of offline D3G to start from")] = None,
     workers: options.Workers = None,
     device: options.Device = "cpu",
+    tf32: options.Tf32 = False,
     out: options.Out = None,
     as_json: options.Json = False,
 ) -> None:
@@ -205,7 +206,7 @@ def train_online(
     run = learn(
         env, algorithm=algo, preset=preset, seeds=seeds, steps=steps, warm_up=warm_up,
         updates_per_step=updates_per_step, changes=change or (), evaluate_every=evaluate_every,
-        episodes=episodes, start=start, device=device, workers=workers, out=out,
+        episodes=episodes, start=start, device=device, tf32=tf32, workers=workers, out=out,
         if_exists="new" if out is None else "error",
     )  # fmt: skip
     say_online(run, as_json)

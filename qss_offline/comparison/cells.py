@@ -22,6 +22,7 @@ from qss_offline.data.load import load_transitions
 from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.errors import UserError
 from qss_offline.files import write_json
+from qss_offline.parallel.gpus import take_gpu
 from qss_offline.parallel.processes import Tick
 from qss_offline.parallel.reporting import counted_on, headed
 from qss_offline.runs.clock import ELAPSED_INTERVAL_S
@@ -149,6 +150,8 @@ class Cell:
             settings.cloning if bco else None,
             settings.cloning_updates if bco else 0,
             evaluation_episodes=settings.episodes,
+            device=settings.device,
+            tf32=settings.tf32,
             actions_from=self.actions_from,
         )
 
@@ -188,10 +191,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class Job:
-    """Some seeds of a cell, for one worker."""
+    """Some seeds of a cell, for one worker; its number says which GPU is its own."""
 
     cell: Cell
     seeds: tuple[int, ...]
+    number: int = 0
 
 
 def run_job(job: Job, tick: Tick) -> str | None:
@@ -204,6 +208,7 @@ def run_job(job: Job, tick: Tick) -> str | None:
     failed = folder.path / "failed.txt"
     try:
         torch.set_num_threads(1)
+        take_gpu(job.cell.settings.device, job.number)
         facts = job.cell.measured()
         config = {**job.cell.config(facts), "versions": versions()}
         folder.start(config, resume=folder.started)

@@ -73,6 +73,8 @@ class ComparisonConfig:
         data_seed: of the recordings, instead of the families' own.
         transitions: size of the recordings, likewise.
         known: what the IDM of D3G and BCO learns from before its online steps, if anything.
+        device: "cpu" or "cuda", where D3G and BCO are trained; d3rlpy's methods take the CPU.
+        tf32: matrix products on a GPU in TF32.
     """
 
     name: str
@@ -95,6 +97,8 @@ class ComparisonConfig:
     data_seed: int | None = None
     transitions: int | None = None
     known: KnownActions | None = None
+    device: str = "cpu"
+    tf32: bool = False
 
     def __post_init__(self) -> None:
         """Refuse methods that don't exist and pseudo-labels without their labeller."""

@@ -163,6 +163,7 @@ def run_cells(
             if (cell.labeller is not None) == pseudo
             for job in _jobs(cell, seeds)
         ]
+        jobs = [replace(job, number=number) for number, job in enumerate(jobs)]
         if not jobs:
             continue
         title = f"{len(jobs)} cells" + (" on pseudo-labels" if pseudo else "")

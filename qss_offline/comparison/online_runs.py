@@ -12,6 +12,7 @@ import qss_offline.online.gridworld  # noqa: F401  registers the gridworld, in w
 from qss_offline.baselines import require_d3rlpy
 from qss_offline.data.environments import known_in_workers, make_env, workers_for
 from qss_offline.engine.checkpoint import load_checkpoint
+from qss_offline.engine.device import training_with
 from qss_offline.errors import UserError
 from qss_offline.files import write_json
 from qss_offline.online.config import OnlineSettings
@@ -54,7 +55,7 @@ def online_run(
         folder: where everything goes.
         resume: continue what the folder holds.
         show_progress: makes a progress display.
-        workers: processes; None takes one a core on a CPU, one in all on a GPU.
+        workers: processes; None takes one a core.
 
     Raises:
         UserError: the environment, the folder or the offline run can't be used.
@@ -75,7 +76,8 @@ def online_run(
     work = work_until(settings.config, settings.plan, settings.config.steps)
     with show_progress(title, round(work * len(seeds)), "steps") as show:
         report, train = clock.noting(show), known_in_workers(_train, [settings.env_id])
-        train_in_workers(train, settings, seeds, settings.device, workers, report, work)
+        device = settings.device
+        train_in_workers(train, settings, seeds, device, workers, report, work, act=True)
     wall_s = clock.seconds
     folder.set_elapsed(wall_s)
     results = {
@@ -109,8 +111,10 @@ def _check(settings: OnlineSettings) -> None:
         require_d3rlpy()
         if settings.start_run is not None:
             raise UserError(f"{settings.algorithm} can't start from an offline run of D3G")
-        if settings.device != "cpu":
-            raise UserError(f"{settings.algorithm} runs on the CPU here; use --device cpu")
+        if settings.device != "cpu" or settings.tf32:
+            raise UserError(
+                f"{settings.algorithm} runs on the CPU here; use --device cpu without --tf32"
+            )
     if settings.start_run is not None:
         check_environment_of(Path(settings.start_run), settings.env_id)
         for seed in settings.seeds:
@@ -138,7 +142,8 @@ def _train_d3g(settings: OnlineSettings, seeds: Sequence[SeedPlace], tick: Tick)
         work = work_until(config, plan, steps / len(tasks))
         tick(work * len(tasks), phase, note)
 
-    OnlineTrainer(tasks, settings.env_id, config, plan, settings.device).run(told)
+    with training_with(settings.tf32):
+        OnlineTrainer(tasks, settings.env_id, config, plan, settings.device).run(told)
     for seed, folder in seeds:
         evaluations = load_checkpoint(folder.training).metadata["evaluations"]
         write_evaluations(folder.result, seed, [EvaluationPoint(*point) for point in evaluations])

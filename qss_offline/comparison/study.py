@@ -30,6 +30,7 @@ from qss_offline.data.families import family_path
 from qss_offline.data.load import load_transitions
 from qss_offline.data.local import local_dataset_ids
 from qss_offline.data.specs import DatasetSpec
+from qss_offline.engine.device import choose_device
 from qss_offline.errors import UserError
 from qss_offline.files import write_bytes, write_json
 from qss_offline.parallel.reporting import ProgressFactory, no_progress
@@ -55,6 +56,8 @@ class ComparisonOptions:
             learns from first.
         actions_seed: of that recording.
         cloning_power: of the errors of BCO's policy.
+        device: "auto", "cpu" or "cuda", where D3G and BCO are trained.
+        tf32: faster, coarser matrix products on a GPU.
     """
 
     preset: str
@@ -68,6 +71,8 @@ class ComparisonOptions:
     actions_level: float | None = None
     actions_seed: int = 1
     cloning_power: float | None = None
+    device: str = "cpu"
+    tf32: bool = False
 
     def config(self) -> ComparisonConfig:
         """Return the comparison; its name tells it from others whose rows would look alike.
@@ -75,7 +80,7 @@ class ComparisonOptions:
         Raises:
             UserError: an option can't be used.
         """
-        config = comparison(self.preset)
+        config = replace(comparison(self.preset), device=choose_device(self.device), tf32=self.tf32)
         if self.methods is not None:
             config = replace(config, methods=tuple(self.methods.split(",")))
         if self.levels is not None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from importlib.metadata import distributions
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -13,8 +17,8 @@ from qss_offline.errors import UserError
 from qss_offline.parallel.reporting import print_notice
 
 GPU_VERIFIED_WITH: str | None = None
-"""The version of this package whose GPU path was measured on a GPU, the results of which are in
-`benchmarks/results/gpu.json`; None while there are none. Without it "auto" means the CPU."""
+"""The version of this package whose GPU path was measured on a GPU, by the commit that holds the
+results (`benchmarks/results/gpu.json`); None while there are none. Then "auto" is the CPU."""
 
 
 def choose_device(name: str) -> str:
@@ -32,12 +36,33 @@ def choose_device(name: str) -> str:
     if not torch.cuda.is_available():
         return "cpu"
     if GPU_VERIFIED_WITH is None:
-        print_notice(
-            "this trains on the CPU: training on a GPU hasn't been measured yet; "
-            "try it with --device cuda"
-        )
+        _say_how_to_try()
         return "cpu"
     return "cuda"
+
+
+@cache
+def _say_how_to_try() -> None:
+    print_notice(
+        "this trains on the CPU: training on a GPU hasn't been measured yet; try it with "
+        "--device cuda"
+    )
+
+
+def gpu_versions() -> dict[str, str]:
+    """Return what numbers of a GPU depend on, by name: nothing where there is none."""
+    if not torch.cuda.is_available():
+        return {}
+    found = {"gpu": torch.cuda.get_device_name(), "cuda": str(torch.version.cuda)}
+    driver = Path("/proc/driver/nvidia/version")
+    if driver.exists():
+        number = re.search(r"\b\d+\.\d+(\.\d+)?\b", driver.read_text())
+        found["driver"] = "unknown" if number is None else number[0]
+    for package in distributions():
+        name = package.metadata["Name"]
+        if re.fullmatch(r"nvidia-cublas(-cu\d+)?", name):
+            found["cublas"] = package.version
+    return found
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:

@@ -85,6 +85,7 @@ class OnlineSettings:
         plan: when to evaluate.
         start_run: folder of an offline run that every seed starts from; None starts from nothing.
         device: "cpu" or "cuda".
+        tf32: matrix products on a GPU in TF32.
     """
 
     env_id: str
@@ -95,3 +96,4 @@ class OnlineSettings:
     plan: EvaluationPlan = field(default_factory=EvaluationPlan)
     start_run: str | None = None
     device: str = "cpu"
+    tf32: bool = False

@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 
 import torch
 
+from qss_offline.parallel.gpus import gpu_count, take_gpu
 from qss_offline.parallel.processes import Tick, available_cores, run_jobs
 from qss_offline.parallel.progress import Reporter
 from qss_offline.parallel.reporting import headed
@@ -32,7 +33,8 @@ class _Group(Generic[S, T]):
     settings: S
     tasks: tuple[T, ...]
     heading: str
-    gpu: int | None
+    device: str
+    number: int
 
 
 def train_in_workers(
@@ -63,7 +65,7 @@ def train_in_workers(
     Raises:
         UserError: a worker died. Exceptions of `train` pass through.
     """
-    gpus = torch.cuda.device_count() if device == "cuda" else 0
+    gpus = gpu_count(device)
     limit = gpus if gpus and not act else available_cores()
     if workers is None and units * len(tasks) < _WORTH_WORKERS:
         workers = 1
@@ -76,7 +78,8 @@ def train_in_workers(
             settings,
             share,
             in_all and f"{len(share)} {in_all}",
-            worker % gpus if gpus else None,
+            device,
+            worker,
         )
         for worker, share in enumerate(shares)
     ]
@@ -89,8 +92,7 @@ def _run_group(group: _Group[S, T], tick: Tick) -> None:
     """Train the seeds of one worker, in one thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    if group.gpu is not None:
-        torch.cuda.set_device(group.gpu)
+    take_gpu(group.device, group.number)
     try:
         told = headed(tick, group.heading) if group.heading else tick
         group.train(group.settings, group.tasks, told)

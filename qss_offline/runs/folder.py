@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import platform
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -232,7 +233,12 @@ def versions() -> dict[str, str]:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = "not installed"
-    return found
+    if "torch" not in sys.modules:
+        # Nothing was computed with it, and it takes seconds to import.
+        return found
+    from qss_offline.engine.device import gpu_versions
+
+    return found | gpu_versions()
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:

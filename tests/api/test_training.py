@@ -180,7 +180,6 @@ def test_the_form_that_errs_less_on_steps_held_out_is_taken(
         ({"offline_only": True, "online_rounds": 3}, "--online-rounds doesn't apply"),
         ({"offline_only": True, "method": "bco"}, "bco can't learn offline only"),
         ({"method": "bcp"}, "did you mean bco"),
-        ({"method": "bco", "tf32": True}, "don't apply to method bco"),
         ({"error_power": 0.5}, "doesn't apply to method auto"),
         ({"method": "auto", "preset": "paper"}, "paper doesn't apply to method auto"),
         ({"preset": "papr"}, "did you mean paper"),

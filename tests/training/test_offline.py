@@ -18,7 +18,6 @@ from qss_offline.data.importing import About, from_arrays
 from qss_offline.data.load import load_transitions
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.data.transitions import Transitions
-from qss_offline.engine.device import choose_device
 from qss_offline.engine.update import CHUNK
 from qss_offline.errors import UserError
 from qss_offline.evaluation.policies import ObservationScale
@@ -167,13 +166,6 @@ def test_a_dataset_of_other_observations_is_refused(minari_root: Path, tmp_path:
     with pytest.raises(UserError, match="10 numbers, but InvertedPendulum-v5 gives 4"):
         run(settings(dataset), RunFolder(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
-
-
-def test_devices_are_chosen_or_refused() -> None:
-    assert choose_device("cpu") == "cpu"
-    assert choose_device("auto") in ("cpu", "cuda")
-    with pytest.raises(UserError, match="--device takes"):
-        choose_device("mps")
 
 
 def test_time_spent_adds_up_over_resumptions(tmp_path: Path) -> None:

@@ -35,8 +35,7 @@ def command(run: FinishedRun) -> tuple[str, str | None]:
     arguments += settings
     if config.evaluation_episodes != 10:
         arguments += ["--episodes", str(config.evaluation_episodes)]
-    if config.device != "cpu":
-        arguments += ["--device", config.device]
+    arguments += ["--device", config.device]
     if config.tf32:
         arguments += ["--tf32"]
     if config.actions_from:
@@ -166,8 +165,9 @@ def online_command(run: OnlineRun) -> tuple[str, str | None]:
         arguments += ["--episodes", str(plan.episodes)]
     if settings.start_run is not None:
         arguments += ["--start", settings.start_run]
-    if settings.device != "cpu":
-        arguments += ["--device", settings.device]
+    arguments += ["--device", settings.device]
+    if settings.tf32:
+        arguments += ["--tf32"]
     return shlex.join(arguments), remark
 
 

@@ -221,7 +221,7 @@ def _settings(run: AnyRun) -> dict[str, Any]:
     """Return everything that settles what a run does but seeds, recording and environment."""
     if isinstance(run, OnlineRun):
         return _flat({name: run.results.get(name) for name in ("config", "start_run")})
-    config = replace(run.config, seeds=(), dataset_id="", recording=None, device="cpu")
+    config = replace(run.config, seeds=(), dataset_id="", recording=None, device="cpu", tf32=False)
     measured, algorithm = run.facts.error_power, config.preset.algorithm
     # A power that was measured is the recording's; the settings say only that it is measured.
     named = preset_of(config.preset_name, run.method)
