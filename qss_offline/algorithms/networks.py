@@ -69,15 +69,16 @@ class Network:
         shape: their common shape.
         flat: all parameters, `(S, P)`, or `(S, members, P)` where the shape has members.
             What writes to it in place moves the layers.
+        plain: run it in operations of torch alone, which a compiler sees through.
 
     Attributes:
         weights: `(N, in, out)` of each layer, where N = S times the members.
         biases: `(N, 1, out)` of each layer.
     """
 
-    def __init__(self, shape: MLPShape, flat: Tensor) -> None:
-        self.shape, self.flat = shape, flat
-        rows = flat.detach()
+    def __init__(self, shape: MLPShape, flat: Tensor, plain: bool = False) -> None:
+        self.shape, self.flat, self.plain = shape, flat, plain
+        rows = flat if plain else flat.detach()
         self.weights, self.biases = shape.views(
             rows if shape.members is None else rows.flatten(0, 1)
         )
@@ -87,14 +88,15 @@ class Network:
     def trainable(self) -> Network:
         """Return the same parameters as a leaf that gradients are taken for."""
         if self._trainable is None:
-            self._trainable = Network(self.shape, self.flat.detach().requires_grad_())
+            flat = self.flat.detach().requires_grad_()
+            self._trainable = Network(self.shape, flat, self.plain)
         return self._trainable
 
     @cached_property
     def members(self) -> tuple[Network, ...]:
         """Each of the networks that a seed has side by side, as a network of its own."""
         single = replace(self.shape, members=None)
-        return tuple(Network(single, flat) for flat in self.flat.detach().unbind(1))
+        return tuple(Network(single, flat, self.plain) for flat in self.flat.detach().unbind(1))
 
 
 def _forward(
@@ -124,6 +126,21 @@ def _forward(
             hidden = torch.bmm(hidden, weight).add_(network.biases[index])
         else:
             hidden = torch.baddbmm(network.biases[index], hidden, weight)
+    return hidden
+
+
+def _plain_forward(network: Network, inputs: Tensor) -> Tensor:
+    """Do what `_forward` does in separate operations, of which biases and ReLUs can be fused."""
+    hidden = inputs
+    for index, (weight, bias) in enumerate(zip(network.weights, network.biases, strict=True)):
+        if index > 0:
+            hidden = hidden.relu()
+        if weight.shape[-1] == 1:
+            hidden = (hidden * weight.transpose(1, 2)).sum(-1, keepdim=True) + bias
+        elif weight.shape[-2] == 1:
+            hidden = hidden * weight + bias
+        else:
+            hidden = torch.bmm(hidden, weight) + bias
     return hidden
 
 
@@ -195,7 +212,9 @@ def mlp(network: Network, inputs: Tensor) -> Tensor:
     members = network.shape.members
     if members is not None:
         inputs = inputs.repeat_interleave(members, dim=0)
-    if torch.is_grad_enabled() and (inputs.requires_grad or network.flat.requires_grad):
+    if network.plain:
+        outputs = _plain_forward(network, inputs)
+    elif torch.is_grad_enabled() and (inputs.requires_grad or network.flat.requires_grad):
         # torch leaves `apply` without types.
         outputs = cast(Tensor, _MLP.apply(inputs, network.flat, network))  # type: ignore[no-untyped-call]
     else:

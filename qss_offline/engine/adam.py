@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+_BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
 
 
 @dataclass
@@ -32,6 +35,10 @@ class AdamState:
         )
 
 
+AdamStep = Callable[[Tensor, Tensor, AdamState, "float | Tensor"], None]
+"""Moves parameters by a gradient, as `adam_step` does."""
+
+
 def adam_step(
     parameters: Tensor, gradient: Tensor, state: AdamState, learning_rate: float | Tensor
 ) -> None:
@@ -50,10 +57,22 @@ def adam_step(
         [],
         [state.steps],
         lr=learning_rate,
-        beta1=0.9,
-        beta2=0.999,
+        beta1=_BETA1,
+        beta2=_BETA2,
         weight_decay=0.0,
-        eps=1e-8,
+        eps=_EPSILON,
         amsgrad=False,
         maximize=False,
     )
+
+
+def adam_step_in_parts(
+    parameters: Tensor, gradient: Tensor, state: AdamState, learning_rate: float | Tensor
+) -> None:
+    """Do what `adam_step` does in elementary operations, which a compiler fuses."""
+    state.steps.add_(1)
+    state.first.lerp_(gradient, 1 - _BETA1)
+    state.second.mul_(_BETA2).addcmul_(gradient, gradient, value=1 - _BETA2)
+    step_size = learning_rate / (1 - _BETA1**state.steps)
+    spread = (state.second / (1 - _BETA2**state.steps)).sqrt()
+    parameters.sub_(step_size * state.first / (spread + _EPSILON))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
 
 from qss_offline.algorithms.protocol import Algorithm
 from qss_offline.engine.device import send
+from qss_offline.engine.fused import FusedUpdate, due_rules
 from qss_offline.engine.graph_device import GRAPH_DEVICES, GraphDevice
 from qss_offline.engine.schedule import Schedule
 from qss_offline.engine.state import TrainState
@@ -32,12 +33,18 @@ class CapturedUpdates:
         state: unchanged by the capture.
         block: columns of `(updates, S, B, …)`, for their shapes.
         device: that records.
+        fused: compile the updates into few kernels first (`engine/fused.py`).
     """
 
     def __init__(
-        self, algorithm: Algorithm, state: TrainState, block: Any, device: GraphDevice
+        self,
+        algorithm: Algorithm,
+        state: TrainState,
+        block: Any,
+        device: GraphDevice,
+        fused: bool = False,
     ) -> None:
-        self._tensors = _tensors(state)
+        self._tensors = state.tensors()
         self._length = len(block[0])
         self._block = type(block)(*(torch.empty_like(column) for column in block))
         self._step_sizes = torch.zeros(self._length, device=state.device)
@@ -46,19 +53,24 @@ class CapturedUpdates:
         for column, values in zip(self._block, block, strict=True):
             column.copy_(values)
 
-        def update(index: int, number: int) -> Metrics:
-            batch = type(block)(*(column[index] for column in self._block))
-            return apply_update(algorithm, state, batch, number, self._step_sizes[index])
+        # What is compiled stays as long as what was captured of it.
+        self._fused = FusedUpdate(algorithm, state) if fused else None
+        apply = self._fused or partial(apply_update, algorithm, state)
 
-        # Libraries set themselves up on first use, which a capture may not record. All rules are
-        # due at update 0.
+        def update(index: int) -> Metrics:
+            batch = type(block)(*(column[index] for column in self._block))
+            return apply(batch, state.update + index + 1, self._step_sizes[index])
+
+        # Libraries and compilers set themselves up on first use, which a capture may not record.
+        numbers = range(state.update + 1, state.update + 1 + self._length)
+        kinds = {due_rules(algorithm, number): i for i, number in enumerate(numbers)}
         with device.stream():
-            for _ in range(_WARM_UP_UPDATES):
-                update(0, 0)
+            for index in list(kinds.values()) * _WARM_UP_UPDATES:
+                update(index)
         with device.graph() as self._replay:
             totals: Metrics = {}
             for index in range(self._length):
-                for name, value in update(index, state.update + index + 1).items():
+                for name, value in update(index).items():
                     totals[name] = totals[name] + value if name in totals else value
                     self._counts[name] = self._counts.get(name, 0) + 1
         self._totals = totals
@@ -67,7 +79,7 @@ class CapturedUpdates:
 
     def reads(self, state: TrainState) -> bool:
         """Whether the state's tensors are those that it changes."""
-        return all(a is b for a, b in zip(self._tensors, _tensors(state), strict=True))
+        return all(a is b for a, b in zip(self._tensors, state.tensors(), strict=True))
 
     def replay(
         self, state: TrainState, block: Any, schedule: Schedule, metrics: MetricSums
@@ -84,14 +96,19 @@ class CapturedUpdates:
             metrics.add({name: total}, self._counts[name])
 
 
-_Key = tuple[int, int, tuple[torch.Size, ...]]
+_Key = tuple[int, bool, int, tuple[torch.Size, ...]]
 _captured: WeakKeyDictionary[TrainState, dict[_Key, tuple[Algorithm, CapturedUpdates]]] = (
     WeakKeyDictionary()
 )
 
 
 def captured_updates(
-    algorithm: Algorithm, state: TrainState, block: Any, schedule: Schedule, metrics: MetricSums
+    algorithm: Algorithm,
+    state: TrainState,
+    block: Any,
+    schedule: Schedule,
+    metrics: MetricSums,
+    fused: bool = False,
 ) -> None:
     """Apply an update for each batch of a block, captured when the like of it first comes.
 
@@ -108,15 +125,9 @@ def captured_updates(
     intervals |= {track.interval for track in algorithm.tracks}
     phase = state.update % math.lcm(*intervals)
     kept = _captured.setdefault(state, {})
-    key = id(algorithm), phase, tuple(column.shape for column in block)
+    key = id(algorithm), fused, phase, tuple(column.shape for column in block)
     found = kept.get(key)
     if found is None or not found[1].reads(state):
         # With the algorithm, whose id would else be another's one day.
-        found = kept[key] = algorithm, CapturedUpdates(algorithm, state, block, device)
+        found = kept[key] = algorithm, CapturedUpdates(algorithm, state, block, device, fused)
     found[1].replay(state, block, schedule, metrics)
-
-
-def _tensors(state: TrainState) -> list[Tensor]:
-    networks = [network.flat for network in state.networks.values()]
-    moments = [tensor for m in state.moments.values() for tensor in (m.first, m.second, m.steps)]
-    return [*networks, *moments]

@@ -17,6 +17,9 @@ from qss_offline.engine.schedule import Schedule, constant
 from qss_offline.engine.state import TrainState
 from qss_offline.engine.update import CHUNK, MetricSums, apply_update, eager_gradients
 
+FUSED_FROM = 100_000
+"""Updates in all from which on it is worth the time to compile them where they are captured."""
+
 Mode = Literal["eager", "compiled", "captured"]
 """How the same functions are run: as they are, recorded once and run without Python
 (`engine/cpu_graph`), or in a CUDA graph (`engine/cuda_graph.py`)."""
@@ -58,7 +61,8 @@ def fit(
         length = min(CHUNK - state.update % CHUNK, updates - state.update)
         block = sampler.draw(state.generators, length)
         if mode == "captured" and length == CHUNK:
-            captured_updates(algorithm, state, block, schedule, metrics)
+            fused = updates >= FUSED_FROM
+            captured_updates(algorithm, state, block, schedule, metrics, fused)
         else:
             with denormals_as_zero():
                 for batch in map(type(block), *(column.unbind() for column in block)):

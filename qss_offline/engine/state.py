@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from qss_offline.algorithms.networks import Network
 from qss_offline.algorithms.protocol import Algorithm
@@ -41,6 +42,13 @@ class TrainState:
     def device(self) -> torch.device:
         """Where the tensors live."""
         return next(iter(self.networks.values())).flat.device
+
+    def tensors(self) -> list[Tensor]:
+        """Return all that updates change: networks, then moments."""
+        moments = [(m.first, m.second, m.steps) for m in self.moments.values()]
+        return [network.flat for network in self.networks.values()] + [
+            tensor for three in moments for tensor in three
+        ]
 
     def on_cpu(self) -> TrainState:
         """Return itself on a CPU, else a copy there: one transfer a tensor, for all seeds."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from qss_offline.algorithms.networks import Network
 from qss_offline.algorithms.protocol import Algorithm, UpdateRule
-from qss_offline.engine.adam import adam_step
+from qss_offline.engine.adam import AdamStep, adam_step
 from qss_offline.engine.state import TrainState
 
 CHUNK = 50
@@ -51,6 +51,7 @@ def apply_update(
     update: int,
     learning_rate: float | Tensor,
     gradients: Gradients = eager_gradients,
+    step: AdamStep = adam_step,
 ) -> Metrics:
     """Apply every rule that is due at `update` (counted from 1) to all seeds, in place.
 
@@ -61,6 +62,7 @@ def apply_update(
         update: number of this update.
         learning_rate: Adam's step size.
         gradients: `eager_gradients`, or something that does the same faster.
+        step: how parameters are moved.
 
     Returns:
         Metrics of the rules that were applied, each `(S,)`.
@@ -72,7 +74,7 @@ def apply_update(
             continue
         gradient, measured = gradient_of(rule)
         flat = state.networks[rule.network].flat
-        adam_step(flat, gradient, state.moments[rule.network], learning_rate)
+        step(flat, gradient, state.moments[rule.network], learning_rate)
         metrics.update(measured)
     for track in algorithm.tracks:
         if update % track.interval == 0:
