@@ -41,6 +41,7 @@ def fit(
     learning_rate: float | Schedule,
     on_chunk: Callable[[TrainState, ReadMetrics], None] | None = None,
     mode: Mode = "eager",
+    fused: bool | None = None,
 ) -> None:
     """Train until `state.update` is `updates`, changing `state` in place.
 
@@ -53,6 +54,7 @@ def fit(
         on_chunk: called after each chunk with the state and a function that reads the means of
             the metrics since it was last called, `{name: [a value for each seed]}`.
         mode: how to run the updates; "captured" needs a CUDA device.
+        fused: compile what is captured; None where there are updates enough to make up for it.
     """
     schedule = learning_rate if callable(learning_rate) else constant(learning_rate)
     metrics = MetricSums()
@@ -61,8 +63,8 @@ def fit(
         length = min(CHUNK - state.update % CHUNK, updates - state.update)
         block = sampler.draw(state.generators, length)
         if mode == "captured" and length == CHUNK:
-            fused = updates >= FUSED_FROM
-            captured_updates(algorithm, state, block, schedule, metrics, fused)
+            few = updates >= FUSED_FROM if fused is None else fused
+            captured_updates(algorithm, state, block, schedule, metrics, few)
         else:
             with denormals_as_zero():
                 for batch in map(type(block), *(column.unbind() for column in block)):

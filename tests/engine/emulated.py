@@ -7,9 +7,10 @@ knows streams, memory pools or what cuBLAS may do in a capture: that takes a GPU
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -125,7 +126,11 @@ class Emulated:
             self.replays += 1
             self._replay(recording)
 
-        with recording:
+        # What is compiled runs uncompiled where its operations are watched.
+        watched: Any = nullcontext()
+        if "torch._dynamo" in sys.modules:
+            watched = torch.compiler.set_stance("force_eager")
+        with watched, recording:
             yield replay
         recording.forget()
         self.recordings.append(recording)
