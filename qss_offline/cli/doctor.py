@@ -84,7 +84,10 @@ def _device() -> Check:
         usable = torch.cuda.is_available()
     if usable:
         names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-        return Check("device", None, f"CUDA: {', '.join(names)}")
+        from qss_offline.engine.device import GPU_VERIFIED_WITH
+
+        use = "" if GPU_VERIFIED_WITH else "; training uses the CPU without --device cuda"
+        return Check("device", None, f"CUDA: {', '.join(names)}{use}")
     if torch.version.cuda is None:
         return Check("device", None, "this torch is built for CPUs: training uses the CPU")
     found = (

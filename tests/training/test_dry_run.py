@@ -1,4 +1,4 @@
-"""Whole runs without numbers, on a device that knows shapes alone: nothing crosses devices."""
+"""Whole runs on devices that stand for a GPU: one without numbers, and one with the CPU's."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,6 +11,7 @@ import torch
 from qss_offline.api.options import TrainOptions
 from qss_offline.data.build import build_dataset
 from qss_offline.data.specs import DatasetSpec
+from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.engine.graph_device import GRAPH_DEVICES
 from qss_offline.engine.update import MetricSums
 from qss_offline.online.config import EvaluationPlan, OnlineConfig
@@ -21,7 +22,7 @@ from qss_offline.parallel.reporting import no_tick
 from qss_offline.presets import PRESETS
 from qss_offline.runs.folder import RunFolder, SeedFolder
 from qss_offline.training.runner import run
-from tests.engine.emulated import Dry, Unmixed
+from tests.engine.emulated import Dry, Emulated, Unmixed
 
 SMALL = [
     "algorithm.hidden_dims=(8, 8)",
@@ -30,6 +31,15 @@ SMALL = [
     "model.batch_size=32",
     "updates_per_round=20",
 ]
+SMALL_RUN = TrainOptions(
+    seeds=2,
+    updates=20,
+    online_steps=60,
+    online_rounds=2,
+    changes=SMALL,
+    episodes=1,
+    device="cpu",
+)
 
 
 @pytest.fixture
@@ -66,17 +76,7 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def test_every_preset_stays_on_the_device(
     dry: Dry, recording: str, tmp_path: Path, method: str | None, preset: str
 ) -> None:
-    options = TrainOptions(
-        method=method,
-        preset=preset,
-        seeds=2,
-        updates=20,
-        online_steps=60,
-        online_rounds=2,
-        changes=SMALL,
-        episodes=1,
-        device="cpu",
-    )
+    options = replace(SMALL_RUN, method=method, preset=preset)
     config = replace(options.config(recording, "Reacher-v5"), device="meta")
     run(config, RunFolder(tmp_path), workers=1)
     assert dry.recordings, "nothing was captured"
@@ -97,3 +97,47 @@ def test_the_online_mode_stays_on_the_device(
     plan = EvaluationPlan(30, 1)
     OnlineTrainer(tasks, env_id, config, plan, "meta").run(no_tick)
     assert 2 <= len(dry.recordings) <= 3, "one graph a phase, one for the models before"
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_runs_on_a_device_are_those_on_a_cpu(
+    recording: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, preset: str
+) -> None:
+    """Columns scaled once, labels, draws and noise, over rounds, on the emulated device."""
+    monkeypatch.setattr("qss_offline.engine.loop.CHUNK", 10)
+    options = replace(SMALL_RUN, preset=preset, seeds=1)
+    config = options.config(recording, "Reacher-v5")
+    run(config, RunFolder(tmp_path / "cpu"), workers=1)
+    monkeypatch.setitem(GRAPH_DEVICES, "cpu", emulated := Emulated())
+    run(config, RunFolder(tmp_path / "device"), workers=1)
+    assert emulated.replays > 0
+    compared = 0
+    for path in sorted((tmp_path / "cpu").rglob("*.safetensors")):
+        expected = load_checkpoint(path).tensors
+        found = load_checkpoint(tmp_path / "device" / path.relative_to(tmp_path / "cpu")).tensors
+        assert found.keys() == expected.keys()
+        for name, tensor in expected.items():
+            torch.testing.assert_close(found[name], tensor, rtol=2e-3, atol=2e-4, msg=name)
+            compared += 1
+    assert compared > 20
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_gpu_gives_the_same_bits_twice(recording: str, tmp_path: Path, preset: str) -> None:
+    options = replace(SMALL_RUN, preset=preset, updates=120, device="cuda")
+    for name in ("once", "again"):
+        run(options.config(recording, "Reacher-v5"), RunFolder(tmp_path / name), workers=1)
+    for path in sorted((tmp_path / "once").rglob("*.safetensors")):
+        again = tmp_path / "again" / path.relative_to(tmp_path / "once")
+        assert path.read_bytes() == again.read_bytes(), path
+
+
+@pytest.mark.gpu
+def test_the_online_mode_runs_on_a_gpu(tmp_path: Path) -> None:
+    chosen = online_preset("default")
+    config = replace(chosen, steps=300, warm_up=100, model_updates=50)
+    tasks = [OnlineTask(seed, SeedFolder(tmp_path / str(seed))) for seed in (0, 1)]
+    state = OnlineTrainer(tasks, "Reacher-v5", config, EvaluationPlan(300, 1), "cuda").run(no_tick)
+    assert state.update == 250
+    assert all(tensor.isfinite().all() for tensor in state.tensors())
