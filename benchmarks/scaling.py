@@ -54,7 +54,7 @@ def milliseconds(device: str, seeds: int, batch: int, width: int, seconds: float
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(times) < 4:
         begin = time.perf_counter()
-        fit(algorithm, state, sampler, state.update + step, 3e-4, mode=mode, fused=False)
+        fit(algorithm, state, sampler, state.update + step, 3e-4, mode=mode)
         if device == "cuda":
             torch.cuda.synchronize()
         times.append((time.perf_counter() - begin) / step * 1e3)

@@ -126,15 +126,7 @@ def our_runner(device: str, seeds: int, mode: Mode) -> Runner:
     sampler = UniformSampler([table(device)] * seeds, CONFIG.batch_size, ObservationBatch)
 
     def run(updates: int) -> None:
-        fit(
-            algorithm,
-            state,
-            sampler,
-            state.update + updates,
-            CONFIG.learning_rate,
-            mode=mode,
-            fused=False,
-        )
+        fit(algorithm, state, sampler, state.update + updates, CONFIG.learning_rate, mode=mode)
 
     return run
 

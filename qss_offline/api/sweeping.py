@@ -43,7 +43,7 @@ class Sweep:
 
 _OPTIONS = (
     "env", "updates", "online_steps", "online_rounds", "actions", "error_power", "changes",
-    "check_ranges", "episodes", "device", "workers",
+    "check_ranges", "episodes", "device", "tf32", "workers",
 )  # fmt: skip
 
 

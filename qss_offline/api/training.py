@@ -189,6 +189,8 @@ def fit_inverse(
     online_rounds: int | None = None,
     changes: Sequence[str] | Mapping[str, Any] = (),
     episodes: int | None = None,
+    device: str = "auto",
+    tf32: bool = False,
     workers: int | None = None,
     out: str | Path | None = None,
     progress: bool | ProgressFactory = True,
@@ -210,6 +212,8 @@ def fit_inverse(
         online_rounds: rounds that these are spread over.
         changes: other settings of the inverse fit, by name.
         episodes: of each evaluation; None takes the run's.
+        device: "auto", "cpu" or "cuda"; it need not be where the run was trained.
+        tf32: faster, coarser matrix products on a GPU.
         workers: processes; None takes one a core.
         out: folder of the new run; None names one after the run.
         progress: whether to show it, or what makes a progress display.
@@ -235,6 +239,8 @@ def fit_inverse(
         preset=preset,
         actions_from=None if actions is None else source_of_actions(actions),
         evaluation_episodes=config.evaluation_episodes if episodes is None else episodes,
+        device=choose_device(device),
+        tf32=tf32,
     )
     known_steps(config.actions_from, config.env_id)
     base = source.path.with_name(f"{source.path.name}-inverse") if out is None else Path(out)

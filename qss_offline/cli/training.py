@@ -168,6 +168,8 @@ def fit_inverse(
         list[str] | None, Option("--set", help="name=value, a setting of the inverse fit")
     ] = None,
     episodes: Annotated[int | None, Option(help="episodes of each evaluation (the run's)")] = None,
+    device: options.Device = "auto",
+    tf32: options.Tf32 = False,
     workers: options.Workers = None,
     out: Annotated[Path | None, Option(help="folder of the new run (RUN-inverse)")] = None,
     as_json: options.Json = False,
@@ -177,7 +179,8 @@ def fit_inverse(
 
     made = fit(
         run, env=env, actions=actions, online_steps=online_steps, online_rounds=online_rounds,
-        changes=change or (), episodes=episodes, workers=workers, out=out,
+        changes=change or (), episodes=episodes, device=device, tf32=tf32, workers=workers,
+        out=out,
     )  # fmt: skip
     say(made, as_json)
 

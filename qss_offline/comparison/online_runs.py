@@ -12,7 +12,7 @@ import qss_offline.online.gridworld  # noqa: F401  registers the gridworld, in w
 from qss_offline.baselines import require_d3rlpy
 from qss_offline.data.environments import known_in_workers, make_env, workers_for
 from qss_offline.engine.checkpoint import load_checkpoint
-from qss_offline.engine.device import training_with
+from qss_offline.engine.device import check_device, training_with
 from qss_offline.errors import UserError
 from qss_offline.files import write_json
 from qss_offline.online.config import OnlineSettings
@@ -61,14 +61,14 @@ def online_run(
         UserError: the environment, the folder or the offline run can't be used.
     """
     begin = time.monotonic()
+    check_device(settings.device)
     _check(settings)
     before = 0 if settings.start_run is None else steps_before(settings.start_run)
     config = {"method": "online", **vars(settings), "versions": versions()}
     folder.start(config, resume)
     clock = RunClock(folder, begin)
     seeds = [(seed, folder.seed(seed)) for seed in settings.seeds]
-    if settings.device == "cpu":
-        workers = workers_for([settings.env_id], workers or available_cores(), len(seeds))
+    workers = workers_for([settings.env_id], workers or available_cores(), len(seeds))
     title = f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''} of {settings.env_id}"
     if len(seeds) > 1:
         steps = f"{settings.config.steps * len(seeds):,} environment steps"

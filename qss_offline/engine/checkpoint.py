@@ -23,7 +23,7 @@ from torch import Tensor
 from qss_offline.algorithms.networks import MLPShape, Network
 from qss_offline.algorithms.protocol import Algorithm
 from qss_offline.engine.adam import AdamState
-from qss_offline.engine.state import TrainState
+from qss_offline.engine.state import TrainState, seeded_generator
 from qss_offline.errors import UserError, printable, shown
 from qss_offline.files import open_regular_file, parse_json, write_bytes
 
@@ -44,6 +44,8 @@ class Checkpoint:
 _MAX_BYTES = 16 << 30
 _TIMES_AS_LONG = 30
 """Nothing is written for so many times as long as the last writing took."""
+_STATES = {5056: "cpu", 16: "cuda"}
+"""The devices of random streams, by the bytes of their state."""
 _OF_A_SEED = ("training.safetensors", "online.safetensors")
 
 
@@ -262,9 +264,16 @@ def stack_checkpoints(
             )
     generators = []
     for checkpoint in checkpoints:
-        generator = torch.Generator(device)
+        generator, stored = torch.Generator(device), checkpoint.tensors["generator"]
+        kind = generator.device.type
+        if stored.dtype == torch.uint8 and _STATES.get(stored.numel(), kind) != kind:
+            # What was trained on another kind of device goes on with draws of its own.
+            seed, update = int(checkpoint.metadata["seed"]), int(checkpoint.metadata["update"])
+            stream = f"{algorithm.name}.batches.{update}"
+            generators.append(seeded_generator(seed, stream, device))
+            continue
         try:
-            generator.set_state(checkpoint.tensors["generator"])
+            generator.set_state(stored)
         except (RuntimeError, TypeError) as error:
             raise UserError(f"a checkpoint's generator can't go on: {printable(error)}") from error
         generators.append(generator)

@@ -29,8 +29,7 @@ def choose_device(name: str) -> str:
     """
     if name not in ("auto", "cpu", "cuda"):
         raise UserError(f"--device takes auto, cpu or cuda, not {name!r}")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: no CUDA device is available here; use --device cpu")
+    check_device(name)
     if name != "auto":
         return name
     if not torch.cuda.is_available():
@@ -39,6 +38,16 @@ def choose_device(name: str) -> str:
         _say_how_to_try()
         return "cpu"
     return "cuda"
+
+
+def check_device(name: str) -> None:
+    """Refuse "cuda" where there is none, as where a run is resumed on another machine.
+
+    Raises:
+        UserError: there is none.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: no CUDA device is available here; use --device cpu")
 
 
 @cache

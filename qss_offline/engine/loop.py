@@ -17,9 +17,6 @@ from qss_offline.engine.schedule import Schedule, constant
 from qss_offline.engine.state import TrainState
 from qss_offline.engine.update import CHUNK, MetricSums, apply_update, eager_gradients
 
-FUSED_FROM = 100_000
-"""Updates in all from which on it is worth the time to compile them where they are captured."""
-
 Mode = Literal["eager", "compiled", "captured"]
 """How the same functions are run: as they are, recorded once and run without Python
 (`engine/cpu_graph`), or in a CUDA graph (`engine/cuda_graph.py`)."""
@@ -41,7 +38,7 @@ def fit(
     learning_rate: float | Schedule,
     on_chunk: Callable[[TrainState, ReadMetrics], None] | None = None,
     mode: Mode = "eager",
-    fused: bool | None = None,
+    fused: bool = False,
 ) -> None:
     """Train until `state.update` is `updates`, changing `state` in place.
 
@@ -54,7 +51,7 @@ def fit(
         on_chunk: called after each chunk with the state and a function that reads the means of
             the metrics since it was last called, `{name: [a value for each seed]}`.
         mode: how to run the updates; "captured" needs a CUDA device.
-        fused: compile what is captured; None where there are updates enough to make up for it.
+        fused: compile what is captured first, which takes up to a minute (`engine/fused.py`).
     """
     schedule = learning_rate if callable(learning_rate) else constant(learning_rate)
     metrics = MetricSums()
@@ -63,8 +60,7 @@ def fit(
         length = min(CHUNK - state.update % CHUNK, updates - state.update)
         block = sampler.draw(state.generators, length)
         if mode == "captured" and length == CHUNK:
-            few = updates >= FUSED_FROM if fused is None else fused
-            captured_updates(algorithm, state, block, schedule, metrics, few)
+            captured_updates(algorithm, state, block, schedule, metrics, fused)
         else:
             with denormals_as_zero():
                 for batch in map(type(block), *(column.unbind() for column in block)):

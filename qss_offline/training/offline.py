@@ -37,6 +37,8 @@ from qss_offline.runs.folder import SeedFolder
 from qss_offline.training.recorded import RecordedColumns, batch_transform
 
 _COLUMNS = "observations", "next_observations", "rewards", "terminations"
+FUSED_FROM = 100_000
+"""Updates in all from which on it is worth the time to compile them where they are captured."""
 LOG_INTERVAL = 1_000
 CHECKPOINT_INTERVAL = 2_000
 assert LOG_INTERVAL % CHUNK == 0
@@ -118,6 +120,7 @@ class OfflineTrainer:
             stop_at: an earlier update to stop at.
         """
         schedule = linear_decay(self.config.learning_rate, self.config.learning_rate_decay, updates)
+        fused = updates >= FUSED_FROM
         stands = [self._stand(task) for task in self.tasks]
 
         def told(units: float, phase: str = "", note: str = "") -> None:
@@ -131,11 +134,12 @@ class OfflineTrainer:
             joined = self._load(joining, stand)
             waiting = sum(s for s in stands if s >= stand)
             if state is not None:
-                self._fit(tasks, state, stand, schedule, counted_on(told, waiting))
+                self._fit(tasks, state, stand, schedule, fused, counted_on(told, waiting))
                 joined = merge_states([state, joined])
             tasks, state = [*tasks, *joining], joined
         assert state is not None
-        self._fit(tasks, state, updates if stop_at is None else stop_at, schedule, told)
+        stop = updates if stop_at is None else stop_at
+        self._fit(tasks, state, stop, schedule, fused, told)
         return state
 
     def _stand(self, task: SeedTask) -> int:
@@ -179,6 +183,7 @@ class OfflineTrainer:
         state: TrainState,
         updates: int,
         schedule: Schedule,
+        fused: bool,
         tick: Tick,
     ) -> None:
         if state.update >= updates:
@@ -213,6 +218,7 @@ class OfflineTrainer:
                 schedule,
                 on_chunk,
                 mode=best_mode(self.device),
+                fused=fused,
             )
 
 

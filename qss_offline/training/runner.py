@@ -13,6 +13,7 @@ from qss_offline.data import ranges
 from qss_offline.data.environments import make_env, same_environment, workers_for
 from qss_offline.data.facts import facts_of_config, recording_facts
 from qss_offline.data.load import LoadedDataset, load_transitions, recorded_behaviour
+from qss_offline.engine.device import check_device
 from qss_offline.errors import UserError, printable
 from qss_offline.files import write_json
 from qss_offline.parallel.pace import in_words
@@ -69,7 +70,7 @@ def run(
         folder: where everything goes.
         resume: continue what the folder holds.
         show_progress: makes a progress display.
-        workers: processes; None takes one a core on a CPU, one in all on a GPU.
+        workers: processes; None takes one a core, and one a GPU to train offline on GPUs.
         begun: reading of `time.monotonic()` that `wall_seconds` counts from, where building the
             dataset is to be counted; None counts from this call.
         check_ranges: refuse a recording whose observations can't be the environment's
@@ -79,6 +80,7 @@ def run(
         UserError: the dataset or the folder can't be used.
     """
     begin = time.monotonic() if begun is None else begun
+    check_device(config.device)
     dataset = load_transitions(config.dataset_id)
     if len(dataset.transitions) < FEWEST_TRANSITIONS:
         raise UserError(
@@ -117,8 +119,7 @@ def run(
     folder.start(stored, resume)
     clock = RunClock(folder, begin)
     tasks = [SeedTask(seed, config.dataset_id, folder.seed(seed)) for seed in config.seeds]
-    if config.device == "cpu":
-        workers = workers_for([config.env_id], workers or available_cores(), len(tasks))
+    workers = workers_for([config.env_id], workers or available_cores(), len(tasks))
     title = f"training {len(tasks)} seed{'s' if len(tasks) > 1 else ''}"
     _print_plan(config, dataset.transitions.obs_dim, action_dim, workers, earlier is not None)
 

@@ -127,6 +127,20 @@ def test_checkpoint_files_hold_what_was_saved_and_damage_is_told(tmp_path: Path)
         load_checkpoint(tmp_path / "none.safetensors")
 
 
+def test_a_checkpoint_of_another_kind_of_device_goes_on_with_other_draws() -> None:
+    algorithm = ObservationalD3G(ObservationalD3GConfig((48, 48), 32), 3)
+    checkpoint = seed_checkpoint(train([0], 10), 0)
+    bytes_on_a_gpu = torch.zeros(16, dtype=torch.uint8)
+    moved = Checkpoint({**checkpoint.tensors, "generator": bytes_on_a_gpu}, checkpoint.metadata)
+    state, again = (stack_checkpoints(algorithm, [moved]) for _ in range(2))
+    drawn = [torch.randint(99, (9,), generator=one.generators[0]) for one in (state, again)]
+    assert torch.equal(*drawn)
+    assert torch.equal(state.networks["critic"].flat[0], checkpoint.tensors["network.critic"])
+    broken = Checkpoint({**moved.tensors, "generator": bytes_on_a_gpu[:5]}, checkpoint.metadata)
+    with pytest.raises(UserError, match="generator can't go on"):
+        stack_checkpoints(algorithm, [broken])
+
+
 def test_a_checkpoint_of_other_sizes_is_refused() -> None:
     checkpoint = seed_checkpoint(train([0], 1), 0)
     other = ObservationalD3G(ObservationalD3GConfig((64, 64)), 3)

@@ -107,7 +107,8 @@ def proposals_of(config: RunConfig, task: SeedTask) -> dict[str, Network]:
     proposals = {}
     for name in _settings(config):
         tasks = [t.task for t in _trainings(config, task) if t.member == name]
-        average = _offline(config, name, tasks, "cpu", no_tick).networks["proposal_average"]
+        state = _offline(config, name, tasks, "cpu", no_tick)
+        average = state.networks["proposal_average"]
         proposals[name] = mean_network(
             [
                 Network(average.shape, average.flat[row : row + 1].clone())
