@@ -111,7 +111,7 @@ def test_the_command_repeats_the_run(cloned: FinishedRun) -> None:
     assert line == (
         "qss data record InvertedPendulum-v5 --randomness 1 --transitions 2000 --seed 0\n"
         "qss train qss/InvertedPendulum/v5-random-100-n2000-s0-obs-v0 --env InvertedPendulum-v5 "
-        "--method bco --seeds 0,1 --preset small --episodes 2"
+        "--method bco --seeds 0,1 --preset small --episodes 2 --device cpu"
     )
     assert remark == "The preset small is unknown here; config.json has all settings."
     spent = preset("default", "bco").spend(None, 600, 3)
@@ -127,8 +127,9 @@ def test_the_command_repeats_the_run(cloned: FinishedRun) -> None:
     )
     line, remark = command(replace(cloned, config=config))
     assert remark is None
-    assert shlex.split(line)[-6:] == [
+    assert shlex.split(line)[-8:] == [
         "--preset", "default", "--online-steps", "600", "--online-rounds", "3",
+        "--device", "cpu",
     ]  # fmt: skip
     assert config.cloning is not None
     other = replace(config, cloning=replace(config.cloning, error_power=1.5, hidden_dims=(9,)))

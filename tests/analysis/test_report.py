@@ -184,7 +184,7 @@ def test_the_command_repeats_the_run(trained: FinishedRun) -> None:
     line, remark = command(replace(trained, config=config))
     assert line.endswith(
         "--method d3g --seeds 0,1 --preset default --online-steps 400 --online-rounds 2 "
-        "--updates 500 --episodes 3"
+        "--updates 500 --episodes 3 --device cpu"
     )
     assert remark is None
     known = replace(config, actions_from="runs/earlier")
