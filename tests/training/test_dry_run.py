@@ -20,6 +20,7 @@ from qss_offline.online.presets import ALGORITHMS, BASELINES, ONLINE_PRESETS, on
 from qss_offline.online.trainer import OnlineTrainer
 from qss_offline.parallel.reporting import no_tick
 from qss_offline.presets import PRESETS
+from qss_offline.runs.config import Method, RunConfig
 from qss_offline.runs.folder import RunFolder, SeedFolder
 from qss_offline.training.runner import run
 from tests.engine.emulated import Dry, Emulated, Unmixed
@@ -29,17 +30,25 @@ SMALL = [
     "algorithm.batch_size=32",
     "model.hidden_dims=(8, 8)",
     "model.batch_size=32",
-    "updates_per_round=20",
+    "updates_per_round=10",
 ]
 SMALL_RUN = TrainOptions(
     seeds=2,
-    updates=20,
+    updates=10,
     online_steps=60,
     online_rounds=2,
     changes=SMALL,
     episodes=1,
     device="cpu",
 )
+PAIRS = [(method, preset) for preset, methods in PRESETS.items() for method in methods]
+SETTINGS = [
+    ["form=bilinear"],
+    ["form=network", "recorded_coef=1.0", "average_step_size=None"],
+    ["gap_units=True", "behaviour_coef=1.0", "clamp_targets=False", "normalize_observations=False"],
+    ["behaviour_coef=1.0", "behaviour_weights=plain", "behaviour_power=0.5"],
+    ["proposal_update_interval=3"],
+]
 
 
 @pytest.fixture
@@ -47,7 +56,7 @@ def dry(monkeypatch: pytest.MonkeyPatch) -> Iterator[Dry]:
     """Let "meta" be a device that captures; what comes back from it is zeros."""
     device = Dry()
     monkeypatch.setitem(GRAPH_DEVICES, "meta", device)
-    monkeypatch.setattr("qss_offline.engine.loop.CHUNK", 10)
+    monkeypatch.setattr("qss_offline.engine.loop.CHUNK", 5)
 
     class Generator(torch.Generator):
         def __new__(cls, device: Any = "cpu") -> Any:
@@ -64,20 +73,38 @@ def dry(monkeypatch: pytest.MonkeyPatch) -> Iterator[Dry]:
 
 
 @pytest.fixture(scope="module")
-def recording(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A recording of each environment, by its name."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MINARI_DATASETS_PATH", str(tmp_path_factory.mktemp("minari")))
-        yield build_dataset(DatasetSpec("Reacher", transitions=500), workers=1).obs_id
+        specs = [DatasetSpec(name, transitions=500) for name in ("Reacher-v5", "CartPole-v1")]
+        yield {spec.env_id: build_dataset(spec, workers=1).obs_id for spec in specs}
+
+
+def config_of(recordings: dict[str, str], options: TrainOptions, env_id: str) -> RunConfig:
+    return options.config(recordings[env_id], env_id)
 
 
 @pytest.mark.parametrize(
-    ("method", "preset"), [("bco", "default"), *((None, name) for name in PRESETS)]
+    ("method", "preset", "env_id", "changes"),
+    [
+        *((method, preset, "Reacher-v5", []) for method, preset in PAIRS),
+        *(("d3g", "default", "Reacher-v5", changes) for changes in SETTINGS),
+        ("d3g", "default", "CartPole-v1", []),
+        ("auto", "default", "CartPole-v1", []),
+    ],
 )
-def test_every_preset_stays_on_the_device(
-    dry: Dry, recording: str, tmp_path: Path, method: str | None, preset: str
+def test_every_preset_and_setting_stays_on_the_device(
+    dry: Dry,
+    recordings: dict[str, str],
+    tmp_path: Path,
+    method: Method,
+    preset: str,
+    env_id: str,
+    changes: list[str],
 ) -> None:
-    options = replace(SMALL_RUN, method=method, preset=preset)
-    config = replace(options.config(recording, "Reacher-v5"), device="meta")
+    options = replace(SMALL_RUN, method=method, preset=preset, changes=[*SMALL, *changes])
+    config = replace(config_of(recordings, options, env_id), device="meta")
     run(config, RunFolder(tmp_path), workers=1)
     assert dry.recordings, "nothing was captured"
 
@@ -99,14 +126,18 @@ def test_the_online_mode_stays_on_the_device(
     assert 2 <= len(dry.recordings) <= 3, "one graph a phase, one for the models before"
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize(("method", "preset"), PAIRS)
 def test_runs_on_a_device_are_those_on_a_cpu(
-    recording: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, preset: str
+    recordings: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    method: Method,
+    preset: str,
 ) -> None:
     """Columns scaled once, labels, draws and noise, over rounds, on the emulated device."""
-    monkeypatch.setattr("qss_offline.engine.loop.CHUNK", 10)
-    options = replace(SMALL_RUN, preset=preset, seeds=1)
-    config = options.config(recording, "Reacher-v5")
+    monkeypatch.setattr("qss_offline.engine.loop.CHUNK", 5)
+    options = replace(SMALL_RUN, method=method, preset=preset, seeds=1)
+    config = config_of(recordings, options, "Reacher-v5")
     run(config, RunFolder(tmp_path / "cpu"), workers=1)
     monkeypatch.setitem(GRAPH_DEVICES, "cpu", emulated := Emulated())
     run(config, RunFolder(tmp_path / "device"), workers=1)
@@ -123,11 +154,14 @@ def test_runs_on_a_device_are_those_on_a_cpu(
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("preset", PRESETS)
-def test_a_gpu_gives_the_same_bits_twice(recording: str, tmp_path: Path, preset: str) -> None:
-    options = replace(SMALL_RUN, preset=preset, updates=120, device="cuda")
+@pytest.mark.parametrize(("method", "preset"), PAIRS)
+def test_a_gpu_gives_the_same_bits_twice(
+    recordings: dict[str, str], tmp_path: Path, method: Method, preset: str
+) -> None:
+    options = replace(SMALL_RUN, method=method, preset=preset, updates=120, device="cuda")
+    config = config_of(recordings, options, "Reacher-v5")
     for name in ("once", "again"):
-        run(options.config(recording, "Reacher-v5"), RunFolder(tmp_path / name), workers=1)
+        run(config, RunFolder(tmp_path / name), workers=1)
     for path in sorted((tmp_path / "once").rglob("*.safetensors")):
         again = tmp_path / "again" / path.relative_to(tmp_path / "once")
         assert path.read_bytes() == again.read_bytes(), path
