@@ -47,7 +47,8 @@ class CapturedUpdates:
         self._tensors = state.tensors()
         self._length = len(block[0])
         self._block = type(block)(*(torch.empty_like(column) for column in block))
-        self._step_sizes = torch.zeros(self._length, device=state.device)
+        # Each at the start of 16 bytes, as compiled kernels want their arguments.
+        self._step_sizes = torch.zeros(self._length, 4, device=state.device)[:, 0]
         self._counts: dict[str, int] = {}
         before = [tensor.clone() for tensor in self._tensors]
         for column, values in zip(self._block, block, strict=True):

@@ -233,7 +233,7 @@ class RunConfig:
 
     @property
     def units_beside(self) -> float:
-        """Units of work on the CPU, beside those of the device that D3G is trained on."""
+        """Units of work of what follows D3G's training: environments stay on the CPU."""
         return GPU_SPEEDUP if self.device == "cuda" else 1.0
 
     @property

@@ -110,8 +110,10 @@ def test_every_preset_and_setting_stays_on_the_device(
 
 
 @pytest.mark.parametrize("algorithm", [a for a in ALGORITHMS if a not in BASELINES])
-@pytest.mark.parametrize("preset", ONLINE_PRESETS)
-@pytest.mark.parametrize("env_id", ["Reacher-v5", "CartPole-v1"])
+@pytest.mark.parametrize(
+    ("preset", "env_id"),
+    [*((preset, "Reacher-v5") for preset in ONLINE_PRESETS), ("default", "CartPole-v1")],
+)
 def test_the_online_mode_stays_on_the_device(
     dry: Dry, tmp_path: Path, algorithm: str, preset: str, env_id: str
 ) -> None:
