@@ -1,6 +1,7 @@
 """Which device is taken, and what is said of it."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -8,7 +9,9 @@ import torch
 from qss_offline.engine import device
 from qss_offline.engine.device import choose_device, gpu_versions, training_with
 from qss_offline.errors import UserError
+from qss_offline.parallel import seeds
 from qss_offline.parallel.gpus import take_gpu
+from qss_offline.parallel.progress import silent
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "gpu.json"
 
@@ -64,3 +67,21 @@ def test_versions_name_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA X")
     assert gpu_versions()["gpu"] == "NVIDIA X"
+
+
+@pytest.mark.parametrize(("act", "processes"), [(False, 2), (True, 5)])
+def test_training_takes_a_process_a_gpu_and_acting_one_a_core(
+    monkeypatch: pytest.MonkeyPatch, act: bool, processes: int
+) -> None:
+    groups: list[Any] = []
+
+    def record(function: Any, arguments: Any, *_: Any) -> list[Any]:
+        groups.extend(arguments)
+        return []
+
+    monkeypatch.setattr(seeds, "run_jobs", record)
+    monkeypatch.setattr(seeds, "gpu_count", lambda device: 2)
+    monkeypatch.setattr(seeds, "available_cores", lambda: 8)
+    seeds.train_in_workers(print, None, range(5), "cuda", None, silent, 1e6, act=act)
+    assert [group.number for group in groups] == list(range(processes))
+    assert sorted(task for group in groups for task in group.tasks) == list(range(5))

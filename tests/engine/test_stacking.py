@@ -13,6 +13,7 @@ from qss_offline.algorithms.observational_d3g import (
 )
 from qss_offline.engine.checkpoint import (
     Checkpoint,
+    CheckpointWriter,
     load_checkpoint,
     merge_states,
     save_checkpoint,
@@ -146,3 +147,21 @@ def test_a_checkpoint_of_other_sizes_is_refused() -> None:
     other = ObservationalD3G(ObservationalD3GConfig((64, 64)), 3)
     with pytest.raises(UserError, match="other sizes"):
         stack_checkpoints(other, [checkpoint])
+
+
+def test_checkpoints_are_written_beside_and_what_fails_is_raised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = seed_checkpoint(train([0], 1), 0)
+    with CheckpointWriter() as writer:
+        assert writer.due
+        writer.write({tmp_path / "a.safetensors": whole, tmp_path / "b.safetensors": whole})
+    for name in "ab":
+        assert_same_bits(load_checkpoint(tmp_path / f"{name}.safetensors"), whole)
+    assert not writer.due, "it rests after writing"
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="file"), CheckpointWriter() as writer:
+        writer.write({tmp_path / "file" / "c.safetensors": whole})
+    with pytest.raises(KeyError), CheckpointWriter() as writer:
+        writer.write({tmp_path / "file" / "c.safetensors": whole})
+        raise KeyError("what ended training is told, not what it ended")
