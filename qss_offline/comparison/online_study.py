@@ -10,6 +10,7 @@ from qss_offline.comparison.online_runs import online_run
 from qss_offline.data.environments import check_acting
 from qss_offline.errors import UserError
 from qss_offline.files import write_json
+from qss_offline.launch.cell import Launcher
 from qss_offline.online.config import EvaluationPlan, OnlineConfig, OnlineSettings
 from qss_offline.online.warm_start import start_config
 from qss_offline.parallel.reporting import ProgressFactory, no_progress
@@ -25,7 +26,7 @@ def run_missing(
     preset_name: str,
     runs: Path,
     results: Path,
-    workers: int | None = None,
+    launcher: Launcher | None = None,
     show_progress: ProgressFactory = no_progress,
 ) -> None:
     """Run each environment with each algorithm, or read the run where it is finished.
@@ -37,7 +38,7 @@ def run_missing(
         preset_name: where the settings came from.
         runs: folder of the run folders, which are named `<environment>-<algorithm>`.
         results: folder of a copy of each `results.json`, of the same name.
-        workers: processes; None takes one a core.
+        launcher: where; None takes processes here.
         show_progress: makes a progress display.
 
     Raises:
@@ -51,7 +52,7 @@ def run_missing(
             folder = RunFolder(runs / f"{env_id}-{name}".replace("/", "-"))
             path = results / f"{folder.path.name}.json"
             _check_same(path, settings)
-            write_json(path, online_run(settings, folder, folder.started, show_progress, workers))
+            write_json(path, online_run(settings, folder, folder.started, show_progress, launcher))
 
 
 def _check_same(path: Path, settings: OnlineSettings) -> None:
@@ -83,7 +84,7 @@ def run_from_offline_and_nothing(
     config: OnlineConfig,
     plan: EvaluationPlan,
     runs: Path,
-    workers: int | None = None,
+    launcher: Launcher | None = None,
     show_progress: ProgressFactory = no_progress,
 ) -> dict[str, dict[str, Any]]:
     """Learn offline and go on online, and learn online from nothing; finished runs are read.
@@ -93,14 +94,14 @@ def run_from_offline_and_nothing(
         config: settings of both online runs, but for what a start brings with it, to both.
         plan: their evaluations.
         runs: folder of the three run folders.
-        workers: processes; None takes one a core.
+        launcher: where; None takes processes here.
         show_progress: makes a progress display.
 
     Returns:
         What `results.json` holds of the online runs "from-offline" and "from-nothing".
     """
     begin = RunFolder(runs / "offline")
-    run(offline, begin, begin.started, show_progress, workers)
+    run(offline, begin, begin.started, show_progress, launcher)
     config = start_config(config, begin.path)
     assert offline.env_id is not None
     found = {}
@@ -109,5 +110,5 @@ def run_from_offline_and_nothing(
             offline.env_id, "d3g", offline.seeds, offline.preset_name, config, plan, start
         )
         folder = RunFolder(runs / name)
-        found[name] = online_run(settings, folder, folder.started, show_progress, workers)
+        found[name] = online_run(settings, folder, folder.started, show_progress, launcher)
     return found

@@ -10,40 +10,36 @@ import torch
 from qss_offline.algorithms.ensemble import mean_network
 from qss_offline.algorithms.networks import Network
 from qss_offline.algorithms.observational_d3g import ObservationalD3G, ObservationBatch
-from qss_offline.data.environments import known_in_workers
 from qss_offline.data.load import LoadedDataset, load_transitions, recorded_behaviour
 from qss_offline.engine.state import TrainState
 from qss_offline.engine.timing import seconds_per_update
 from qss_offline.parallel.processes import Tick
-from qss_offline.parallel.progress import Reporter
 from qss_offline.parallel.reporting import counted_on, headed
-from qss_offline.parallel.seeds import train_in_workers
 from qss_offline.runs.config import RunConfig
 from qss_offline.runs.results import write_evaluations
 from qss_offline.training.interaction import known_steps
 from qss_offline.training.inverse.fitting import InverseFitter
 from qss_offline.training.offline import OfflineTrainer, SeedTask, member_tasks
+from qss_offline.training.phases import Phase
 from qss_offline.training.rounds import by_rounds_done, env_maker, run_rounds
 
 
-def train_d3g(
-    config: RunConfig, tasks: Sequence[SeedTask], workers: int | None, report: Reporter
-) -> None:
-    """Train and evaluate every seed, from where their folders stand.
+def d3g_phases(config: RunConfig) -> tuple[Phase, ...]:
+    """Return the phases of a seed: an ensemble's trainings first, which spreads them over cores."""
+    if not _models_first(config):
+        return (Phase("seeds", _train_group, config.units, config.device),)
+    trainings = Phase(
+        "models",
+        _train_members,
+        config.preset.updates,
+        tasks=lambda config, task: member_tasks(task, config.preset.ensemble),
+    )
+    rest = config.units - config.preset.offline_updates
+    return trainings, Phase("seeds", _train_group, rest)
 
-    Args:
-        config: what to do.
-        tasks: the seeds.
-        workers: processes; None takes one a core on a CPU, one in all on a GPU.
-        report: called with the work done, over all seeds, and what is going on.
-    """
-    members = [m for task in tasks for m in member_tasks(task, config.preset.ensemble)]
-    if config.device == "cpu" and len(members) > len(tasks):
-        # An ensemble's trainings first, so that those of one seed are spread over cores, too.
-        updates = config.preset.updates
-        train_in_workers(_train_members, config, members, "cpu", workers, report, updates, "models")
-    train_group = known_in_workers(_train_group, [config.env_id])
-    train_in_workers(train_group, config, tasks, config.device, workers, report, config.units)
+
+def _models_first(config: RunConfig) -> bool:
+    return config.device == "cpu" and config.preset.ensemble > 1
 
 
 def d3g_seconds_per_update(config: RunConfig, obs_dim: int, action_dim: int) -> float:
@@ -68,8 +64,9 @@ def _train_group(config: RunConfig, tasks: Sequence[SeedTask], tick: Tick) -> No
     """Train the seeds of one worker, with the matrix products that the run asks for."""
     tf32 = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = config.tf32
+    done = config.preset.offline_updates * len(tasks) if _models_first(config) else 0
     try:
-        train_seeds(config, tasks, tick)
+        train_seeds(config, tasks, counted_on(tick, -done))
     finally:
         torch.backends.cuda.matmul.allow_tf32 = tf32
 

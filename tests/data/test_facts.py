@@ -32,6 +32,7 @@ from qss_offline.data.transitions import Transitions
 from qss_offline.engine.state import initial_state
 from qss_offline.errors import UserError
 from qss_offline.evaluation.policies import ObservationScale
+from qss_offline.launch.local import LocalLauncher
 from qss_offline.parallel.progress import Reporter
 from qss_offline.presets import preset
 from qss_offline.runs.folder import RunFolder, read_json
@@ -139,7 +140,7 @@ def d3g(dataset: str, power: float | None) -> Callable[..., dict[str, Any]]:
     few = settings(dataset)
     algorithm = replace(few.preset.algorithm, behaviour_coef=1.0, behaviour_power=power)
     preset = replace(few.preset, algorithm=algorithm, updates=100)
-    return partial(run, replace(few, seeds=(0,), preset=preset), workers=1)
+    return partial(run, replace(few, seeds=(0,), preset=preset), launcher=LocalLauncher(1))
 
 
 def bco(dataset: str, power: float | None) -> Callable[..., dict[str, Any]]:
@@ -148,7 +149,7 @@ def bco(dataset: str, power: float | None) -> Callable[..., dict[str, Any]]:
     few = settings(dataset)
     preset = replace(few.preset, inverse=inverse)
     asked = replace(few, method="bco", preset=preset, cloning=cloning, cloning_updates=50)
-    return partial(run, replace(asked, seeds=(0,)), workers=1)
+    return partial(run, replace(asked, seeds=(0,)), launcher=LocalLauncher(1))
 
 
 @pytest.mark.parametrize("method", [d3g, bco])
@@ -158,7 +159,9 @@ def test_a_resumed_run_trains_on_what_was_measured_when_it_began(
     monkeypatch: pytest.MonkeyPatch,
     method: Callable[..., Callable[..., dict[str, Any]]],
 ) -> None:
-    dataset = build_dataset(DatasetSpec("InvertedPendulum", transitions=500), workers=1).obs_id
+    dataset = build_dataset(
+        DatasetSpec("InvertedPendulum", transitions=500), launcher=LocalLauncher(1)
+    ).obs_id
     whole, given, broken = (RunFolder(tmp_path / name) for name in ("whole", "given", "broken"))
     measured = method(dataset, None)(whole)
     assert measured["behaviour_stochasticity"] > 0.3

@@ -11,6 +11,7 @@ import pytest
 from qss_offline.algorithms.bco import CloningConfig
 from qss_offline.data.build import build_dataset
 from qss_offline.data.specs import DatasetSpec
+from qss_offline.launch.local import LocalLauncher
 from qss_offline.parallel.progress import Reporter
 from qss_offline.runs.config import RunConfig
 from qss_offline.runs.folder import RunFolder
@@ -40,7 +41,7 @@ def heard_of(
 
         yield report
 
-    run(config, RunFolder(folder), resume, listening, workers)
+    run(config, RunFolder(folder), resume, listening, LocalLauncher(workers))
     return totals[0], reports
 
 
