@@ -131,6 +131,7 @@ class OnlineTraining:
         work = work_until(settings.config, settings.plan, settings.config.steps)
         shared = {"settings": to_plain(settings), "folder": str(path)}
         count = len(settings.seeds)
+        left = [s for s in settings.seeds if not self.folder.seed(s).result.exists()]
         return [
             Cell(
                 f"{path.name} seeds {','.join(map(str, seeds))}",
@@ -142,7 +143,7 @@ class OnlineTraining:
                 (settings.env_id,),
                 needs=Needs(gpus=float(settings.device == "cuda"), memory_gb=MEMORY_GB),
             )
-            for seeds in shared_out(settings.seeds, shares)
+            for seeds in shared_out(left, shares)
         ]
 
     def end(self) -> dict[str, Any]:
@@ -181,7 +182,10 @@ def online_cell(settings: Mapping[str, Any], tick: Tick) -> None:
     """
     asked = from_plain(OnlineSettings, settings["settings"], "the cell's run")
     folder = RunFolder(Path(settings["folder"]))
-    _train(asked, [(seed, folder.seed(seed)) for seed in settings["seeds"]], tick)
+    seeds = [(seed, folder.seed(seed)) for seed in settings["seeds"]]
+    # Another process may have done it while this waited for its folders.
+    if left := [(seed, place) for seed, place in seeds if not place.result.exists()]:
+        _train(asked, left, tick)
 
 
 def _check(settings: OnlineSettings) -> None:

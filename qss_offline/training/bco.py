@@ -34,7 +34,7 @@ from qss_offline.runs.work import CLONING_UPDATE
 from qss_offline.training.interaction import ActionSteps, known_steps
 from qss_offline.training.inverse.models import InverseModels
 from qss_offline.training.offline import SeedTask
-from qss_offline.training.phases import Phase
+from qss_offline.training.phases import Phase, has_result
 from qss_offline.training.rounds import by_rounds_done, env_maker, run_rounds
 
 _CLONING = "cloning"
@@ -179,7 +179,7 @@ def train_bco_seeds(config: RunConfig, tasks: Sequence[SeedTask], tick: Tick) ->
 
 def bco_phases(config: RunConfig) -> tuple[Phase, ...]:
     """Return the phases of a seed: one."""
-    return (Phase("seeds", train_bco_seeds, config.units),)
+    return (Phase("seeds", train_bco_seeds, config.units, done=has_result),)
 
 
 def bco_seconds_per_update(config: RunConfig, obs_dim: int, action_dim: int) -> float:

@@ -42,11 +42,14 @@ def training_cells(
     cells: list[Cell] = []
     before: list[tuple[str, set[int]]] = []
     path = folder.path.resolve()
+    # A seed is through when its last phase is.
+    *_, last = _PHASES[config.method](config)
+    left = [s for s in config.seeds if not all(map(last.done, _tasks(last, config, folder, s)))]
     shared = {"config": to_plain(config), "folder": str(path)}
     for phase in _PHASES[config.method](config):
         tasks = [
             (seed, number)
-            for seed in config.seeds
+            for seed in left
             for number in range(len(_tasks(phase, config, folder, seed)))
         ]
         now = []
@@ -92,4 +95,6 @@ def train_cell(settings: Mapping[str, Any], tick: Tick) -> None:
     folder = RunFolder(Path(settings["folder"]))
     (phase,) = (p for p in _PHASES[config.method](config) if p.things == settings["phase"])
     tasks = [_tasks(phase, config, folder, seed)[number] for seed, number in settings["tasks"]]
-    phase.train(config, tasks, tick)
+    # Another process may have done it while this waited for its folders.
+    if left := [task for task in tasks if not phase.done(task)]:
+        phase.train(config, left, tick)

@@ -20,14 +20,14 @@ from qss_offline.runs.results import write_evaluations
 from qss_offline.training.interaction import known_steps
 from qss_offline.training.inverse.fitting import InverseFitter
 from qss_offline.training.offline import OfflineTrainer, SeedTask, member_tasks
-from qss_offline.training.phases import Phase
+from qss_offline.training.phases import Phase, has_result
 from qss_offline.training.rounds import by_rounds_done, env_maker, run_rounds
 
 
 def d3g_phases(config: RunConfig) -> tuple[Phase, ...]:
     """Return the phases of a seed: an ensemble's trainings first, which spreads them over cores."""
     if not _models_first(config):
-        return (Phase("seeds", _train_group, config.units, config.device),)
+        return (Phase("seeds", _train_group, config.units, config.device, done=has_result),)
     trainings = Phase(
         "models",
         _train_members,
@@ -35,7 +35,7 @@ def d3g_phases(config: RunConfig) -> tuple[Phase, ...]:
         tasks=lambda config, task: member_tasks(task, config.preset.ensemble),
     )
     rest = config.units - config.preset.offline_updates
-    return trainings, Phase("seeds", _train_group, rest)
+    return trainings, Phase("seeds", _train_group, rest, done=has_result)
 
 
 def _models_first(config: RunConfig) -> bool:

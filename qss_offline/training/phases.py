@@ -22,6 +22,8 @@ class Phase:
         units: of a task.
         device: "cpu" or "cuda".
         tasks: of a seed; each has a `folder`.
+        done: whether a task is through; where that isn't known at once, it is found out by going
+            on with it.
     """
 
     things: str
@@ -29,3 +31,9 @@ class Phase:
     units: float
     device: str = "cpu"
     tasks: Callable[[RunConfig, SeedTask], Sequence[Any]] = lambda config, task: [task]
+    done: Callable[[Any], bool] = lambda task: False
+
+
+def has_result(task: SeedTask) -> bool:
+    """Return whether a seed's returns are there, which are written last."""
+    return task.folder.result.exists()

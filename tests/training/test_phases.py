@@ -74,6 +74,8 @@ def test_d3g_names_its_phases_its_values_and_its_returns(
 
     # A resumed run counts from what is done.
     (tmp_path / "run" / "results.json").unlink()
+    for path in (tmp_path / "run").glob("seeds/*/result.json"):
+        path.unlink()
     total, again = heard_of(config, tmp_path / "run", resume=True)
     assert again[0][0] >= 400 and again[-1][0] == total
 
