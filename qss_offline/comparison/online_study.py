@@ -6,16 +6,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from qss_offline.comparison.online_runs import online_run
+from qss_offline.comparison.online_runs import OnlineTraining, online_run
 from qss_offline.data.environments import check_acting
 from qss_offline.errors import UserError
 from qss_offline.files import write_json
 from qss_offline.launch.cell import Launcher
+from qss_offline.launch.driver import launch
+from qss_offline.launch.local import LocalLauncher
 from qss_offline.online.config import EvaluationPlan, OnlineConfig, OnlineSettings
 from qss_offline.online.warm_start import start_config
 from qss_offline.parallel.reporting import ProgressFactory, no_progress
 from qss_offline.runs.config import RunConfig
 from qss_offline.runs.folder import RunFolder, read_json
+from qss_offline.statistics import counted
 from qss_offline.training.runner import run
 
 
@@ -29,7 +32,7 @@ def run_missing(
     launcher: Launcher | None = None,
     show_progress: ProgressFactory = no_progress,
 ) -> None:
-    """Run each environment with each algorithm, or read the run where it is finished.
+    """Run each environment with each algorithm, side by side; finished runs are read.
 
     Args:
         env_ids: environments.
@@ -46,13 +49,24 @@ def run_missing(
     """
     for env_id in env_ids:
         check_acting(env_id)
+    begun, copies = [], []
     for env_id in env_ids:
         for name, config in configs.items():
             settings = OnlineSettings(env_id, name, seeds, preset_name, config, EvaluationPlan())
             folder = RunFolder(runs / f"{env_id}-{name}".replace("/", "-"))
-            path = results / f"{folder.path.name}.json"
-            _check_same(path, settings)
-            write_json(path, online_run(settings, folder, folder.started, show_progress, launcher))
+            copies.append(results / f"{folder.path.name}.json")
+            _check_same(copies[-1], settings)
+            begun.append(OnlineTraining(settings, folder, folder.started))
+    title = counted(len(begun), "run")
+    failures: list[str] = []
+    launcher = launcher or LocalLauncher()
+    ended = launch(begun, launcher, show_progress, title, unit="steps")
+    for path, one in zip(copies, ended, strict=True):
+        failures += one.failures
+        if one.results is not None:
+            write_json(path, one.results)
+    if failures:
+        raise UserError(f"{len(failures)} cells failed, the first with: {failures[0]}")
 
 
 def _check_same(path: Path, settings: OnlineSettings) -> None:

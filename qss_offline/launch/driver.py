@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -80,29 +81,36 @@ def launch(
         size: units of work of what progress counts.
         unit: what that is.
     """
-    per_run = cells_of(runs, launcher)
     if launcher.dry:
         timed = [
             replace(cell, seconds=cell.units * run.unit_seconds)
-            for run, some in zip(runs, per_run, strict=True)
+            for run, some in zip(runs, cells_of(runs, launcher), strict=True)
             for cell in some
         ]
         list(launcher.run(timed, lambda *_: None))
         return [Ended(None) for _ in runs]
-    cells = [cell for some in per_run for cell in some]
-    owners = [number for number, some in enumerate(per_run) for _ in some]
-    left = [len(some) for some in per_run]
     failures: list[list[str]] = [[] for _ in runs]
-    ended = [Ended(None) for _ in runs]
-    for run in runs:
-        run.start()
+    results: list[dict[str, Any] | None] = [None for _ in runs]
 
     def end(number: int) -> None:
-        failed = tuple(failures[number])
-        ended[number] = Ended(None if failed else runs[number].end(), failed)
+        try:
+            results[number] = None if failures[number] else runs[number].end()
+        except UserError as error:
+            failures[number].append(str(error))
 
-    for number, count in enumerate(left):
-        if not count:
+    started = []
+    for number, run in enumerate(runs):
+        try:
+            run.start()
+            started.append(number)
+        except UserError as error:
+            failures[number].append(str(error))
+    per_run = cells_of([runs[number] for number in started], launcher)
+    cells = [cell for some in per_run for cell in some]
+    owners = [number for number, some in zip(started, per_run, strict=True) for _ in some]
+    left = Counter(owners)
+    for number in started:
+        if not left[number]:
             end(number)
 
     def begin(index: int) -> None:
@@ -119,7 +127,7 @@ def launch(
             failures[number].append(failure)
         if not left[number]:
             end(number)
-    return ended
+    return [Ended(*one) for one in zip(results, map(tuple, failures), strict=True)]
 
 
 def run_shown(

@@ -26,6 +26,7 @@ from qss_offline.parallel.reporting import print_notice
 
 _RETRIES = 3
 """How often a cell is tried again whose machine or process died."""
+_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 _TOLD_S = 1.0
 """Seconds between what a cell tells, and between looks at it."""
 
@@ -67,11 +68,13 @@ class RayLauncher:
         """Run cells, and yield the index of each as it ends, and why it failed."""
         self._connect()
         ray = self._ray
+        if any(cell.needs.gpus for cell in cells) and not ray.cluster_resources().get("GPU"):
+            print_notice("no machine of the cluster has a GPU: cells wait for one that joins it")
         board = _board(ray)
         remote = ray.remote(run_remotely)
         registered = _registered(cells)
         after = named_indices(cells)
-        here = str(Path.cwd())
+        here = str(Path.cwd()), str(minari_root().resolve())
         told: dict[int, tuple[float, str]] = {}
         ended, waiting = [False] * len(cells), list(range(len(cells)))
         running: dict[Any, int] = {}
@@ -108,8 +111,10 @@ class RayLauncher:
         try:
             failure: Failure = self._ray.get(call)
         except self._ray.exceptions.RayError as error:
-            first = str(error).strip().partition("\n")[0]
-            return f"{type(error).__name__}: {first}"
+            # Of what a worker raised the last line says what it was, of all else the first.
+            lines = str(error).strip().splitlines() or [""]
+            raised = isinstance(error, self._ray.exceptions.RayTaskError)
+            return f"{type(error).__name__}: {lines[-1 if raised else 0]}"
         return failure
 
     def _connect(self) -> None:
@@ -122,15 +127,8 @@ class RayLauncher:
         if ray.is_initialized():
             return
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        one = dict.fromkeys(("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"), "1")
-        environment = {"env_vars": {**one, "MINARI_DATASETS_PATH": str(minari_root().resolve())}}
         try:
-            context = ray.init(
-                self._address,
-                runtime_env=environment,
-                log_to_driver=False,
-                logging_level="ERROR",
-            )
+            context = ray.init(self._address, log_to_driver=False, logging_level="ERROR")
         except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
             first = str(error).strip().partition("\n")[0]
             where = f" at {self._address}" if self._address else ""
@@ -149,6 +147,7 @@ def _options(cell: Cell) -> dict[str, Any]:
         "num_gpus": needs.gpus,
         "memory": int(needs.memory_gb * 1e9),
         "max_retries": _RETRIES,
+        "runtime_env": {"env_vars": _ONE_THREAD},
     }
 
 
@@ -202,15 +201,27 @@ def _read(ray: Any, board: Any) -> dict[int, tuple[float, str]] | None:
 
 
 def run_remotely(
-    plain: str, registered: Sequence[str], folder: str, index: int, board: Any
+    plain: str, registered: Sequence[str], where: tuple[str, str], index: int, board: Any
 ) -> Failure:
-    """Run a cell in a worker of Ray, in the folder that it was launched in."""
+    """Run a cell in a worker of Ray.
+
+    Args:
+        plain: the cell as JSON.
+        registered: the environments that its process is to know.
+        where: the folder that it was launched in, and that of the recordings.
+        index: its place among those that were launched with it.
+        board: what it tells how far it is.
+
+    Returns:
+        Why it failed.
+    """
     from qss_offline.launch.worker import run_cell
 
-    try:
-        os.chdir(folder)
-    except OSError:
-        return f"{platform.node()} has no {folder}: all machines need one file system"
+    for folder in where:
+        if not Path(folder).is_dir():
+            return f"{platform.node()} has no {folder}: all machines need one file system"
+    os.chdir(where[0])
+    os.environ["MINARI_DATASETS_PATH"] = where[1]
     register_as_elsewhere(registered)
     return run_cell(cell_of(json.loads(plain), "a cell"), _telling(board, index))
 
