@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import platform
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -46,11 +47,17 @@ def _one(folder: Path, tick: Tick) -> Iterator[None]:
         raise UserError(f"cannot write to {folder}: {error.strerror or error}") from error
     try:
         while not _taken(descriptor, folder):
-            tick(0, f"waiting for another process at work in {folder}")
+            tick(0, f"waiting for {_holder(descriptor)} at work in {folder}")
             time.sleep(_LOOK_S)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"process {os.getpid()} of {platform.node()}".encode(), 0)
         yield
     finally:
         os.close(descriptor)
+
+
+def _holder(descriptor: int) -> str:
+    return os.pread(descriptor, 100, 0).decode(errors="replace") or "another process"
 
 
 def _taken(descriptor: int, folder: Path) -> bool:

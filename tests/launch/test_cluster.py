@@ -65,7 +65,7 @@ def test_a_sweep_outlives_a_machine_and_its_driver(
     ]
     file = tmp_path / "twelve.toml"
     file.write_text(
-        f"recordings = {json.dumps(ids)}\nmethods = ['d3g', 'bco']\npresets = ['short-horizon']\n"
+        f"recordings = {json.dumps(ids)}\nmethods = ['d3g', 'bco']\n"
         "seeds = 3\nupdates = 6000\nonline_steps = 30\nonline_rounds = 1\nepisodes = 1\n"
         "changes = ['ensemble=1', 'algorithm.hidden_dims=(16, 16)', 'algorithm.batch_size=32',"
         " 'model.hidden_dims=(16, 16)', 'model.batch_size=32', 'known_updates=50']\n"

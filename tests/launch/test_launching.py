@@ -103,6 +103,24 @@ def test_a_cell_that_is_started_twice_runs_once(tmp_path: Path) -> None:
     assert len((tmp_path / "one" / "ran").read_text().split()) == 1
 
 
+def test_whoever_waits_for_a_folder_says_for_whom(tmp_path: Path) -> None:
+    class Enough(Exception):
+        pass
+
+    def tick(units: float, phase: str = "", note: str = "") -> None:
+        raise Enough(phase)
+
+    said = f"waiting for process {os.getpid()} of .* at work in {tmp_path / 'one'}"
+    with (
+        hold([tmp_path / "one"], no_tick),
+        pytest.raises(Enough, match=said),
+        hold([tmp_path / "two", tmp_path / "one"], tick),
+    ):
+        pass
+    with hold([tmp_path / "two", tmp_path / "one"], tick):
+        pass
+
+
 def test_a_recording_that_is_another_is_refused(minari_root: Path, tmp_path: Path) -> None:
     from qss_offline.data.build import build_dataset
     from qss_offline.data.specs import DatasetSpec
