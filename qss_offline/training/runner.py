@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from gymnasium.spaces import flatdim
@@ -13,6 +14,7 @@ from qss_offline.data import ranges
 from qss_offline.data.environments import make_env, same_environment
 from qss_offline.data.facts import facts_of_config, recording_facts
 from qss_offline.data.load import LoadedDataset, load_transitions, recorded_behaviour
+from qss_offline.data.local import local_dataset_ids
 from qss_offline.errors import UserError, printable
 from qss_offline.files import write_json
 from qss_offline.launch.cell import Cell, Launcher
@@ -136,7 +138,12 @@ class TrainingRun:
         self.config, self.folder = config.with_recording(facts), folder
         self._dataset, self._resume, self._resumed = dataset, resume, earlier is not None
         self._stored = {**vars(self.config), "dataset_digest": digest, "versions": versions()}
-        known = known_steps(config.actions_from, config.env_id)
+        # Open as long as the run is: a process opens a recording once.
+        self._opened = {config.dataset_id: dataset}
+        source = config.actions_from
+        if source in local_dataset_ids() and not RunFolder(Path(source)).started:
+            self._opened[source] = load_transitions(source)
+        known = known_steps(source, config.env_id)
         self._known_count = 0 if known is None else len(known)
         self._action_dim = _action_dim(config.env_id, known)
         if known is not None:
@@ -167,7 +174,7 @@ class TrainingRun:
         """Return its cells, none where all is done."""
         if self.done:
             return []
-        recordings = {self.config.dataset_id: self._dataset.info.digest}
+        recordings = {name: opened.info.digest for name, opened in self._opened.items()}
         return training_cells(self.config, self.folder, recordings, shares)
 
     @property

@@ -12,8 +12,8 @@ from qss_offline.data.build import build_dataset
 from qss_offline.data.specs import DatasetSpec
 
 SMALL = (
-    "--method d3g --updates 60 --online-steps 30 --online-rounds 1 --episodes 1 --set algorithm.batch_size=32 "
-    "--set ensemble=2 --set updates_per_round=20"
+    "--method d3g --updates 60 --online-steps 30 --online-rounds 1 --episodes 1 "
+    "--set algorithm.batch_size=32 --set ensemble=2 --set updates_per_round=20"
 )
 
 
@@ -67,8 +67,8 @@ def test_cells_are_listed_in_their_order_and_nothing_is_written(
 def test_printed_commands_come_to_the_same_bits(dataset: str, tmp_path: Path, shell: Shell) -> None:
     shell(f"train {dataset} {SMALL} --seeds 2 --out whole")
     Path("two.toml").write_text(
-        f"recordings = ['{dataset}']\nmethods = ['d3g']\nseeds = 2\nupdates = 60\nonline_steps = 30\n"
-        "online_rounds = 1\nepisodes = 1\n"
+        f"recordings = ['{dataset}']\nmethods = ['d3g']\nseeds = 2\nupdates = 60\n"
+        "online_steps = 30\nonline_rounds = 1\nepisodes = 1\n"
         "changes = ['algorithm.batch_size=32', 'ensemble=2', 'updates_per_round=20']\n"
     )
     lines = shell("sweep two.toml --print-commands --no-video")

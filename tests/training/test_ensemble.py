@@ -62,6 +62,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunFolder]:
         for path in (again.seed(3).member(1).training, again.seed(3).online):
             path.unlink()
         again.seed(3).policy.unlink()
+        again.seed(3).result.unlink()
         run(_settings(dataset, PAIR, (0, 3)), again, resume=True, launcher=LocalLauncher(1))
     return folders
 
