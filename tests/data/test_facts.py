@@ -159,9 +159,7 @@ def test_a_resumed_run_trains_on_what_was_measured_when_it_began(
     monkeypatch: pytest.MonkeyPatch,
     method: Callable[..., Callable[..., dict[str, Any]]],
 ) -> None:
-    dataset = build_dataset(
-        DatasetSpec("InvertedPendulum", transitions=500), launcher=LocalLauncher(1)
-    ).obs_id
+    dataset = build_dataset(DatasetSpec("InvertedPendulum", transitions=500), workers=1).obs_id
     whole, given, broken = (RunFolder(tmp_path / name) for name in ("whole", "given", "broken"))
     measured = method(dataset, None)(whole)
     assert measured["behaviour_stochasticity"] > 0.3
