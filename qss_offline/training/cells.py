@@ -19,7 +19,7 @@ from qss_offline.training.portfolio.auto import auto_phases
 
 TASK = "qss_offline.training.cells:train_cell"
 MEMORY_GB = 0.6
-"""Of a process that trains: measured; a recording is mapped, not read."""
+"""Of a process that trains: 435 MiB (`benchmarks/results/launch.json`); recordings are mapped."""
 
 _PHASES: Mapping[Method, Callable[[RunConfig], tuple[Phase, ...]]] = {
     "d3g": d3g_phases,
