@@ -33,6 +33,7 @@ from qss_offline.data.families import family_path
 from qss_offline.data.specs import load_family
 from qss_offline.errors import UserError
 from qss_offline.files import write_bytes, write_json
+from qss_offline.launch.local import LocalLauncher
 from qss_offline.overrides import changed, differences
 from qss_offline.parallel.progress import progress
 from qss_offline.presets import preset
@@ -227,7 +228,7 @@ def main() -> None:
             folder,
             resume=folder.started,
             show_progress=progress,
-            workers=arguments.workers,
+            launcher=LocalLauncher(arguments.workers),
         )
         rows.append(
             {

@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, fields, is_dataclass
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
@@ -21,8 +22,12 @@ _OTHER = "it was made by another version of this package"
 
 
 def to_plain(config: Any) -> Any:
-    """Return settings, which may hold frozen dataclasses, as JSON keeps them."""
-    return json.loads(json.dumps(config, default=asdict))
+    """Return settings, which may hold frozen dataclasses and paths, as JSON keeps them."""
+    return json.loads(json.dumps(config, default=_plain))
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else asdict(value)
 
 
 def from_plain(config_type: type[Config], given: Any, where: str) -> Config:
@@ -84,6 +89,12 @@ def _read(hint: Any, value: Any, where: str) -> Any:
         if not isinstance(value, list):
             raise UserError(f"{where}: expected a list, not {shown(value)}")
         return tuple(_read(arguments[0], one, f"{where}[{n}]") for n, one in enumerate(value))
+    if origin is Mapping:
+        if not isinstance(value, Mapping):
+            raise UserError(f"{where}: expected values by name, not {shown(value)}")
+        return {str(key): _read(arguments[1], one, f"{where}.{key}") for key, one in value.items()}
+    if hint is Path:
+        return Path(_read_number_or_word(str, value, where))
     if origin is Literal:
         if value not in arguments:
             raise UserError(f"{where}: expected {' or '.join(arguments)}, not {shown(value)}")

@@ -19,6 +19,7 @@ LAYERS = (
     ("evaluation",),
     ("runs",),
     ("presets",),
+    ("launch",),
     ("training",),
     ("online",),
     ("baselines",),
@@ -34,10 +35,11 @@ SIDE_BY_SIDE = {"files", "statistics", "settings_json", "overrides"}
 """Small modules of one layer that may use each other."""
 
 ONLY_IN = {
+    "ray": ("qss_offline/launch",),
     "d3rlpy": ("qss_offline/baselines",),
     "torch": (
         *(f"qss_offline/{name}" for name in (
-            "parallel", "algorithms", "engine", "evaluation", "training", "online", "baselines",
+            "algorithms", "engine", "evaluation", "launch", "training", "online", "baselines",
             "comparison", "analysis", "cli",
         )),
         "benchmarks",
@@ -86,7 +88,7 @@ def test_every_package_has_its_place() -> None:
     listed = {part for layer in LAYERS for part in layer}
     assert parts() == listed
     packages = {part for part in parts() if (PACKAGE / part).is_dir()}
-    assert len(packages) <= 14
+    assert len(packages) <= 15
     assert len(parts() - packages) + 1 <= 7, "modules of the root, __init__ among them"
     assert all((PACKAGE / package / "__init__.py").exists() for package in packages)
 

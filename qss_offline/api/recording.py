@@ -233,12 +233,7 @@ class Recording:
         Raises:
             UserError: the environment can't be used, or there is no expert and one is needed.
         """
-        env_id = env_id_of(env, env_kwargs)
-        path = None if expert is None else Path(expert)
-        if path is None and randomness < 1 and expert_path(env_id).exists():
-            path = expert_path(env_id)
-            print_notice(f"steps that aren't random are those of the expert {path.stem}")
-        spec = DatasetSpec(env_id, randomness, steps, seed, expert=path)
+        spec = spec_of_env(env, env_kwargs, steps, randomness, expert, seed)
         return Recording(build_dataset(spec, **_shown(progress)).obs_id)
 
     @property
@@ -293,6 +288,23 @@ class Recording:
             f"Recording({self.dataset_id!r}: {len(self):,} steps, "
             f"{self.transitions.obs_dim} numbers each,{where} {actions})"
         )
+
+
+def spec_of_env(
+    env: Environment,
+    env_kwargs: Mapping[str, Any] | None = None,
+    steps: int = 100_000,
+    randomness: float = 1.0,
+    expert: str | Path | None = None,
+    seed: int = 0,
+) -> DatasetSpec:
+    """Return what `Recording.from_env` records; arguments and errors are its own."""
+    env_id = env_id_of(env, env_kwargs)
+    path = None if expert is None else Path(expert)
+    if path is None and randomness < 1 and expert_path(env_id).exists():
+        path = expert_path(env_id)
+        print_notice(f"steps that aren't random are those of the expert {path.stem}")
+    return DatasetSpec(env_id, randomness, steps, seed, expert=path)
 
 
 def recording_of(recording: str | Recording) -> Recording:

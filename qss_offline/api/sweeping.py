@@ -5,17 +5,24 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from qss_offline.api.comparing import Comparison, compare
 from qss_offline.api.options import recording_name
-from qss_offline.api.recording import Recording
-from qss_offline.api.runs import Run
-from qss_offline.api.training import train
+from qss_offline.api.recording import Recording, spec_of_env
+from qss_offline.api.runs import Run, load_run
+from qss_offline.api.training import asked_run, progress_of
+from qss_offline.data.local import local_dataset_ids
 from qss_offline.errors import UserError, nearest, shown
 from qss_offline.files import read_regular_file
+from qss_offline.launch.cell import Launcher
+from qss_offline.launch.choice import launcher_of
+from qss_offline.launch.driver import launch
 from qss_offline.parallel.reporting import ProgressFactory, print_notice
+from qss_offline.statistics import counted
+from qss_offline.training.runner import TrainingRun
 
 _MOST_BYTES = 1 << 20
 _RECORDED = ("env", "steps", "randomness", "expert", "seed")
@@ -80,40 +87,71 @@ def read_sweep(path: Path) -> Sweep:
 
 
 def run_sweep(
-    sweep: Sweep, out: Path, progress: bool | ProgressFactory = True
+    sweep: Sweep,
+    out: Path,
+    progress: bool | ProgressFactory = True,
+    launcher: str | Launcher = "local",
 ) -> tuple[Comparison | None, list[str]]:
-    """Train what is missing of a sweep; one that fails doesn't take the others with it.
+    """Train what is missing of a sweep; what fails doesn't take the rest with it.
 
     Args:
         sweep: what is trained.
         out: folder of the runs, one for each recording, method and preset.
         progress: whether to show it, or what makes a progress display.
+        launcher: as for `train`; all seeds of all runs are launched together.
 
     Returns:
         All finished runs side by side, None where there are none, and a line for each that failed.
     """
-    runs: dict[str, Run] = {}
-    failures = []
+    options = dict(sweep.options)
+    launched = launcher_of(launcher, options.pop("workers", None))
+    check_ranges = options.pop("check_ranges", True)
+    begun: list[TrainingRun] = []
+    failures: list[str] = []
+
+    def fail(name: object, reason: object) -> None:
+        failures.append(f"{name}: {reason}")
+        print_notice(f"failed: {failures[-1]}")
+
     for given in sweep.recordings:
         try:
-            recording = (
-                Recording(given)
-                if isinstance(given, str)
-                else Recording.from_env(**given, progress=progress is not False)
-            )
+            recording = _recording(given, launched.dry, progress is not False)
         except UserError as error:
-            failures.append(f"{given}: {error}")
+            fail(given, error)
             continue
-        for method in sweep.methods:
-            for preset in sweep.presets:
-                words = (recording_name(recording.dataset_id), method, preset)
-                name = "-".join(word for word in words if word is not None)
-                try:
-                    runs[name] = train(
-                        recording, method=method, preset=preset or "default", seeds=sweep.seeds,
-                        out=out / name, if_exists="resume", progress=progress, **sweep.options,
-                    )  # fmt: skip
-                except UserError as error:
-                    failures.append(f"{name}: {error}")
-                    print_notice(f"failed: {failures[-1]}")
+        for method, preset in product(sweep.methods, sweep.presets):
+            words = (recording_name(recording.dataset_id), method, preset)
+            name = "-".join(word for word in words if word is not None)
+            try:
+                config, folder, there = asked_run(
+                    recording, method=method, preset=preset or "default", seeds=sweep.seeds,
+                    out=out / name, if_exists="resume", **options,
+                )  # fmt: skip
+                begun.append(TrainingRun(config, folder, there, check_ranges=check_ranges))
+            except UserError as error:
+                fail(name, error)
+    runs: dict[str, Run] = {}
+    title = counted(len(begun), "run")
+    for training, ended in zip(
+        begun, launch(begun, launched, progress_of(progress), title), strict=True
+    ):
+        if ended.results is not None:
+            runs[training.name] = load_run(training.folder.path)
+        for reason in ended.failures:
+            fail(training.name, reason)
     return (compare(runs) if runs else None), failures
+
+
+def _recording(given: str | Mapping[str, Any], dry: bool, progress: bool) -> Recording:
+    """Open a recording, or make it.
+
+    Raises:
+        UserError: it can't be made, or isn't there and nothing may be recorded.
+    """
+    if isinstance(given, str):
+        return Recording(given)
+    if dry:
+        dataset_id = spec_of_env(**given).obs_id
+        if dataset_id not in local_dataset_ids():
+            raise UserError(f"{dataset_id} isn't recorded yet; its cells are listed once it is")
+    return Recording.from_env(**given, progress=progress)

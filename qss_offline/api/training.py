@@ -25,6 +25,9 @@ from qss_offline.data.load import load_transitions
 from qss_offline.engine.device import choose_device
 from qss_offline.errors import UserError, by_name
 from qss_offline.files import read_regular_file, write_bytes
+from qss_offline.launch.cell import Launcher
+from qss_offline.launch.choice import launcher_of
+from qss_offline.launch.local import LocalLauncher
 from qss_offline.online.config import EvaluationPlan, OnlineConfig, OnlineSettings
 from qss_offline.online.presets import online_preset
 from qss_offline.online.warm_start import start_config
@@ -44,15 +47,11 @@ Progress: TypeAlias = "bool | ProgressFactory"
 _MOST_CHECKPOINT_BYTES = 1 << 34
 
 
-def _progress(progress: bool | ProgressFactory) -> ProgressFactory:
+def progress_of(progress: bool | ProgressFactory) -> ProgressFactory:
+    """Return what makes a progress display, or none."""
     if isinstance(progress, bool):
         return show_progress if progress else no_progress
     return progress
-
-
-def _check_workers(workers: int | None) -> None:
-    if workers is not None and workers < 1:
-        raise UserError(f"workers must be above 0, not {workers}")
 
 
 def train(
@@ -75,6 +74,7 @@ def train(
     device: str = "auto",
     tf32: bool = False,
     workers: int | None = None,
+    launcher: str | Launcher = "local",
     out: str | Path | None = None,
     if_exists: str = "error",
     tensorboard: bool = False,
@@ -109,6 +109,7 @@ def train(
         device: "auto", "cpu" or "cuda".
         tf32: faster, coarser matrix products on a GPU.
         workers: processes; None takes one a core.
+        launcher: "local" runs seeds in processes here, "ray" or "ray:ADDRESS" on a Ray cluster.
         out: folder of the run; None names one in `runs/` after recording and method.
         if_exists: "error" refuses a folder that holds a run, "resume" goes on with it, "new" takes
             another name beside it.
@@ -119,28 +120,48 @@ def train(
     Raises:
         UserError: the recording, the environment, an option or the folder can't be used.
     """
-    _check_workers(workers)
+    launched = launcher_of(launcher, workers)
+    config, folder, there = asked_run(
+        recording, env=env, env_kwargs=env_kwargs, out=out, if_exists=if_exists,
+        method=method, preset=preset, seeds=seeds, updates=updates, online_steps=online_steps,
+        online_rounds=online_rounds, offline_only=offline_only, actions=actions,
+        error_power=error_power, changes=changes, episodes=episodes, device=device, tf32=tf32,
+    )  # fmt: skip
+    return _run(
+        config, folder, there, progress, launched,
+        check_ranges=check_ranges, tensorboard=tensorboard, begun=begun,
+    )  # fmt: skip
+
+
+def asked_run(
+    recording: str | Recording,
+    *,
+    env: Environment | None = None,
+    env_kwargs: Mapping[str, Any] | None = None,
+    out: str | Path | None = None,
+    if_exists: str = "error",
+    offline_only: bool = False,
+    actions: str | Path | Recording | None = None,
+    **options: Any,
+) -> tuple[RunConfig, RunFolder, bool]:
+    """Return the settings of a run, its folder, and whether there is a run to go on with.
+
+    Arguments and errors are those of `train`.
+    """
     by_name("choice of if_exists", if_exists, dict.fromkeys(IF_EXISTS))
     dataset = load_transitions(recording_of(recording).dataset_id)
     named = None if env is None else env_id_of(env, env_kwargs)
     if env is None and env_kwargs:
         raise UserError("env_kwargs are of an environment: name it with env")
-    asked = TrainOptions(
-        method, preset, seeds, updates, online_steps, online_rounds, offline_only,
-        None if actions is None else source_of_actions(actions), error_power, changes, episodes,
-        device, tf32,
-    )  # fmt: skip
+    source = None if actions is None else source_of_actions(actions)
+    asked = TrainOptions(actions=source, offline_only=offline_only, **options)
     env_id = environment_of(dataset, named, offline_only)
     if env_id is not None and not offline_only:
-        check_acting(env_id, "method bco" if method == "bco" else None)
+        check_acting(env_id, "method bco" if asked.method == "bco" else None)
     config = asked.config(dataset.info.dataset_id, env_id)
     # Refused before a folder is made.
     known_steps(config.actions_from, config.env_id)
-    folder, there = run_folder(config, out, if_exists)
-    return _run(
-        config, folder, there, progress, workers,
-        check_ranges=check_ranges, tensorboard=tensorboard, begun=begun,
-    )  # fmt: skip
+    return config, *run_folder(config, out, if_exists)
 
 
 def _run(
@@ -148,18 +169,18 @@ def _run(
     folder: RunFolder,
     resume: bool,
     progress: bool | ProgressFactory,
-    workers: int | None,
+    launcher: Launcher,
     *,
     check_ranges: bool = True,
     tensorboard: bool = False,
     begun: float | None = None,
 ) -> Run:
-    show = _progress(progress)
+    show = progress_of(progress)
     if tensorboard:
         show = tensorboard_progress(show, folder, config.seeds)
     if progress is not False:
         print_notice(f"{'resuming' if resume else 'run folder'} {folder.path}: {described(config)}")
-    run(config, folder, resume, show, workers, begun, check_ranges=check_ranges)
+    run(config, folder, resume, show, launcher, begun, check_ranges=check_ranges)
     return load_run(folder.path)
 
 
@@ -247,7 +268,7 @@ def fit_inverse(
     folder = RunFolder(free_folder(base) if out is None else base)
     folder.check(resume=False)
     _copy_training(source, folder, config)
-    return _run(config, folder, False, progress, workers)
+    return _run(config, folder, False, progress, LocalLauncher(workers))
 
 
 def _offline_run(source: RunFolder) -> RunConfig:
@@ -299,6 +320,7 @@ def train_online(
     device: str = "cpu",
     tf32: bool = False,
     workers: int | None = None,
+    launcher: str | Launcher = "local",
     out: str | Path | None = None,
     if_exists: str = "error",
     progress: bool | ProgressFactory = True,
@@ -321,6 +343,7 @@ def train_online(
         device: "auto", "cpu" or "cuda".
         tf32: as for `train`.
         workers: processes; None takes one a core.
+        launcher: as for `train`.
         out: folder of the run; None names one in `runs/`.
         if_exists: as for `train`.
         progress: whether to show it, or what makes a progress display.
@@ -328,7 +351,7 @@ def train_online(
     Raises:
         UserError: the environment, an option or the folder can't be used.
     """
-    _check_workers(workers)
+    launched = launcher_of(launcher, workers)
     by_name("choice of if_exists", if_exists, dict.fromkeys(IF_EXISTS))
     begin = None if start is None else (start.path if isinstance(start, Run) else Path(start))
     given = change_list(changes)
@@ -349,7 +372,7 @@ def train_online(
     folder = RunFolder(free_folder(base) if if_exists == "new" else base)
     if if_exists == "error":
         folder.check(resume=False)
-    return _run_online(settings, folder, folder.started, progress, workers)
+    return _run_online(settings, folder, folder.started, progress, launched)
 
 
 def _run_online(
@@ -357,14 +380,14 @@ def _run_online(
     folder: RunFolder,
     resume: bool,
     progress: bool | ProgressFactory,
-    workers: int | None,
+    launcher: Launcher,
 ) -> OnlineRun:
     if progress is not False:
         print_notice(
             f"{'resuming' if resume else 'run folder'} {folder.path}: {settings.algorithm} in "
             f"{settings.env_id} with preset {settings.preset_name}"
         )
-    online_run(settings, folder, resume, _progress(progress), workers)
+    online_run(settings, folder, resume, progress_of(progress), launcher)
     return OnlineRun(folder.path)
 
 
@@ -397,6 +420,7 @@ def resume(
     run: str | Path | None = None,
     *,
     workers: int | None = None,
+    launcher: str | Launcher = "local",
     progress: bool | ProgressFactory = True,
 ) -> Run | OnlineRun:
     """Go on with a run that was interrupted, to the same bits as if it hadn't been.
@@ -405,19 +429,21 @@ def resume(
         run: its folder, which says everything; None takes the newest in `runs/` that isn't
             finished.
         workers: processes; None takes one a core.
+        launcher: as for `train`.
         progress: whether to show it, or what makes a progress display.
 
     Raises:
         UserError: there is no such run, or its settings can't be read.
     """
+    launched = launcher_of(launcher, workers)
     folder = RunFolder(_newest_unfinished() if run is None else Path(run))
     folder.check(resume=True)
     stored = read_json(folder.config)
     if stored.get("method") != "online":
-        return _run(read_run_config(folder), folder, True, progress, workers)
+        return _run(read_run_config(folder), folder, True, progress, launched)
     stored["env_id"] = env_id_of_file(stored.get("env_id"), folder.config)
     settings = settings_of(OnlineSettings, stored, str(folder.config))
-    return _run_online(settings, folder, True, progress, workers)
+    return _run_online(settings, folder, True, progress, launched)
 
 
 def _newest_unfinished() -> Path:

@@ -10,19 +10,20 @@ from qss_offline.analysis.plots.comparison import png
 from qss_offline.cli.tables import print_table
 from qss_offline.comparison.study import ComparisonOptions, Study
 from qss_offline.errors import UserError
+from qss_offline.launch.cell import Launcher
 from qss_offline.parallel.pace import in_words
 from qss_offline.parallel.progress import progress
 
 
 def run_comparison(
-    *, runs: Path | None, out: Path | None, workers: int | None, show_only: bool, **options: Any
+    *, runs: Path | None, out: Path | None, launcher: Launcher, show_only: bool, **options: Any
 ) -> None:
     """Run a comparison and write its table, or only show what is there.
 
     Args:
         runs: folder of the runs (`runs/table1`).
         out: folder of the table; None takes that of the runs.
-        workers: processes; None takes one a core.
+        launcher: where cells run.
         show_only: whether to run and write nothing.
         options: those of `ComparisonOptions`.
 
@@ -31,11 +32,11 @@ def run_comparison(
     """
     begun = time.monotonic()
     study = Study(ComparisonOptions(**options), runs, out, show_only)
-    if not show_only:
-        seconds = study.seconds(workers)
+    if not show_only and not launcher.dry:
+        seconds = study.seconds(launcher)
         if seconds:
-            print(f"This takes about {in_words(seconds)} here, if nothing else runs.", flush=True)
-    failures = [] if show_only else study.run(workers, progress)
+            print(f"This takes about {in_words(seconds)}, if nothing else runs.", flush=True)
+    failures = [] if show_only else study.run(launcher, progress)
     summary = study.summary()
     for section in summary.sections():
         print_table(section.header, section.rows, section.title)

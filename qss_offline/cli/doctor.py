@@ -54,6 +54,7 @@ def examine(draw: Callable[[], None] = require_drawing) -> tuple[Check, ...]:
         _disk(),
         _drawing(draw),
         _optional("imageio_ffmpeg", "MP4 videos", "video"),
+        _optional("ray", "--launcher ray", "ray"),
         _optional("tensorboard", "--tensorboard", "tensorboard"),
         _optional("onnxscript", "policies as ONNX", "onnx"),
         _optional("d3rlpy", "baselines with actions", "baselines"),

@@ -11,6 +11,7 @@ from qss_offline.cli.tables import print_table
 from qss_offline.comparison.estimate import online_seconds
 from qss_offline.comparison.online_runs import online_run
 from qss_offline.files import write_bytes, write_json
+from qss_offline.launch.cell import Launcher
 from qss_offline.online.config import EvaluationPlan, OnlineConfig, OnlineSettings
 from qss_offline.online.gridworld import ENV_ID
 from qss_offline.online.gridworld_measures import measure_seed
@@ -20,15 +21,16 @@ from qss_offline.parallel.progress import progress
 from qss_offline.runs.folder import RunFolder, parse_seeds, versions
 
 
-def draw_figure6(*, seeds: str, steps: int, workers: int | None, out: Path, results: Path) -> None:
+def draw_figure6(*, seeds: str, steps: int, launcher: Launcher, out: Path, results: Path) -> None:
     """Train, or go on where runs were interrupted; measure, draw and print.
 
     Raises:
         UserError: an option can't be used.
     """
     total = 2 * len(parse_seeds(seeds)) * steps
-    print(f"This takes about {in_words(online_seconds(total, workers))} at most.", flush=True)
-    written = _measured(parse_seeds(seeds), steps, out, workers)
+    seconds = online_seconds(total, launcher.workers)
+    print(f"This takes about {in_words(seconds)} at most here.", flush=True)
+    written = _measured(parse_seeds(seeds), steps, out, launcher)
     command = f"qss reproduce figure6 --seeds {seeds} --steps {steps}"
     write_json(results / "gridworld.json", {"command": command, **written})
     rows = written["algorithms"]
@@ -56,7 +58,7 @@ def gridworld_config(algorithm: str, steps: int) -> OnlineConfig:
     return replace(config, algorithm=smaller, steps=steps, warm_up=min(2_000, steps))
 
 
-def _measured(seeds: tuple[int, ...], steps: int, out: Path, workers: int | None) -> dict[str, Any]:
+def _measured(seeds: tuple[int, ...], steps: int, out: Path, launcher: Launcher) -> dict[str, Any]:
     """Train both algorithms, and return what Figure 6 shows, in plain JSON types.
 
     Returns:
@@ -69,7 +71,7 @@ def _measured(seeds: tuple[int, ...], steps: int, out: Path, workers: int | None
         plan = EvaluationPlan(500, 1, True)
         settings = OnlineSettings(ENV_ID, algorithm, seeds, "paper, smaller", config, plan)
         folder = RunFolder(out / algorithm)
-        found = online_run(settings, folder, folder.started, progress, workers)
+        found = online_run(settings, folder, folder.started, progress, launcher)
         wall_s[algorithm] = found["wall_seconds"]
         rows[algorithm] = [
             {

@@ -15,6 +15,7 @@ from qss_offline.data.environments import check_acting, resolve_env_id
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.errors import UserError
 from qss_offline.files import write_bytes, write_json
+from qss_offline.launch.cell import Launcher
 from qss_offline.online.config import EvaluationPlan
 from qss_offline.online.presets import online_preset
 from qss_offline.parallel.pace import in_words
@@ -32,7 +33,7 @@ def draw_figure7(
     seeds: str,
     steps: int | None,
     preset: str,
-    workers: int | None,
+    launcher: Launcher,
     runs: Path,
     results: Path,
     draw: bool,
@@ -48,8 +49,9 @@ def draw_figure7(
             configs = {name: replace(config, steps=steps) for name, config in configs.items()}
         env_ids = [resolve_env_id(name) for name in env.split(",") if name]
         total = len(parse_seeds(seeds)) * len(env_ids) * sum(one.steps for one in configs.values())
-        print(f"This takes about {in_words(online_seconds(total, workers))} at most.", flush=True)
-        run_missing(env_ids, configs, parse_seeds(seeds), preset, runs, results, workers, progress)
+        seconds = online_seconds(total, launcher.workers)
+        print(f"This takes about {in_words(seconds)} at most here.", flush=True)
+        run_missing(env_ids, configs, parse_seeds(seeds), preset, runs, results, launcher, progress)
     curves = load_curves(results)
     if not curves:
         raise UserError(f"{results} holds no results yet; leave out --draw to make some")
@@ -69,7 +71,7 @@ def draw_offline_to_online(
     transitions: int,
     updates: int | None,
     preset: str,
-    workers: int | None,
+    launcher: Launcher,
     runs: Path,
     results: Path,
 ) -> None:
@@ -86,13 +88,14 @@ def draw_offline_to_online(
     offline = RunConfig("d3g", env_id, dataset, chosen, preset, spent, evaluation_episodes=episodes)
     plan = EvaluationPlan(evaluate_every, episodes)
     total = 2 * len(chosen) * steps
+    seconds = in_words(online_seconds(total, launcher.workers))
     print(
-        f"This takes about {in_words(online_seconds(total, workers))}, and as long as learning "
-        f"offline takes: qss train {dataset}.",
+        f"This takes about {seconds} here, and as long as learning offline takes: qss train "
+        f"{dataset}.",
         flush=True,
     )
     folder = runs / env_id.replace("/", "-")
-    found = run_from_offline_and_nothing(offline, config, plan, folder, workers, progress)
+    found = run_from_offline_and_nothing(offline, config, plan, folder, launcher, progress)
     for name, one in found.items():
         write_json(results / f"{env_id}-{name}.json".replace("/", "-"), one)
     write_json(results / "provenance.json", {"machine": machine()})

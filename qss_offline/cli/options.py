@@ -70,6 +70,16 @@ EvaluateEvery = Annotated[int, Option(help="environment steps between evaluation
 Device = Annotated[str, Option(help="auto, cpu or cuda")]
 Tf32 = Annotated[bool, Option("--tf32", help="faster, coarser matrix products on a GPU")]
 Workers = Annotated[int | None, Option(min=1, help="processes (one a core)")]
+Launcher = Annotated[
+    str,
+    Option(help="local, or on a Ray cluster: ray, ray:ADDRESS (docs/clusters.md)"),
+]
+DryRun = Annotated[
+    bool, Option("--dry-run", help="only list the cells, what they cost and their order")
+]
+PrintCommands = Annotated[
+    bool, Option("--print-commands", help="only print a command a cell, for any other scheduler")
+]
 Out = Annotated[Path | None, Option(help="folder of the run (runs/<recording>-<method>)")]
 Video = Annotated[bool, Option("--video", help="then draw what it imagines and does")]
 TensorBoard = Annotated[bool, Option("--tensorboard", help="write what TensorBoard shows, too")]

@@ -11,7 +11,7 @@ import typer
 from typer import Option
 
 from qss_offline import __version__
-from qss_offline.cli import about, data, recording, reproduce, runs, sweep, training
+from qss_offline.cli import about, cells, data, recording, reproduce, runs, sweep, training
 from qss_offline.cli.command import add, make_app
 from qss_offline.cli.command import main as run_command
 
@@ -21,7 +21,7 @@ app = make_app(
 training.register(app)
 runs.register(app)
 for group, commands in (
-    (app, (sweep.sweep, about.presets, about.doctor)),
+    (app, (sweep.sweep, cells.cell, about.presets, about.doctor)),
     (data.app, (recording.record, recording.train_expert)),
 ):
     for command in commands:

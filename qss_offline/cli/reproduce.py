@@ -48,12 +48,16 @@ def table1(
     workers: options.Workers = None,
     device: options.Device = "cpu",
     tf32: options.Tf32 = False,
+    launcher: options.Launcher = "local",
+    dry_run: options.DryRun = False,
+    print_commands: options.PrintCommands = False,
     show_only: Annotated[
         bool,
         Option("--show", help="run and write nothing; show what is done, or was published"),
     ] = False,
 ) -> None:
     """Table 1, extended: D3G, BCO and d3rlpy's methods, from expert to random behaviour."""
+    from qss_offline.cli.cells import chosen
     from qss_offline.cli.compare import run_comparison
     from qss_offline.comparison.presets import QUICK
 
@@ -61,7 +65,8 @@ def table1(
         preset=QUICK if quick else preset, methods=methods, levels=levels, families=families,
         seeds=seeds, updates=updates, baseline_updates=baseline_updates, transitions=transitions,
         actions_level=actions_level, actions_seed=actions_seed, cloning_power=cloning_power,
-        device=device, tf32=tf32, runs=runs, out=out, workers=workers, show_only=show_only,
+        device=device, tf32=tf32, runs=runs, out=out, show_only=show_only,
+        launcher=chosen(launcher, workers, dry_run, print_commands),
     )  # fmt: skip
 
 
@@ -69,13 +74,16 @@ def figure6(
     seeds: options.Seeds = "5",
     steps: Annotated[int, Option(help="environment steps of a seed")] = 20_000,
     workers: options.Workers = None,
+    launcher: options.Launcher = "local",
     runs: options.Runs = Path("runs/figure6"),
     results: options.Results = Path("runs/figure6/results"),
 ) -> None:
     """Figure 6: D3G and D3G⁻ in an 11×11 gridworld with discrete actions."""
+    from qss_offline.cli.cells import chosen
     from qss_offline.cli.gridworld import draw_figure6
 
-    draw_figure6(seeds=seeds, steps=steps, workers=workers, out=runs, results=results)
+    where = chosen(launcher, workers)
+    draw_figure6(seeds=seeds, steps=steps, launcher=where, out=runs, results=results)
 
 
 def figure7(
@@ -85,16 +93,18 @@ def figure7(
     steps: Annotated[int | None, Option(help="environment steps (the preset's)")] = None,
     preset: options.OnlinePreset = "default",
     workers: options.Workers = None,
+    launcher: options.Launcher = "local",
     runs: options.Runs = Path("runs/figure7"),
     results: options.Results = Path("runs/figure7/results"),
     draw: Annotated[bool, Option("--draw", help="only draw the results that are there")] = False,
 ) -> None:
     """Figure 7: D3G and D3G⁻ against TD3 and DDPG, learning curves of the online mode."""
+    from qss_offline.cli.cells import chosen
     from qss_offline.cli.learning_curves import draw_figure7
 
     draw_figure7(
-        env=env, algo=algo, seeds=seeds, steps=steps, preset=preset, workers=workers, runs=runs,
-        results=results, draw=draw,
+        env=env, algo=algo, seeds=seeds, steps=steps, preset=preset, runs=runs, results=results,
+        draw=draw, launcher=chosen(launcher, workers),
     )  # fmt: skip
 
 
@@ -156,16 +166,18 @@ def offline_to_online(
     updates: options.Updates = None,
     preset: Annotated[str, Option(help="of both modes: default or paper")] = "default",
     workers: options.Workers = None,
+    launcher: options.Launcher = "local",
     runs: options.Runs = Path("runs/offline_to_online"),
     results: options.Results = Path("runs/offline_to_online/results"),
 ) -> None:
     """What an offline run saves the online mode: learn offline, go on online; and from nothing."""
+    from qss_offline.cli.cells import chosen
     from qss_offline.cli.learning_curves import draw_offline_to_online
 
     draw_offline_to_online(
         env=env, seeds=seeds, steps=steps, warm_up=warm_up, evaluate_every=evaluate_every,
         episodes=episodes, transitions=transitions, updates=updates, preset=preset,
-        workers=workers, runs=runs, results=results,
+        launcher=chosen(launcher, workers), runs=runs, results=results,
     )  # fmt: skip
 
 

@@ -22,14 +22,20 @@ def sweep(
     ],
     out: Annotated[Path | None, Option(help="folder of the runs (runs/<name of the file>)")] = None,
     video: Annotated[bool, Option(help="draw videos for the report")] = True,
+    launcher: options.Launcher = "local",
+    dry_run: options.DryRun = False,
+    print_commands: options.PrintCommands = False,
     as_json: options.Json = False,
 ) -> None:
     """Train every combination that a file names, and report on all; goes on where it stopped."""
     from qss_offline.api.sweeping import read_sweep, run_sweep
+    from qss_offline.cli.cells import chosen
     from qss_offline.cli.tables import print_table
 
     folder = out or Path("runs") / file.stem
-    compared, failures = run_sweep(read_sweep(file), folder)
+    listed = dry_run or print_commands
+    where = chosen(launcher, None, dry_run, print_commands) if listed else launcher
+    compared, failures = run_sweep(read_sweep(file), folder, launcher=where)
     if compared is not None:
         page = compared.report(folder / "report", video=video)
         if as_json:

@@ -77,6 +77,9 @@ def train(
     device: options.Device = "auto",
     tf32: options.Tf32 = False,
     workers: options.Workers = None,
+    launcher: options.Launcher = "local",
+    dry_run: options.DryRun = False,
+    print_commands: options.PrintCommands = False,
     out: options.Out = None,
     video: options.Video = False,
     tensorboard: options.TensorBoard = False,
@@ -84,13 +87,15 @@ def train(
 ) -> None:
     """Learn a policy from a recording without actions."""
     from qss_offline.api.training import train as learn
+    from qss_offline.cli.cells import chosen
 
     _require_drawing(video)
     run = learn(
         recording, env=env, method=method, preset=preset, seeds=seeds, updates=updates,
         online_steps=online_steps, online_rounds=online_rounds, offline_only=offline_only,
         actions=actions, error_power=error_power, changes=change or (), check_ranges=not any_ranges,
-        episodes=episodes, device=device, tf32=tf32, workers=workers, out=out,
+        episodes=episodes, device=device, tf32=tf32, out=out,
+        launcher=chosen(launcher, workers, dry_run, print_commands),
         if_exists="new" if out is None else "error", tensorboard=tensorboard,
     )  # fmt: skip
     say(run, as_json, video)
@@ -198,6 +203,7 @@ def train_online(
     episodes: options.Episodes = 10,
     start: Annotated[Path | None, Option(help="run of offline D3G to start from")] = None,
     workers: options.Workers = None,
+    launcher: options.Launcher = "local",
     device: options.Device = "cpu",
     tf32: options.Tf32 = False,
     out: options.Out = None,
@@ -209,7 +215,8 @@ def train_online(
     run = learn(
         env, algorithm=algo, preset=preset, seeds=seeds, steps=steps, warm_up=warm_up,
         updates_per_step=updates_per_step, changes=change or (), evaluate_every=evaluate_every,
-        episodes=episodes, start=start, device=device, tf32=tf32, workers=workers, out=out,
+        episodes=episodes, start=start, device=device, tf32=tf32, workers=workers,
+        launcher=launcher, out=out,
         if_exists="new" if out is None else "error",
     )  # fmt: skip
     say_online(run, as_json)
@@ -220,6 +227,7 @@ def resume(
         Path | None, Argument(metavar="[RUN]", help="its folder (the newest that isn't finished)")
     ] = None,
     workers: options.Workers = None,
+    launcher: options.Launcher = "local",
     video: options.Video = False,
     as_json: options.Json = False,
     env: options.RegisteredModules = None,
@@ -231,7 +239,7 @@ def resume(
 
     register_environments(env or ())
     _require_drawing(video)
-    made = go_on(run, workers=workers)
+    made = go_on(run, workers=workers, launcher=launcher)
     if isinstance(made, OnlineRun):
         say_online(made, as_json)
     else:

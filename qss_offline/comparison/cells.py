@@ -7,13 +7,12 @@ there. What is run again does only what is missing.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from qss_offline.comparison.config import ComparisonConfig
 from qss_offline.data.environments import plain_name
@@ -22,17 +21,21 @@ from qss_offline.data.load import load_transitions
 from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.errors import UserError
 from qss_offline.files import write_json
-from qss_offline.parallel.gpus import take_gpu
+from qss_offline.launch import cell as launch
 from qss_offline.parallel.processes import Tick
-from qss_offline.parallel.reporting import counted_on, headed
+from qss_offline.parallel.reporting import counted_on
 from qss_offline.runs.clock import ELAPSED_INTERVAL_S
 from qss_offline.runs.config import RunConfig
 from qss_offline.runs.folder import RunFolder, SeedFolder, read_json, versions
 from qss_offline.runs.results import write_evaluations
 from qss_offline.runs.work import EPISODE
+from qss_offline.settings_json import from_plain, to_plain
 from qss_offline.training.bco import bco_trainer, train_bco_seeds
+from qss_offline.training.cells import MEMORY_GB
 from qss_offline.training.d3g import train_seeds
 from qss_offline.training.offline import SeedTask
+
+TASK = "qss_offline.comparison.cells:run_job"
 
 _UPDATE_WORK = {"bc": 1.0, "td3+bc": 2.0, "iql": 3.0, "cql": 15.0}
 """Work of an update of d3rlpy's methods (`runs/work.py`)."""
@@ -109,10 +112,13 @@ class Cell:
     def missing(self, known: Collection[Run] = ()) -> tuple[int, ...]:
         """Return the seeds that are neither known nor done."""
         return tuple(
-            seed
-            for seed in self.seeds
-            if self.run(seed) not in known and not self.folder.seed(seed).result.exists()
+            seed for seed in self.seeds if self.run(seed) not in known and not self.done(seed)
         )
+
+    def done(self, seed: int) -> bool:
+        """Whether a seed is done: its seconds are written last."""
+        path = self.folder.seed(seed).result
+        return path.exists() and "seconds" in read_json(path)
 
     @property
     def units(self) -> float:
@@ -191,40 +197,67 @@ class Cell:
 
 @dataclass(frozen=True)
 class Job:
-    """Some seeds of a cell, for one worker; its number says which GPU is its own."""
+    """Some seeds of a cell, for one process.
+
+    Attributes:
+        cell: whose.
+        seeds: some of those that it asks for.
+    """
 
     cell: Cell
     seeds: tuple[int, ...]
-    number: int = 0
+
+    @property
+    def name(self) -> str:
+        """What tells it from others of its comparison."""
+        level = f"{100 * self.cell.random_action_prob:g}%"
+        seeds = ",".join(map(str, self.seeds))
+        return f"{self.cell.env_id} {level} {self.cell.method} seeds {seeds}"
+
+    @property
+    def opened(self) -> tuple[str, ...]:
+        """The recordings that it opens."""
+        cell = self.cell
+        twin = cell.labeller is None and cell.method not in ("d3g", "bco")
+        both = (cell.act_id if twin else cell.obs_id, cell.actions_from)
+        return tuple(one for one in both if one is not None)
+
+    def launched(self, digests: Mapping[str, str], after: Sequence[str] = ()) -> launch.Cell:
+        """Return it as what is launched.
+
+        Args:
+            digests: of recordings, by id.
+            after: names of those that it waits for.
+        """
+        cell = replace(self.cell, root=self.cell.root.resolve())
+        return launch.Cell(
+            self.name,
+            TASK,
+            {"cell": to_plain(cell), "seeds": list(self.seeds)},
+            tuple(str(cell.folder.seed(seed).path) for seed in self.seeds),
+            cell.units * len(self.seeds),
+            environments=(cell.env_id,),
+            recordings={name: digests[name] for name in self.opened if name in digests},
+            needs=launch.Needs(
+                gpus=launch.SHARED_GPU * (cell.settings.device == "cuda"), memory_gb=MEMORY_GB
+            ),
+            after=tuple(after),
+        )
 
 
-def run_job(job: Job, tick: Tick) -> str | None:
-    """Run the seeds of a job from where they stand; return why it failed, or None.
+def run_job(settings: Mapping[str, Any], tick: Tick) -> None:
+    """Run what is missing of the seeds of a job, from where they stand.
 
-    A failed cell must not take the others with it: whatever it raises is noted in `failed.txt`
-    of its folder, and the table shows it as missing.
+    Args:
+        settings: those that `Job.launched` makes.
+        tick: called with the units done, and what is going on.
     """
-    folder = job.cell.folder
-    failed = folder.path / "failed.txt"
-    try:
-        torch.set_num_threads(1)
-        take_gpu(job.cell.settings.device, job.number)
-        facts = job.cell.measured()
-        config = {**job.cell.config(facts), "versions": versions()}
-        folder.start(config, resume=folder.started)
-        level = f"{100 * job.cell.random_action_prob:g}%"
-        told = headed(tick, f"{job.cell.env_id} {level} {job.cell.method}")
-        _run_timed(job, facts, told)
-    except UserError as error:
-        reason = str(error)
-    except (ArithmeticError, AssertionError, LookupError, OSError, RuntimeError, ValueError) as e:
-        reason = f"{type(e).__name__}: {e}"
-    else:
-        failed.unlink(missing_ok=True)
-        return None
-    folder.path.mkdir(parents=True, exist_ok=True)
-    failed.write_text(reason + "\n")
-    return reason
+    cell = from_plain(Cell, settings["cell"], "the cell")
+    facts = cell.measured()
+    cell.folder.start({**cell.config(facts), "versions": versions()}, resume=cell.folder.started)
+    seeds = tuple(seed for seed in settings["seeds"] if seed in cell.missing())
+    if seeds:
+        _run_timed(Job(cell, seeds), facts, tick)
 
 
 def _run_timed(job: Job, facts: RecordingFacts | None, tick: Tick) -> None:
@@ -265,7 +298,7 @@ def _labels(cell: Cell, seed: int) -> np.ndarray[Any, np.dtype[np.float32]]:
     """Return the labels of BCO's inverse model of the same seed, in the environment's units."""
     assert cell.labeller is not None
     task = SeedTask(seed, cell.obs_id, cell.labeller.folder.seed(seed))
-    if not task.folder.result.exists():
+    if not cell.labeller.done(seed):
         raise UserError(f"{cell.method} needs BCO's inverse model of seed {seed}: run bco first")
     facts = cell.labeller.measured()
     assert facts is not None

@@ -21,19 +21,18 @@ _NARROW = 2.0
 _EVALUATION_STEPS_PER_S = 5_000.0
 
 
-def seconds_of_cells(wanted: Sequence[tuple[Cell, int]], workers: int | None = None) -> float:
-    """Return the wall time of some cells, on as many processes as there may be.
+def seconds_of_cells(wanted: Sequence[tuple[Cell, int]], width: int) -> float:
+    """Return the wall time of some cells.
 
     Args:
-        wanted: cells, and how many of their seeds are missing.
-        workers: processes; None takes one a core.
+        wanted: cells, and how many of their seeds run one after the other.
+        width: how many run at a time.
     """
     if not wanted:
         return 0.0
     times = [_seconds(cell) * seeds for cell, seeds in wanted]
-    processes = min(workers or available_cores(), available_cores(), len(times))
-    # A cell isn't shared out between processes.
-    return max(max(times), math.fsum(times) / processes)
+    # A cell isn't shared out.
+    return max(max(times), math.fsum(times) / min(width, len(times)))
 
 
 def _seconds(cell: Cell) -> float:
@@ -79,5 +78,10 @@ _ONLINE_STEPS_PER_S = 70.0
 
 
 def online_seconds(steps: int, workers: int | None = None) -> float:
-    """Return the wall time of online steps with an update each, at the sizes of the paper."""
+    """Return the wall time of online steps with an update each, at the sizes of the paper.
+
+    Args:
+        steps: of all seeds.
+        workers: processes; None takes one a core.
+    """
     return steps / _ONLINE_STEPS_PER_S / min(workers or available_cores(), available_cores())

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from qss_offline.comparison.cells import Cell, Job, Run, run_job
+from qss_offline.comparison.cells import Cell, Job, Run
 from qss_offline.comparison.config import ComparisonConfig
+from qss_offline.comparison.estimate import seconds_of_cells
 from qss_offline.data.build import build_datasets
-from qss_offline.data.environments import known_in_workers, workers_for
 from qss_offline.data.families import family_path
+from qss_offline.data.load import load_transitions
 from qss_offline.data.specs import DatasetSpec, load_family
 from qss_offline.errors import UserError
-from qss_offline.parallel.processes import available_cores, run_jobs
+from qss_offline.launch import cell as launch
+from qss_offline.launch.cell import Launcher, shared_out
+from qss_offline.launch.driver import run_shown
+from qss_offline.launch.local import LocalLauncher
 from qss_offline.parallel.reporting import Notice, ProgressFactory, no_progress, print_notice
 
 
@@ -119,67 +123,88 @@ def run_cells(
     cells: Sequence[Cell],
     specs: Sequence[DatasetSpec],
     known: Collection[Run] = (),
-    workers: int | None = None,
+    launcher: Launcher | None = None,
     show_progress: ProgressFactory = no_progress,
     notice: Notice = print_notice,
     *,
     with_actions: Sequence[DatasetSpec] = (),
 ) -> list[str]:
-    """Build recordings and run what is missing; return a line for each cell that failed.
+    """Build recordings and run what is missing; return a line for each job that failed.
 
-    D3G's and BCO's seeds of a cell run as one stack. Methods on pseudo-labels wait for BCO,
-    whose inverse model labels.
+    Methods on pseudo-labels wait for BCO, whose inverse model labels.
 
     Args:
         cells: of the comparison.
         specs: their recordings.
         known: runs that needn't be made, since their returns are at hand.
-        workers: processes; None takes one a core.
+        launcher: where; None takes processes of one thread each here. D3G's and BCO's seeds of a
+            cell are one stack there, and apart on a cluster.
         show_progress: makes a progress display.
         notice: gets a line for what is there already, and for what failed.
         with_actions: recordings whose actions are known.
+    """
+    launcher = launcher or LocalLauncher()
+    jobs = missing_jobs(cells, known, launcher.apart)
+    if launcher.dry:
+        timed = [
+            replace(cell, seconds=seconds_of_cells([(job.cell, len(job.seeds))], 1))
+            for job, cell in zip(jobs, launched_cells(jobs, {}), strict=True)
+        ]
+        return [failure for _, failure in launcher.run(timed, lambda *_: None) if failure]
+    opened = {name for job in jobs for name in job.opened}
+    build_datasets(
+        [spec for spec in specs if {spec.obs_id, spec.act_id} & opened]
+        + [spec for spec in with_actions if spec.act_id in opened],
+        launcher.workers,
+        notice=lambda _: None,
+        progress=show_progress,
+    )
+    digests = {name: load_transitions(name).info.digest for name in sorted(opened)}
+    launched = launched_cells(jobs, digests)
+    failures: list[str] = []
+    title = f"{len(jobs)} cells"
+    for index, failure in run_shown(launched, launcher, show_progress, title, table=True):
+        if failure is not None:
+            failures.append(f"{jobs[index].cell.folder.path}: {failure}")
+            notice(f"failed: {failures[-1]}")
+    return failures
+
+
+def missing_jobs(cells: Sequence[Cell], known: Collection[Run], apart: bool) -> list[Job]:
+    """Return what isn't done, in the order in which it begins: labellers before those they label.
+
+    Args:
+        cells: of the comparison.
+        known: runs that needn't be made.
+        apart: whether each seed is a job of its own, which those of d3rlpy's methods are anyway.
     """
     wanted = {cell.key: (cell, cell.missing(known)) for cell in cells}
     for cell, seeds in list(wanted.values()):
         labeller = cell.labeller
         if labeller is not None and seeds:
             _, asked = wanted.get(labeller.key, (labeller, ()))
-            unlabelled = {s for s in seeds if not labeller.folder.seed(s).result.exists()}
+            unlabelled = {seed for seed in seeds if not labeller.done(seed)}
             wanted[labeller.key] = labeller, tuple(sorted({*asked, *unlabelled}))
-    needed = {cell.obs_id for cell, seeds in wanted.values() if seeds}
-    actions = {cell.actions_from for cell, seeds in wanted.values() if seeds}
-    build_datasets(
-        [spec for spec in specs if spec.obs_id in needed]
-        + [spec for spec in with_actions if spec.act_id in actions],
-        workers,
-        notice=lambda _: None,
-        progress=show_progress,
-    )
-    failures: list[str] = []
-    for pseudo in (False, True):
-        jobs = [
-            job
-            for cell, seeds in wanted.values()
-            if (cell.labeller is not None) == pseudo
-            for job in _jobs(cell, seeds)
+    jobs = [
+        Job(cell, some)
+        for cell, seeds in wanted.values()
+        for some in shared_out(seeds, 1 if cell.method in ("d3g", "bco") and not apart else None)
+    ]
+    return sorted(jobs, key=lambda job: job.cell.labeller is not None)
+
+
+def launched_cells(jobs: Sequence[Job], digests: Mapping[str, str]) -> list[launch.Cell]:
+    """Return jobs as what is launched; those on pseudo-labels wait for their labellers."""
+    labellers = [job for job in jobs if job.cell.method == "bco"]
+
+    def after(job: Job) -> list[str]:
+        labeller = job.cell.labeller
+        if labeller is None:
+            return []
+        return [
+            other.name
+            for other in labellers
+            if other.cell.key == labeller.key and set(other.seeds) & set(job.seeds)
         ]
-        jobs = [replace(job, number=number) for number, job in enumerate(jobs)]
-        if not jobs:
-            continue
-        title = f"{len(jobs)} cells" + (" on pseudo-labels" if pseudo else "")
-        sizes = [job.cell.units * len(job.seeds) for job in jobs]
-        with show_progress(title, round(sum(sizes)), "updates") as report:
-            env_ids = [job.cell.env_id for job in jobs]
-            count = workers_for(env_ids, workers or available_cores(), len(jobs), notice)
-            run = known_in_workers(run_job, env_ids)
-            for index, failure in run_jobs(run, jobs, count, report, sizes):
-                if failure is not None:
-                    failures.append(f"{jobs[index].cell.folder.path}: {failure}")
-                    notice(f"failed: {failures[-1]}")
-    return failures
 
-
-def _jobs(cell: Cell, seeds: tuple[int, ...]) -> list[Job]:
-    if cell.method in ("d3g", "bco"):
-        return [Job(cell, seeds)] if seeds else []
-    return [Job(cell, (seed,)) for seed in seeds]
+    return [job.launched(digests, after(job)) for job in jobs]

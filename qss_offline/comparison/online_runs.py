@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import qss_offline.online.gridworld  # noqa: F401  registers the gridworld, in workers too
 from qss_offline.baselines import require_d3rlpy
-from qss_offline.data.environments import known_in_workers, make_env, workers_for
+from qss_offline.comparison.estimate import online_seconds
+from qss_offline.data.environments import make_env
 from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.engine.device import check_device, training_with
 from qss_offline.errors import UserError
 from qss_offline.files import write_json
+from qss_offline.launch.cell import SHARED_GPU, Cell, Launcher, Needs, shared_out
+from qss_offline.launch.driver import launch
+from qss_offline.launch.local import LocalLauncher
 from qss_offline.online.config import OnlineSettings
 from qss_offline.online.env_loop import OnlineTask
 from qss_offline.online.exploration import actions_of
@@ -22,17 +26,20 @@ from qss_offline.online.presets import BASELINES
 from qss_offline.online.trainer import OnlineTrainer
 from qss_offline.online.warm_start import check_environment_of, load_start, steps_before
 from qss_offline.online.work import work_until
-from qss_offline.parallel.processes import Tick, available_cores
+from qss_offline.parallel.processes import Tick
 from qss_offline.parallel.reporting import ProgressFactory, no_progress
-from qss_offline.parallel.seeds import train_in_workers
 from qss_offline.runs.clock import RunClock
-from qss_offline.runs.folder import RunFolder, SeedFolder, seeds_in_words, versions
+from qss_offline.runs.folder import RunFolder, SeedFolder, read_json, seeds_in_words, versions
 from qss_offline.runs.results import (
     EvaluationPoint,
     read_evaluations,
     seed_results,
     write_evaluations,
 )
+from qss_offline.settings_json import from_plain, to_plain
+from qss_offline.training.cells import MEMORY_GB
+
+TASK = "qss_offline.comparison.online_runs:online_cell"
 
 SeedPlace = tuple[int, SeedFolder]
 """A seed, and where its files go."""
@@ -43,61 +50,144 @@ def online_run(
     folder: RunFolder,
     resume: bool = False,
     show_progress: ProgressFactory = no_progress,
-    workers: int | None = None,
+    launcher: Launcher | None = None,
 ) -> dict[str, Any]:
     """Act, train and evaluate, and return what `results.json` holds.
 
-    Seeds are spread over worker processes of one thread each, at most one a core; those of one
-    process share a stack.
+    Seeds of one process share a stack.
 
     Args:
         settings: what to do.
         folder: where everything goes.
         resume: continue what the folder holds.
         show_progress: makes a progress display.
-        workers: processes; None takes one a core.
+        launcher: where seeds are trained; None takes processes of one thread each here.
 
     Raises:
-        UserError: the environment, the folder or the offline run can't be used.
+        UserError: the environment, the folder or the offline run can't be used, or a seed failed.
     """
-    begin = time.monotonic()
-    check_device(settings.device)
-    _check(settings)
-    before = 0 if settings.start_run is None else steps_before(settings.start_run)
-    config = {"method": "online", **vars(settings), "versions": versions()}
-    folder.start(config, resume)
-    clock = RunClock(folder, begin)
-    seeds = [(seed, folder.seed(seed)) for seed in settings.seeds]
-    workers = workers_for([settings.env_id], workers or available_cores(), len(seeds))
-    title = f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''} of {settings.env_id}"
-    if len(seeds) > 1:
-        steps = f"{settings.config.steps * len(seeds):,} environment steps"
+    online = OnlineTraining(settings, folder, resume, time.monotonic())
+    count = len(settings.seeds)
+    if count > 1:
+        steps = f"{settings.config.steps * count:,} environment steps"
         print(f"training {seeds_in_words(settings.seeds)}, {steps} in all", flush=True)
-    work = work_until(settings.config, settings.plan, settings.config.steps)
-    with show_progress(title, round(work * len(seeds)), "steps") as show:
-        report, train = clock.noting(show), known_in_workers(_train, [settings.env_id])
-        device = settings.device
-        train_in_workers(train, settings, seeds, device, workers, report, work, act=True)
-    wall_s = clock.seconds
-    folder.set_elapsed(wall_s)
-    results = {
-        "method": "online",
-        "env_id": settings.env_id,
-        "algorithm": settings.algorithm,
-        "preset": settings.preset_name,
-        "steps": settings.config.steps,
-        "start_run": settings.start_run,
-        "steps_before": before,
-        "config": asdict(settings.config),
-        "wall_seconds": round(wall_s, 1),
-        "seeds": [
-            seed_results(seed, read_evaluations(folder.seed(seed).result))
-            for seed in settings.seeds
-        ],
-        "versions": versions(),
-    }
-    write_json(folder.results, results)
-    return results
+    title = f"{count} seed{'s' if count > 1 else ''} of {settings.env_id}"
+    (ended,) = launch([online], launcher or LocalLauncher(), show_progress, title, unit="steps")
+    return ended.or_refuse()
+
+
+class OnlineTraining:
+    """An online run that was checked: what `launch.driver` begins and ends.
+
+    Args:
+        settings: what to do.
+        folder: where everything goes.
+        resume: continue what the folder holds.
+        begun: reading of `time.monotonic()` that its seconds count from; None counts from when
+            its first cell begins.
+
+    Raises:
+        UserError: the environment or the offline run can't be used.
+    """
+
+    def __init__(
+        self, settings: OnlineSettings, folder: RunFolder, resume: bool, begun: float | None = None
+    ) -> None:
+        check_device(settings.device)
+        _check(settings)
+        self._before = 0 if settings.start_run is None else steps_before(settings.start_run)
+        self._settings, self.folder, self._resume = settings, folder, resume
+        self.clock = RunClock(folder, begun)
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.folder.path.name
+
+    @property
+    def unit_seconds(self) -> float:
+        """Seconds of a unit of work, roughly."""
+        return online_seconds(1, 1)
+
+    def start(self) -> None:
+        """Write the settings of a new run, or compare those of one that goes on.
+
+        Raises:
+            UserError: they differ, or can't be written.
+        """
+        config = {"method": "online", **vars(self._settings), "versions": versions()}
+        self.folder.start(config, self._resume)
+        self._resume = True
+
+    @property
+    def done(self) -> bool:
+        """Whether all of it is done."""
+        seeds = [self.folder.seed(seed) for seed in self._settings.seeds]
+        return self.folder.results.exists() and all(seed.result.exists() for seed in seeds)
+
+    def cells(self, shares: int | None) -> list[Cell]:
+        """Return its cells, none where all is done."""
+        settings, path = self._settings, self.folder.path.resolve()
+        if self.done:
+            return []
+        work = work_until(settings.config, settings.plan, settings.config.steps)
+        shared = {"settings": to_plain(settings), "folder": str(path)}
+        count = len(settings.seeds)
+        left = [s for s in settings.seeds if not self.folder.seed(s).result.exists()]
+        return [
+            Cell(
+                f"{path.name} seeds {','.join(map(str, seeds))}",
+                TASK,
+                {**shared, "seeds": list(seeds)},
+                tuple(str(RunFolder(path).seed(seed).path) for seed in seeds),
+                work * len(seeds),
+                f"{len(seeds)} of {count} seeds" if len(seeds) < count else "",
+                (settings.env_id,),
+                needs=Needs(gpus=SHARED_GPU * (settings.device == "cuda"), memory_gb=MEMORY_GB),
+            )
+            for seeds in shared_out(left, shares)
+        ]
+
+    def end(self) -> dict[str, Any]:
+        """Sum up what the seeds came to, in `results.json`."""
+        settings, folder = self._settings, self.folder
+        if self.done:
+            return read_json(folder.results)
+        wall_s = self.clock.seconds
+        folder.set_elapsed(wall_s)
+        results = {
+            "method": "online",
+            "env_id": settings.env_id,
+            "algorithm": settings.algorithm,
+            "preset": settings.preset_name,
+            "steps": settings.config.steps,
+            "start_run": settings.start_run,
+            "steps_before": self._before,
+            "config": asdict(settings.config),
+            "wall_seconds": round(wall_s, 1),
+            "seeds": [
+                seed_results(seed, read_evaluations(folder.seed(seed).result))
+                for seed in settings.seeds
+            ],
+            "versions": versions(),
+        }
+        write_json(folder.results, results)
+        return results
+
+
+def online_cell(settings: Mapping[str, Any], tick: Tick) -> None:
+    """Train the seeds of a cell, from where their folders stand.
+
+    Args:
+        settings: those that `OnlineTraining.cells` makes.
+        tick: called with the work done.
+    """
+    asked = from_plain(OnlineSettings, settings["settings"], "the cell's run")
+    folder = RunFolder(Path(settings["folder"]))
+    seeds = [(seed, folder.seed(seed)) for seed in settings["seeds"]]
+    # Another process may have done it while this waited for its folders.
+    if left := [(seed, place) for seed, place in seeds if not place.result.exists()]:
+        _train(asked, left, tick)
 
 
 def _check(settings: OnlineSettings) -> None:

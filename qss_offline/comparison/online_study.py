@@ -6,15 +6,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from qss_offline.comparison.online_runs import online_run
+from qss_offline.comparison.online_runs import OnlineTraining, online_run
 from qss_offline.data.environments import check_acting
 from qss_offline.errors import UserError
 from qss_offline.files import write_json
+from qss_offline.launch.cell import Launcher
+from qss_offline.launch.driver import launch
+from qss_offline.launch.local import LocalLauncher
 from qss_offline.online.config import EvaluationPlan, OnlineConfig, OnlineSettings
 from qss_offline.online.warm_start import start_config
 from qss_offline.parallel.reporting import ProgressFactory, no_progress
 from qss_offline.runs.config import RunConfig
 from qss_offline.runs.folder import RunFolder, read_json
+from qss_offline.statistics import counted
 from qss_offline.training.runner import run
 
 
@@ -25,10 +29,10 @@ def run_missing(
     preset_name: str,
     runs: Path,
     results: Path,
-    workers: int | None = None,
+    launcher: Launcher | None = None,
     show_progress: ProgressFactory = no_progress,
 ) -> None:
-    """Run each environment with each algorithm, or read the run where it is finished.
+    """Run each environment with each algorithm, side by side; finished runs are read.
 
     Args:
         env_ids: environments.
@@ -37,7 +41,7 @@ def run_missing(
         preset_name: where the settings came from.
         runs: folder of the run folders, which are named `<environment>-<algorithm>`.
         results: folder of a copy of each `results.json`, of the same name.
-        workers: processes; None takes one a core.
+        launcher: where; None takes processes here.
         show_progress: makes a progress display.
 
     Raises:
@@ -45,13 +49,24 @@ def run_missing(
     """
     for env_id in env_ids:
         check_acting(env_id)
+    begun, copies = [], []
     for env_id in env_ids:
         for name, config in configs.items():
             settings = OnlineSettings(env_id, name, seeds, preset_name, config, EvaluationPlan())
             folder = RunFolder(runs / f"{env_id}-{name}".replace("/", "-"))
-            path = results / f"{folder.path.name}.json"
-            _check_same(path, settings)
-            write_json(path, online_run(settings, folder, folder.started, show_progress, workers))
+            copies.append(results / f"{folder.path.name}.json")
+            _check_same(copies[-1], settings)
+            begun.append(OnlineTraining(settings, folder, folder.started))
+    title = counted(len(begun), "run")
+    failures: list[str] = []
+    launcher = launcher or LocalLauncher()
+    ended = launch(begun, launcher, show_progress, title, unit="steps")
+    for path, one in zip(copies, ended, strict=True):
+        failures += one.failures
+        if one.results is not None:
+            write_json(path, one.results)
+    if failures:
+        raise UserError(f"{len(failures)} cells failed, the first with: {failures[0]}")
 
 
 def _check_same(path: Path, settings: OnlineSettings) -> None:
@@ -83,7 +98,7 @@ def run_from_offline_and_nothing(
     config: OnlineConfig,
     plan: EvaluationPlan,
     runs: Path,
-    workers: int | None = None,
+    launcher: Launcher | None = None,
     show_progress: ProgressFactory = no_progress,
 ) -> dict[str, dict[str, Any]]:
     """Learn offline and go on online, and learn online from nothing; finished runs are read.
@@ -93,14 +108,14 @@ def run_from_offline_and_nothing(
         config: settings of both online runs, but for what a start brings with it, to both.
         plan: their evaluations.
         runs: folder of the three run folders.
-        workers: processes; None takes one a core.
+        launcher: where; None takes processes here.
         show_progress: makes a progress display.
 
     Returns:
         What `results.json` holds of the online runs "from-offline" and "from-nothing".
     """
     begin = RunFolder(runs / "offline")
-    run(offline, begin, begin.started, show_progress, workers)
+    run(offline, begin, begin.started, show_progress, launcher)
     config = start_config(config, begin.path)
     assert offline.env_id is not None
     found = {}
@@ -109,5 +124,5 @@ def run_from_offline_and_nothing(
             offline.env_id, "d3g", offline.seeds, offline.preset_name, config, plan, start
         )
         folder = RunFolder(runs / name)
-        found[name] = online_run(settings, folder, folder.started, show_progress, workers)
+        found[name] = online_run(settings, folder, folder.started, show_progress, launcher)
     return found

@@ -12,7 +12,14 @@ from qss_offline.baselines import require_d3rlpy
 from qss_offline.comparison.cells import Cell
 from qss_offline.comparison.config import ComparisonConfig, KnownActions
 from qss_offline.comparison.estimate import seconds_of_cells
-from qss_offline.comparison.grid import known_recordings, make_cells, recordings, run_cells
+from qss_offline.comparison.grid import (
+    known_recordings,
+    launched_cells,
+    make_cells,
+    missing_jobs,
+    recordings,
+    run_cells,
+)
 from qss_offline.comparison.presets import comparison
 from qss_offline.comparison.table import (
     Row,
@@ -33,6 +40,7 @@ from qss_offline.data.specs import DatasetSpec
 from qss_offline.engine.device import choose_device
 from qss_offline.errors import UserError
 from qss_offline.files import write_bytes, write_json
+from qss_offline.launch.cell import Launcher
 from qss_offline.parallel.reporting import ProgressFactory, no_progress
 from qss_offline.runs.folder import read_json
 from qss_offline.runs.provenance import machine
@@ -170,7 +178,7 @@ class Study:
         return Path("results") / self.config.name
 
     def run(
-        self, workers: int | None = None, show_progress: ProgressFactory = no_progress
+        self, launcher: Launcher | None = None, show_progress: ProgressFactory = no_progress
     ) -> list[str]:
         """Run what is missing; return a line for each cell that failed."""
         if set(self.config.methods) - {"d3g", "bco"}:
@@ -178,7 +186,7 @@ class Study:
         self._check_environments()
         done = {row.run for row in self._earlier}
         return run_cells(
-            self.cells, self._specs, done, workers, show_progress, with_actions=self._known
+            self.cells, self._specs, done, launcher, show_progress, with_actions=self._known
         )
 
     def _check_environments(self) -> None:
@@ -193,11 +201,11 @@ class Study:
         for env_id in {spec.env_id for spec in self._specs}:
             check_acting(env_id, in_a_box[0] if in_a_box else None)
 
-    def seconds(self, workers: int | None = None) -> float:
+    def seconds(self, launcher: Launcher) -> float:
         """Estimate how long what is missing takes; see `comparison/estimate.py`."""
-        done = {row.run for row in self._earlier}
-        wanted = [(cell, len(cell.missing(done))) for cell in self.cells]
-        return seconds_of_cells([(c, seeds) for c, seeds in wanted if seeds], workers)
+        jobs = missing_jobs(self.cells, {row.run for row in self._earlier}, launcher.apart)
+        width = launcher.width(launched_cells(jobs, {}))
+        return seconds_of_cells([(job.cell, len(job.seeds)) for job in jobs], width)
 
     def summary(self) -> Summary:
         """Return what is done by now, and what isn't."""

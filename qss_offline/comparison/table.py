@@ -69,8 +69,8 @@ def rows(cells: Sequence[Cell]) -> list[Row]:
     found: list[Row] = []
     for cell in cells:
         for seed in cell.seeds:
-            path = cell.folder.seed(seed).result
-            if path.exists():
+            if cell.done(seed):
+                path = cell.folder.seed(seed).result
                 seconds = number(read_json(path).get("seconds"), f"{path}: seconds")
                 found += _rows_of(cell, seed, read_evaluations(path), seconds)
     return found

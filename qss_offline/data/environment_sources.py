@@ -328,9 +328,28 @@ def known_in_workers(function: Callable[P, R], env_ids: Iterable[str | None]) ->
         env_ids: resolved ids of the environments that it makes. Those with a source are loaded
             from there; the registration of others goes along.
     """
+    return _KnownInWorkers(function, _registered_specs(env_ids))
+
+
+def registrations(env_ids: Iterable[str]) -> list[str]:
+    """Return as JSON how environments without a source are registered here.
+
+    Args:
+        env_ids: resolved, and `importable`.
+    """
+    return [spec.to_json() for spec in _registered_specs(env_ids)]
+
+
+def register_as_elsewhere(registered: Iterable[str]) -> None:
+    """Register what another process had registered, and this one hasn't (`registrations`)."""
+    for spec in map(EnvSpec.from_json, registered):
+        registry.setdefault(spec.id, spec)
+
+
+def _registered_specs(env_ids: Iterable[str | None]) -> tuple[EnvSpec, ...]:
     names = [parse_name(env_id) for env_id in env_ids if env_id is not None]
     ids = dict.fromkeys(_look_up(name).id for name in names if not name.source)
-    return _KnownInWorkers(function, tuple(registry[one] for one in ids))
+    return tuple(registry[one] for one in ids)
 
 
 def _key(spec: EnvSpec) -> str:

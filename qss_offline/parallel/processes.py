@@ -16,7 +16,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from types import ModuleType
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from qss_offline.errors import UserError
 from qss_offline.parallel.gathering import Gathered
@@ -45,8 +45,17 @@ class Tick(Protocol):
         """
 
 
-class _Stopped(Exception):
-    """A job was asked to stop; nobody reads its result."""
+Watch: TypeAlias = Callable[[Sequence[float], Sequence[str], Sequence[bool]], None]
+"""Takes of each job the units done, below 0 where it hasn't begun, what it is doing, and whether it
+has ended."""
+
+
+class WorkerDied(UserError):
+    """A process that worked died."""
+
+
+class _Stopped(BaseException):
+    """A job was asked to stop; nobody reads its result, and nothing catches it for a fault."""
 
 
 def available_cores() -> int:
@@ -62,6 +71,9 @@ def run_jobs(
     workers: int,
     report: Reporter = silent,
     sizes: Sequence[float] | None = None,
+    *,
+    watch: Watch | None = None,
+    after: Sequence[Sequence[int]] | None = None,
 ) -> Iterator[tuple[int, R]]:
     """Run `function(argument, tick)` for each argument and yield `(index, result)` as they end.
 
@@ -77,46 +89,57 @@ def run_jobs(
         report: called with the units done in all jobs together, and what the slowest is doing.
         sizes: units of each job, where they are known: then what is reported goes by the time that
             the jobs take together, which is more than their sum says when the last runs alone.
+        watch: called with what each job tells, instead of `report`.
+        after: of each job, those that must have ended before it begins; no circle among them.
 
     Raises:
-        UserError: a worker died. Exceptions of `function` pass through.
+        WorkerDied: a worker died. Exceptions of `function` pass through.
     """
-    workers = min(workers, len(arguments))
-    gathered, ended = Gathered(sizes, workers, report), [False] * len(arguments)
+    count = len(arguments)
+    workers = min(workers, count)
+    show, ended = watch or Gathered(sizes, workers, report).show, [False] * count
+    left = list(range(count))
+
+    def ready() -> list[int]:
+        found = [i for i in left if after is None or all(ended[other] for other in after[i])]
+        return found[:1] if workers <= 1 else found
+
     if workers <= 1:
-        told, texts = [-1.0] * len(arguments), [""] * len(arguments)
-        for index, argument in enumerate(arguments):
+        told, texts = [-1.0] * count, [""] * count
+        while left:
+            (index,) = ready()
+            left.remove(index)
 
             def tick(units: float, phase: str = "", note: str = "", index: int = index) -> None:
                 told[index], texts[index] = units, _text(phase, note)
-                gathered.show(told, texts, ended)
+                show(told, texts, ended)
 
-            result = function(argument, tick)
+            result = function(arguments[index], tick)
             ended[index] = True
-            gathered.show(told, texts, ended)
+            show(told, texts, ended)
             yield index, result
         return
     context = multiprocessing.get_context("spawn")
-    shared = context.RawArray(_Told, [(-1.0,)] * len(arguments))
+    shared = context.RawArray(_Told, [(-1.0,)] * count)
     stop = context.RawValue(ctypes.c_bool, False)
     pool = ProcessPoolExecutor(workers, context, _start_worker, (shared, stop))
     others = set(multiprocessing.active_children())
+    waiting: dict[Future[R], int] = {}
     try:
-        with _one_thread_each(), _without_main(), _without_interrupts():
-            waiting: dict[Future[R], int] = {
-                pool.submit(_run_one, function, index, argument): index
-                for index, argument in enumerate(arguments)
-            }
-        while waiting:
+        while left or waiting:
+            with _one_thread_each(), _without_main(), _without_interrupts():
+                for index in ready():
+                    left.remove(index)
+                    waiting[pool.submit(_run_one, function, index, arguments[index])] = index
             done, _ = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
             for future in done:
-                ended[waiting[future]] = True
+                ended[waiting[future]] = not isinstance(future.exception(), BrokenProcessPool)
             units, texts = [one.units for one in shared], [one.text() for one in shared]
-            gathered.show(units, texts, ended)
+            show(units, texts, ended)
             for future in done:
                 yield waiting.pop(future), future.result()
     except BrokenProcessPool as error:
-        raise UserError(
+        raise WorkerDied(
             "a worker process died, for want of memory perhaps; with workers=1 none is needed"
         ) from error
     finally:

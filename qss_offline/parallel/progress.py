@@ -17,7 +17,10 @@ from qss_offline.parallel.quiet import is_quiet
 
 
 class Reporter(Protocol):
-    """Takes the number of units done so far, and an optional note shown beside them."""
+    """Takes the number of units done so far, and an optional note shown beside them.
+
+    Of a note of several lines, plain lines show the first.
+    """
 
     def __call__(self, completed: int, note: str = "") -> None:
         """Show that `completed` units are done."""
@@ -49,7 +52,7 @@ class _Lines:
             return
         self._last, self._printed = completed, now
         parts = [_share(completed, self._total), _rate(self._pace, self._unit)]
-        parts += [_time(self._pace, ended), printable(note)]
+        parts += [_time(self._pace, ended), printable(note.partition("\n")[0])]
         line = ", ".join(part for part in parts if part)
         print(f"{printable(self._title)}: {line}", file=self._file, flush=True)
 
@@ -71,13 +74,13 @@ def _time(pace: Pace, ended: bool) -> str:
 
 
 class _Bar(Progress):
-    """A line with a bar, and one below it that says what is going on where that is known."""
+    """A line with a bar, and those below it that say what is going on where that is known."""
 
     def get_renderables(self) -> Iterable[RenderableType]:
         yield self.make_tasks_table(self.tasks)
         for task in self.tasks:
-            if note := task.fields["note"]:
-                yield Text(f"  {note}", no_wrap=True, overflow="ellipsis")
+            for line in task.fields["note"].splitlines():
+                yield Text(f"  {printable(line)}", no_wrap=True, overflow="ellipsis")
 
 
 @contextmanager
@@ -124,7 +127,7 @@ def progress(
             bar.update(
                 task,
                 completed=completed,
-                note=printable(note),
+                note=note,
                 share=_share(completed, total),
                 rate=_rate(pace, unit),
                 time=_time(pace, ended),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 
-from qss_offline.parallel.progress import Reporter
 from qss_offline.runs.folder import RunFolder
 
 ELAPSED_INTERVAL_S = 5.0
@@ -15,27 +14,25 @@ class RunClock:
     """Counts on from what a run's folder has noted.
 
     Args:
-        folder: of the run, which has been started.
-        begun: reading of `time.monotonic()` that this part of the run counts from.
+        folder: of the run.
+        begun: reading of `time.monotonic()` that this part of the run counts from; None counts
+            from the first note.
     """
 
-    def __init__(self, folder: RunFolder, begun: float) -> None:
+    def __init__(self, folder: RunFolder, begun: float | None = None) -> None:
         self._folder, self._earlier = folder, folder.elapsed_s
         self._begun = self._noted = begun
 
     @property
     def seconds(self) -> float:
         """Seconds spent so far."""
-        return self._earlier + time.monotonic() - self._begun
+        return self._earlier + (0.0 if self._begun is None else time.monotonic() - self._begun)
 
-    def noting(self, show: Reporter) -> Reporter:
-        """Return a reporter that also notes the seconds spent, now and then."""
-
-        def report(completed: int, note: str = "") -> None:
-            now = time.monotonic()
-            if now - self._noted > ELAPSED_INTERVAL_S:
-                self._noted = now
-                self._folder.set_elapsed(self.seconds)
-            show(completed, note)
-
-        return report
+    def note(self) -> None:
+        """Note the seconds spent, now and then."""
+        now = time.monotonic()
+        if self._begun is None or self._noted is None:
+            self._begun = self._noted = now
+        if now - self._noted > ELAPSED_INTERVAL_S:
+            self._noted = now
+            self._folder.set_elapsed(self.seconds)

@@ -7,6 +7,8 @@ seeds/<seed>/online.safetensors     inverse fit, to resume from
 seeds/<seed>/metrics.jsonl          losses and values during training
 seeds/<seed>/policy.safetensors     the policy
 seeds/<seed>/result.json            its returns
+seeds/<seed>/lock                   held by the process that works on it; says which
+seeds/<seed>/failed.txt             why it failed last, until it is done
 seeds/<seed>/members/<n>/           training and metrics of the others of an ensemble, from 1 on
 seeds/<seed>/members/<name>/        training, metrics and policies of a portfolio's members
 results.json                the run's results; written last

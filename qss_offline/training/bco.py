@@ -11,7 +11,6 @@ import torch
 
 from qss_offline.algorithms.bco import BehaviouralCloning, CloningConfig, LabelledBatch
 from qss_offline.algorithms.networks import Network
-from qss_offline.data.environments import known_in_workers
 from qss_offline.data.load import load_transitions, recorded_behaviour
 from qss_offline.data.transitions import Transitions
 from qss_offline.engine.checkpoint import (
@@ -28,15 +27,14 @@ from qss_offline.engine.state import TrainState, initial_state
 from qss_offline.engine.timing import seconds_per_update
 from qss_offline.evaluation.policies import ClonedPolicy, ObservationScale
 from qss_offline.parallel.processes import Tick
-from qss_offline.parallel.progress import Reporter
 from qss_offline.parallel.reporting import counted_on, no_tick
-from qss_offline.parallel.seeds import train_in_workers
 from qss_offline.runs.config import RunConfig
 from qss_offline.runs.inverse_config import InverseFitConfig
 from qss_offline.runs.work import CLONING_UPDATE
 from qss_offline.training.interaction import ActionSteps, known_steps
 from qss_offline.training.inverse.models import InverseModels
 from qss_offline.training.offline import SeedTask
+from qss_offline.training.phases import Phase, has_result
 from qss_offline.training.recorded import batch_transform
 from qss_offline.training.rounds import by_rounds_done, env_maker, run_rounds
 
@@ -176,20 +174,10 @@ def train_bco_seeds(config: RunConfig, tasks: Sequence[SeedTask], tick: Tick) ->
             done += config.units * len(same)
 
 
-def train_bco(
-    config: RunConfig, tasks: Sequence[SeedTask], workers: int | None, report: Reporter
-) -> None:
-    """Train and evaluate every seed, from where their folders stand.
-
-    Args:
-        config: what to do.
-        tasks: the seeds.
-        workers: processes; None takes one a core.
-        report: called with the work done, over all seeds, and what is going on.
-    """
-    train = known_in_workers(train_bco_seeds, [config.env_id])
-    device, units = config.device, config.units
-    train_in_workers(train, config, tasks, device, workers, report, units, act=True)
+def bco_phases(config: RunConfig) -> tuple[Phase, ...]:
+    """Return the phases of a seed: one."""
+    units = config.units
+    return (Phase("seeds", train_bco_seeds, units, config.device, act=True, done=has_result),)
 
 
 def bco_seconds_per_update(config: RunConfig, obs_dim: int, action_dim: int) -> float:

@@ -8,43 +8,40 @@ from dataclasses import replace
 from qss_offline.algorithms.ensemble import mean_network
 from qss_offline.algorithms.networks import Network
 from qss_offline.algorithms.observational_d3g import ObservationalD3G, ObservationBatch
-from qss_offline.data.environments import known_in_workers
 from qss_offline.data.load import LoadedDataset, load_transitions, recorded_behaviour
 from qss_offline.engine.device import training_with
 from qss_offline.engine.state import TrainState
 from qss_offline.engine.timing import seconds_per_update
 from qss_offline.parallel.processes import Tick
-from qss_offline.parallel.progress import Reporter
 from qss_offline.parallel.reporting import counted_on, headed
-from qss_offline.parallel.seeds import train_in_workers
 from qss_offline.runs.config import RunConfig
 from qss_offline.runs.results import write_evaluations
 from qss_offline.training.interaction import known_steps
 from qss_offline.training.inverse.fitting import InverseFitter
 from qss_offline.training.offline import OfflineTrainer, SeedTask, member_tasks
+from qss_offline.training.phases import Phase, has_result
 from qss_offline.training.rounds import by_rounds_done, env_maker, run_rounds
 
 
-def train_d3g(
-    config: RunConfig, tasks: Sequence[SeedTask], workers: int | None, report: Reporter
-) -> None:
-    """Train and evaluate every seed, from where their folders stand.
+def d3g_phases(config: RunConfig) -> tuple[Phase, ...]:
+    """Return the phases of a seed: an ensemble's trainings first, which spreads them over cores."""
+    device = config.device
+    if not _models_first(config):
+        return (Phase("seeds", _train_group, config.units, device, act=True, done=has_result),)
+    trainings = Phase(
+        "models",
+        _train_members,
+        config.preset.updates,
+        device,
+        tasks=lambda config, task: member_tasks(task, config.preset.ensemble),
+    )
+    rest = config.units - config.preset.offline_updates
+    return trainings, Phase("seeds", _train_group, rest, device, act=True, done=has_result)
 
-    Args:
-        config: what to do.
-        tasks: the seeds.
-        workers: processes; None takes one a core, and one a GPU to train offline on GPUs.
-        report: called with the work done, over all seeds, and what is going on.
-    """
-    members = [m for task in tasks for m in member_tasks(task, config.preset.ensemble)]
-    device, updates = config.device, config.preset.updates
-    if device != "cpu" or len(members) > len(tasks):
-        # An ensemble's trainings first, so that those of one seed are spread over cores, too; on a
-        # GPU all in one stack.
-        train = _train_members
-        train_in_workers(train, config, members, device, workers, report, updates, "models")
-    finish = known_in_workers(train_seeds, [config.env_id])
-    train_in_workers(finish, config, tasks, device, workers, report, config.units, act=True)
+
+def _models_first(config: RunConfig) -> bool:
+    """Whether offline training comes apart: on a GPU, where it is one stack, and of an ensemble."""
+    return config.device != "cpu" or config.preset.ensemble > 1
 
 
 def d3g_seconds_per_update(config: RunConfig, obs_dim: int, action_dim: int) -> float:
@@ -64,6 +61,12 @@ def _train_members(config: RunConfig, members: Sequence[SeedTask], tick: Tick) -
     with training_with(config.tf32):
         trainer = OfflineTrainer(members, transitions, algorithm, facts, config.device)
         trainer.run(config.preset.updates, tick)
+
+
+def _train_group(config: RunConfig, tasks: Sequence[SeedTask], tick: Tick) -> None:
+    """Train the seeds of one worker, whose models may be trained already."""
+    done = config.preset.offline_updates * len(tasks) if _models_first(config) else 0
+    train_seeds(config, tasks, counted_on(tick, -done))
 
 
 def train_seeds(config: RunConfig, tasks: Sequence[SeedTask], tick: Tick) -> None:

@@ -4,31 +4,33 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 from gymnasium.spaces import flatdim
 
 from qss_offline.data import ranges
-from qss_offline.data.environments import make_env, same_environment, workers_for
+from qss_offline.data.environments import make_env, same_environment
 from qss_offline.data.facts import facts_of_config, recording_facts
 from qss_offline.data.load import LoadedDataset, load_transitions, recorded_behaviour
+from qss_offline.data.local import local_dataset_ids
 from qss_offline.engine.device import check_device
 from qss_offline.errors import UserError, printable
 from qss_offline.files import write_json
+from qss_offline.launch.cell import Cell, Launcher
+from qss_offline.launch.driver import launch
+from qss_offline.launch.local import LocalLauncher
 from qss_offline.parallel.pace import in_words
-from qss_offline.parallel.processes import available_cores
-from qss_offline.parallel.progress import Reporter
-from qss_offline.parallel.reporting import ProgressFactory, forward_only, no_progress
+from qss_offline.parallel.reporting import ProgressFactory, no_progress
 from qss_offline.runs.clock import RunClock
 from qss_offline.runs.config import Method, RunConfig
 from qss_offline.runs.folder import RunFolder, read_json, seeds_in_words, versions
 from qss_offline.runs.results import read_evaluations, read_race, seed_results
-from qss_offline.training.bco import bco_seconds_per_update, train_bco
-from qss_offline.training.d3g import d3g_seconds_per_update, train_d3g
+from qss_offline.training.bco import bco_seconds_per_update
+from qss_offline.training.cells import training_cells
+from qss_offline.training.d3g import d3g_seconds_per_update
 from qss_offline.training.interaction import ActionSteps, known_steps
-from qss_offline.training.offline import SeedTask
-from qss_offline.training.portfolio.auto import train_auto
 
 LONG_RUN = 20_000
 """Units of work, of all seeds, from which on the time that they take is said before they begin."""
@@ -37,17 +39,10 @@ FEWEST_TRANSITIONS = 20
 """Of a recording; with fewer neither training nor a report says anything."""
 
 
-class _Training(NamedTuple):
-    """How the seeds of a method are trained, and how long that takes."""
-
-    train: Callable[[RunConfig, Sequence[SeedTask], int | None, Reporter], None]
-    seconds_per_update: Callable[[RunConfig, int, int], float]
-
-
-_TRAINING: dict[Method, _Training] = {
-    "d3g": _Training(train_d3g, d3g_seconds_per_update),
-    "bco": _Training(train_bco, bco_seconds_per_update),
-    "auto": _Training(train_auto, d3g_seconds_per_update),
+_SECONDS_PER_UPDATE: dict[Method, Callable[[RunConfig, int, int], float]] = {
+    "d3g": d3g_seconds_per_update,
+    "bco": bco_seconds_per_update,
+    "auto": d3g_seconds_per_update,
 }
 
 
@@ -56,106 +51,186 @@ def run(
     folder: RunFolder,
     resume: bool = False,
     show_progress: ProgressFactory = no_progress,
-    workers: int | None = None,
+    launcher: Launcher | None = None,
     begun: float | None = None,
     *,
     check_ranges: bool = True,
 ) -> dict[str, Any]:
     """Train and evaluate every seed, and return what `results.json` holds.
 
-    Seeds are spread over worker processes of one thread each, at most one a core.
-
     Args:
         config: what to do, all of which `config.json` holds: a run is resumed with the same only.
         folder: where everything goes.
         resume: continue what the folder holds.
         show_progress: makes a progress display.
-        workers: processes; None takes one a core, and one a GPU to train offline on GPUs.
+        launcher: where seeds are trained; None takes processes of one thread each here, at most
+            one a core on a CPU, one in all on a GPU.
         begun: reading of `time.monotonic()` that `wall_seconds` counts from, where building the
             dataset is to be counted; None counts from this call.
         check_ranges: refuse a recording whose observations can't be the environment's
             (`data/ranges.py`); a run that is resumed was checked before.
 
     Raises:
-        UserError: the dataset or the folder can't be used.
+        UserError: the dataset or the folder can't be used, or a seed's training failed.
     """
     begin = time.monotonic() if begun is None else begun
-    check_device(config.device)
-    dataset = load_transitions(config.dataset_id)
-    if len(dataset.transitions) < FEWEST_TRANSITIONS:
-        raise UserError(
-            f"dataset {config.dataset_id!r} holds {len(dataset.transitions)} transitions, of which "
-            f"nothing can be learned; {FEWEST_TRANSITIONS} are needed at least, and thousands to "
-            "learn well"
-        )
-    if config.method != "bco" and dataset.info.rewards_missing:
-        raise UserError(
-            f"dataset {config.dataset_id!r} was recorded without rewards, from which D3G learns; "
-            "BCO needs none: --method bco"
-        )
-    _check_environment(config.env_id, config.dataset_id, dataset, check_ranges and not resume)
-    folder.check(resume)
-    digest = dataset.info.digest
-    earlier = read_json(folder.config) if folder.started else None
-    # What is given by name may be another by the time a run is resumed.
-    if earlier is not None and earlier.get("dataset_digest") != digest:
-        raise UserError(
-            f"{config.dataset_id} isn't the recording that {folder.path} began with: it was "
-            "replaced since; choose another --out to learn from the new one"
-        )
-    facts = config.recording
-    if earlier is not None:
-        facts = facts_of_config(earlier, str(folder.config))
-    if facts is None:
-        normalize = config.preset.algorithm.normalize_observations
-        facts = recording_facts(dataset.transitions, normalize)
-    config = config.with_recording(facts)
-    stored = {**vars(config), "dataset_digest": digest, "versions": versions()}
-    known = known_steps(config.actions_from, config.env_id)
-    known_count, action_dim = 0, _action_dim(config.env_id, known)
-    if known is not None:
-        known_count, stored["known_digest"] = len(known), known.digest
-        del known
-    folder.start(stored, resume)
-    clock = RunClock(folder, begin)
-    tasks = [SeedTask(seed, config.dataset_id, folder.seed(seed)) for seed in config.seeds]
-    workers = workers_for([config.env_id], workers or available_cores(), len(tasks))
-    title = f"training {len(tasks)} seed{'s' if len(tasks) > 1 else ''}"
-    _print_plan(config, dataset.transitions.obs_dim, action_dim, workers, earlier is not None)
+    launcher = launcher or LocalLauncher()
+    training = TrainingRun(config, folder, resume, check_ranges=check_ranges, begun=begin)
+    if not launcher.dry:
+        training.print_plan(launcher)
+    count = len(config.seeds)
+    title = f"training {count} seed{'s' if count > 1 else ''}"
+    (ended,) = launch([training], launcher, show_progress, title, config.update_units)
+    return ended.or_refuse()
 
-    def updates(units: float) -> int:
-        return round(units / config.update_units)
 
-    with show_progress(title, updates(round(config.units * len(tasks))), "updates") as show:
-        told = forward_only(clock.noting(show))
-        training = _TRAINING[config.method]
-        training.train(config, tasks, workers, lambda done, note="": told(updates(done), note))
-    behaviour = recorded_behaviour(dataset)
-    results = {
-        "method": config.method,
-        "preset": config.preset_name,
-        "updates": config.updates,
-        "ensemble": config.preset.ensemble,
-        "env_id": config.env_id,
-        "random_action_prob": dataset.info.random_action_prob,
-        "dataset_id": config.dataset_id,
-        "transitions": len(dataset.transitions),
-        "actions_from": config.actions_from,
-        "known_steps": known_count,
-        "behaviour_return": behaviour.mean,
-        "behaviour_return_std": behaviour.std,
-        "behaviour_stochasticity": config.facts.behaviour_stochasticity,
-        "wall_seconds": round(clock.seconds, 1),
-        "seeds": [
-            seed_results(
-                task.seed, read_evaluations(task.folder.result), read_race(task.folder.result)
+class TrainingRun:
+    """A run on a recording that was checked: what `launch.driver` begins and ends.
+
+    Args:
+        config: what to do.
+        folder: where everything goes.
+        resume: continue what the folder holds.
+        check_ranges: as for `run`.
+        begun: reading of `time.monotonic()` that its seconds count from; None counts from when
+            its first cell begins.
+
+    Raises:
+        UserError: the dataset or the folder can't be used.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        folder: RunFolder,
+        resume: bool,
+        *,
+        check_ranges: bool = True,
+        begun: float | None = None,
+    ) -> None:
+        check_device(config.device)
+        dataset = load_transitions(config.dataset_id)
+        if len(dataset.transitions) < FEWEST_TRANSITIONS:
+            raise UserError(
+                f"dataset {config.dataset_id!r} holds {len(dataset.transitions)} transitions, of "
+                f"which nothing can be learned; {FEWEST_TRANSITIONS} are needed at least, and "
+                "thousands to learn well"
             )
-            for task in tasks
-        ],
-        "versions": versions(),
-    }
-    write_json(folder.results, results)
-    return results
+        if config.method != "bco" and dataset.info.rewards_missing:
+            raise UserError(
+                f"dataset {config.dataset_id!r} was recorded without rewards, from which D3G "
+                "learns; BCO needs none: --method bco"
+            )
+        _check_environment(config.env_id, config.dataset_id, dataset, check_ranges and not resume)
+        folder.check(resume)
+        digest = dataset.info.digest
+        earlier = read_json(folder.config) if folder.started else None
+        # What is given by name may be another by the time a run is resumed.
+        if earlier is not None and earlier.get("dataset_digest") != digest:
+            raise UserError(
+                f"{config.dataset_id} isn't the recording that {folder.path} began with: it was "
+                "replaced since; choose another --out to learn from the new one"
+            )
+        facts = config.recording
+        if earlier is not None:
+            facts = facts_of_config(earlier, str(folder.config))
+        if facts is None:
+            normalize = config.preset.algorithm.normalize_observations
+            facts = recording_facts(dataset.transitions, normalize)
+        self.config, self.folder = config.with_recording(facts), folder
+        self._dataset, self._resume, self._resumed = dataset, resume, earlier is not None
+        self._stored = {**vars(self.config), "dataset_digest": digest, "versions": versions()}
+        # Open as long as the run is: a process opens a recording once.
+        self._opened = {config.dataset_id: dataset}
+        source = config.actions_from
+        if source in local_dataset_ids() and not RunFolder(Path(source)).started:
+            self._opened[source] = load_transitions(source)
+        known = known_steps(source, config.env_id)
+        self._known_count = 0 if known is None else len(known)
+        self._action_dim = _action_dim(config.env_id, known)
+        if known is not None:
+            self._stored["known_digest"] = known.digest
+        self.clock = RunClock(folder, begun)
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.folder.path.name
+
+    def start(self) -> None:
+        """Write the settings of a new run, or compare those of one that goes on.
+
+        Raises:
+            UserError: they differ, or can't be written.
+        """
+        self.folder.start(self._stored, self._resume)
+        self._resume = True
+
+    @property
+    def done(self) -> bool:
+        """Whether all of it is done."""
+        seeds = [self.folder.seed(seed) for seed in self.config.seeds]
+        return self.folder.results.exists() and all(seed.result.exists() for seed in seeds)
+
+    def cells(self, shares: int | None) -> list[Cell]:
+        """Return its cells, none where all is done."""
+        if self.done:
+            return []
+        recordings = {name: opened.info.digest for name, opened in self._opened.items()}
+        return training_cells(self.config, self.folder, recordings, shares)
+
+    @property
+    def unit_seconds(self) -> float:
+        """Seconds of a unit of work, roughly: measured in a moment, in one process on a CPU."""
+        obs_dim = self._dataset.transitions.obs_dim
+        return seconds_per_seed(self.config, obs_dim, self._action_dim) / self.config.units
+
+    def end(self) -> dict[str, Any]:
+        """Sum up what the seeds came to, in `results.json`."""
+        if self.done:
+            return read_json(self.folder.results)
+        config, dataset = self.config, self._dataset
+        behaviour = recorded_behaviour(dataset)
+        folders = {seed: self.folder.seed(seed) for seed in config.seeds}
+        results = {
+            "method": config.method,
+            "preset": config.preset_name,
+            "updates": config.updates,
+            "ensemble": config.preset.ensemble,
+            "env_id": config.env_id,
+            "random_action_prob": dataset.info.random_action_prob,
+            "dataset_id": config.dataset_id,
+            "transitions": len(dataset.transitions),
+            "actions_from": config.actions_from,
+            "known_steps": self._known_count,
+            "behaviour_return": behaviour.mean,
+            "behaviour_return_std": behaviour.std,
+            "behaviour_stochasticity": config.facts.behaviour_stochasticity,
+            "wall_seconds": round(self.clock.seconds, 1),
+            "seeds": [
+                seed_results(seed, read_evaluations(one.result), read_race(one.result))
+                for seed, one in folders.items()
+            ],
+            "versions": versions(),
+        }
+        write_json(self.folder.results, results)
+        return results
+
+    def print_plan(self, launcher: Launcher) -> None:
+        """Say which seeds are trained, and how long that takes here where it takes long."""
+        seeds, config = self.config.seeds, self.config
+        long = len(seeds) * config.units >= LONG_RUN and not self._resumed
+        if len(seeds) == 1 and not long:
+            return
+        line = f"training {seeds_in_words(seeds)}"
+        if long and config.device == "cpu":
+            cells = self.cells(None)
+            width = launcher.width(cells)
+            # Those of an ensemble are spread over processes, too.
+            in_turn = math.ceil(len(cells) / width) / len(cells)
+            seconds = in_turn * len(seeds) * config.units * self.unit_seconds
+            line += f", about {in_words(seconds)} on {width} core{'s' if width > 1 else ''}"
+        print(line, flush=True)
 
 
 def seconds_per_seed(config: RunConfig, obs_dim: int, action_dim: int) -> float:
@@ -166,28 +241,8 @@ def seconds_per_seed(config: RunConfig, obs_dim: int, action_dim: int) -> float:
         obs_dim: numbers of an observation.
         action_dim: numbers of an action.
     """
-    update = _TRAINING[config.method].seconds_per_update(config, obs_dim, action_dim)
+    update = _SECONDS_PER_UPDATE[config.method](config, obs_dim, action_dim)
     return update * config.units / config.update_units
-
-
-def _print_plan(
-    config: RunConfig, obs_dim: int, action_dim: int, workers: int | None, resumed: bool
-) -> None:
-    """Say which seeds are trained, and how long that takes where it takes long."""
-    seeds = config.seeds
-    long = len(seeds) * config.units >= LONG_RUN and not resumed and config.device == "cpu"
-    if len(seeds) == 1 and not long:
-        return
-    line = f"training {seeds_in_words(seeds)}"
-    if long:
-        cores = min(workers or available_cores(), available_cores())
-        trainings = len(seeds) * config.preset.ensemble
-        processes = min(cores, trainings)
-        # Those of an ensemble are spread over processes, too.
-        in_turn = math.ceil(trainings / processes) / config.preset.ensemble
-        seconds = in_turn * seconds_per_seed(config, obs_dim, action_dim)
-        line += f", about {in_words(seconds)} on {processes} core{'s' if processes > 1 else ''}"
-    print(line, flush=True)
 
 
 def _action_dim(env_id: str | None, known: ActionSteps | None) -> int:

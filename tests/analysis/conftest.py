@@ -15,6 +15,7 @@ from qss_offline.analysis.painting import require_drawing
 from qss_offline.data.build import build_dataset
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.errors import UserError
+from qss_offline.launch.local import LocalLauncher
 from qss_offline.presets import Preset
 from qss_offline.runs.config import RunConfig
 from qss_offline.runs.folder import RunFolder
@@ -50,7 +51,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         settings = RunConfig(
             "d3g", "InvertedPendulum-v5", dataset, (0, 1), "small", PRESET, evaluation_episodes=2
         )
-        run(settings, RunFolder(root / "run"), workers=1)
+        run(settings, RunFolder(root / "run"), launcher=LocalLauncher(1))
         yield root / "run"
 
 
@@ -70,7 +71,7 @@ def finished_bco(finished: Path) -> Path:
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MINARI_DATASETS_PATH", str(finished.parent / "minari"))
-        run(settings, RunFolder(finished.parent / "bco"), workers=1)
+        run(settings, RunFolder(finished.parent / "bco"), launcher=LocalLauncher(1))
     return finished.parent / "bco"
 
 

@@ -18,6 +18,7 @@ from qss_offline.analysis.poses import NoPoseError
 from qss_offline.analysis.video import Rendered, render_run, require_drawing
 from qss_offline.data import DatasetSpec, build_dataset
 from qss_offline.data.environments import resolve_env_id
+from qss_offline.launch.local import LocalLauncher
 from qss_offline.runs.config import RunConfig
 from qss_offline.runs.folder import RunFolder
 from qss_offline.runs.reader import FinishedRun, load_run
@@ -32,7 +33,7 @@ def filmed(env_id: str, tmp_path: Path, told: list[str]) -> Rendered:
     dataset = build_dataset(spec, workers=1).obs_id
     small = PRESET.spend(20, 50, 1)
     asked = RunConfig("d3g", spec.env_id, dataset, (0,), "small", small, evaluation_episodes=1)
-    run(asked, RunFolder(tmp_path / "run"), workers=1)
+    run(asked, RunFolder(tmp_path / "run"), launcher=LocalLauncher(1))
     return render_run(load_run(tmp_path / "run"), steps=6, episodes=2, notice=told.append)
 
 

@@ -11,6 +11,7 @@ import torch
 from qss_offline.algorithms.d3g import D3GConfig
 from qss_offline.comparison.online_runs import online_run
 from qss_offline.errors import UserError
+from qss_offline.launch.local import LocalLauncher
 from qss_offline.online.config import EvaluationPlan, OnlineConfig, OnlineSettings
 from qss_offline.online.env_loop import OnlineTask
 from qss_offline.online.trainer import OnlineTrainer
@@ -70,11 +71,11 @@ def test_warm_up_and_evaluations_are_those_of_d3g(tmp_path: Path) -> None:
 def test_finished_seeds_are_read_when_a_run_goes_on(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     made = OnlineSettings(PENDULUM, "ddpg", (0, 1), "small", CONFIG, PLAN)
-    whole = online_run(made, folder, workers=1)
+    whole = online_run(made, folder, launcher=LocalLauncher(1))
     assert whole["algorithm"] == "ddpg"
     written = folder.seed(0).result.stat().st_mtime_ns
     folder.seed(1).result.unlink()
-    again = online_run(made, folder, resume=True, workers=1)
+    again = online_run(made, folder, resume=True, launcher=LocalLauncher(1))
     assert again["seeds"] == whole["seeds"]
     assert folder.seed(0).result.stat().st_mtime_ns == written
     assert read_json(folder.results)["seeds"] == whole["seeds"]

@@ -18,6 +18,7 @@ from qss_offline.cli.training import random_obs
 from qss_offline.data.build import build_dataset
 from qss_offline.data.importing import from_arrays
 from qss_offline.data.specs import DatasetSpec
+from qss_offline.launch.local import LocalLauncher
 from qss_offline.runs.folder import RunFolder, read_json
 from qss_offline.runs.results import evaluation_means
 from qss_offline.training.runner import run
@@ -61,7 +62,7 @@ def files_of_interest(out: Path) -> dict[str, bytes]:
 def test_killed_runs_resume_to_the_same_bits(minari_root: Path, tmp_path: Path) -> None:
     dataset = build_dataset(DatasetSpec("InvertedPendulum", transitions=2000), workers=1).obs_id
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    run(settings(dataset), RunFolder(whole), workers=1)
+    run(settings(dataset), RunFolder(whole), launcher=LocalLauncher(1))
     command = (sys.executable, "-m", "tests.small_run", dataset)
     rng = np.random.default_rng(0)
     resume: tuple[str, ...] = ()
@@ -74,7 +75,7 @@ def test_killed_runs_resume_to_the_same_bits(minari_root: Path, tmp_path: Path) 
         process.send_signal(signal.SIGKILL)
         process.communicate()
         resume = ("--resume",)
-    run(settings(dataset), RunFolder(killed), resume=True, workers=1)
+    run(settings(dataset), RunFolder(killed), resume=True, launcher=LocalLauncher(1))
     assert files_of_interest(killed) == files_of_interest(whole)
 
     results = json.loads((killed / "results.json").read_text())

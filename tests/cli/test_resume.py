@@ -12,7 +12,7 @@ from qss_offline.data.build import build_dataset
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.errors import UserError
 from qss_offline.presets import PRESETS, preset
-from qss_offline.runs.folder import RunFolder, parse_seeds, read_json, seeds_in_words
+from qss_offline.runs.folder import parse_seeds, read_json, seeds_in_words
 
 DATASET = "qss/Reacher/v5-random-100-n500-s0-obs-v0"
 SMALL = "--online-steps 30 --episodes 1 --seeds 3,"
@@ -166,10 +166,9 @@ def test_many_seeds_are_named_with_the_time_they_take_before_they_begin(
     def begin(*_: object) -> None:
         raise Began
 
-    monkeypatch.setattr("qss_offline.training.d3g.train_in_workers", begin)
+    monkeypatch.setattr("qss_offline.training.runner.launch", begin)
     with pytest.raises(Began):
         terminal(f"train {DATASET} --method d3g --seeds 100-199")
     said = capsys.readouterr().out.splitlines()[-1]
     assert said.startswith("training 100 seeds (100 to 199), about ")
-    assert RunFolder(Path("runs/Reacher-v5-random-100-n500-s0-d3g")).started
     assert any(said.split("about ")[1].split()[1] == unit for unit in ("min", "h"))

@@ -15,7 +15,7 @@ from qss_offline.analysis.plots.comparison import png
 from qss_offline.analysis.plots.style import GREY
 from qss_offline.cli.reproduce import table1
 from qss_offline.comparison import study
-from qss_offline.comparison.cells import Cell, Job, run_job
+from qss_offline.comparison.cells import Cell
 from qss_offline.comparison.config import (
     METHODS,
     ComparisonConfig,
@@ -36,13 +36,12 @@ from qss_offline.comparison.table import (
     with_earlier,
     write_csv,
 )
-from qss_offline.data.build import build_dataset
 from qss_offline.data.families import family_path
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.errors import UserError
 from qss_offline.files import write_json
-from qss_offline.parallel.reporting import no_tick
+from qss_offline.launch.local import LocalLauncher
 from qss_offline.runs.folder import read_json
 from qss_offline.statistics import Interval
 from tests.small_run import PRESET
@@ -79,7 +78,7 @@ def test_cells_run_and_run_again_only_where_something_is_missing(
     minari_root: Path, tmp_path: Path
 ) -> None:
     cells = cells_of(SMALL, tmp_path)
-    assert run_cells(cells, [SPEC], workers=1) == []
+    assert run_cells(cells, [SPEC], launcher=LocalLauncher(1)) == []
     first = rows(cells)
     assert {(r.method, r.seed, r.metric) for r in first} == {
         (method, seed, metric)
@@ -95,7 +94,7 @@ def test_cells_run_and_run_again_only_where_something_is_missing(
 
     more = cells_of(replace(SMALL, seeds=3), tmp_path)
     assert [cell.missing() for cell in more] == [(2,), (2,)]
-    assert run_cells(more, [SPEC], workers=1) == []
+    assert run_cells(more, [SPEC], launcher=LocalLauncher(1)) == []
     assert all(p.stat().st_mtime_ns == time for p, time in times.items())
     kept = [r for r in rows(more) if r.seed < 2]
     assert sorted(map(str, kept)) == sorted(map(str, first))
@@ -108,7 +107,7 @@ def test_two_recordings_of_one_environment_and_level_are_not_mixed_up(
     with pytest.raises(UserError, match="one environment and level"):
         make_cells(SMALL, [SPEC, other], tmp_path / "runs")
     settings = replace(SMALL, methods=("bco",), seeds=1)
-    assert run_cells(cells_of(settings, tmp_path), [SPEC], workers=1) == []
+    assert run_cells(cells_of(settings, tmp_path), [SPEC], launcher=LocalLauncher(1)) == []
     with pytest.raises(UserError, match=rf"holds runs on {SPEC.obs_id}, not on {other.obs_id}"):
         make_cells(settings, [other], tmp_path / "runs")
     assert len(rows(make_cells(settings, [SPEC], tmp_path / "runs"))) == 2
@@ -226,7 +225,7 @@ def test_returns_of_other_settings_are_not_taken_for_these(
 def test_a_run_whose_returns_are_known_is_not_made_again(minari_root: Path, tmp_path: Path) -> None:
     cells = cells_of(replace(SMALL, methods=("bco",)), tmp_path)
     known = {row(seed, 1.0, "bco").run for seed in (0, 1)}
-    assert run_cells(cells, [SPEC], known, workers=1) == []
+    assert run_cells(cells, [SPEC], known, launcher=LocalLauncher(1)) == []
     assert not (tmp_path / "runs").exists()
 
 
@@ -242,7 +241,7 @@ def test_known_actions_reach_d3g_and_bco(minari_root: Path, tmp_path: Path) -> N
     known = known_recordings(settings)
     assert [spec.seed for spec in known] == [7]
     cells = make_cells(settings, [SPEC], tmp_path / "runs", known)
-    assert run_cells(cells, [SPEC], workers=1, with_actions=known) == []
+    assert run_cells(cells, [SPEC], launcher=LocalLauncher(1), with_actions=known) == []
     for cell in cells:
         assert read_json(cell.folder.path / "config.json")["actions_from"] == known[0].act_id
     # As many updates more as the IDM learned from them, and no more online steps.
@@ -266,10 +265,10 @@ def test_another_setting_is_refused_and_the_failure_reported(
 ) -> None:
     settings = replace(SMALL, methods=("bco",), seeds=1)
     cells = cells_of(settings, tmp_path)
-    assert run_cells(cells, [SPEC], workers=1) == []
+    assert run_cells(cells, [SPEC], launcher=LocalLauncher(1)) == []
     other = cells_of(replace(settings, seeds=2, cloning_updates=60), tmp_path)
     notices: list[str] = []
-    failures = run_cells(other, [SPEC], workers=1, notice=notices.append)
+    failures = run_cells(other, [SPEC], launcher=LocalLauncher(1), notice=notices.append)
     assert len(failures) == 1
     assert "cloning_updates = 50, not 60" in failures[0]
     assert notices and "failed" in notices[0]
@@ -279,7 +278,6 @@ def test_another_setting_is_refused_and_the_failure_reported(
 def test_a_crash_in_one_cell_is_noted_and_mended(
     minari_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build_dataset(SPEC, workers=1)
     from qss_offline.comparison import cells as module
 
     (cell,) = cells_of(replace(SMALL, methods=("bco",), seeds=1), tmp_path)
@@ -289,10 +287,11 @@ def test_a_crash_in_one_cell_is_noted_and_mended(
 
     with monkeypatch.context() as patched:
         patched.setattr(module, "_run_timed", crash)
-        assert run_job(Job(cell, (0,)), no_tick) == "RuntimeError: out of luck"
-    failed = cell.folder.path / "failed.txt"
-    assert failed.read_text() == "RuntimeError: out of luck\n"
-    assert run_cells([cell], [SPEC], workers=1) == []
+        (failure,) = run_cells([cell], [SPEC], launcher=LocalLauncher(1))
+    assert failure == f"{cell.folder.path}: RuntimeError: out of luck"
+    failed = cell.folder.seed(0).path / "failed.txt"
+    assert failed.read_text().startswith("RuntimeError: out of luck\n\nTraceback")
+    assert run_cells([cell], [SPEC], launcher=LocalLauncher(1)) == []
     assert not failed.exists()
 
 
@@ -300,7 +299,7 @@ def test_methods_with_actions_and_with_pseudo_labels(minari_root: Path, tmp_path
     pytest.importorskip("d3rlpy")
     settings = replace(SMALL, methods=("pseudo-td3+bc", "bc"), seeds=1)
     cells = cells_of(settings, tmp_path)
-    assert run_cells(cells, [SPEC], workers=1) == []
+    assert run_cells(cells, [SPEC], launcher=LocalLauncher(1)) == []
     found = {(r.method, r.metric): r for r in rows(cells)}
     assert found["pseudo-td3+bc", "last"].online_steps == 200
     assert found["bc", "last"].online_steps == 0
@@ -316,7 +315,7 @@ def test_pseudo_labels_are_not_the_recorded_actions(minari_root: Path, tmp_path:
 
     settings = replace(SMALL, methods=("bco",), seeds=1)
     (bco,) = cells_of(settings, tmp_path)
-    run_cells([bco], [SPEC], workers=1)
+    run_cells([bco], [SPEC], launcher=LocalLauncher(1))
     labels = _labels(replace(bco, method="pseudo-td3+bc"), 0)
     recorded = load_transitions(bco.act_id).transitions.actions
     assert recorded is not None

@@ -27,6 +27,7 @@ from qss_offline.evaluation.episodes import Evaluation
 from qss_offline.evaluation.policies import Policy
 from qss_offline.evaluation.policy_files import load_policy
 from qss_offline.files import write_json
+from qss_offline.launch.local import LocalLauncher
 from qss_offline.presets import preset
 from qss_offline.runs.config import RunConfig
 from qss_offline.runs.folder import RunFolder, read_json
@@ -59,7 +60,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         settings = RunConfig(
             "d3g", "InvertedPendulum-v5", dataset, (0, 1), "small", small, evaluation_episodes=1
         )
-        run(settings, RunFolder(root / "run"), workers=1)
+        run(settings, RunFolder(root / "run"), launcher=LocalLauncher(1))
     return root / "run"
 
 

@@ -32,6 +32,7 @@ from qss_offline.data.transitions import Transitions
 from qss_offline.engine.state import initial_state
 from qss_offline.errors import UserError
 from qss_offline.evaluation.policies import ObservationScale
+from qss_offline.launch.local import LocalLauncher
 from qss_offline.parallel.progress import Reporter
 from qss_offline.presets import preset
 from qss_offline.runs.folder import RunFolder, read_json
@@ -139,7 +140,7 @@ def d3g(dataset: str, power: float | None) -> Callable[..., dict[str, Any]]:
     few = settings(dataset)
     algorithm = replace(few.preset.algorithm, behaviour_coef=1.0, behaviour_power=power)
     preset = replace(few.preset, algorithm=algorithm, updates=100)
-    return partial(run, replace(few, seeds=(0,), preset=preset), workers=1)
+    return partial(run, replace(few, seeds=(0,), preset=preset), launcher=LocalLauncher(1))
 
 
 def bco(dataset: str, power: float | None) -> Callable[..., dict[str, Any]]:
@@ -148,7 +149,7 @@ def bco(dataset: str, power: float | None) -> Callable[..., dict[str, Any]]:
     few = settings(dataset)
     preset = replace(few.preset, inverse=inverse)
     asked = replace(few, method="bco", preset=preset, cloning=cloning, cloning_updates=50)
-    return partial(run, replace(asked, seeds=(0,)), workers=1)
+    return partial(run, replace(asked, seeds=(0,)), launcher=LocalLauncher(1))
 
 
 @pytest.mark.parametrize("method", [d3g, bco])

@@ -13,6 +13,7 @@ import pytest
 from qss_offline.data import DatasetPair, DatasetSpec, build_dataset, load_transitions
 from qss_offline.data import sidecar as columns
 from qss_offline.errors import UserError
+from qss_offline.launch.local import LocalLauncher
 from qss_offline.runs.folder import RunFolder
 from qss_offline.training.runner import run
 from tests.small_run import PRESET, settings
@@ -32,7 +33,7 @@ def test_a_run_opens_and_hashes_each_recording_once(
     config = replace(
         settings(pair.obs_id), preset=replace(PRESET, updates=100), actions_from=pair.act_id
     )
-    run(config, RunFolder(tmp_path / "run"), workers=1)
+    run(config, RunFolder(tmp_path / "run"), launcher=LocalLauncher(1))
     assert sorted(path.parent.parent.name[-6:] for path in opened) == ["act-v0", "obs-v0"]
     assert sorted(hashed) == [False, True]
 

@@ -9,9 +9,9 @@ import torch
 from qss_offline.engine import device
 from qss_offline.engine.device import choose_device, gpu_versions, training_with
 from qss_offline.errors import UserError
-from qss_offline.parallel import seeds
-from qss_offline.parallel.gpus import take_gpu
-from qss_offline.parallel.progress import silent
+from qss_offline.launch import local
+from qss_offline.launch.cell import SHARED_GPU, Cell, Needs
+from qss_offline.launch.gpus import take_gpu
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "gpu.json"
 
@@ -69,19 +69,21 @@ def test_versions_name_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch)
     assert gpu_versions()["gpu"] == "NVIDIA X"
 
 
-@pytest.mark.parametrize(("act", "processes"), [(False, 2), (True, 5)])
+@pytest.mark.parametrize(("gpus", "processes"), [(1.0, 2), (SHARED_GPU, 5)])
 def test_training_takes_a_process_a_gpu_and_acting_one_a_core(
-    monkeypatch: pytest.MonkeyPatch, act: bool, processes: int
+    monkeypatch: pytest.MonkeyPatch, gpus: float, processes: int
 ) -> None:
-    groups: list[Any] = []
+    monkeypatch.setattr(local, "gpu_count", lambda device: 2)
+    monkeypatch.setattr(local, "available_cores", lambda: 8)
+    started: list[Any] = []
 
-    def record(function: Any, arguments: Any, *_: Any) -> list[Any]:
-        groups.extend(arguments)
-        return []
+    def run_all(function: Any, cells: Any, workers: int, *, watch: Any, after: Any) -> Any:
+        started.append((workers, [cell.place for cell in cells]))
+        yield from ((index, None) for index in range(len(cells)))
+        watch([1e6] * 5, [""] * 5, [True] * 5)
 
-    monkeypatch.setattr(seeds, "run_jobs", record)
-    monkeypatch.setattr(seeds, "gpu_count", lambda device: 2)
-    monkeypatch.setattr(seeds, "available_cores", lambda: 8)
-    seeds.train_in_workers(print, None, range(5), "cuda", None, silent, 1e6, act=act)
-    assert [group.number for group in groups] == list(range(processes))
-    assert sorted(task for group in groups for task in group.tasks) == list(range(5))
+    monkeypatch.setattr(local, "run_jobs", run_all)
+    cells = [Cell(f"{n}", "a:b", {}, (), 1e6, needs=Needs(gpus=gpus)) for n in range(5)]
+    ended = list(local.LocalLauncher().run(cells, lambda *_: None))
+    assert ended == [(index, None) for index in range(5)]
+    assert started == [(processes, [0, 1, 2, 3, 4])]

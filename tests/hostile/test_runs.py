@@ -32,6 +32,7 @@ from qss_offline.comparison.online_budget import load_proposals
 from qss_offline.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from qss_offline.errors import UserError
 from qss_offline.files import write_json
+from qss_offline.launch.local import LocalLauncher
 from qss_offline.online.config import OnlineSettings
 from qss_offline.online.presets import online_preset
 from qss_offline.runs.folder import RunFolder, SeedFolder, read_json
@@ -73,7 +74,7 @@ def looks(path: Path) -> None:
 def resumes(path: Path) -> None:
     """Go on with a run as `--resume` does."""
     folder = RunFolder(path)
-    run(read_run_config(folder), folder, resume=True, workers=1)
+    run(read_run_config(folder), folder, resume=True, launcher=LocalLauncher(1))
 
 
 def places(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:

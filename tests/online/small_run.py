@@ -6,6 +6,7 @@ from pathlib import Path
 
 from qss_offline.algorithms.d3g import D3GConfig
 from qss_offline.comparison.online_runs import online_run
+from qss_offline.launch.local import LocalLauncher
 from qss_offline.online.config import EvaluationPlan, OnlineConfig, OnlineSettings
 from qss_offline.runs.folder import RunFolder
 
@@ -25,4 +26,6 @@ def settings(env_id: str = "InvertedPendulum-v5", algorithm: str = "d3g") -> Onl
 
 if __name__ == "__main__":
     folder = RunFolder(Path(sys.argv[2]))
-    online_run(settings(sys.argv[1]), folder, resume="--resume" in sys.argv, workers=1)
+    online_run(
+        settings(sys.argv[1]), folder, resume="--resume" in sys.argv, launcher=LocalLauncher(1)
+    )

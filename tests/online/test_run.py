@@ -26,6 +26,7 @@ from qss_offline.data.load import load_transitions
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.errors import UserError
+from qss_offline.launch.local import LocalLauncher
 from qss_offline.online.config import EvaluationPlan, OnlineSettings
 from qss_offline.online.env_loop import OnlineTask
 from qss_offline.online.export import export_replay
@@ -69,7 +70,7 @@ def checkpoint_step(path: Path) -> int:
 
 def test_killed_runs_resume_to_the_same_bits(tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    online_run(settings(PENDULUM), RunFolder(whole), workers=1)
+    online_run(settings(PENDULUM), RunFolder(whole), launcher=LocalLauncher(1))
     rng = np.random.default_rng(0)
     process = start("tests.online.small_run", PENDULUM, str(killed))
     while checkpoint_step(killed / "seeds" / "0" / "training.safetensors") < 200:
@@ -78,7 +79,7 @@ def test_killed_runs_resume_to_the_same_bits(tmp_path: Path) -> None:
     time.sleep(float(rng.uniform(0, 0.5)))
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    online_run(settings(PENDULUM), RunFolder(killed), resume=True, workers=1)
+    online_run(settings(PENDULUM), RunFolder(killed), resume=True, launcher=LocalLauncher(1))
     names = ("policy.safetensors", "metrics.jsonl", "training.safetensors", "result.json")
     for seed in (0, 1):
         ours, theirs = (folder / "seeds" / str(seed) for folder in (killed, whole))
@@ -160,7 +161,7 @@ def offline(tmp_path_factory: pytest.TempPathFactory) -> Path:
             updates=100,
         )
         made = RunConfig("d3g", PENDULUM, dataset, (0, 1), "small", preset, evaluation_episodes=1)
-        run(made, RunFolder(root / "run"), workers=1)
+        run(made, RunFolder(root / "run"), launcher=LocalLauncher(1))
     return root / "run"
 
 

@@ -14,6 +14,7 @@ from qss_offline.data.build import build_dataset
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.errors import UserError
 from qss_offline.evaluation.policy_files import load_policy
+from qss_offline.launch.local import LocalLauncher
 from qss_offline.parallel.progress import Reporter
 from qss_offline.runs.config import RunConfig
 from qss_offline.runs.folder import RunFolder, read_json
@@ -52,7 +53,7 @@ def bits(folder: Path) -> dict[str, bytes]:
 
 def test_an_interrupted_run_resumes_to_the_same_bits(settings: RunConfig, tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    results = run(settings, RunFolder(whole), workers=1)
+    results = run(settings, RunFolder(whole), launcher=LocalLauncher(1))
 
     @contextmanager
     def interrupted(_: str, total: int, unit: str) -> Iterator[Reporter]:
@@ -63,13 +64,13 @@ def test_an_interrupted_run_resumes_to_the_same_bits(settings: RunConfig, tmp_pa
         yield report
 
     with pytest.raises(KeyboardInterrupt):
-        run(settings, RunFolder(broken), show_progress=interrupted, workers=1)
+        run(settings, RunFolder(broken), show_progress=interrupted, launcher=LocalLauncher(1))
     assert not (broken / "results.json").exists()
     assert (broken / "seeds" / "0" / "online.safetensors").exists()
     with pytest.raises(UserError, match=r"started with cloning\.error_power = 0\.5, not 2"):
         other = replace(settings, cloning=replace(settings.cloning, error_power=2.0))
         run(other, RunFolder(broken), resume=True)
-    run(settings, RunFolder(broken), resume=True, workers=1)
+    run(settings, RunFolder(broken), resume=True, launcher=LocalLauncher(1))
     assert bits(broken) == bits(whole)
 
     assert read_json(whole / "results.json") == results
@@ -81,8 +82,8 @@ def test_an_interrupted_run_resumes_to_the_same_bits(settings: RunConfig, tmp_pa
 
 
 def test_processes_make_no_difference(settings: RunConfig, tmp_path: Path) -> None:
-    run(settings, RunFolder(tmp_path / "one"), workers=1)
-    run(settings, RunFolder(tmp_path / "two"), workers=2)
+    run(settings, RunFolder(tmp_path / "one"), launcher=LocalLauncher(1))
+    run(settings, RunFolder(tmp_path / "two"), launcher=LocalLauncher(2))
     assert bits(tmp_path / "one") == bits(tmp_path / "two")
 
 

@@ -35,6 +35,7 @@ from qss_offline.evaluation.actions import OneHotActions
 from qss_offline.evaluation.export import export_policy
 from qss_offline.evaluation.policies import DiscretePolicy, check_fits
 from qss_offline.evaluation.policy_files import load_policy
+from qss_offline.launch.local import LocalLauncher
 from qss_offline.presets import Preset
 from qss_offline.runs.config import RunConfig
 from qss_offline.runs.folder import RunFolder
@@ -227,10 +228,10 @@ def test_runs_alike_in_workers_in_company_and_resumed_and_acts_alike_from_files(
     lane: str, minari_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = tmp_path / "whole"
-    results = run(asked(lane), RunFolder(whole), workers=2)
+    results = run(asked(lane), RunFolder(whole), launcher=LocalLauncher(2))
     assert [seed["online_steps"] for seed in results["seeds"]] == [120, 120]
     alone = tmp_path / "alone"
-    run(asked(lane, (1,)), RunFolder(alone), workers=1)
+    run(asked(lane, (1,)), RunFolder(alone), launcher=LocalLauncher(1))
     assert learned(alone, 1) == learned(whole, 1)
 
     # Stopped after the first round, between the seeds' evaluations of the second.
@@ -248,8 +249,8 @@ def test_runs_alike_in_workers_in_company_and_resumed_and_acts_alike_from_files(
     with monkeypatch.context() as patch:
         patch.setattr(rounds, "evaluate", stop_at_the_fourth)
         with pytest.raises(KeyboardInterrupt):
-            run(asked(lane), RunFolder(stopped), workers=1)
-    run(asked(lane), RunFolder(stopped), resume=True, workers=1)
+            run(asked(lane), RunFolder(stopped), launcher=LocalLauncher(1))
+    run(asked(lane), RunFolder(stopped), resume=True, launcher=LocalLauncher(1))
     for seed in (0, 1):
         assert learned(stopped, seed) == learned(whole, seed)
 
@@ -272,16 +273,18 @@ def test_steps_of_an_earlier_run_are_known_with_and_without_a_simulator(
     lane: str, minari_root: Path, tmp_path: Path
 ) -> None:
     earlier = tmp_path / "earlier"
-    run(asked(lane), RunFolder(earlier), workers=1)
+    run(asked(lane), RunFolder(earlier), launcher=LocalLauncher(1))
     steps = known_steps(str(earlier), lane)
     assert steps is not None and steps.units == OneHotActions(3, 5) and len(steps) == 240
     later = run(
-        asked(lane, (2,), actions_from=str(earlier)), RunFolder(tmp_path / "later"), workers=1
+        asked(lane, (2,), actions_from=str(earlier)),
+        RunFolder(tmp_path / "later"),
+        launcher=LocalLauncher(1),
     )
     assert later["known_steps"] == 240
     without = asked(lane, (2,), actions_from=str(earlier))
     without = replace(without, env_id=None, preset=PRESET.spend(None, 0, None))
-    run(without, RunFolder(tmp_path / "without"), workers=1)
+    run(without, RunFolder(tmp_path / "without"), launcher=LocalLauncher(1))
     policy = load_policy(tmp_path / "without" / "seeds" / "2" / "policy.safetensors")
     assert isinstance(policy, DiscretePolicy) and policy.first_action == 5
     with pytest.raises(UserError, match="is of another environment"):

@@ -16,6 +16,7 @@ from qss_offline.data.specs import DatasetSpec
 from qss_offline.errors import UserError
 from qss_offline.evaluation.policies import Policy
 from qss_offline.evaluation.policy_files import load_policy
+from qss_offline.launch.local import LocalLauncher
 from qss_offline.presets import Preset
 from qss_offline.runs.config import RunConfig
 from qss_offline.runs.folder import RunFolder, SeedFolder, read_json
@@ -54,14 +55,15 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunFolder]:
             ("again", PAIR, (0, 3)),
         ):
             folders[name] = RunFolder(root / name)
-            run(_settings(dataset, preset, seeds), folders[name], workers=1)
+            run(_settings(dataset, preset, seeds), folders[name], launcher=LocalLauncher(1))
         # A run that was interrupted in the training of one of an ensemble, and resumed.
         again = folders["again"]
         again.results.unlink()
         for path in (again.seed(3).member(1).training, again.seed(3).online):
             path.unlink()
         again.seed(3).policy.unlink()
-        run(_settings(dataset, PAIR, (0, 3)), again, resume=True, workers=1)
+        again.seed(3).result.unlink()
+        run(_settings(dataset, PAIR, (0, 3)), again, resume=True, launcher=LocalLauncher(1))
     return folders
 
 

@@ -21,6 +21,7 @@ from qss_offline.data.specs import DatasetSpec
 from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.engine.sampler import UniformSampler
 from qss_offline.errors import UserError
+from qss_offline.launch.local import LocalLauncher
 from qss_offline.runs.folder import RunFolder, SeedFolder, read_json
 from qss_offline.runs.inverse_config import InverseFitConfig
 from qss_offline.training.bco import BCOTrainer
@@ -168,7 +169,7 @@ def test_a_run_says_where_actions_came_from_and_resumes(minari_root: Path, tmp_p
         actions_from=other,
     )
     folder = RunFolder(tmp_path / "run")
-    results = run(asked, folder, workers=1)
+    results = run(asked, folder, launcher=LocalLauncher(1))
     assert (results["actions_from"], results["known_steps"]) == (other, 500)
     assert results["seeds"][0]["online_steps"] == 200
     assert read_json(folder.path / "config.json")["actions_from"] == other
@@ -176,12 +177,16 @@ def test_a_run_says_where_actions_came_from_and_resumes(minari_root: Path, tmp_p
     before = {name: getattr(folder.seed(0), name).read_bytes() for name in names}
     _forget(folder.seed(0))
     folder.results.unlink()
-    run(asked, folder, resume=True, workers=1)
+    run(asked, folder, resume=True, launcher=LocalLauncher(1))
     assert {name: getattr(folder.seed(0), name).read_bytes() for name in names} == before
     with pytest.raises(UserError, match="actions_from"):
-        run(replace(asked, actions_from=None), folder, resume=True, workers=1)
+        run(replace(asked, actions_from=None), folder, resume=True, launcher=LocalLauncher(1))
     with pytest.raises(UserError, match="holds no actions"):
-        run(replace(asked, actions_from=recording), RunFolder(tmp_path / "none"), workers=1)
+        run(
+            replace(asked, actions_from=recording),
+            RunFolder(tmp_path / "none"),
+            launcher=LocalLauncher(1),
+        )
     assert not (tmp_path / "none").exists()
 
 
@@ -191,7 +196,7 @@ def test_online_steps_of_an_earlier_run_are_used_again(minari_root: Path, tmp_pa
     inverse = replace(asked.preset.inverse, known_updates=100)
     asked = replace(asked, preset=replace(asked.preset, updates=100, inverse=inverse))
     earlier = RunFolder(tmp_path / "earlier")
-    run(asked, earlier, workers=1)
+    run(asked, earlier, launcher=LocalLauncher(1))
     env = gym.make("InvertedPendulum-v5")
     steps = steps_of_run(earlier.path, env)
     each = [load_checkpoint(earlier.seed(seed).online).tensors for seed in asked.seeds]
@@ -205,7 +210,7 @@ def test_online_steps_of_an_earlier_run_are_used_again(minari_root: Path, tmp_pa
     np.testing.assert_allclose(reached, steps.next_obs[5], atol=1e-4)
 
     later = replace(asked, seeds=(3,), actions_from=str(earlier.path))
-    results = run(later, RunFolder(tmp_path / "later"), workers=1)
+    results = run(later, RunFolder(tmp_path / "later"), launcher=LocalLauncher(1))
     assert results["known_steps"] == 400
     assert results["seeds"][0]["online_steps"] == 200
     online = load_checkpoint(RunFolder(tmp_path / "later").seed(3).online)
@@ -222,7 +227,7 @@ def test_online_steps_of_an_earlier_run_are_used_again(minari_root: Path, tmp_pa
     remade.write_bytes(earlier.seed(0).online.read_bytes())
     RunFolder(tmp_path / "later").results.unlink()
     with pytest.raises(UserError, match="known_digest"):
-        run(later, RunFolder(tmp_path / "later"), resume=True, workers=1)
+        run(later, RunFolder(tmp_path / "later"), resume=True, launcher=LocalLauncher(1))
     remade.unlink()
     with pytest.raises(UserError, match="took no online steps"):
         steps_of_run(earlier.path, env)

@@ -15,6 +15,7 @@ from qss_offline.algorithms.observational_d3g import ObservationalD3GConfig
 from qss_offline.data import DatasetSpec, build_dataset
 from qss_offline.data.environments import env_id_of, resolve_env_id
 from qss_offline.errors import UserError
+from qss_offline.launch.local import LocalLauncher
 from qss_offline.parallel.processes import available_cores
 from qss_offline.presets import Preset
 from qss_offline.runs.config import RunConfig
@@ -43,7 +44,9 @@ def test_a_file_with_arguments_in_two_processes_and_from_another_folder(
     env_id = resolve_env_id(f"{path}:Cart?gain=2&max_episode_steps=5")
     dataset = build_dataset(DatasetSpec(env_id, transitions=200, shards=1), workers=1).obs_id
     before = len(set(loaded_by(path)))
-    results = run(configured(env_id, dataset), RunFolder(tmp_path / "run"), workers=2)
+    results = run(
+        configured(env_id, dataset), RunFolder(tmp_path / "run"), launcher=LocalLauncher(2)
+    )
     if available_cores() > 1:
         assert len(set(loaded_by(path))) == before + 2
     assert [seed["last"]["mean"] for seed in results["seeds"]] == [10.0, 10.0]
@@ -77,12 +80,12 @@ def test_a_callable_trains_in_this_process(
     env_id = env_id_of(make_short, {"steps": 4})
     dataset = build_dataset(DatasetSpec(env_id, transitions=200, shards=1), workers=1).obs_id
     capsys.readouterr()
-    alone = run(configured(env_id, dataset), RunFolder(tmp_path / "run"), workers=2)
+    alone = run(configured(env_id, dataset), RunFolder(tmp_path / "run"), launcher=LocalLauncher(2))
     told = capsys.readouterr().err
     if available_cores() > 1:
         assert told.count("everything runs in this process") == 1
     single = configured(env_id, dataset, (1,))
-    again = run(single, RunFolder(tmp_path / "single"), workers=2)
+    again = run(single, RunFolder(tmp_path / "single"), launcher=LocalLauncher(2))
     assert alone["seeds"][1]["last"] == again["seeds"][0]["last"]
     # Elsewhere nobody knows the callable.
     gymnasium.registry.pop(env_id.partition("?")[0])

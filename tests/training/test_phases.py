@@ -11,6 +11,7 @@ import pytest
 from qss_offline.algorithms.bco import CloningConfig
 from qss_offline.data.build import build_dataset
 from qss_offline.data.specs import DatasetSpec
+from qss_offline.launch.local import LocalLauncher
 from qss_offline.parallel.progress import Reporter
 from qss_offline.runs.config import RunConfig
 from qss_offline.runs.folder import RunFolder
@@ -40,7 +41,7 @@ def heard_of(
 
         yield report
 
-    run(config, RunFolder(folder), resume, listening, workers)
+    run(config, RunFolder(folder), resume, listening, LocalLauncher(workers))
     return totals[0], reports
 
 
@@ -73,6 +74,8 @@ def test_d3g_names_its_phases_its_values_and_its_returns(
 
     # A resumed run counts from what is done.
     (tmp_path / "run" / "results.json").unlink()
+    for path in (tmp_path / "run").glob("seeds/*/result.json"):
+        path.unlink()
     total, again = heard_of(config, tmp_path / "run", resume=True)
     assert again[0][0] >= 400 and again[-1][0] == total
 

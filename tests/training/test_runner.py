@@ -14,18 +14,17 @@ from qss_offline.data.load import load_transitions
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.errors import UserError
 from qss_offline.files import write_json
-from qss_offline.parallel.progress import Reporter
+from qss_offline.parallel.processes import Tick
 from qss_offline.runs.config import RunConfig
 from qss_offline.runs.folder import RunFolder
-from qss_offline.training import runner
+from qss_offline.training import cells, runner
 from qss_offline.training.offline import SeedTask
+from qss_offline.training.phases import Phase
 from qss_offline.training.runner import recorded_behaviour
 from tests.small_run import settings
 
 
-def untrained(
-    config: RunConfig, tasks: Sequence[SeedTask], workers: int | None, report: Reporter
-) -> None:
+def untrained(config: RunConfig, tasks: Sequence[SeedTask], tick: Tick) -> None:
     assert len(config.facts.step_std) in (4, 10)
     for task in tasks:
         evaluations = [
@@ -37,7 +36,7 @@ def untrained(
 
 @pytest.fixture(autouse=True)
 def nothing_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(runner._TRAINING, "d3g", runner._Training(untrained, lambda *_: 1.0))
+    monkeypatch.setitem(cells._PHASES, "d3g", lambda config: (Phase("seeds", untrained, 1.0),))
 
 
 def run_on(dataset: str, folder: Path, resume: bool = False) -> dict[str, Any]:

@@ -8,20 +8,19 @@ from dataclasses import dataclass
 from qss_offline.algorithms.ensemble import mean_network
 from qss_offline.algorithms.networks import Network
 from qss_offline.algorithms.observational_d3g import ObservationalD3GConfig
-from qss_offline.data.environments import known_in_workers
 from qss_offline.data.load import load_transitions, recorded_behaviour
 from qss_offline.engine.device import training_with
 from qss_offline.engine.state import TrainState
 from qss_offline.evaluation.policies import ObservationScale
 from qss_offline.parallel.processes import Tick
-from qss_offline.parallel.progress import Reporter
 from qss_offline.parallel.reporting import counted_on, headed, no_tick
-from qss_offline.parallel.seeds import train_in_workers
 from qss_offline.runs.config import RunConfig
+from qss_offline.runs.folder import SeedFolder
 from qss_offline.runs.portfolio_config import BETTER, D3G, NEAR
 from qss_offline.runs.results import write_evaluations
 from qss_offline.training.interaction import known_steps
 from qss_offline.training.offline import OfflineTrainer, SeedTask, member_tasks
+from qss_offline.training.phases import Phase
 from qss_offline.training.portfolio.trainer import PortfolioTrainer
 from qss_offline.training.rounds import env_maker, run_rounds
 
@@ -32,6 +31,11 @@ class _Training:
 
     member: str
     task: SeedTask
+
+    @property
+    def folder(self) -> SeedFolder:
+        """Where its files go."""
+        return self.task.folder
 
 
 def _settings(config: RunConfig) -> Mapping[str, ObservationalD3GConfig]:
@@ -55,30 +59,13 @@ def _trainings(config: RunConfig, task: SeedTask) -> list[_Training]:
     return own + others
 
 
-def train_auto(
-    config: RunConfig, tasks: Sequence[SeedTask], workers: int | None, report: Reporter
-) -> None:
-    """Train, race and evaluate every seed, from where their folders stand.
-
-    Args:
-        config: what to do.
-        tasks: the seeds.
-        workers: processes; None takes one a core, and one a GPU to train offline on GPUs.
-        report: called with the work done, over all seeds, and what is going on.
-    """
-    trainings = [training for task in tasks for training in _trainings(config, task)]
-    updates = config.preset.updates
-    train_in_workers(
-        _train_offline, config, trainings, config.device, workers, report, updates, "models"
-    )
-    offline = updates * len(trainings)
-
-    def told(completed: int, note: str = "") -> None:
-        report(offline + completed, note)
-
-    race = known_in_workers(_race_seeds, [config.env_id])
+def auto_phases(config: RunConfig) -> tuple[Phase, ...]:
+    """Return the phases of a seed: its offline trainings, then the race."""
     units = config.units_beside * config.rounds_work
-    train_in_workers(race, config, tasks, config.device, workers, told, units, act=True)
+    return (
+        Phase("models", _train_offline, config.preset.updates, config.device, tasks=_trainings),
+        Phase("seeds", _race_seeds, units, config.device, act=True),
+    )
 
 
 def _train_offline(config: RunConfig, trainings: Sequence[_Training], tick: Tick) -> None:

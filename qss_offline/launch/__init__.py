@@ -1,0 +1,1 @@
+"""The cells of a study, on the cores of this machine or on a Ray cluster."""

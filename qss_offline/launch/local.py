@@ -1,0 +1,85 @@
+"""Cells on the cores of this machine, in processes of one thread each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import chain
+
+from qss_offline.data.environments import known_in_workers, workers_for
+from qss_offline.launch.cell import Cell, Failure, named_indices
+from qss_offline.launch.gpus import gpu_count
+from qss_offline.launch.worker import run_cell
+from qss_offline.parallel.processes import Watch, WorkerDied, available_cores, run_jobs
+
+_WORTH_WORKERS = 2_000
+"""Units of work in all below which starting processes takes longer than they save."""
+_MOST_DEATHS = 3
+"""So many times a cell may be at work when a process dies."""
+
+
+class LocalLauncher:
+    """Runs cells here.
+
+    Seeds of one process share a stack, which is quicker than each alone.
+
+    Args:
+        workers: processes; None takes as many as there may be, for very little work one.
+    """
+
+    dry = apart = False
+
+    def __init__(self, workers: int | None = None) -> None:
+        self.workers = workers
+
+    def width(self, cells: Sequence[Cell]) -> int:
+        """Return the processes: one a core, or a GPU each, or one where it isn't worth more."""
+        count = self._count(cells)
+        env_ids = chain.from_iterable(cell.environments for cell in cells)
+        return workers_for(env_ids, count, len(cells))
+
+    def _count(self, cells: Sequence[Cell]) -> int:
+        if not cells:
+            return 1
+        if self.workers is None and sum(cell.units for cell in cells) < _WORTH_WORKERS:
+            return 1
+        together = available_cores() // max(cell.needs.cores for cell in cells)
+        if any(cell.needs.gpus >= 1 for cell in cells):
+            together = min(together, gpu_count("cuda"))
+        return max(1, min(self.workers or together, together, len(cells)))
+
+    def run(self, cells: Sequence[Cell], watch: Watch) -> Iterator[tuple[int, Failure]]:
+        """Run cells, and yield the index of each as it ends, and why it failed.
+
+        Where a process dies, what it was at is tried again: folders know how far that was.
+        """
+        env_ids = list(chain.from_iterable(cell.environments for cell in cells))
+        workers = workers_for(env_ids, self._count(cells), len(cells), lambda _: None)
+        run = known_in_workers(run_cell, env_ids)
+        units, texts = [-1.0] * len(cells), [""] * len(cells)
+        ended, deaths = [False] * len(cells), [0] * len(cells)
+        while left := [index for index, done in enumerate(ended) if not done]:
+            some = [replace(cells[index], place=index) for index in left]
+
+            def seen(
+                now: Sequence[float],
+                said: Sequence[str],
+                over: Sequence[bool],
+                left: list[int] = left,
+            ) -> None:
+                for place, index in enumerate(left):
+                    units[index], texts[index], ended[index] = now[place], said[place], over[place]
+                watch(units, texts, ended)
+
+            jobs = run_jobs(run, some, workers, watch=seen, after=named_indices(some))
+            try:
+                for place, failure in jobs:
+                    yield left[place], failure
+            except WorkerDied as error:
+                for index in left:
+                    if units[index] >= 0 and not ended[index]:
+                        units[index] = -1.0
+                        deaths[index] += 1
+                        if deaths[index] == _MOST_DEATHS:
+                            ended[index] = True
+                            yield index, f"{error} ({_MOST_DEATHS} times)"

@@ -1,0 +1,66 @@
+"""What runs a cell, in whatever process: hold its folders, call its task, say why it failed."""
+
+from __future__ import annotations
+
+import importlib
+import traceback
+from pathlib import Path
+
+import torch
+
+from qss_offline.data.load import load_transitions
+from qss_offline.errors import UserError
+from qss_offline.files import write_bytes
+from qss_offline.launch.cell import Cell, Failure
+from qss_offline.launch.gpus import take_gpu
+from qss_offline.launch.lock import hold
+from qss_offline.parallel.processes import Tick
+
+FAILED = "failed.txt"
+"""In a cell's first folder: why it failed last, and where in the code."""
+
+
+def run_cell(cell: Cell, tick: Tick) -> Failure:
+    """Run a cell from where its folders stand, in one thread; return why it failed, or None.
+
+    A failed cell must not take the others with it, whatever it raises.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    failed = Path(cell.holds[0]) / FAILED
+    try:
+        with hold([Path(folder) for folder in cell.holds], tick):
+            _check_recordings(cell)
+            if cell.needs.gpus:
+                take_gpu("cuda", cell.place)
+            module, _, name = cell.task.partition(":")
+            getattr(importlib.import_module(module), name)(cell.settings, tick)
+            failed.unlink(missing_ok=True)
+        return None
+    except UserError as error:
+        reason = details = str(error)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        details = f"{reason}\n\n{traceback.format_exc()}"
+    finally:
+        torch.set_num_threads(threads)
+    try:
+        write_bytes(failed, f"{details}\n".encode())
+    except UserError:
+        # A full disk is a reason, too.
+        return reason
+    return reason
+
+
+def _check_recordings(cell: Cell) -> None:
+    """Refuse recordings that aren't those that the cell was made for.
+
+    Raises:
+        UserError: one is missing, or another.
+    """
+    for dataset_id, digest in cell.recordings.items():
+        if load_transitions(dataset_id).info.digest != digest:
+            raise UserError(
+                f"{dataset_id} isn't the recording that {cell.name} was made for: it was replaced "
+                "since, or this machine has another of that name"
+            )

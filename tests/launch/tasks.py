@@ -1,0 +1,65 @@
+"""Tasks of cells that tests launch."""
+
+import os
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from qss_offline.launch.cell import Cell
+from qss_offline.parallel.processes import Tick
+from tests.patience import PATIENCE_S
+
+
+def cell(folder: Path, task: str, after: tuple[str, ...] = (), **settings: Any) -> Cell:
+    """A cell of one of the tasks below, named as its folder."""
+    return Cell(
+        folder.name, f"tests.launch.tasks:{task}", {"folder": str(folder), **settings},
+        (str(folder),), 1e4, after=after,
+    )  # fmt: skip
+
+
+def note(settings: Mapping[str, Any], tick: Tick) -> None:
+    """Write down that it ran, and where."""
+    tick(1.0, "noting")
+    with (Path(settings["folder"]) / "ran").open("a") as file:
+        file.write(f"{os.getpid()}\n")
+
+
+def once(settings: Mapping[str, Any], tick: Tick) -> None:
+    """Write down that it ran, after a while, unless it did."""
+    if not (Path(settings["folder"]) / "ran").exists():
+        time.sleep(0.5)
+        note(settings, tick)
+
+
+def needing(settings: Mapping[str, Any], tick: Tick) -> None:
+    """Fail where another hasn't run."""
+    if not Path(settings["other"]).exists():
+        raise ValueError(f"{settings['other']} isn't there")
+    note(settings, tick)
+
+
+def broken(settings: Mapping[str, Any], tick: Tick) -> None:
+    """Fail."""
+    raise ArithmeticError("out of luck")
+
+
+def dying(settings: Mapping[str, Any], tick: Tick) -> None:
+    """End the process so many times, then go on."""
+    tick(0.0, "dying")
+    note(settings, tick)
+    time.sleep(0.3)
+    if len((Path(settings["folder"]) / "ran").read_text().split()) <= settings["times"]:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def endless(settings: Mapping[str, Any], tick: Tick) -> None:
+    """Work until it is stopped."""
+    note(settings, tick)
+    until = time.monotonic() + PATIENCE_S
+    while time.monotonic() < until:
+        tick(1.0, "at it")
+        time.sleep(0.05)
+    raise AssertionError("nobody stopped it")
