@@ -1,4 +1,4 @@
-"""Files of the repository that pages link to become part of the site, with links that work there."""
+"""Files of the repository that pages link to become part of the site."""
 
 import os.path
 import re
@@ -39,11 +39,12 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, *, page: Page, **_: object) -> str:
     """Point links at where the site has the files."""
     uri = page.file.src_uri
-    original = ROOT / uri.removeprefix("repository/") if uri.startswith("repository/") else DOCS / uri
-    here = os.path.dirname(uri)
+    elsewhere = uri.startswith("repository/")
+    original = ROOT / uri.removeprefix("repository/") if elsewhere else DOCS / uri
+    here = Path(uri).parent
 
     def moved(match: re.Match[str]) -> str:
-        return os.path.relpath(_uri(_resolved(original, match[1])), here or ".")
+        return os.path.relpath(_uri(_resolved(original, match[1])), here)
 
     parts = FENCE.split(markdown)
     return "".join(part if part.startswith("```") else LINK.sub(moved, part) for part in parts)
