@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 FENCE = re.compile(r"(^```.*?^```)", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^()\s#]+)(?=(?:#[^()\s]*)?\))")
-SOURCE = "---\nsearch:\n  exclude: true\n---\n\n# {name}\n\n````python\n{text}````\n"
+UNSEARCHED = "---\nsearch:\n  exclude: true\n---\n\n"
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -21,15 +21,13 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     pages = [DOCS / file.src_uri for file in files.documentation_pages()]
     for page in pages:
         for target in _targets(page):
-            uri = _uri(target)
-            if uri in files.src_uris or not target.is_file():
+            if _uri(target) in files.src_uris or not target.exists():
                 continue
-            if target.suffix == ".py":
-                text = SOURCE.format(name=target.relative_to(ROOT), text=target.read_text())
-                file = File.generated(config, uri, content=text)
-            else:
-                file = File.generated(config, uri, abs_src_path=str(target))
-            file.inclusion = InclusionLevel.NOT_IN_NAV
+            text = _as_page(target)
+            source = {"abs_src_path": str(target)} if text is None else {"content": text}
+            file = File.generated(
+                config, _uri(target), inclusion=InclusionLevel.NOT_IN_NAV, **source
+            )
             files.append(file)
             if target.suffix == ".md":
                 pages.append(target)
@@ -51,8 +49,16 @@ def on_page_markdown(markdown: str, *, page: Page, **_: object) -> str:
 
 
 def _targets(page: Path) -> list[Path]:
-    """Return the files that a page links to."""
-    return [_resolved(page, link) for link in LINK.findall(FENCE.sub("", page.read_text()))]
+    """Return the files that a page links to, and folders with what is in them."""
+    targets = []
+    for link in LINK.findall(FENCE.sub("", page.read_text())):
+        target = _resolved(page, link)
+        targets += [target, *_inside(target)]
+    return targets
+
+
+def _inside(path: Path) -> list[Path]:
+    return sorted(one for one in path.iterdir() if one.is_file()) if path.is_dir() else []
 
 
 def _resolved(page: Path, link: str) -> Path:
@@ -60,8 +66,19 @@ def _resolved(page: Path, link: str) -> Path:
 
 
 def _uri(path: Path) -> str:
-    """Return a file's place on the site: source text becomes a page."""
+    """Return a file's place on the site: source text and folders become pages."""
     if path.is_relative_to(DOCS):
         return path.relative_to(DOCS).as_posix()
     uri = f"repository/{path.relative_to(ROOT).as_posix()}"
-    return f"{uri}.md" if path.suffix == ".py" else uri
+    return f"{uri}.md" if path.suffix == ".py" or path.is_dir() else uri
+
+
+def _as_page(path: Path) -> str | None:
+    """Return the page that shows a folder or source text, None of anything else."""
+    if path.is_dir():
+        text = "\n".join(f"- [{one.name}]({path.name}/{one.name})" for one in _inside(path))
+    elif path.suffix == ".py":
+        text = f"````python\n{path.read_text()}````\n"
+    else:
+        return None
+    return f"{UNSEARCHED}# {path.relative_to(ROOT)}\n\n{text}"
