@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-FENCE = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```", re.DOTALL | re.MULTILINE)
+FENCE = re.compile(r'^```(\w+)(?: title="(\S+)")?\n(.*?)^```', re.DOTALL | re.MULTILINE)
 
 
 def section(page: str, heading: str) -> str:

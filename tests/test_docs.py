@@ -8,11 +8,13 @@ from urllib.parse import unquote
 import pytest
 import typer
 
+import qss_offline
 from qss_offline.cli import program
 from tests.published import needs_published
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DOCS = sorted((ROOT / "docs").rglob("*.md"))
+PAGES = [*(ROOT / f"{name}.md" for name in ("README", "ARCHITECTURE", "CONTRIBUTING")), *DOCS]
 LINK = re.compile(r"\]\(([^()\s]+(?:\([^()]*\))?)\)")
 CODE = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 
@@ -84,6 +86,35 @@ def test_every_command_and_option_that_is_named_exists(page: Path) -> None:
 def test_commands_are_looked_at() -> None:
     text = "".join(page.read_text() for page in PAGES)
     assert len(commands_of(text)) > 30
+
+
+def test_every_page_is_in_the_navigation_once() -> None:
+    navigation = (ROOT / "mkdocs.yml").read_text().partition("\nnav:")[2].partition("\n\n")[0]
+    named = re.findall(r"[\w/-]+\.md", navigation)
+    here = [str(page.relative_to(ROOT / "docs")) for page in DOCS]
+    assert sorted(name for name in named if not name.startswith("repository/")) == sorted(here)
+
+
+def test_every_public_name_is_in_the_api_reference() -> None:
+    page = (ROOT / "docs/api.md").read_text()
+    shown = re.findall(r"^::: qss_offline\.(\w+)$", page, re.MULTILINE)
+    assert sorted(shown) == sorted(qss_offline.__all__)
+
+
+def test_messages_that_are_answered_are_messages_of_the_code() -> None:
+    code = "".join(path.read_text() for path in (ROOT / "qss_offline").rglob("*.py"))
+    # Literals that stand after each other are one.
+    code = re.sub(r'"\s+f?"', "", code)
+    page = (ROOT / "docs/faq.md").read_text()
+    messages = re.findall(r"^```text\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    messages += re.findall(r"^\| `(.+?)` \|", page, re.MULTILINE)
+    assert len(messages) > 20
+    parts = [part.strip() for one in messages for part in " ".join(one.split()).split("…")]
+    assert [part for part in parts if part.strip("; :") not in code] == []
+
+
+def test_the_citation_is_of_this_version() -> None:
+    assert f"\nversion: {qss_offline.__version__}\n" in (ROOT / "CITATION.cff").read_text()
 
 
 @needs_published

@@ -52,7 +52,7 @@ class Recording:
     Raises:
         UserError: there is none, or it can't be used.
 
-    Example:
+    Examples:
         >>> recording = Recording.from_env("InvertedPendulum", steps=2_000)
         >>> len(recording), recording.env_id, recording.has_actions
         (2000, 'InvertedPendulum-v5', False)

@@ -176,7 +176,7 @@ class Run(_AnyRun[FinishedRun]):
 
     @property
     def method(self) -> str:
-        """What learned: "d3g" or "bco"."""
+        """What learned: "auto", "d3g" or "bco"."""
         return self._done.method
 
     @property

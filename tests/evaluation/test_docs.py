@@ -35,6 +35,6 @@ def test_its_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         np.testing.assert_allclose(np.asarray(names["actions"])[0], acted[0], atol=6e-6)
     assert len(acted) == 6
     assert names["set_point"].shape == (4,)
-    assert names["told"]["env_id"] == "InvertedPendulum-v5"
-    assert json.loads(names["held"]["policy.json"]) == names["told"]
+    assert names["about"]["env_id"] == "InvertedPendulum-v5"
+    assert json.loads(names["held"]["policy.json"]) == names["about"]
     assert Path("mine/policy.safetensors").exists()
