@@ -14,6 +14,7 @@ from qss_offline.data.specs import DatasetSpec
 from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.engine.graph_device import GRAPH_DEVICES
 from qss_offline.engine.update import MetricSums
+from qss_offline.launch.local import LocalLauncher
 from qss_offline.online.config import EvaluationPlan, OnlineConfig
 from qss_offline.online.env_loop import OnlineTask
 from qss_offline.online.presets import ALGORITHMS, BASELINES, ONLINE_PRESETS, online_preset
@@ -41,6 +42,7 @@ SMALL_RUN = TrainOptions(
     episodes=1,
     device="cpu",
 )
+LOCAL = LocalLauncher(1)
 PAIRS = [(method, preset) for preset, methods in PRESETS.items() for method in methods]
 SETTINGS = [
     ["form=bilinear"],
@@ -105,7 +107,7 @@ def test_every_preset_and_setting_stays_on_the_device(
 ) -> None:
     options = replace(SMALL_RUN, method=method, preset=preset, changes=[*SMALL, *changes])
     config = replace(config_of(recordings, options, env_id), device="meta")
-    run(config, RunFolder(tmp_path), workers=1)
+    run(config, RunFolder(tmp_path), launcher=LOCAL)
     assert dry.recordings, "nothing was captured"
 
 
@@ -140,9 +142,9 @@ def test_runs_on_a_device_are_those_on_a_cpu(
     monkeypatch.setattr("qss_offline.engine.loop.CHUNK", 5)
     options = replace(SMALL_RUN, method=method, preset=preset, seeds=1)
     config = config_of(recordings, options, "Reacher-v5")
-    run(config, RunFolder(tmp_path / "cpu"), workers=1)
+    run(config, RunFolder(tmp_path / "cpu"), launcher=LOCAL)
     monkeypatch.setitem(GRAPH_DEVICES, "cpu", emulated := Emulated())
-    run(config, RunFolder(tmp_path / "device"), workers=1)
+    run(config, RunFolder(tmp_path / "device"), launcher=LOCAL)
     assert emulated.replays > 0
     compared = 0
     for path in sorted((tmp_path / "cpu").rglob("*.safetensors")):
@@ -163,7 +165,7 @@ def test_a_gpu_gives_the_same_bits_twice(
     options = replace(SMALL_RUN, method=method, preset=preset, updates=120, device="cuda")
     config = config_of(recordings, options, "Reacher-v5")
     for name in ("once", "again"):
-        run(config, RunFolder(tmp_path / name), workers=1)
+        run(config, RunFolder(tmp_path / name), launcher=LOCAL)
     for path in sorted((tmp_path / "once").rglob("*.safetensors")):
         again = tmp_path / "again" / path.relative_to(tmp_path / "once")
         assert path.read_bytes() == again.read_bytes(), path
