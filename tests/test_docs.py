@@ -52,13 +52,13 @@ def test_every_module_that_is_named_exists() -> None:
     assert [name for name in named if not (ROOT / f"{name.replace('.', '/')}.py").exists()] == []
 
 
-def commands_of(text: str) -> list[str]:
-    """Return the commands of `qss` that a page has in its blocks and in its lines."""
+def commands_of(text: str, programs: tuple[str, ...] = ("qss ",)) -> list[str]:
+    """Return the commands that a page has in its blocks, and those of `qss` in its lines."""
     blocks = [line for block in CODE.findall(text) for line in block.splitlines()]
     inline = re.findall(r"`(qss [^`]+)`", CODE.sub("", text).replace("\n", " "))
     asked = [re.sub(r"^\$ ", "", line).partition("  #")[0].strip() for line in blocks]
     asked = [part.strip() for line in asked for part in line.split("&&")]
-    return [line for line in asked if line.startswith("qss ")] + inline
+    return [line for line in asked if line.startswith(programs)] + inline
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
