@@ -14,7 +14,7 @@ The package follows *Estimating Q(s,s') with Deep Deterministic Dynamics Gradien
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from qss_offline.api.comparing import compare as compare
