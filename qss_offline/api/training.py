@@ -330,7 +330,8 @@ def train_online(
     Args:
         env: as for `train`.
         env_kwargs: keyword arguments of the environment.
-        algorithm: "d3g", "d3g-no-cycle" (D3G⁻), or d3rlpy's "td3" and "ddpg".
+        algorithm: "d3g", "d3g-no-cycle" (D3G⁻), or d3rlpy's "nfq", "dqn", "double-dqn" (discrete
+            actions), "ddpg", "td3" and "sac".
         preset: name of the settings.
         seeds: as for `train`.
         steps: environment steps of a seed.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,10 +26,10 @@ from qss_offline.runs.folder import parse_seeds
 from qss_offline.runs.provenance import machine
 
 
-def draw_figure7(
+def draw_curves(
+    name: str,
     *,
-    env: str,
-    algo: str,
+    algorithms: Mapping[str, Sequence[str]],
     seeds: str,
     steps: int | None,
     preset: str,
@@ -40,24 +40,41 @@ def draw_figure7(
 ) -> None:
     """Run what is missing unless only to `draw`, then draw the learning curves of all results.
 
+    Args:
+        name: of the figure.
+        algorithms: of each environment.
+        seeds: of all of them.
+        steps: environment steps; None takes the preset's.
+        preset: of the online mode.
+        launcher: where runs are made.
+        runs: folder of the run folders.
+        results: folder of the results and the figure.
+        draw: draw what is there, and run nothing.
+
     Raises:
         UserError: an option can't be used, or there is nothing to draw.
     """
     if not draw:
-        configs = {name: online_preset(preset, name) for name in algo.split(",") if name}
+        asked = {
+            resolve_env_id(env): {one: online_preset(preset, one) for one in some}
+            for env, some in algorithms.items()
+        }
         if steps is not None:
-            configs = {name: replace(config, steps=steps) for name, config in configs.items()}
-        env_ids = [resolve_env_id(name) for name in env.split(",") if name]
-        total = len(parse_seeds(seeds)) * len(env_ids) * sum(one.steps for one in configs.values())
-        seconds = online_seconds(total, launcher.workers)
+            asked = {
+                env_id: {one: replace(config, steps=steps) for one, config in configs.items()}
+                for env_id, configs in asked.items()
+            }
+        each = sum(config.steps for configs in asked.values() for config in configs.values())
+        seconds = online_seconds(len(parse_seeds(seeds)) * each, launcher.workers)
         print(f"This takes about {in_words(seconds)} at most here.", flush=True)
-        run_missing(env_ids, configs, parse_seeds(seeds), preset, runs, results, launcher, progress)
+        run_missing(asked, parse_seeds(seeds), preset, runs, results, launcher, progress)
     curves = load_curves(results)
     if not curves:
         raise UserError(f"{results} holds no results yet; leave out --draw to make some")
-    write_bytes(results / "figure7.png", png(curves))
+    picture = results / f"{name}.png"
+    write_bytes(picture, png(curves))
     _print_lines(score_lines(curves))
-    print(f"made {results / 'figure7.png'}")
+    print(f"made {picture}")
 
 
 def draw_offline_to_online(

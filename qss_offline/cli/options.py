@@ -13,7 +13,9 @@ from typer import Argument, Option
 PRESET_NAMES = ("default", "quick", "paper")
 METHOD_NAMES = ("auto", "d3g", "bco")
 ONLINE_PRESET_NAMES = ("default", "short-horizon", "paper")
-ONLINE_ALGORITHM_NAMES = ("d3g", "d3g-no-cycle", "td3", "ddpg")
+ONLINE_ALGORITHM_NAMES = (
+    "d3g", "d3g-no-cycle", "nfq", "dqn", "double-dqn", "ddpg", "td3", "sac",
+)  # fmt: skip
 EXPERIMENT_NAMES = ("equivalence", "stochastic", "redundant", "permuted", "cliff")
 COMPARISON_NAMES = (
     "table1", "table1-quick", "beyond", "bodies", "runners", "medium", "no_chance",

@@ -12,11 +12,21 @@ from typer import Argument, Option
 
 from qss_offline.cli import options
 from qss_offline.cli.command import add, make_app
+from qss_offline.errors import by_name
 
 FIGURE7_ENVIRONMENTS = (
     "InvertedPendulum,InvertedDoublePendulum,Reacher,Hopper,HalfCheetah,Walker2d,Ant,Humanoid"
 )
-FIGURE7_ALGORITHMS = ",".join(options.ONLINE_ALGORITHM_NAMES)
+FIGURE7_ALGORITHMS = "d3g,d3g-no-cycle,ddpg,td3,sac"
+
+_DISCRETE, _CONTINUOUS = ("nfq", "dqn", "double-dqn", "d3g"), ("ddpg", "td3", "sac", "d3g")
+LADDER = {
+    "Gridworld": _DISCRETE,
+    "CartPole": _DISCRETE,
+    "InvertedPendulum": _CONTINUOUS,
+    "Reacher": _CONTINUOUS,
+}
+"""What climbs in each environment."""
 
 app = make_app("The paper's experiments; each says first how long it takes.")
 
@@ -100,11 +110,35 @@ def figure7(
 ) -> None:
     """Figure 7: D3G and D3G⁻ against TD3 and DDPG, learning curves of the online mode."""
     from qss_offline.cli.cells import chosen
-    from qss_offline.cli.learning_curves import draw_figure7
+    from qss_offline.cli.learning_curves import draw_curves
 
-    draw_figure7(
-        env=env, algo=algo, seeds=seeds, steps=steps, preset=preset, runs=runs, results=results,
-        draw=draw, launcher=chosen(launcher, workers),
+    algorithms = {name: algo.split(",") for name in env.split(",") if name}
+    draw_curves(
+        "figure7", algorithms=algorithms, seeds=seeds, steps=steps, preset=preset, runs=runs,
+        results=results, draw=draw, launcher=chosen(launcher, workers),
+    )  # fmt: skip
+
+
+def ladder(
+    env: Annotated[str, Option(help="only these")] = ",".join(LADDER),
+    seeds: options.Seeds = "3",
+    steps: Annotated[int, Option(help="environment steps")] = 30_000,
+    workers: options.Workers = None,
+    launcher: options.Launcher = "local",
+    runs: options.Runs = Path("runs/ladder"),
+    results: options.Results = Path("runs/ladder/results"),
+    draw: Annotated[bool, Option("--draw", help="only draw the results that are there")] = False,
+) -> None:
+    """From fitted Q-iteration over DQN, DDPG, TD3 and SAC to D3G, in one loop, on one figure."""
+    from qss_offline.cli.cells import chosen
+    from qss_offline.cli.learning_curves import draw_curves
+
+    rungs = {
+        name: by_name("environment of the ladder", name, LADDER) for name in env.split(",") if name
+    }
+    draw_curves(
+        "ladder", algorithms=rungs, seeds=seeds, steps=steps, preset="default", runs=runs,
+        results=results, draw=draw, launcher=chosen(launcher, workers),
     )  # fmt: skip
 
 
@@ -181,5 +215,5 @@ def offline_to_online(
     )  # fmt: skip
 
 
-for command in (table1, figure6, figure7, tabular, online_budget, offline_to_online):
+for command in (table1, figure6, figure7, ladder, tabular, online_budget, offline_to_online):
     add(app, command)

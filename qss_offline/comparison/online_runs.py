@@ -10,6 +10,7 @@ from typing import Any
 
 import qss_offline.online.gridworld  # noqa: F401  registers the gridworld, in workers too
 from qss_offline.baselines import require_d3rlpy
+from qss_offline.baselines.online import check_actions
 from qss_offline.comparison.estimate import online_seconds
 from qss_offline.data.environments import make_env
 from qss_offline.engine.checkpoint import load_checkpoint
@@ -194,11 +195,12 @@ def _check(settings: OnlineSettings) -> None:
     """Find out before anything is written what would stop the workers."""
     env = make_env(settings.env_id)
     try:
-        actions_of(env.action_space, 0.0, 0.0)
+        actions = actions_of(env.action_space, 0.0, 0.0)
     finally:
         env.close()
     if settings.algorithm in BASELINES:
         require_d3rlpy()
+        check_actions(settings.algorithm, settings.env_id, actions.discrete)
         if settings.start_run is not None:
             raise UserError(f"{settings.algorithm} can't start from an offline run of D3G")
         if settings.device != "cpu" or settings.tf32:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,7 @@ from qss_offline.training.runner import run
 
 
 def run_missing(
-    env_ids: Sequence[str],
-    configs: Mapping[str, OnlineConfig],
+    asked: Mapping[str, Mapping[str, OnlineConfig]],
     seeds: tuple[int, ...],
     preset_name: str,
     runs: Path,
@@ -32,11 +31,10 @@ def run_missing(
     launcher: Launcher | None = None,
     show_progress: ProgressFactory = no_progress,
 ) -> None:
-    """Run each environment with each algorithm, side by side; finished runs are read.
+    """Run each environment with its algorithms, side by side; finished runs are read.
 
     Args:
-        env_ids: environments.
-        configs: settings of each algorithm, by its name.
+        asked: settings of each algorithm, by its name, for each environment.
         seeds: of every run.
         preset_name: where the settings came from.
         runs: folder of the run folders, which are named `<environment>-<algorithm>`.
@@ -47,10 +45,10 @@ def run_missing(
     Raises:
         UserError: an environment can't be made, or results of other settings would be lost.
     """
-    for env_id in env_ids:
+    for env_id in asked:
         check_acting(env_id)
     begun, copies = [], []
-    for env_id in env_ids:
+    for env_id, configs in asked.items():
         for name, config in configs.items():
             settings = OnlineSettings(env_id, name, seeds, preset_name, config, EvaluationPlan())
             folder = RunFolder(runs / f"{env_id}-{name}".replace("/", "-"))

@@ -36,8 +36,11 @@ ONLINE_PRESETS = {
     "short-horizon": replace(_DEFAULT, algorithm=replace(_DEFAULT.algorithm, gamma=0.95)),
 }
 
-BASELINES = ("td3", "ddpg")
-"""What d3rlpy runs; see `baselines/online.py` for what they take from the preset."""
+DISCRETE = ("nfq", "dqn", "double-dqn")
+"""What d3rlpy runs of methods for discrete actions."""
+
+BASELINES = (*DISCRETE, "ddpg", "td3", "sac")
+"""All that d3rlpy runs; see `baselines/online.py` for what they take from the preset."""
 
 ALGORITHMS = ("d3g", "d3g-no-cycle", *BASELINES)
 """D3G, D3G⁻ (without the cycle), and what they are compared with."""

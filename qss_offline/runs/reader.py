@@ -40,8 +40,12 @@ LABELS: dict[str, str] = {
     "td3+bc": "TD3+BC with actions",
     "iql": "IQL with actions",
     "cql": "CQL with actions",
-    "td3": "TD3",
+    "nfq": "fitted Q-iteration",
+    "dqn": "DQN",
+    "double-dqn": "Double DQN",
     "ddpg": "DDPG",
+    "td3": "TD3",
+    "sac": "SAC",
 }
 """Methods of runs and tables as figures and tables name them."""
 

@@ -17,12 +17,13 @@ from qss_offline.analysis.plots.learning_curves import (
     return_lines,
     score_lines,
 )
-from qss_offline.cli.reproduce import figure7
+from qss_offline.cli.reproduce import LADDER, figure7, ladder
 from qss_offline.engine.checkpoint import Checkpoint, save_checkpoint
 from qss_offline.errors import UserError
 from qss_offline.evaluation.policies import DiscretePolicy, ObservationScale
 from qss_offline.files import write_json
 from qss_offline.online.gridworld_measures import imagine, measure_seed, optimal_values
+from qss_offline.online.presets import ALGORITHMS
 from qss_offline.runs.folder import SeedFolder
 from qss_offline.runs.results import EvaluationPoint, final_mean, seed_results
 
@@ -162,6 +163,22 @@ def test_a_run_folder_is_drawn_and_results_of_another_layout_are_refused(tmp_pat
 def test_nothing_to_draw_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no results yet"):
         figure7(results=tmp_path / "empty", draw=True)
+
+
+def test_the_ladder_has_every_method_and_climbs_in_each_environment(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("d3rlpy")
+    climbed = {method for methods in LADDER.values() for method in methods}
+    assert climbed == set(ALGORITHMS) - {"d3g-no-cycle"}
+    where = {"runs": tmp_path / "runs", "results": tmp_path / "results"}
+    ladder(env="CartPole", seeds="1", steps=1_010, workers=1, **where)
+    made = {path.name for path in (tmp_path / "results").glob("*.json")}
+    assert made == {f"CartPole-v1-{method}.json" for method in LADDER["CartPole"]}
+    assert (tmp_path / "results" / "ladder.png").read_bytes().startswith(PNG)
+    assert "CartPole-v1 double-dqn, 1,010 steps" in capsys.readouterr().out
+    with pytest.raises(UserError, match="did you mean Reacher"):
+        ladder(env="Reachr", seeds="1", steps=1_010, **where)
 
 
 def test_results_of_other_settings_are_not_written_over(tmp_path: Path) -> None:

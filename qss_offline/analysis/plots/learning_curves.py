@@ -15,6 +15,7 @@ from qss_offline.analysis.plots.style import (
     GREEN,
     ORANGE,
     PURPLE,
+    SKY,
     WIDE_DPI,
     YELLOW,
     styled,
@@ -22,15 +23,19 @@ from qss_offline.analysis.plots.style import (
     to_png,
 )
 from qss_offline.runs.folder import read_json
-from qss_offline.runs.reader import load_online_run
+from qss_offline.runs.reader import LABELS, load_online_run
 from qss_offline.runs.results import FINAL_EVALUATIONS, final_mean, learning_curve
 from qss_offline.statistics import ENOUGH, counted, mean_band
 
-_LOOKS = {
-    "d3g": ("D3G", BLUE, "-"),
-    "d3g-no-cycle": ("D3G⁻", ORANGE, "--"),
-    "td3": ("TD3", GREEN, "-."),
-    "ddpg": ("DDPG", PURPLE, ":"),
+_LOOKS: dict[str, tuple[str, Any]] = {
+    "d3g": (BLUE, "-"),
+    "d3g-no-cycle": (ORANGE, "--"),
+    "nfq": (PURPLE, ":"),
+    "dqn": (ORANGE, "--"),
+    "double-dqn": (GREEN, "-."),
+    "ddpg": (PURPLE, ":"),
+    "td3": (GREEN, "-."),
+    "sac": (SKY, (0, (5, 1))),
 }
 
 
@@ -74,7 +79,8 @@ def png(results: Sequence[dict[str, Any]]) -> bytes:
             if result["env_id"] != env_id:
                 continue
             steps, samples = curve(result)
-            name, colour, dashes = _LOOKS[result["algorithm"]]
+            name = LABELS[result["algorithm"]]
+            colour, dashes = _LOOKS[result["algorithm"]]
             if result.get("start_run") is not None:
                 name, colour = f"{name}, started offline", YELLOW
             count = samples.shape[1]
