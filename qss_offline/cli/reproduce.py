@@ -108,7 +108,7 @@ def figure7(
     results: options.Results = Path("runs/figure7/results"),
     draw: Annotated[bool, Option("--draw", help="only draw the results that are there")] = False,
 ) -> None:
-    """Figure 7: D3G and D3G⁻ against TD3 and DDPG, learning curves of the online mode."""
+    """Figure 7: D3G and D3G⁻ against DDPG, TD3 and SAC, learning curves of the online mode."""
     from qss_offline.cli.cells import chosen
     from qss_offline.cli.learning_curves import draw_curves
 
