@@ -22,6 +22,9 @@ from qss_offline.runs.provenance import machine
 
 RESULTS = Path("benchmarks/results/action_costs.json")
 CHARGED, FREE = "Reacher-v5", "Reacher-v5?reward_control_weight=0"
+ACTED_IN = "Reacher-v5?reward_control_weight=1"
+"""Said, since a policy's environment keeps the arguments that it was trained with."""
+
 TRANSITIONS, EPISODES, EPISODE_SEED = 100_000, 100, 12_345
 
 
@@ -31,7 +34,9 @@ def measure(env_id: str, seeds: range, recording_seed: int, runs: Path) -> dict[
     out = runs / ("charged" if env_id == CHARGED else "free")
     run = qss.train(recording, preset="quick", seeds=list(seeds), out=out, if_exists="resume")
     acted = {
-        str(seed): let_act(run.folder.seed(seed).policy, EPISODES, EPISODE_SEED, CHARGED)["returns"]
+        str(seed): let_act(run.folder.seed(seed).policy, EPISODES, EPISODE_SEED, ACTED_IN)[
+            "returns"
+        ]
         for seed in seeds
     }
     return {"recorded_in": env_id, "recording_seed": recording_seed, "returns": acted}
@@ -51,7 +56,7 @@ def main() -> None:
         measure(env_id, seeds, arguments.recording_seed, arguments.runs)
         for env_id in (CHARGED, FREE)
     ]
-    write_json(arguments.out, {"acted_in": CHARGED, "machine": machine(), "rows": rows})
+    write_json(arguments.out, {"acted_in": ACTED_IN, "machine": machine(), "rows": rows})
     for row in rows:
         means = [fmean(returns) for returns in row["returns"].values()]
         listed = ", ".join(f"{mean:.2f}" for mean in means)
