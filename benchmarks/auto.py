@@ -16,7 +16,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
 import qss_offline as qss
@@ -101,6 +101,22 @@ def choice(row: Row) -> tuple[str, float, str, float]:
     return won, members[won], best, members[best]
 
 
+def share(row: Row) -> float:
+    """Return how much of the best member's normalised return the winner has, on its episodes."""
+    _, its, _, most = choice(row)
+    return _score(its, row) / _score(most, row)
+
+
+def summary(rows: Sequence[Row]) -> str:
+    """Return in how many rows choosing cost little."""
+    shares = [share(row) for row in rows]
+    near, fair = (sum(one >= least for one in shares) for least in (0.9, 0.75))
+    return (
+        f"of {len(rows)} rows the winner has at least 90% of the best member's normalised return "
+        f"in {near}, at least 75% in {fair}; median {median(shares):.0%}"
+    )
+
+
 def table(rows: Sequence[Row]) -> str:
     """Return the rows as Markdown."""
     lines = [
@@ -179,6 +195,8 @@ def main() -> None:
         write_json(arguments.out, {"rows": [*stored(arguments.out), row]})
     rows = stored(arguments.out)
     print(table(rows))
+    if rows:
+        print(summary(rows))
     if arguments.draw is not None:
         figure_of(rows).savefig(arguments.draw, dpi=WIDE_DPI)
 

@@ -45,7 +45,9 @@ def qss(
 
 def test_runs_are_listed_acted_with_exported_and_compared(qss: Qss) -> None:
     assert "qss demo makes one" in qss("runs")[0]
-    out, err = qss(f"train {DATASET} --method d3g {SMALL} --set ensemble=1")
+    out, err = qss(
+        f"train {DATASET} --method d3g {SMALL} --set ensemble=1 --set updates_per_round=20"
+    )
     path = "runs/Reacher-v5-random-100-n500-s0-d3g"
     assert f"{path}/results.json" in out and f"qss report {path}" in out
     assert f"run folder {path}" in err
@@ -74,7 +76,7 @@ def test_a_sweep_trains_what_is_missing_and_names_what_failed(qss: Qss) -> None:
     Path("small.toml").write_text(
         f'recordings = ["{DATASET}", "no/such-obs-v0"]\n'
         'methods = ["d3g", "bco"]\npresets = ["default"]\nseeds = 1\n'
-        "updates = 30\nonline_steps = 30\nepisodes = 1\n"
+        "updates = 30\nonline_steps = 30\nepisodes = 1\nchanges = ['updates_per_round=20']\n"
     )
     out, err = qss("sweep small.toml --no-video", code=2)
     names = [f"Reacher-v5-random-100-n500-s0-{method}-default" for method in ("d3g", "bco")]
