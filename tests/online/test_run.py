@@ -272,7 +272,7 @@ def test_what_an_offline_run_lacks_is_named(offline: Path, tmp_path: Path) -> No
     ("arguments", "message"),
     [
         ({"env": "InvertedPendulun"}, "did you mean"),
-        ({"algorithm": "d3h"}, "d3g-no-cycle, td3, ddpg"),
+        ({"algorithm": "d3h"}, "d3g-no-cycle, nfq, dqn"),
         ({"preset": "papr"}, "did you mean paper"),
         ({"steps": 0}, "steps"),
         ({"seeds": "none"}, "--seeds"),
