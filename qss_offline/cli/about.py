@@ -47,6 +47,10 @@ def presets(
 
     chosen = None if method is None else named_method(method)
     if name is None:
+        if diff is not None:
+            raise UserError(
+                f"--diff {diff} compares a preset: name it, such as qss presets default"
+            )
         found = {
             (preset, own): one
             for preset, methods in PRESETS.items()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -57,7 +57,9 @@ class _Listing:
         """Return how many would run at a time."""
         return self._launcher.width(cells)
 
-    def run(self, cells: Sequence[Cell], watch: Watch) -> Iterator[tuple[int, Failure]]:
+    def run(
+        self, cells: Sequence[Cell], watch: Watch
+    ) -> Generator[tuple[int, Failure], None, None]:
         """Print all cells."""
         from qss_offline.cli.tables import print_table
         from qss_offline.parallel.pace import in_words
@@ -97,7 +99,9 @@ class _Commands:
         """Return one: nothing is run."""
         return 1
 
-    def run(self, cells: Sequence[Cell], watch: Watch) -> Iterator[tuple[int, Failure]]:
+    def run(
+        self, cells: Sequence[Cell], watch: Watch
+    ) -> Generator[tuple[int, Failure], None, None]:
         """Print all commands."""
         from qss_offline.files import write_json
         from qss_offline.settings_json import to_plain

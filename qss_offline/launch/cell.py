@@ -7,7 +7,7 @@ started twice, moved or tried again goes on from there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeAlias, TypeVar
 
@@ -92,7 +92,9 @@ class Launcher(Protocol):
     def width(self, cells: Sequence[Cell]) -> int:
         """Return how many of these run at a time."""
 
-    def run(self, cells: Sequence[Cell], watch: Watch) -> Iterator[tuple[int, Failure]]:
+    def run(
+        self, cells: Sequence[Cell], watch: Watch
+    ) -> Generator[tuple[int, Failure], None, None]:
         """Run cells, and yield the index of each as it ends, and why it failed.
 
         Whoever closes the iterator cancels those that run and those that wait.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from itertools import chain
 
@@ -48,7 +48,9 @@ class LocalLauncher:
             together = min(together, gpu_count("cuda"))
         return max(1, min(self.workers or together, together, len(cells)))
 
-    def run(self, cells: Sequence[Cell], watch: Watch) -> Iterator[tuple[int, Failure]]:
+    def run(
+        self, cells: Sequence[Cell], watch: Watch
+    ) -> Generator[tuple[int, Failure], None, None]:
         """Run cells, and yield the index of each as it ends, and why it failed.
 
         Where a process dies, what it was at is tried again: folders know how far that was.

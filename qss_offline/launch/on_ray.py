@@ -11,7 +11,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
@@ -64,7 +64,9 @@ class RayLauncher:
         cores = int(self._ray.cluster_resources().get("CPU", 1))
         return max(1, min(self._most or cores, cores, len(cells)))
 
-    def run(self, cells: Sequence[Cell], watch: Watch) -> Iterator[tuple[int, Failure]]:
+    def run(
+        self, cells: Sequence[Cell], watch: Watch
+    ) -> Generator[tuple[int, Failure], None, None]:
         """Run cells, and yield the index of each as it ends, and why it failed."""
         self._connect()
         ray = self._ray

@@ -100,6 +100,7 @@ def test_the_program_tells_its_version_presets_and_help(qss: Qss) -> None:
     added = qss("presets default --diff paper")[0]
     assert "algorithm.cycle_coef\t1.0\t30.0" in added and "exploration_noise" not in added
     assert "are the same" in qss("presets paper --diff paper")[0]
+    assert "compares a preset: name it" in qss("presets --diff paper", code=2)[1]
     assert "did you mean paper" in qss("presets papr", code=2)[1]
     for command in ("", "train", "data import", "reproduce table1", "fit-inverse"):
         assert "Usage: qss" in qss(f"{command} -h")[0]

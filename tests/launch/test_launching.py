@@ -85,7 +85,7 @@ def test_whoever_stops_collecting_stops_the_rest(launcher: Launcher, tmp_path: P
     while not (tmp_path / "endless" / "ran").exists():
         assert time.monotonic() < until
         time.sleep(0.05)
-    results.close()  # type: ignore[attr-defined]
+    results.close()
     # The folder is free again once the process that held it is gone.
     with hold([tmp_path / "endless"], no_tick):
         pass
