@@ -166,6 +166,8 @@ def _heat(heat: object, members: set[str], where: object) -> Heat:
         number(heat.get(name, MISSING), f"{where}: {name} of the race")
         for name in ("reward", "episode_steps")
     )
+    if not math.isfinite(reward * length):
+        raise UserError(f"{where}: the race holds {shown(heat)}, which can't be compared")
     return Heat(member, steps, reward, length)
 
 

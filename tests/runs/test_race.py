@@ -108,6 +108,8 @@ GOOD = {"member": "bco", "steps": 3, "reward": 1.0, "episode_steps": 3.0}
         [[{**GOOD, "steps": 1.5}]],
         [[{**GOOD, "steps": 0}]],
         [[{**GOOD, "reward": "12"}]],
+        [[{**GOOD, "reward": None}]],
+        [[{**GOOD, "episode_steps": math.inf}]],
         [[{**GOOD, "episode_steps": [1]}]],
         [[{"member": "bco", "steps": 3}]],
         [[GOOD, GOOD]],
