@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qss_offline.launch.cell import Cell
+from qss_offline.launch.cell import Cell, named_indices
 from qss_offline.parallel.gathering import Gathered
 from qss_offline.parallel.progress import Reporter
 
@@ -24,7 +24,8 @@ class CellProgress:
 
     def __init__(self, cells: Sequence[Cell], width: int, table: bool, report: Reporter) -> None:
         self._cells, self._table, self._report = cells, table, report
-        self._gathered = Gathered([cell.units for cell in cells], width, self._told)
+        sizes, after = [cell.units for cell in cells], named_indices(cells)
+        self._gathered = Gathered(sizes, width, self._told, after)
         self._failed = 0
         self._rows: list[str] = []
         self._counts = ""

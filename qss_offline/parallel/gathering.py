@@ -21,10 +21,18 @@ class Gathered:
         sizes: units of each job; None where nobody knows.
         workers: jobs that run side by side.
         report: called with the units done, and what one of the jobs that run is doing.
+        after: indices of the jobs before it that each waits for; nothing waits where it is empty.
     """
 
-    def __init__(self, sizes: Sequence[float] | None, workers: int, report: Reporter) -> None:
+    def __init__(
+        self,
+        sizes: Sequence[float] | None,
+        workers: int,
+        report: Reporter,
+        after: Sequence[Sequence[int]] = (),
+    ) -> None:
         self._sizes, self._workers, self._report = sizes, workers, report
+        self._after = after or [()] * len(sizes or ())
         self._shown, self._furthest = 0, 0
 
     def show(self, units: Sequence[float], texts: Sequence[str], ended: Sequence[bool]) -> None:
@@ -55,8 +63,10 @@ class Gathered:
     def _time(self, sizes: Sequence[float]) -> float:
         """Return the units of the worker that ends last, where jobs are begun in their order."""
         busy = [0.0] * max(1, self._workers)
-        for size in sizes:
-            heapreplace(busy, busy[0] + size)
+        ends: list[float] = []
+        for size, others in zip(sizes, self._after, strict=True):
+            ends.append(max([busy[0], *(ends[o] for o in others if o < len(ends))]) + size)
+            heapreplace(busy, ends[-1])
         return max(busy)
 
     def _text(self, units: Sequence[float], texts: Sequence[str], ended: Sequence[bool]) -> str:

@@ -62,6 +62,23 @@ def test_what_is_told_goes_by_the_time_left() -> None:
     assert shown([0, 0], [0, 0], [no, no]) == (0, "job 0")
 
 
+def test_a_job_that_waits_for_others_is_counted_after_them() -> None:
+    """Two of unlike size side by side, then one that needs both: every unit of the path counts."""
+    heard: list[int] = []
+    gathered = Gathered([90, 60, 90], 2, lambda done, note="": heard.append(done), [(), (), (0, 1)])
+    for units, ended in (
+        ([0, 0, -1], [False, False, False]),
+        ([45, 45, -1], [False, False, False]),
+        ([60, 60, -1], [False, True, False]),
+        ([75, 60, -1], [False, True, False]),
+        ([90, 60, 0], [True, True, False]),
+        ([90, 60, 45], [True, True, False]),
+        ([90, 60, 90], [True, True, True]),
+    ):
+        gathered.show(units, [""] * 3, ended)
+    assert heard == [0, 60, 80, 100, 120, 180, 240]
+
+
 def test_the_slowest_is_shown_and_stays_for_a_while() -> None:
     heard: list[str] = []
     gathered = Gathered([100, 100], 2, lambda done, note="": heard.append(note))
