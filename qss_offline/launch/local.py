@@ -53,7 +53,7 @@ class LocalLauncher:
     ) -> Generator[tuple[int, Failure], None, None]:
         """Run cells, and yield the index of each as it ends, and why it failed.
 
-        Where a process dies, what it was at is tried again: folders know how far that was.
+        Where a process dies, what was at work is tried again: folders know how far that was.
         """
         env_ids = list(chain.from_iterable(cell.environments for cell in cells))
         workers = workers_for(env_ids, self._count(cells), len(cells), lambda _: None)
@@ -61,6 +61,9 @@ class LocalLauncher:
         units, texts = [-1.0] * len(cells), [""] * len(cells)
         ended, deaths = [False] * len(cells), [0] * len(cells)
         while left := [index for index, done in enumerate(ended) if not done]:
+            # Whoever was at work may only have been beside it: the last chance is one alone.
+            suspects = [index for index in left if deaths[index] == _MOST_DEATHS - 1]
+            left = suspects[:1] or left
             some = [replace(cells[index], place=index) for index in left]
 
             def seen(
@@ -73,7 +76,9 @@ class LocalLauncher:
                     units[index], texts[index], ended[index] = now[place], said[place], over[place]
                 watch(units, texts, ended)
 
-            jobs = run_jobs(run, some, workers, watch=seen, after=named_indices(some))
+            jobs = run_jobs(
+                run, some, workers, watch=seen, after=named_indices(some), apart=any(deaths)
+            )
             try:
                 for place, failure in jobs:
                     yield left[place], failure

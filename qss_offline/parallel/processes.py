@@ -74,6 +74,7 @@ def run_jobs(
     *,
     watch: Watch | None = None,
     after: Sequence[Sequence[int]] | None = None,
+    apart: bool = False,
 ) -> Iterator[tuple[int, R]]:
     """Run `function(argument, tick)` for each argument and yield `(index, result)` as they end.
 
@@ -91,20 +92,22 @@ def run_jobs(
             the jobs take together, which is more than their sum says when the last runs alone.
         watch: called with what each job tells, instead of `report`.
         after: of each job, those that must have ended before it begins; no circle among them.
+        apart: start a process for a single job, too, which may end it.
 
     Raises:
         WorkerDied: a worker died. Exceptions of `function` pass through.
     """
     count = len(arguments)
-    workers = min(workers, count)
+    here = min(workers, count) <= 1 and not apart
+    workers = max(1, min(workers, count))
     show, ended = watch or Gathered(sizes, workers, report).show, [False] * count
     left = list(range(count))
 
     def ready() -> list[int]:
         found = [i for i in left if after is None or all(ended[other] for other in after[i])]
-        return found[:1] if workers <= 1 else found
+        return found[:1] if here else found
 
-    if workers <= 1:
+    if here:
         told, texts = [-1.0] * count, [""] * count
         while left:
             (index,) = ready()

@@ -55,6 +55,13 @@ def dying(settings: Mapping[str, Any], tick: Tick) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def slow(settings: Mapping[str, Any], tick: Tick) -> None:
+    """Take longer than one that dies."""
+    tick(0.0, "slow")
+    time.sleep(2.0)
+    note(settings, tick)
+
+
 def endless(settings: Mapping[str, Any], tick: Tick) -> None:
     """Work until it is stopped."""
     note(settings, tick)

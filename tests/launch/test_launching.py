@@ -75,6 +75,14 @@ def test_a_cell_whose_process_dies_is_tried_again(launcher: Launcher, tmp_path: 
     assert len((tmp_path / "well" / "ran").read_text().split()) == 1
 
 
+def test_a_cell_that_always_dies_takes_no_other_with_it(launcher: Launcher, tmp_path: Path) -> None:
+    if not isinstance(launcher, LocalLauncher) or launcher.workers == 1:
+        pytest.skip("Ray has a process a cell; one worker is this process")
+    cells = [cell(tmp_path / "doomed", "dying", times=99), cell(tmp_path / "slow", "slow")]
+    found = ended(launcher, cells)
+    assert found["slow"] is None and "died" in (found["doomed"] or "")
+
+
 def test_whoever_stops_collecting_stops_the_rest(launcher: Launcher, tmp_path: Path) -> None:
     if isinstance(launcher, LocalLauncher) and launcher.workers == 1:
         pytest.skip("it would be this process")
