@@ -77,7 +77,7 @@ def test_training_takes_a_process_a_gpu_and_acting_one_a_core(
     monkeypatch.setattr(local, "available_cores", lambda: 8)
     started: list[Any] = []
 
-    def run_all(function: Any, cells: Any, workers: int, *, watch: Any, after: Any) -> Any:
+    def run_all(function: Any, cells: Any, workers: int, *, watch: Any, **rest: Any) -> Any:
         started.append((workers, [cell.place for cell in cells]))
         yield from ((index, None) for index in range(len(cells)))
         watch([1e6] * 5, [""] * 5, [True] * 5)
