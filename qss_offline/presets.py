@@ -39,8 +39,9 @@ _D3G = Preset(
     ensemble=3,
 )
 
-# The IDM learns from the recording, too: a few online steps end where a robot falls, which isn't
-# where policies lead. In many short rounds each gets a little further.
+# The IDM learns from the recording, too, where it says something of actions: a few online steps end
+# where a robot falls, which isn't where policies lead. In many short rounds each gets a little
+# further.
 _BCO = replace(
     _D3G,
     inverse=replace(
@@ -48,7 +49,7 @@ _BCO = replace(
         rounds=10,
         steps_per_round=300,
         updates_per_round=1_800,
-        model=replace(_D3G.inverse.model, form="network", recorded_coef=1.0),
+        model=replace(_D3G.inverse.model, form="network", recorded_coef=None),
     ),
     updates=15_000,
     ensemble=1,

@@ -89,7 +89,8 @@ class InverseDynamicsConfig:
             alone.
         recorded_coef: a departure: λ, what the network learns from recorded steps, whose actions
             aren't known, weighs beside what it learns from its own; see
-            `semi_supervised_inverse.py`. At 0 it sees none.
+            `semi_supervised_inverse.py`. At 0 it sees none; None lets the recording decide
+            (`data/facts.py`).
     """
 
     hidden_dims: tuple[int, ...] = (256, 256)
@@ -98,14 +99,14 @@ class InverseDynamicsConfig:
     step_inputs: bool = False
     average_step_size: float | None = None
     form: InverseForm = "network"
-    recorded_coef: float = 0.0
+    recorded_coef: float | None = 0.0
 
     def __post_init__(self) -> None:
         """Refuse settings that can't be trained with."""
         check_positive(self, "learning_rate", "hidden_dims")
         check_batch_size(self)
         check_step_size(self, "average_step_size")
-        if self.recorded_coef < 0:
+        if self.recorded_coef is not None and self.recorded_coef < 0:
             raise UserError(f"recorded_coef must be at least 0, not {self.recorded_coef}")
         if self.recorded_coef and self.form == "bilinear":
             raise UserError(

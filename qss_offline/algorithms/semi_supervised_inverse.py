@@ -95,6 +95,7 @@ class SemiSupervisedInverseDynamics(InverseDynamics):
         self, config: InverseDynamicsConfig, obs_dim: int, action_dim: int, step_scale: Tensor
     ) -> None:
         super().__init__(config, obs_dim, action_dim, step_scale)
+        assert config.recorded_coef is not None
         self._coef, self._spread = config.recorded_coef, step_scale
         self.shapes["forward_dynamics"] = MLPShape(
             (obs_dim, *config.hidden_dims, obs_dim * (action_dim + 1))

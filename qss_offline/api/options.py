@@ -1,143 +1,16 @@
-"""What a caller asks for, made into the settings of a run."""
+"""Where a run goes, and where its policies act."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from qss_offline.algorithms.bco import CloningConfig
-from qss_offline.data.facts import RecordingFacts
+from qss_offline.data.environments import env_id_of_file
 from qss_offline.data.load import LoadedDataset
-from qss_offline.engine.device import choose_device
 from qss_offline.errors import UserError
-from qss_offline.overrides import changed, with_changes
-from qss_offline.presets import named_method, own_method
-from qss_offline.presets import preset as find_preset
-from qss_offline.runs.config import Method, Preset, RunConfig
-from qss_offline.runs.folder import RunFolder, free_folder, parse_seeds
-from qss_offline.runs.portfolio_config import portfolio_beside
+from qss_offline.runs.config import RunConfig
+from qss_offline.runs.folder import RunFolder, free_folder
 
 IF_EXISTS = ("error", "resume", "new")
-
-
-@dataclass(frozen=True)
-class TrainOptions:
-    """Everything of a run on a recording but the recording; `train` explains it.
-
-    What is None is the preset's, or doesn't apply.
-    """
-
-    method: str | None = None
-    preset: str = "default"
-    seeds: int | str | Sequence[int] = 1
-    updates: int | None = None
-    online_steps: int | None = None
-    online_rounds: int | None = None
-    offline_only: bool = False
-    actions: str | None = None
-    error_power: float | None = None
-    changes: Sequence[str] | Mapping[str, Any] = ()
-    episodes: int = 10
-    device: str = "auto"
-    tf32: bool = False
-
-    def config(
-        self, dataset_id: str, env_id: str | None, facts: RecordingFacts | None = None
-    ) -> RunConfig:
-        """Return the settings of a run.
-
-        Args:
-            dataset_id: what it learns from.
-            env_id: where it acts; None acts nowhere.
-            facts: what was measured of the recording already.
-
-        Raises:
-            UserError: an option is unknown, out of range, or doesn't apply.
-        """
-        method = self._method()
-        self._check_applies(method)
-        changes = change_list(self.changes)
-        named = find_preset(self.preset, method)
-        preset = changed(named, changes)
-        preset = preset.spend(self.updates, self.online_steps, self.online_rounds)
-        cloning, cloning_updates = self._cloning(preset) if method == "bco" else (None, 0)
-        portfolio = None
-        if method == "auto":
-            # Whoever trains D3G for less has less patience with the others, too.
-            share = min(1.0, preset.updates / named.updates)
-            portfolio = portfolio_beside(preset.algorithm, share)
-        return RunConfig(
-            method,
-            env_id,
-            dataset_id,
-            seed_numbers(self.seeds),
-            with_changes(self.preset, changes),
-            preset,
-            cloning,
-            cloning_updates,
-            portfolio,
-            self.episodes,
-            choose_device(self.device),
-            self.tf32,
-            self.actions,
-            self.offline_only,
-            facts,
-        )
-
-    def _method(self) -> Method:
-        """Return the method that is asked for, or the preset's own."""
-        if self.method is not None:
-            return named_method(self.method)
-        own = own_method(self.preset)
-        # Without online steps there is no race.
-        return "d3g" if own == "auto" and self.online_steps == 0 else own
-
-    def _check_applies(self, method: Method) -> None:
-        if method != "bco" and self.error_power is not None:
-            raise UserError(
-                f"--error-power is of BCO's cloning and doesn't apply to method {method}; "
-                "behaviour_power of d3g can be changed with --set"
-            )
-        if self.offline_only:
-            online = {"steps": self.online_steps, "rounds": self.online_rounds}
-            for name, value in online.items():
-                if value is not None:
-                    raise UserError(
-                        f"--online-{name} doesn't apply to --offline-only: leave out one of them"
-                    )
-
-    def _cloning(self, preset: Preset) -> tuple[CloningConfig, int]:
-        """Return the settings of BCO's policy, and its updates in a round."""
-        rounds, updates = preset.inverse.rounds, preset.updates
-        if updates % rounds:
-            raise UserError(
-                f"{updates} updates can't be spread evenly over {rounds} rounds; choose a "
-                "multiple, or other --online-rounds"
-            )
-        # The sizes of D3G's networks, so that the two can be compared.
-        d3g = preset.algorithm
-        config = CloningConfig(d3g.hidden_dims, d3g.batch_size, d3g.learning_rate, self.error_power)
-        return config, updates // rounds
-
-
-def change_list(changes: Sequence[str] | Mapping[str, Any]) -> tuple[str, ...]:
-    """Return changed settings as `name=value`, from a mapping too."""
-    if isinstance(changes, Mapping):
-        return tuple(f"{name}={value}" for name, value in changes.items())
-    return tuple(changes)
-
-
-def seed_numbers(seeds: int | str | Sequence[int]) -> tuple[int, ...]:
-    """Return the seeds: 5 is 0 to 4, as "5" is; "100-104", "0,3,7" and [0, 3, 7] name them.
-
-    Raises:
-        UserError: there are none, one is there twice, or it is no such text.
-    """
-    if isinstance(seeds, int | str):
-        return parse_seeds(str(seeds))
-    return parse_seeds(",".join(map(str, seeds)) + ",")
 
 
 def recording_name(dataset_id: str) -> str:
@@ -182,8 +55,6 @@ def environment_of(dataset: LoadedDataset, named: str | None, offline_only: bool
     Raises:
         UserError: the recording names an environment that isn't registered here.
     """
-    from qss_offline.data.environments import env_id_of_file
-
     recorded = dataset.info.env_id
     if named is not None or recorded is None:
         return named

@@ -11,11 +11,8 @@ import qss_offline.online.gridworld  # noqa: F401  registers the gridworld
 from qss_offline.analysis.tracking import tensorboard_progress
 from qss_offline.api.options import (
     IF_EXISTS,
-    TrainOptions,
-    change_list,
     environment_of,
     run_folder,
-    seed_numbers,
 )
 from qss_offline.api.recording import Environment, Recording, recording_of
 from qss_offline.api.runs import OnlineRun, Run, load_run
@@ -39,6 +36,7 @@ from qss_offline.runs.folder import MOST_METRICS_BYTES, RunFolder, free_folder, 
 from qss_offline.runs.reader import LABELS, read_run_config
 from qss_offline.settings_json import settings_of
 from qss_offline.training.interaction import known_steps
+from qss_offline.training.options import TrainOptions, change_list, seed_numbers
 from qss_offline.training.runner import run
 
 Progress: TypeAlias = "bool | ProgressFactory"

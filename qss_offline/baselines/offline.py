@@ -59,9 +59,9 @@ class OfflineBaselineConfig:
     """
 
     method: str
-    updates: int = 20_000
-    hidden_dims: tuple[int, ...] = (128, 128)
-    batch_size: int = 128
+    updates: int = 50_000
+    hidden_dims: tuple[int, ...] = (256, 256)
+    batch_size: int = 256
     learning_rate: float | None = None
     gamma: float = 0.99
 

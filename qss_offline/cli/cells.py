@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 _TASKS = (
     "qss_offline.training.cells:train_cell",
-    "qss_offline.comparison.cells:run_job",
+    "qss_offline.comparison.rivals:train_rival",
+    "qss_offline.comparison.raced:let_members_act",
     "qss_offline.comparison.online_runs:online_cell",
 )
 """What a file of a cell may ask for."""

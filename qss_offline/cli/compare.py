@@ -8,11 +8,13 @@ from typing import Any
 
 from qss_offline.analysis.plots.comparison import png
 from qss_offline.cli.tables import print_table
+from qss_offline.comparison.grid import seconds as seconds_of
 from qss_offline.comparison.study import ComparisonOptions, Study
 from qss_offline.errors import UserError
 from qss_offline.launch.cell import Launcher
 from qss_offline.parallel.pace import in_words
 from qss_offline.parallel.progress import progress
+from qss_offline.statistics import counted
 
 
 def run_comparison(
@@ -23,17 +25,17 @@ def run_comparison(
     Args:
         runs: folder of the runs (`runs/table1`).
         out: folder of the table; None takes that of the runs.
-        launcher: where cells run.
+        launcher: where they run.
         show_only: whether to run and write nothing.
         options: those of `ComparisonOptions`.
 
     Raises:
-        UserError: an option or a folder can't be used, or a cell failed.
+        UserError: an option or a folder can't be used, or a run failed.
     """
     begun = time.monotonic()
     study = Study(ComparisonOptions(**options), runs, out, show_only)
     if not show_only and not launcher.dry:
-        seconds = study.seconds(launcher)
+        seconds = seconds_of(study.missing(), launcher)
         if seconds:
             print(f"This takes about {in_words(seconds)}, if nothing else runs.", flush=True)
     failures = [] if show_only else study.run(launcher, progress)
@@ -41,18 +43,19 @@ def run_comparison(
     for section in summary.sections():
         print_table(section.header, section.rows, section.title)
         print()
-    count = len(summary.missing)
+    count = counted(len(summary.missing), "run")
     if show_only:
-        print(f"{count} runs missing; returns of {study.returns}. Nothing was run or written.")
+        print(f"{count} missing; returns of {study.returns}. Nothing was run or written.")
         return
-    study.write(summary, png(summary.cells, summary.shown, summary.behaviour), failures)
-    if not summary.ran and not count:
+    study.write(summary, png(summary.shown), failures)
+    if not summary.ran and not summary.missing:
         print(f"Nothing was run: {study.returns} holds all of these returns already.")
     print(
-        f"{time.monotonic() - begun:.0f} s. {count} runs missing, {len(failures)} cells failed. "
-        f"Made: {study.out}/returns.csv (all returns), table.md, table.png, provenance.json.\n"
+        f"{time.monotonic() - begun:.0f} s. {count} missing, {len(failures)} failed. "
+        f"Made: {study.out}/returns.csv (all returns), members.csv (of races), table.md, "
+        "table.png, provenance.json.\n"
         f"Next: qss report {study.out}/returns.csv; the same command runs what is missing, and "
         "--seeds 10 adds seeds."
     )
     if failures:
-        raise UserError(f"{len(failures)} cells failed, the first with: {failures[0]}")
+        raise UserError(f"{counted(len(failures), 'run')} failed, the first with: {failures[0]}")

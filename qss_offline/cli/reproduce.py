@@ -40,19 +40,13 @@ def table1(
     levels: options.Levels = None,
     families: options.Families = None,
     seeds: options.CellSeeds = None,
-    updates: Annotated[int | None, Option(help="of D3G, instead of the preset's")] = None,
-    baseline_updates: Annotated[
+    updates: Annotated[
+        int | None, Option(help="of methods that aren't d3rlpy's, instead of the preset's")
+    ] = None,
+    rival_updates: Annotated[
         int | None, Option(help="of d3rlpy's methods, instead of the preset's")
     ] = None,
     transitions: Annotated[int | None, Option(help="size of the recordings")] = None,
-    actions_level: Annotated[
-        float | None,
-        Option(help="the IDM learns first from a recording of this percentage, with actions"),
-    ] = None,
-    actions_seed: Annotated[int, Option(help="seed of that recording")] = 1,
-    cloning_power: Annotated[
-        float | None, Option(help="of BCO's cloning: 2 is the labels' mean, 0.5 near their mode")
-    ] = None,
     runs: Annotated[Path | None, Option(help="folder of the runs (runs/table1)")] = None,
     out: options.TableFolder = None,
     workers: options.Workers = None,
@@ -66,15 +60,14 @@ def table1(
         Option("--show", help="run and write nothing; show what is done, or was published"),
     ] = False,
 ) -> None:
-    """Table 1, extended: D3G, BCO and d3rlpy's methods, from expert to random behaviour."""
+    """Table 1, extended: every method on recordings from expert to random behaviour."""
     from qss_offline.cli.cells import chosen
     from qss_offline.cli.compare import run_comparison
     from qss_offline.comparison.presets import QUICK
 
     run_comparison(
         preset=QUICK if quick else preset, methods=methods, levels=levels, families=families,
-        seeds=seeds, updates=updates, baseline_updates=baseline_updates, transitions=transitions,
-        actions_level=actions_level, actions_seed=actions_seed, cloning_power=cloning_power,
+        seeds=seeds, updates=updates, rival_updates=rival_updates, transitions=transitions,
         device=device, tf32=tf32, runs=runs, out=out, show_only=show_only,
         launcher=chosen(launcher, workers, dry_run, print_commands),
     )  # fmt: skip
@@ -215,5 +208,39 @@ def offline_to_online(
     )  # fmt: skip
 
 
-for command in (table1, figure6, figure7, ladder, tabular, online_budget, offline_to_online):
+def minari_mujoco(
+    env: Annotated[str, Option(help="of Minari's mujoco/ENV/LEVEL-v0")] = ",".join(
+        (
+            "hopper",
+            "halfcheetah",
+            "walker2d",
+            "invertedpendulum",
+            "inverteddoublependulum",
+            "reacher",
+        )
+    ),
+    level: Annotated[str, Option(help="of the same")] = "simple,medium,expert",
+    source: Annotated[
+        str, Option("--from", help="hf://USER, gcp://BUCKET or a folder")
+    ] = "hf://farama-minari",
+    methods: Annotated[str, Option(help="trained on each")] = "auto,d3g,bco",
+    seeds: options.Seeds = "3",
+    out: Annotated[Path, Option(help="folder of the runs")] = Path("runs/minari-mujoco"),
+    list_only: Annotated[bool, Option("--list", help="only say what would be pulled")] = False,
+    workers: options.Workers = None,
+    launcher: options.Launcher = "local",
+) -> None:
+    """Minari's public MuJoCo datasets, without their actions: what others publish results on."""
+    from qss_offline.cli.cells import chosen
+    from qss_offline.cli.minari_mujoco import learn_from_minari
+
+    learn_from_minari(
+        envs=env.split(","), levels=level.split(","), source=source, methods=methods.split(","),
+        seeds=seeds, out=out, list_only=list_only, launcher=chosen(launcher, workers),
+    )  # fmt: skip
+
+
+for command in (
+    table1, figure6, figure7, ladder, tabular, online_budget, offline_to_online, minari_mujoco
+):  # fmt: skip
     add(app, command)

@@ -131,10 +131,10 @@ def random_obs(
     tensorboard: options.TensorBoard = False,
 ) -> None:
     """Record behaviour, drop the actions, and learn a policy from what is left."""
-    from qss_offline.api.options import TrainOptions
     from qss_offline.api.recording import Recording
     from qss_offline.api.training import train as learn
     from qss_offline.data.environments import check_acting, resolve_env_id
+    from qss_offline.training.options import TrainOptions
 
     begun = time.monotonic()
     _require_drawing(video)

@@ -1,51 +1,43 @@
-"""What a comparison is made of: environments, levels of randomness, methods, seeds, budgets."""
+"""What a comparison is made of: recordings, methods, seeds, budgets."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from qss_offline.algorithms.bco import CloningConfig
+from qss_offline.data.environments import env_name_of
 from qss_offline.errors import UserError, nearest
-from qss_offline.runs.config import Preset
 
-METHODS = ("d3g", "bco", "pseudo-td3+bc", "pseudo-iql", "bc", "td3+bc", "iql", "cql")
-"""Ours and BCO get no actions and may take online steps; `pseudo-` methods are given the labels
-of BCO's IDM, so that they have the same online steps; the rest are given the actions."""
+WITHOUT_ACTIONS = ("auto", "d3g", "bco", "bco-mean", "pseudo-iql")
+"""Methods that get no recorded actions and may take online steps: ours; BCO near the mode of its
+labels where the recording asks for that, and near their mean, as it was published; and IQL on the
+labels of BCO's IDM."""
+
+WITH_ACTIONS = ("bc", "td3+bc", "iql", "cql")
+"""Methods that are given the actions."""
+
+METHODS = (*WITHOUT_ACTIONS, *WITH_ACTIONS)
+
+RIVALS = ("pseudo-iql", *WITH_ACTIONS)
+"""Those of d3rlpy."""
+
+PSEUDO = "pseudo-"
+"""Begins the names of methods that are given the labels of BCO's IDM in place of the actions."""
 
 
 @dataclass(frozen=True)
-class Restriction:
-    """Where a method is run, if not everywhere.
+class Recorded:
+    """Recordings of a family.
 
     Attributes:
-        seeds: how many seeds.
-        random_action_probs: levels.
+        family: name of a dataset family, or its TOML file.
+        levels: their probabilities of random actions.
+        seeds: how many recordings there are of each, and so seeds of a method.
     """
 
+    family: str
+    levels: tuple[float, ...]
     seeds: int
-    random_action_probs: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class KnownActions:
-    """Another recording in each environment, with actions, that the IDM learns from first.
-
-    Attributes:
-        random_action_prob: its level of randomness.
-        data_seed: of the recording.
-    """
-
-    random_action_prob: float
-    data_seed: int
-
-    def __post_init__(self) -> None:
-        """Refuse a level that is no probability."""
-        if not 0 <= self.random_action_prob <= 1:
-            raise UserError(
-                f"random actions of known steps must be from 0 to 100%, not "
-                f"{100 * self.random_action_prob:g}%"
-            )
 
 
 @dataclass(frozen=True)
@@ -54,81 +46,57 @@ class ComparisonConfig:
 
     Attributes:
         name: goes with every figure.
-        families: names of dataset families, or their TOML files.
-        random_action_probs: levels of randomness.
+        recorded: what methods learn from; each seed has a recording of its own.
         methods: some of `METHODS`.
-        seeds: how many seeds of each cell, from `first_seed` on.
-        d3g: offline D3G and the online budget of all methods that have one.
-        cloning: BCO's policy.
-        cloning_updates: its updates in a round.
-        baseline_updates: updates of d3rlpy's methods, where `updates_of` says nothing else.
-        baseline_hidden_dims: sizes of the hidden layers of d3rlpy's networks.
-        baseline_batch_size: transitions per update of d3rlpy's methods.
-        baseline_learning_rate: Adam's step size of d3rlpy's methods; None is each one's default.
-        baseline_evaluations: evaluations of d3rlpy's methods, evenly spaced over the updates.
-        updates_of: other numbers of updates, by method.
-        only: methods that are not run everywhere.
+        preset: of methods that aren't d3rlpy's.
+        updates: of these, instead of the preset's.
+        rival_updates: updates of d3rlpy's methods, where `rival_updates_of` says nothing else.
+        rival_updates_of: other numbers of updates, by environment and method.
+        rival_seeds: most seeds of d3rlpy's methods.
+        rival_evaluations: evaluations of d3rlpy's methods, evenly spaced over the updates.
         episodes: episodes of each evaluation.
-        first_seed: the least seed.
-        data_seed: of the recordings, instead of the families' own.
-        transitions: size of the recordings, likewise.
-        known: what the IDM of D3G and BCO learns from before its online steps, if anything.
-        device: "cpu" or "cuda", where D3G and BCO are trained; d3rlpy's methods take the CPU.
+        first_seed: the least seed of methods.
+        first_recording: the seed of its recording; the next seed has the next recording.
+        transitions: size of the recordings, instead of the families'.
+        device: "cpu" or "cuda", where methods that aren't d3rlpy's are trained.
         tf32: matrix products on a GPU in TF32.
     """
 
     name: str
-    families: tuple[str, ...]
-    random_action_probs: tuple[float, ...]
+    recorded: tuple[Recorded, ...]
     methods: tuple[str, ...]
-    seeds: int
-    d3g: Preset
-    cloning: CloningConfig
-    cloning_updates: int
-    baseline_updates: int
-    baseline_hidden_dims: tuple[int, ...]
-    baseline_batch_size: int
-    baseline_learning_rate: float | None
-    baseline_evaluations: int
-    updates_of: Mapping[str, int] = field(default_factory=dict)
-    only: Mapping[str, Restriction] = field(default_factory=dict)
+    preset: str = "default"
+    updates: int | None = None
+    rival_updates: int = 50_000
+    rival_updates_of: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    rival_seeds: int = 3
+    rival_evaluations: int = 10
     episodes: int = 10
     first_seed: int = 0
-    data_seed: int | None = None
+    first_recording: int = 0
     transitions: int | None = None
-    known: KnownActions | None = None
     device: str = "cpu"
     tf32: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse methods that don't exist and pseudo-labels without their labeller."""
-        for method in (*self.methods, *self.updates_of, *self.only):
+        """Refuse methods that don't exist, and comparisons of nothing."""
+        for method in self.methods:
             if method not in METHODS:
                 raise UserError(
                     f"unknown method {method!r}: there are {', '.join(METHODS)}"
                     f"{nearest(method, METHODS)}"
                 )
-        if self.seeds <= 0:
-            raise UserError(f"seeds must be above 0, not {self.seeds}")
+        for recorded in self.recorded:
+            if recorded.seeds <= 0:
+                raise UserError(f"seeds must be above 0, not {recorded.seeds}")
+        if self.rival_updates <= 0:
+            raise UserError(f"updates of d3rlpy's methods must be above 0: {self.rival_updates}")
 
-    def updates(self, method: str) -> int:
-        """Return the gradient steps of a method's policy (of all Q and τ of a seed, for D3G)."""
-        if method == "d3g":
-            return self.d3g.offline_updates
-        if method == "bco":
-            return self.d3g.inverse.rounds * self.cloning_updates
-        return self.updates_of.get(method, self.baseline_updates)
+    def updates_of(self, method: str, env_id: str) -> int:
+        """Return the gradient steps of one of d3rlpy's methods."""
+        named = self.rival_updates_of.get(env_name_of(env_id), {})
+        return named.get(method.removeprefix(PSEUDO), self.rival_updates)
 
-    def online_steps(self, method: str) -> int:
-        """Return the environment steps that a method was allowed before its last evaluation."""
-        has_budget = method in ("d3g", "bco") or method.startswith("pseudo-")
-        return self.d3g.inverse.online_steps if has_budget else 0
-
-    def seeds_of(self, method: str, random_action_prob: float) -> tuple[int, ...]:
-        """Return the seeds of a method at a level, none where it isn't run."""
-        restriction = self.only.get(method)
-        count = self.seeds
-        if restriction is not None:
-            allowed = random_action_prob in restriction.random_action_probs
-            count = min(restriction.seeds, count) if allowed else 0
-        return tuple(range(self.first_seed, self.first_seed + count))
+    def seeds_of(self, method: str, recorded: Recorded) -> range:
+        """Return the numbers of the seeds of a method on a family, from 0 on."""
+        return range(min(recorded.seeds, self.rival_seeds if method in RIVALS else recorded.seeds))

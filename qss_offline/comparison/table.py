@@ -1,33 +1,30 @@
-"""What came of a comparison: every return in a CSV file, a table with intervals, a figure."""
+"""What came of a comparison: every return in a CSV file, and tables of the last policies."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from qss_offline.comparison.cells import Cell, Run
+from qss_offline.comparison.config import RIVALS
+from qss_offline.comparison.entry import Entry, Key
 from qss_offline.comparison.paper_results import reported
+from qss_offline.comparison.raced import member_returns, members_file
+from qss_offline.evaluation.normalization import environment_name, normalised
 from qss_offline.runs.folder import read_json
-from qss_offline.runs.results import EvaluationPoint, read_evaluations, seed_results
+from qss_offline.runs.reader import LABELS
+from qss_offline.runs.results import read_evaluations, read_race, seed_results
 from qss_offline.runs.tables import read_table, write_table
-from qss_offline.runs.values import number
-from qss_offline.statistics import (
-    ENOUGH,
-    Interval,
-    bootstrap_interval,
-    counted,
-    iqm,
-    mean_of,
-    number_text,
-    scores_text,
-)
+from qss_offline.runs.values import MISSING, number, whole
+from qss_offline.statistics import iqm, number_text
 
-METRICS = ("last", "best")
-"""`last` is the mean return of the last evaluation; `best` the highest of all evaluations."""
+BEHAVIOUR = "behaviour"
+"""The method of rows of the recordings themselves."""
+
+CHOSEN = "auto"
 
 
 @dataclass(frozen=True)
@@ -35,81 +32,150 @@ class Row:
     """One line of `returns.csv`.
 
     Attributes:
+        family: whose recording it is.
         env_id: the environment.
         random_action_prob: of the recording.
-        method: one of `METHODS`, or "behaviour" for the recording itself.
-        seed: of the method.
-        metric: one of `METRICS`.
+        method: one of `METHODS`, or `BEHAVIOUR` for the recording itself.
+        seed: of the method and of its recording.
+        metric: "last" is the mean return of the last evaluation, "best" the highest of all.
         mean_return: undiscounted, over the episodes of one evaluation.
+        score: the same with 0 for random actions and 1 for an expert, None where these aren't
+            known.
         online_steps: environment steps that the method had taken by then.
-        updates: gradient steps of its policy by then.
+        updates: gradient steps of a run; of each training, where there are several.
+        seconds: wall time of the run, whatever ran beside it.
         preset: name of the comparison.
-        seconds: wall time of the seed (a stack's time is shared out evenly).
     """
 
+    family: str
     env_id: str
     random_action_prob: float
     method: str
     seed: int
     metric: str
     mean_return: float
+    score: float | None
     online_steps: int
     updates: int
-    preset: str
     seconds: float
+    preset: str
 
     @property
-    def run(self) -> Run:
-        """What tells this run from all others."""
-        return self.preset, self.env_id, self.random_action_prob, self.method, self.seed
+    def key(self) -> Key:
+        """What tells its run from others of the comparison."""
+        return self.family, self.random_action_prob, self.method, self.seed
+
+    @property
+    def recording(self) -> Recording:
+        """What was learned from."""
+        return self.family, self.env_id, self.random_action_prob
 
 
-def rows(cells: Sequence[Cell]) -> list[Row]:
-    """Read what is done of every cell; what is missing gives no row."""
-    found: list[Row] = []
-    for cell in cells:
-        for seed in cell.seeds:
-            if cell.done(seed):
-                path = cell.folder.seed(seed).result
-                seconds = number(read_json(path).get("seconds"), f"{path}: seconds")
-                found += _rows_of(cell, seed, read_evaluations(path), seconds)
+@dataclass(frozen=True)
+class MemberRow:
+    """One line of `members.csv`: what a member of a race returned.
+
+    Attributes:
+        family: whose recording it is.
+        env_id: the environment.
+        random_action_prob: of the recording.
+        seed: of the method and of its recording.
+        member: its name.
+        won: 1 where its policy was chosen, else 0.
+        mean_return: of its last policy, in the episodes of the last evaluation.
+    """
+
+    family: str
+    env_id: str
+    random_action_prob: float
+    seed: int
+    member: str
+    won: int
+    mean_return: float
+
+    @property
+    def run(self) -> tuple[str, float, int]:
+        """What tells its race from others."""
+        return self.family, self.random_action_prob, self.seed
+
+
+Recording = tuple[str, str, float]
+"""Family, environment and level of randomness."""
+
+
+def recording_text(recording: Recording) -> str:
+    """Return how tables name recordings."""
+    family, env_id, level = recording
+    half = ", half-trained" if family.endswith("_medium") else ""
+    return f"{environment_name(env_id)}{half}, {100 * level:g}%"
+
+
+def rows(entries: Sequence[Entry]) -> list[Row]:
+    """Read what is done of a comparison, and what was recorded for it."""
+    found = {
+        (row.key, row.metric): row for entry in entries if entry.done for row in _rows_of(entry)
+    }
+    return list(found.values())
+
+
+def _rows_of(entry: Entry) -> list[Row]:
+    """Return what its recording has, and what its last and its best policy returned."""
+    path = entry.folder.results
+    results = read_json(path)
+    family, level, method, seed = entry.key
+
+    def row(of: str, metric: str, value: float, steps: int, updates: int, seconds: float) -> Row:
+        env_id, preset = entry.spec.env_id, entry.settings.name
+        score = normalised(value, env_id)
+        return Row(family, env_id, level, of, seed, metric, value, score, steps, updates, seconds,
+                   preset)  # fmt: skip
+
+    behaviour = number(results.get("behaviour_return", MISSING), f"{path}: behaviour_return")
+    evaluations = read_evaluations(entry.folder.seed(seed).result)
+    best = seed_results(seed, evaluations)["best"]["evaluation"] - 1
+    updates = whole(results.get("updates"), f"{path}: updates")
+    seconds = number(results.get("wall_seconds", MISSING), f"{path}: wall_seconds")
+    found = [row(BEHAVIOUR, "last", behaviour, 0, 0, 0.0)]
+    for metric, point in (("last", evaluations[-1]), ("best", evaluations[best])):
+        by_then = point.updates or updates
+        found.append(row(method, metric, point.mean, point.online_steps, by_then, seconds))
     return found
 
 
-def _rows_of(
-    cell: Cell, seed: int, evaluations: Sequence[EvaluationPoint], seconds: float
-) -> list[Row]:
-    count = len(evaluations)
-    best = seed_results(seed, evaluations)["best"]["evaluation"]
-    updates = cell.settings.updates(cell.method)
-    # BCO's policy is as far as the rounds are; D3G's proposal is the same in all of them.
-    by_round = cell.method == "bco"
-    return [
-        Row(
-            cell.env_id,
-            cell.random_action_prob,
-            cell.method,
-            seed,
-            metric,
-            evaluations[number - 1].mean,
-            evaluations[number - 1].online_steps,
-            evaluations[number - 1].updates or (updates * number // count if by_round else updates),
-            cell.settings.name,
-            seconds,
-        )
-        for metric, number in (("last", count), ("best", best))
-    ]
+def member_rows(entries: Sequence[Entry]) -> list[MemberRow]:
+    """Read what the members of all races that are done returned."""
+    found = []
+    for entry in entries:
+        if entry.method != CHOSEN or not entry.done:
+            continue
+        family, level, _, seed = entry.key
+        race = read_race(entry.folder.seed(seed).result)
+        leader = None if race is None else race.leader
+        returns = member_returns(members_file(entry.folder, seed))
+        found += [
+            MemberRow(family, entry.spec.env_id, level, seed, name, int(name == leader), value)
+            for name, value in returns.items()
+        ]
+    return found
 
 
 def with_earlier(fresh: Sequence[Row], earlier: Sequence[Row]) -> list[Row]:
-    """Add the earlier rows of seeds that have no fresh ones."""
+    """Add the earlier rows of runs that have no fresh ones."""
+    done = {row.key for row in fresh}
+    return [*fresh, *(row for row in earlier if row.key not in done)]
+
+
+def members_with_earlier(
+    fresh: Sequence[MemberRow], earlier: Sequence[MemberRow]
+) -> list[MemberRow]:
+    """Add the earlier rows of races that have no fresh ones."""
     done = {row.run for row in fresh}
     return [*fresh, *(row for row in earlier if row.run not in done)]
 
 
-def write_csv(path: Path, table: Sequence[Row]) -> None:
+def write_csv(path: Path, table: Iterable[Row]) -> None:
     """Write all rows, sorted, so that equal results give equal files."""
-    write_table(path, Row, sorted(table, key=astuple))
+    write_table(path, Row, sorted(table, key=lambda row: astuple(row)[:6]))
 
 
 def read_csv(path: Path) -> list[Row]:
@@ -121,31 +187,31 @@ def read_csv(path: Path) -> list[Row]:
     return read_table(path, Row)
 
 
-@dataclass(frozen=True)
-class Summary:
-    """All seeds of one method at one level.
+def write_members(path: Path, table: Iterable[MemberRow]) -> None:
+    """Write all rows, sorted."""
+    write_table(path, MemberRow, sorted(table, key=lambda row: astuple(row)[:5]))
 
-    Attributes:
-        scores: of every seed.
-        mean: with its 95% bootstrap interval over seeds, where there are enough.
+
+def read_members(path: Path) -> list[MemberRow]:
+    """Read rows that `write_members` wrote.
+
+    Raises:
+        UserError: the file can't be read or has other columns.
     """
-
-    scores: tuple[float, ...]
-    mean: Interval
+    return read_table(path, MemberRow)
 
 
-Key = tuple[str, float, str]
-"""Environment, level of randomness, method."""
+Scores = Mapping[tuple[Recording, str], Sequence[float]]
+"""Returns of the last policies, one a seed, of each method on each recording."""
 
 
-def summarise(table: Sequence[Row], metric: str) -> dict[Key, Summary]:
-    """Summarise the seeds of every cell that has any."""
-    scores: dict[Key, list[float]] = {}
-    for row in table:
-        if row.metric == metric:
-            key = row.env_id, row.random_action_prob, row.method
-            scores.setdefault(key, []).append(row.mean_return)
-    return {key: Summary(tuple(values), mean_of(values)) for key, values in scores.items()}
+def last_returns(table: Sequence[Row]) -> dict[tuple[Recording, str], list[float]]:
+    """Return what the last policies returned, seed by seed."""
+    found: dict[tuple[Recording, str], list[float]] = {}
+    for row in sorted(table, key=lambda row: row.seed):
+        if row.metric == "last":
+            found.setdefault((row.recording, row.method), []).append(row.mean_return)
+    return found
 
 
 @dataclass(frozen=True)
@@ -164,118 +230,180 @@ class Section:
 
 
 def sections(
-    cells: Sequence[Cell], table: Sequence[Row], behaviour: Mapping[str, Interval]
+    entries: Sequence[Entry], table: Sequence[Row], members: Sequence[MemberRow] = ()
 ) -> list[Section]:
-    """Return a comparison as tables: of each metric and environment, over levels, and of budgets.
+    """Return a comparison as tables.
 
     Args:
-        cells: all that was asked for, so that what is missing shows.
+        entries: all that was asked for, so that what is missing shows.
         table: rows of what is done.
-        behaviour: mean return of the recorded episodes, by id of the recording, where known.
+        members: what the members of races returned.
     """
-    env_ids = dict.fromkeys(cell.env_id for cell in cells)
-    found = []
-    for metric in METRICS:
-        summaries = summarise(table, metric)
-        for env_id in env_ids:
-            here = [cell for cell in cells if cell.env_id == env_id]
-            rows = _levels(here, summaries, behaviour)
-            header = ("random", "method", "return", "paper, best of 100")
-            found.append(Section(f"{env_id}, {_TITLES[metric]}", header, tuple(rows)))
-    found += [_over_levels(env_id, cells, table) for env_id in env_ids]
-    return [*found, _budgets(cells, table)]
+    scores = last_returns(table)
+    recordings = list(dict.fromkeys((e.key[0], e.spec.env_id, e.key[1]) for e in entries))
+    methods = list(dict.fromkeys(entry.method for entry in entries))
+    asked = {(e.key[0], e.spec.env_id, e.key[1], e.method) for e in entries}
+    found = [_returns(recordings, methods, scores, asked)]
+    if paper := _paper(recordings, scores, methods):
+        found.append(paper)
+    if CHOSEN in methods:
+        found += [_over_all(recordings, methods, scores), _behind(recordings, methods, scores)]
+    if members:
+        found.append(_choices(recordings, members))
+    return [*found, _budgets(methods, table)]
 
 
-def markdown(cells: Sequence[Cell], table: Sequence[Row], behaviour: Mapping[str, Interval]) -> str:
-    """Return the same as Markdown; arguments as of `sections`."""
+def markdown(parts: Sequence[Section]) -> str:
+    """Return tables as Markdown."""
     lines = [_NOTE, ""]
-    for section in sections(cells, table, behaviour):
+    for section in parts:
         lines += [f"## {section.title}", "", _line(section.header)]
         lines.append(_line(["---"] * len(section.header)))
         lines += [*map(_line, section.rows), ""]
     return "\n".join(lines)
 
 
-def _levels(
-    cells: Sequence[Cell], summaries: Mapping[Key, Summary], behaviour: Mapping[str, Interval]
-) -> list[tuple[str, ...]]:
-    """Return a row for the recording and for each method, at every level of an environment."""
-    rows: list[tuple[str, ...]] = []
-    for level, obs_id in dict.fromkeys((cell.random_action_prob, cell.obs_id) for cell in cells):
-        random, env_id = f"{100 * level:g}%", cells[0].env_id
-        recorded = number_text(behaviour[obs_id].estimate) if obs_id in behaviour else "-"
-        rows.append((random, "recorded", recorded, _paper(env_id, "behaviour", level)))
-        for cell in cells:
-            if cell.obs_id == obs_id and cell.seeds:
-                shown = show(summaries.get(cell.key), len(cell.seeds))
-                rows.append((random, cell.method, shown, _paper(env_id, cell.method, level)))
-    return rows
+def _returns(
+    recordings: Sequence[Recording],
+    methods: Sequence[str],
+    scores: Scores,
+    asked: set[tuple[str, str, float, str]],
+) -> Section:
+    columns = [BEHAVIOUR, *methods]
 
+    def cell(recording: Recording, method: str) -> str:
+        found = scores.get((recording, method), ())
+        if not found:
+            return "missing" if (*recording, method) in asked else "-"
+        shown = number_text(float(np.mean(found)))
+        return shown if method == BEHAVIOUR else f"{shown} ({len(found)})"
 
-def show(summary: Summary | None, asked: int) -> str:
-    """Return the scores of a cell as tables show them; "missing" where there are none.
-
-    Args:
-        summary: of the cell.
-        asked: seeds that were asked for.
-    """
-    if summary is None:
-        return "missing"
-    text = scores_text(summary.scores, "seed")
-    done = len(summary.scores)
-    return text if done >= asked else f"{text}, {done} of {counted(asked, 'seed')}"
-
-
-def _paper(env_id: str, method: str, level: float) -> str:
-    found = reported(env_id, method, level)
-    return "-" if found is None else str(found)
-
-
-def _over_levels(env_id: str, cells: Sequence[Cell], table: Sequence[Row]) -> Section:
-    """Interquartile means over all levels, resampled within each, of what is complete."""
-    rows = []
-    for method in dict.fromkeys(cell.method for cell in cells):
-        here = [c for c in cells if (c.env_id, c.method) == (env_id, method) and c.seeds]
-        if here:
-            rows.append((method, *(_iqm_over_levels(here, table, metric) for metric in METRICS)))
-    return Section(f"{env_id}, interquartile mean over all levels", ("method", *METRICS),
-                   tuple(rows))  # fmt: skip
-
-
-def _iqm_over_levels(cells: Sequence[Cell], table: Sequence[Row], metric: str) -> str:
-    found = {
-        (row.run[2], row.seed): row.mean_return
-        for row in table
-        for cell in cells
-        if row.metric == metric and row.run == cell.run(row.seed)
-    }
-    scores = [
-        [found.get((cell.random_action_prob, seed), math.nan) for cell in cells]
-        for seed in cells[0].seeds
+    lines = [
+        (recording_text(one), *(cell(one, method) for method in columns)) for one in recordings
     ]
-    if np.isnan(scores).any():
-        return "missing"
-    interval = bootstrap_interval(scores, np.random.default_rng(0), iqm)
-    return f"{interval} ({counted(len(scores), 'seed')})"
+    header = ("recording", "recorded", *(LABELS[method] for method in methods))
+    return Section("Last policies", header, tuple(lines))
 
 
-def _budgets(cells: Sequence[Cell], table: Sequence[Row]) -> Section:
-    rows = []
-    for method in dict.fromkeys(cell.method for cell in cells):
+def _paper(
+    recordings: Sequence[Recording], scores: Scores, methods: Sequence[str]
+) -> Section | None:
+    """Return the paper's figures beside those of the same methods here."""
+    lines = []
+    for recording in recordings:
+        _, env_id, level = recording
+        for method in (one for one in ("d3g", "bco") if one in methods):
+            paper = reported(env_id, method, level)
+            own = scores.get((recording, method), ())
+            if paper is not None:
+                shown = "; ".join(map(number_text, own)) or "missing"
+                lines.append((recording_text(recording), LABELS[method], shown, str(paper)))
+    header = ("recording", "method", "last, each seed", "paper, best of 100")
+    return Section("Beside the paper", header, tuple(lines)) if lines else None
+
+
+def _over_all(recordings: Sequence[Recording], methods: Sequence[str], scores: Scores) -> Section:
+    """Return each method beside `CHOSEN`, on the recordings that both have."""
+    lines = []
+    for method in methods:
+        shared = [r for r in recordings if (r, method) in scores and (r, CHOSEN) in scores]
+        if not shared:
+            continue
+        own, others = ([_normalised(scores[r, one], r) for r in shared] for one in (method, CHOSEN))
+        means = [number_text(float(iqm(np.concatenate(side)))) for side in (own, others)]
+        ahead = np.mean([_share_ahead(b, a) for a, b in zip(own, others, strict=True)])
+        points = f"{sum(map(len, own))}, {sum(map(len, others))}"
+        better = "-" if method == CHOSEN else f"{float(ahead):.2f}"
+        lines.append((LABELS[method], str(len(shared)), points, *means, better))
+    header = (
+        "method", "recordings shared", "runs, auto's", "its normalised return (IQM)", "auto's",
+        "P(auto is better)",
+    )  # fmt: skip
+    return Section("On shared recordings", header, tuple(lines))
+
+
+def _normalised(returns: Sequence[float], recording: Recording) -> NDArray[np.float64]:
+    values = [normalised(one, recording[1]) for one in returns]
+    return np.array([r if v is None else v for r, v in zip(returns, values, strict=True)])
+
+
+def _share_ahead(mine: NDArray[np.float64], theirs: NDArray[np.float64]) -> float:
+    """Return P(mine > theirs), ties counted half."""
+    signs = np.sign(mine[:, None] - theirs[None, :])
+    return float(0.5 + 0.5 * signs.mean())
+
+
+def _behind(recordings: Sequence[Recording], methods: Sequence[str], scores: Scores) -> Section:
+    """Return where a method is ahead of `CHOSEN`: the largest lead first."""
+    leads = []
+    for recording in recordings:
+        own = scores.get((recording, CHOSEN))
+        for method in methods:
+            other = scores.get((recording, method))
+            if own is None or other is None or method == CHOSEN:
+                continue
+            a, b = _normalised(own, recording), _normalised(other, recording)
+            if b.mean() > a.mean():
+                # Few seeds say which is better only where none of one is beyond the other's.
+                sure = "all seeds" if min(other) > max(own) else "seeds overlap"
+                shown = (number_text(float(np.mean(one))) for one in (own, other))
+                lead = float(b.mean() - a.mean())
+                given = "actions" if method in RIVALS else "none"
+                line = (recording_text(recording), *shown, LABELS[method], given, sure)
+                leads.append((lead, line))
+    leads.sort(key=lambda one: -one[0])
+    header = ("recording", "auto", "ahead", "of", "given", "how sure")
+    return Section("Where auto is behind", header, tuple(line for _, line in leads))
+
+
+def _choices(recordings: Sequence[Recording], members: Sequence[MemberRow]) -> Section:
+    """Return what choosing cost in each race."""
+    lines = []
+    for recording in recordings:
+        here = [row for row in members if _recording(row) == recording]
+        for seed in sorted({row.seed for row in here}):
+            race = [row for row in here if row.seed == seed]
+            won = next(row for row in race if row.won)
+            best = max(race, key=lambda row: row.mean_return)
+            shown = recording_text(recording), str(seed), *map(_member_text, (won, best))
+            lines.append((*shown, f"{kept(race):.0%}"))
+    header = ("recording", "seed", "chosen", "best member", "kept")
+    return Section("What choosing cost", header, tuple(lines))
+
+
+def _member_text(row: MemberRow) -> str:
+    return f"{row.member} {number_text(row.mean_return)}"
+
+
+def kept(race: Sequence[MemberRow]) -> float:
+    """Return how much of the best member's normalised return the winner of a race has."""
+    won = next(row for row in race if row.won)
+    best = max(race, key=lambda row: row.mean_return)
+    own, most = (_normalised([row.mean_return], _recording(row))[0] for row in (won, best))
+    return float(own / most) if most else 1.0
+
+
+def _recording(row: MemberRow) -> Recording:
+    return row.family, row.env_id, row.random_action_prob
+
+
+def _budgets(methods: Sequence[str], table: Sequence[Row]) -> Section:
+    lines = []
+    for method in methods:
         last = [row for row in table if row.method == method and row.metric == "last"]
         if last:
-            seconds = float(np.median([row.seconds for row in last]))
-            numbers = (f"{last[0].updates:,}", f"{last[0].online_steps:,}", f"{seconds:,.0f}")
-            rows.append((method, *numbers))
-    header = ("method", "updates", "online steps", "median seconds of a seed")
-    return Section("Budgets", header, tuple(rows))
+            updates = sorted({row.updates for row in last})
+            said = " to ".join(f"{one:,}" for one in dict.fromkeys((updates[0], updates[-1])))
+            steps = f"{max(row.online_steps for row in last):,}"
+            seconds = f"{float(np.median([row.seconds for row in last])):,.0f}"
+            lines.append((LABELS[method], said, steps, seconds))
+    header = ("method", "updates", "online steps", "median seconds of a run")
+    return Section("Budgets", header, tuple(lines))
 
-
-_TITLES = {"last": "last evaluation", "best": "best of a seed's evaluations"}
 
 _NOTE = (
-    f"Returns are means over seeds: with each seed's in parentheses, or from {ENOUGH} seeds on "
-    "with the 95% bootstrap interval in brackets."
+    "Mean returns of the last policies, with the number of seeds, each of which has a recording of "
+    "its own. Normalised returns are 0 for random actions and 1 for an expert."
 )
 
 

@@ -7,7 +7,7 @@ train on the same loss, whatever a later version would measure.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -63,9 +63,33 @@ class RecordingFacts:
         if min(*self.observation_std, *self.step_std) <= 0:
             raise UserError("a recording's spreads must be above 0")
 
+    def eased(self) -> RecordingFacts:
+        """Return the same in the units of `eased_spread`."""
+        std = np.array(self.observation_std, np.float32)
+        eased = eased_spread(std)
+        step = np.array(self.step_std, np.float32) * std / eased
+        return replace(self, observation_std=tuple(eased.tolist()), step_std=tuple(step.tolist()))
+
     def value_limits(self, gamma: float) -> tuple[float, float]:
         """Return the least and greatest discounted return that the recorded rewards allow."""
         return min(self.reward_low, 0.0) / (1 - gamma), max(self.reward_high, 0.0) / (1 - gamma)
+
+
+def eased_spread(std: Float32Array) -> Float32Array:
+    """Return what observations are divided by where their spreads are evened out by half.
+
+    Where a controller holds a dimension still, what is left of it is small and follows from the
+    rest; stretched to the size of others it is noise that a regression answers. So in terms of
+    logarithms each spread stays half of what it is: the square root of it and of their mean, which
+    leaves the mean square over all dimensions at 1, in whatever unit.
+
+    Args:
+        std: `(obs_dim,)` spreads; 1 where a dimension never moves, or none is scaled.
+    """
+    moving = std != 1
+    if not moving.any():
+        return std
+    return np.where(moving, np.sqrt(std * std[moving].mean()), std).astype(np.float32)
 
 
 def power_of(share: float | None) -> float:
@@ -77,6 +101,16 @@ def power_of(share: float | None) -> float:
     are those in which a robot falls. Where it is unknown, random actions aren't ruled out.
     """
     return MEAN_POWER if share is not None and share < STOCHASTIC_FROM else MODE_POWER
+
+
+def recorded_coef_of(share: float | None) -> float:
+    """Return what an IDM's learning from recorded steps weighs at a behaviour stochasticity.
+
+    Where the next state follows from the state, recorded steps say nothing of actions, and codes in
+    their place are arbitrary (`algorithms/semi_supervised_inverse.py`): it learns from its own
+    steps alone. Where some actions are random, or may be, recorded steps count as much as those.
+    """
+    return 0.0 if share is not None and share < STOCHASTIC_FROM else 1.0
 
 
 def recording_facts(transitions: Transitions, normalize: bool) -> RecordingFacts:

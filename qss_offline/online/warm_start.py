@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
+from qss_offline.algorithms.ensemble import mean_network
+from qss_offline.algorithms.networks import MLPShape, Network
+from qss_offline.algorithms.qss import qss_shapes
 from qss_offline.data.environments import same_environment
-from qss_offline.engine.checkpoint import load_checkpoint
+from qss_offline.engine.checkpoint import Checkpoint, load_checkpoint
 from qss_offline.engine.state import TrainState
 from qss_offline.errors import UserError
 from qss_offline.evaluation.policies import ObservationScale, Policy
@@ -64,10 +68,10 @@ class Start:
 def load_start(run: Path, seed: int) -> Start:
     """Read what a seed of an offline run can bring into the online mode.
 
-    Of an ensemble it is the first of its trainings that goes on, not their mean, which would take
-    all of them; of a race it is D3G's, whoever won. Its critic and proposal come with their
-    targets, averages and Adam's moments, its inverse dynamics model likewise. The forward model
-    f(s, q) stays behind: online f takes actions.
+    Critic and proposal come with their targets, averages and Adam's moments, the inverse dynamics
+    model likewise. Of an ensemble all trainings go on, as one network each that begins as their
+    mean (`algorithms/ensemble.py`) and has no moments yet. Of a race it is D3G's that go on,
+    whoever won. The forward model f(s, q) stays behind: online f takes actions.
 
     Raises:
         UserError: the run doesn't exist, isn't finished, or lacks the seed.
@@ -78,15 +82,47 @@ def load_start(run: Path, seed: int) -> Start:
         raise UserError(
             f"{run} holds no seed {seed}; it holds {', '.join(there) if there else 'no seeds'}"
         )
-    tensors: dict[str, Tensor] = {}
-    for path, names in ((folder.training, _FROM_TRAINING), (folder.online, _FROM_INVERSE_FIT)):
-        saved = load_checkpoint(path).tensors
-        tensors |= {key: tensor for key, tensor in saved.items() if key.partition(".")[2] in names}
+    preset = _offline_preset(run)
+    trainings = [load_checkpoint(folder.member(n).training) for n in range(preset.ensemble)]
+    fitted = load_checkpoint(folder.online)
     raced = folder.member(D3G).policy
     policy = load_policy(raced if raced.exists() else folder.policy)
     if not isinstance(policy, Policy):
         raise UserError(f"{run} was not trained by D3G: there is no proposal to carry over")
+    if len(trainings) == 1:
+        parts = ((trainings[0], _FROM_TRAINING), (fitted, _FROM_INVERSE_FIT))
+        tensors = {
+            key: tensor
+            for saved, names in parts
+            for key, tensor in saved.tensors.items()
+            if key.partition(".")[2] in names
+        }
+        return Start(tensors, policy.scale)
+    shapes = qss_shapes(preset.algorithm, policy.obs_dim)
+    # The form that acts may be the bilinear one.
+    actions = policy.networks["inverse_dynamics"].shape.dims[-1]
+    inverse = MLPShape((2 * policy.obs_dim, *preset.inverse.model.hidden_dims, actions))
+    tensors = {
+        f"network.{name}": _mean(shapes[name.partition("_")[0]], name, trainings)
+        for name in _FROM_TRAINING
+    } | {
+        # Copies of one model, so that it is as wide as the others.
+        f"network.{name}": _mean(inverse, name, [fitted] * len(trainings))
+        for name in _FROM_INVERSE_FIT
+    }
     return Start(tensors, policy.scale)
+
+
+def _mean(shape: MLPShape, name: str, saved: Sequence[Checkpoint]) -> Tensor:
+    """Return the parameters of one network that gives the mean of several, as checkpoints do."""
+    single = replace(shape, members=None)
+    # `(members, P)` of each.
+    several = [torch.atleast_2d(one.tensors[f"network.{name}"]) for one in saved]
+    members = [
+        mean_network([Network(single, row.unsqueeze(0)) for row in rows]).flat[0]
+        for rows in zip(*several, strict=True)
+    ]
+    return members[0] if shape.members is None else torch.stack(members)
 
 
 def check_environment_of(run: Path, env_id: str) -> None:
@@ -112,9 +148,9 @@ def steps_before(run: Path | str) -> int:
 def start_config(config: OnlineConfig, run: Path) -> OnlineConfig:
     """Return the settings with those of the offline run where carried networks depend on them.
 
-    Sizes, γ, β, the pessimism of targets, what observations go through, what the inverse model
-    sees, and in which unit values are weighed must be those that the networks were trained with;
-    everything else stays.
+    Sizes (of an ensemble as wide as all its trainings together), γ, β, the pessimism of targets,
+    what observations go through, what the inverse model sees, and in which unit values are weighed
+    must be those that the networks were trained with; everything else stays.
 
     Raises:
         UserError: the folder holds no offline run, one of another version of this package, or its
@@ -137,7 +173,7 @@ def start_config(config: OnlineConfig, run: Path) -> OnlineConfig:
         normalize_observations=algorithm.normalize_observations,
         algorithm=replace(
             config.algorithm,
-            hidden_dims=algorithm.hidden_dims,
+            hidden_dims=tuple(offline.ensemble * dim for dim in algorithm.hidden_dims),
             gamma=algorithm.gamma,
             step_inputs=model.step_inputs,
             gap_units=algorithm.gap_units,

@@ -9,7 +9,7 @@ from qss_offline.algorithms.bco import CloningConfig
 from qss_offline.algorithms.ensemble import member_seeds
 from qss_offline.algorithms.observational_d3g import ObservationalD3GConfig
 from qss_offline.algorithms.validation import check_positive
-from qss_offline.data.facts import RecordingFacts
+from qss_offline.data.facts import RecordingFacts, recorded_coef_of
 from qss_offline.errors import UserError, nearest
 from qss_offline.runs.inverse_config import InverseFitConfig
 from qss_offline.runs.portfolio_config import BETTER, NEAR, PortfolioConfig
@@ -50,6 +50,22 @@ class Preset:
     def offline_updates(self) -> int:
         """Updates of a seed's whole ensemble."""
         return self.updates * self.ensemble
+
+    def with_recording(self, facts: RecordingFacts, *, proposes: bool) -> Preset:
+        """Return the preset with what a recording decides.
+
+        Args:
+            facts: what was measured of it.
+            proposes: whether the method trains a proposal.
+        """
+        algorithm, model = self.algorithm, self.inverse.model
+        if proposes and algorithm.behaviour_coef and algorithm.behaviour_power is None:
+            algorithm = replace(algorithm, behaviour_power=facts.error_power)
+        if model.recorded_coef is None:
+            able = model.form != "bilinear" and model.step_inputs
+            coef = recorded_coef_of(facts.behaviour_stochasticity) if able else 0.0
+            model = replace(model, recorded_coef=coef)
+        return replace(self, algorithm=algorithm, inverse=replace(self.inverse, model=model))
 
     def spend(
         self, updates: int | None, online_steps: int | None, online_rounds: int | None
@@ -248,14 +264,12 @@ class RunConfig:
         return self.inverse.work(self.actions_from is not None) + self.inverse.rounds * a_round
 
     def with_recording(self, facts: RecordingFacts) -> RunConfig:
-        """Return the settings with what was measured, a power that it decides included."""
-        algorithm, cloning = self.preset.algorithm, self.cloning
-        if self.method != "bco" and algorithm.behaviour_coef and algorithm.behaviour_power is None:
-            algorithm = replace(algorithm, behaviour_power=facts.error_power)
+        """Return the settings with what was measured, and what it decides."""
+        cloning = self.cloning
         if cloning is not None and cloning.error_power is None:
             cloning = replace(cloning, error_power=facts.error_power)
         portfolio = self.portfolio
         if portfolio is not None:
             portfolio = portfolio.with_power(facts.error_power)
-        preset = replace(self.preset, algorithm=algorithm)
+        preset = self.preset.with_recording(facts, proposes=self.method != "bco")
         return replace(self, preset=preset, cloning=cloning, portfolio=portfolio, recording=facts)

@@ -21,4 +21,4 @@ def inverse_update(model: InverseDynamicsConfig) -> float:
     """Return the work of an update of the inverse dynamics model."""
     if model.form == "bilinear":
         return 0.0
-    return 0.8 if model.recorded_coef else 0.2
+    return 0.2 if model.recorded_coef == 0 else 0.8

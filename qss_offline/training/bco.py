@@ -35,7 +35,7 @@ from qss_offline.training.interaction import ActionSteps, known_steps
 from qss_offline.training.inverse.models import InverseModels
 from qss_offline.training.offline import SeedTask
 from qss_offline.training.phases import Phase, has_result
-from qss_offline.training.recorded import batch_transform
+from qss_offline.training.recorded import batch_transform, recorded_through
 from qss_offline.training.rounds import by_rounds_done, env_maker, run_rounds
 
 _CLONING = "cloning"
@@ -81,6 +81,7 @@ class BCOTrainer(InverseModels):
         self._cloning, self._cloning_updates = cloning, cloning_updates
         obs_dim, action_dim = len(scales[0].mean), len(self.action_box.low)
         self._cloner = BehaviouralCloning(cloning, obs_dim, action_dim)
+        self._seen = recorded_through(recordings, [scale.eased() for scale in scales], self.device)
         self.policies: TrainState = initial_state(self._cloner, self.seeds, self.device)
         self._policies_on_cpu = self.policies.on_cpu()
 
@@ -102,11 +103,11 @@ class BCOTrainer(InverseModels):
         sampler = UniformSampler(
             [
                 (recorded.column("observations"), self.labels(index))
-                for index, recorded in enumerate(self._recorded)
+                for index, recorded in enumerate(self._seen)
             ],
             self._cloning.batch_size,
             LabelledBatch,
-            batch_transform(self._recorded, ("observations", None)),
+            batch_transform(self._seen, ("observations", None)),
         )
         fit(
             self._cloner,
@@ -123,7 +124,7 @@ class BCOTrainer(InverseModels):
         """Return the policy of the seed at `index`, on a copy of the network as it is now."""
         network = self._policies_on_cpu.networks["policy"]
         copy = Network(network.shape, network.flat[index : index + 1].clone())
-        return ClonedPolicy(copy, self.scales[index], self.action_box)
+        return ClonedPolicy(copy, self.scales[index].eased(), self.action_box)
 
     def checkpoint(self, index: int, metadata: Mapping[str, Any]) -> Checkpoint:
         """Take the seed at `index` out: both models and its steps."""

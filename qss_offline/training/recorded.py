@@ -59,6 +59,19 @@ class RecordedColumns:
         return column if captures(self.device) else _prepared(name, column, self.scale)
 
 
+def recorded_through(
+    recordings: Sequence[Transitions], scales: Sequence[ObservationScale], device: torch.device
+) -> list[RecordedColumns]:
+    """Return the columns of each seed's recording; seeds that learn from one share them."""
+    each: dict[tuple[int, tuple[float, ...]], RecordedColumns] = {}
+    return [
+        each.setdefault(
+            (id(recording), tuple(scale.std.tolist())), RecordedColumns(recording, scale, device)
+        )
+        for recording, scale in zip(recordings, scales, strict=True)
+    ]
+
+
 def batch_transform(
     recordings: Sequence[RecordedColumns], names: Sequence[str | None]
 ) -> Callable[[Columns], Columns] | None:

@@ -94,6 +94,12 @@ def env_maker(env_id: str | None) -> Callable[[], gym.Env[Any, Any]] | None:
     return None if env_id is None else partial(make_env, env_id)
 
 
+def episode_seed(seed: int, number: int) -> int:
+    """Return the seed of the episodes that a seed's policy is evaluated in after a round."""
+    stream = np.random.SeedSequence([seed, *b"evaluation", number])
+    return int(stream.generate_state(1)[0])
+
+
 def by_rounds_done(tasks: Sequence[SeedTask]) -> list[list[SeedTask]]:
     """Group seeds that stand after the same round, those that are furthest first."""
     groups: dict[int, list[SeedTask]] = {}
@@ -136,10 +142,10 @@ def run_rounds(
             progress.evaluating(index / len(tasks))
             returns: tuple[float, ...] = ()
             if env_id is not None:
-                stream = np.random.SeedSequence([task.seed, *b"evaluation", number])
-                seed = int(stream.generate_state(1)[0])
                 policy = fitter.policy(index)
-                returns = evaluate(policy, env_id, episodes, seed).returns
+                returns = evaluate(
+                    policy, env_id, episodes, episode_seed(task.seed, number)
+                ).returns
             evaluations[index].append(returns)
             metadata = {"evaluations": evaluations[index]}
             save_checkpoint(task.folder.online, fitter.checkpoint(index, metadata))

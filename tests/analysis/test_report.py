@@ -319,25 +319,26 @@ def cards(html: str) -> list[dict[str, str]]:
 
 
 def test_a_table_of_returns_is_pivoted_with_the_papers_figures_beside(tmp_path: Path) -> None:
-    names = "env_id,random_action_prob,method,seed,metric,mean_return,preset\n"
+    names = "env_id,random_action_prob,method,seed,metric,mean_return,preset,family\n"
     rows = [
-        f"Reacher-v5,{level},{method},{seed},last,{value - seed},{preset}"
+        f"Reacher-v5,{level},{method},{seed},last,{value - seed},{preset},reacher"
         for level, seeds in ((0.25, 5), (1.0, 2))
         for method, value, preset in (("bco", -5.0, "mine"), ("d3g", -4.0, "mine"))
         for seed in range(seeds)
     ]
+    rows.append("Reacher-v5,0.25,behaviour,0,last,-12.0,mine,reacher")
+    rows.append("Reacher-v5,0.25,d3g,0,last,-4.0,mine,reacher_medium")
     (tmp_path / "returns.csv").write_text(names + "\n".join(rows) + "\n")
-    dataset = "qss/Reacher/v5-random-25-reacher-n100000-s3-obs-v0"
-    provenance = {"recordings": {dataset: {"estimate": -12.0, "low": -13.0, "high": -11.0}}}
-    (tmp_path / "provenance.json").write_text(json.dumps(provenance))
     found = read_returns(tmp_path / "returns.csv")
-    # A recording that is named is the task; at the other level none is.
-    assert [task.dataset_id for task in found.scores] == [dataset, None]
+    assert list(map(str, found.scores)) == [
+        "Reacher-v5, 25% random", "Reacher-v5, 100% random", "Reacher-v5, 25% random, half-trained",
+    ]  # fmt: skip
     html = returns_table(found)
     assert "Preset: mine" in html
-    quarter, random = cards(html)
+    quarter, random, half = cards(html)
+    assert half["recording"] == "half-trained"
     assert list(quarter) == [
-        "environment", "random actions", "recorded return", "πo (paper)",
+        "environment", "random actions", "recording", "recorded return", "πo (paper)",
         "D3G", "D3G (paper, best of 100)", "BCO", "BCO (paper, best of 100)",
     ]  # fmt: skip
     assert quarter["recorded return"] == "-12.0" and random["recorded return"] == "–"

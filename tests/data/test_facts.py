@@ -21,6 +21,7 @@ from qss_offline.algorithms.observational_d3g import (
 from qss_offline.data import facts as facts_module
 from qss_offline.data.build import build_dataset
 from qss_offline.data.facts import (
+    eased_spread,
     facts_of_config,
     observation_spread,
     power_of,
@@ -70,6 +71,54 @@ def test_random_actions_ask_for_the_mode_and_none_for_the_mean() -> None:
     for recording in (MIXED, with_random_steps(PLAIN, 0.1)):
         assert recording_facts(recording, True).error_power == 0.5
     assert power_of(None) == 0.5, "where it is unknown, random actions aren't ruled out"
+
+
+def test_recorded_steps_teach_the_idm_where_they_say_something_of_actions() -> None:
+    """Where the next state follows from the state, codes in the place of actions are arbitrary."""
+    plain, mixed = (recording_facts(recording, True) for recording in (PLAIN, MIXED))
+    unknown = replace(plain, behaviour_stochasticity=None)
+    for method in ("bco", "auto"):
+        asked = preset("default", method)
+        for facts, coef in ((plain, 0.0), (mixed, 1.0), (unknown, 1.0)):
+            decided = asked.with_recording(facts, proposes=method == "auto")
+            assert decided.inverse.model.recorded_coef == coef
+            assert decided.with_recording(mixed, proposes=False) == decided, "decided once"
+        form = replace(asked.inverse.model, form="bilinear")
+        bilinear = replace(asked, inverse=replace(asked.inverse, model=form))
+        decided = bilinear.with_recording(mixed, proposes=False)
+        assert decided.inverse.model.recorded_coef == 0.0, "it takes no recorded steps"
+    assert preset("paper").inverse.model.recorded_coef == 0.0
+
+
+def test_eased_spreads_are_half_as_far_apart_in_whatever_unit() -> None:
+    std = np.array([0.001, 1.0, 1.0, 8.0, 0.2], np.float32)
+    eased = eased_spread(std)
+    assert eased[1] == eased[2] == 1, "what never moves stays"
+    moving = [0, 3, 4]
+    apart, before = (np.log(one[moving]) for one in (eased, std))
+    np.testing.assert_allclose(np.diff(apart), np.diff(before) / 2, rtol=1e-5)
+    assert np.square(std[moving] / eased[moving]).mean() == pytest.approx(1, rel=1e-5)
+    micro = np.where(std == 1, 1, 1e6 * std).astype(np.float32)
+    scaled = np.where(std == 1, 1, 1e6 * eased)
+    np.testing.assert_allclose(eased_spread(micro), scaled, rtol=1e-5)
+    ones = np.ones(3, np.float32)
+    assert (eased_spread(ones) == ones).all(), "where nothing is scaled, nothing is"
+
+
+def test_eased_facts_are_of_the_same_recording_in_other_units() -> None:
+    facts = recording_facts(MIXED, True)
+    eased = facts.eased()
+    scale = ObservationScale.of_recording(eased)
+    obs, after = (
+        scale.apply(torch.from_numpy(np.array(column)))
+        for column in (MIXED.observations, MIXED.next_observations)
+    )
+    assert scale.step_std is not None
+    torch.testing.assert_close(
+        (after - obs).std(0, correction=0), scale.step_std, rtol=1e-3, atol=0
+    )
+    assert ObservationScale.of_recording(facts).eased().std.equal(scale.std)
+    assert replace(eased, observation_std=facts.observation_std, step_std=facts.step_std) == facts
 
 
 @pytest.mark.parametrize("normalize", [False, True])

@@ -132,7 +132,12 @@ def cases() -> Iterator[tuple[str, MakeAlgorithm, int, Callable[..., Any], str, 
             "oosf",
             "compiled",
         )
-    for name, model in _distinct({k: one.inverse.model for k, one in presets.items()}).items():
+    models = {
+        f"{name}, recorded {coef:g}": replace(model, recorded_coef=coef)
+        for name, model in ((k, one.inverse.model) for k, one in presets.items())
+        for coef in ((0.0, 1.0) if model.recorded_coef is None else (model.recorded_coef,))
+    }
+    for name, model in _distinct(models).items():
         batch, kinds = (
             (SemiSupervisedBatch, "ooaooa") if model.recorded_coef else (ActionBatch, "ooa")
         )

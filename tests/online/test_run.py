@@ -15,9 +15,10 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig
+from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig, InverseForm
+from qss_offline.algorithms.networks import Network, mlp
 from qss_offline.algorithms.observational_d3g import ObservationalD3GConfig
-from qss_offline.algorithms.qss import QSSConfig
+from qss_offline.algorithms.qss import QSSConfig, qss_shapes
 from qss_offline.analysis.plots.learning_curves import load_curves
 from qss_offline.api.training import train_online
 from qss_offline.comparison.online_runs import online_run
@@ -26,6 +27,8 @@ from qss_offline.data.load import load_transitions
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.errors import UserError
+from qss_offline.evaluation.policies import Policy
+from qss_offline.evaluation.policy_files import load_policy
 from qss_offline.launch.local import LocalLauncher
 from qss_offline.online.config import EvaluationPlan, OnlineSettings
 from qss_offline.online.env_loop import OnlineTask
@@ -39,7 +42,7 @@ from qss_offline.presets import Preset
 from qss_offline.runs.config import RunConfig
 from qss_offline.runs.folder import RunFolder, SeedFolder, read_json
 from qss_offline.runs.inverse_config import InverseFitConfig
-from qss_offline.runs.reader import load_online_run, load_run
+from qss_offline.runs.reader import load_online_run, load_run, read_run_config
 from qss_offline.runs.results import evaluation_means, learning_curve
 from qss_offline.training.runner import run
 from tests.online.small_run import CONFIG, settings
@@ -190,6 +193,52 @@ def test_an_online_run_starts_where_the_offline_run_ended(offline: Path, tmp_pat
     OnlineTrainer([task], PENDULUM, learning, plan, mode="eager").run(no_tick)
     moved = load_checkpoint(tmp_path / "learning" / "training.safetensors")
     assert not torch.equal(moved.tensors["network.critic"], training.tensors["network.critic"])
+
+
+@pytest.mark.parametrize("form", ["network", "either"])
+def test_all_trainings_of_an_ensemble_go_on(
+    offline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: InverseForm
+) -> None:
+    """The online run begins as the policy that the offline run ended with."""
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(offline.parent / "minari"))
+    made = read_run_config(RunFolder(offline))
+    inverse = replace(made.preset.inverse, model=replace(made.preset.inverse.model, form=form))
+    preset = replace(made.preset, updates=60, ensemble=3, inverse=inverse)
+    folder = RunFolder(tmp_path / "run")
+    run(replace(made, preset=preset, seeds=(4,), recording=None), folder, launcher=LocalLauncher(1))
+    config = start_config(CONFIG, folder.path)
+    assert config.algorithm.hidden_dims == (48, 48)
+    task = OnlineTask(4, SeedFolder(tmp_path / "online"), load_start(folder.path, 4))
+    only_acting = replace(config, steps=40, warm_up=40, model_updates=0, exploration_noise=0.0)
+    OnlineTrainer([task], PENDULUM, only_acting, EvaluationPlan(40, 1), mode="eager").run(no_tick)
+    before, after = (load_policy(one.policy) for one in (folder.seed(4), task.folder))
+    assert isinstance(before, Policy) and isinstance(after, Policy)
+    obs = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+    np.testing.assert_allclose(after.propose(obs), before.propose(obs), atol=1e-5)
+    if form == "network":
+        np.testing.assert_allclose(after(obs), before(obs), atol=1e-5)
+    saved = load_checkpoint(task.folder.training).tensors
+    shapes = [qss_shapes(replace(config.algorithm, hidden_dims=(w, w)), 4) for w in (48, 16)]
+    rows = torch.randn(1, 32, 8, generator=torch.Generator().manual_seed(1))
+    online = Network(shapes[0]["critic"], saved["network.critic"].unsqueeze(0))
+    trained = [
+        load_checkpoint(folder.seed(4).member(n).training).tensors["network.critic"]
+        for n in range(3)
+    ]
+    for twin in (0, 1):
+        values = [
+            mlp(Network(shapes[1]["critic"], one.unsqueeze(0)).members[twin], rows)
+            for one in trained
+        ]
+        mean = torch.stack(values).mean(0)
+        torch.testing.assert_close(mlp(online.members[twin], rows), mean, atol=1e-5, rtol=1e-5)
+    # What was the same learns on.
+    learning = OnlineTask(4, SeedFolder(tmp_path / "learning"), task.start)
+    OnlineTrainer(
+        [learning], PENDULUM, replace(config, steps=60, warm_up=40), EvaluationPlan(60, 1)
+    ).run(no_tick)
+    moved = load_checkpoint(learning.folder.training).tensors["network.critic"]
+    assert not torch.equal(moved, saved["network.critic"])
 
 
 def test_a_start_needs_no_results_and_keeps_its_own_settings(

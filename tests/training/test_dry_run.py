@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 
-from qss_offline.api.options import TrainOptions
 from qss_offline.data.build import build_dataset
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.engine.checkpoint import load_checkpoint
@@ -23,6 +22,7 @@ from qss_offline.parallel.reporting import no_tick
 from qss_offline.presets import PRESETS
 from qss_offline.runs.config import Method, RunConfig
 from qss_offline.runs.folder import RunFolder, SeedFolder
+from qss_offline.training.options import TrainOptions
 from qss_offline.training.runner import run
 from tests.engine.emulated import Dry, Emulated, Unmixed
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -20,119 +20,63 @@ from qss_offline.analysis.plots.style import (
     styled,
     to_png,
 )
-from qss_offline.comparison.cells import Cell
-from qss_offline.comparison.paper_results import reported
-from qss_offline.comparison.table import Row, Summary, summarise
+from qss_offline.comparison.table import BEHAVIOUR, Row, last_returns, recording_text
+from qss_offline.evaluation.normalization import normalised
 from qss_offline.runs.reader import LABELS
-from qss_offline.statistics import ENOUGH, Interval
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.container import ErrorbarContainer
 
 _STYLES = {
-    "d3g": (ORANGE, "o"),
+    BEHAVIOUR: (GREY, "|"),
+    "auto": (ORANGE, "o"),
+    "d3g": (YELLOW, "P"),
     "bco": (BLUE, "s"),
-    "pseudo-td3+bc": (GREEN, "^"),
-    "pseudo-iql": (SKY, "v"),
+    "bco-mean": (SKY, "v"),
+    "pseudo-iql": (SKY, "<"),
     "bc": (PURPLE, "D"),
-    "td3+bc": (YELLOW, "P"),
-    "iql": (GREY, "X"),
+    "td3+bc": (GREEN, "^"),
+    "iql": (BLACK, "x"),
     "cql": (BLACK, "*"),
 }
-_WIDTH = 0.84
-"""Of the space of a level that methods are spread over."""
+_HEIGHT = 0.7
+"""Of the space of a recording that methods are spread over."""
 
 
 @styled
-def png(
-    cells: Sequence[Cell],
-    table: Sequence[Row],
-    behaviour: Mapping[str, Interval],
-    metric: str = "last",
-) -> bytes:
-    """Draw mean return at each level of randomness, a panel for each environment, as a PNG file.
+def png(table: Sequence[Row]) -> bytes:
+    """Draw normalised returns of the last policies, a line for each recording, as a PNG file.
 
-    Levels are categories, methods side by side in each. Bars are 95% bootstrap intervals over
-    seeds; where there are too few seeds for one, small dots are the seeds. Hollow rings are the
-    paper's D3G.
+    Each seed is a small mark, their mean a large one.
 
     Args:
-        cells: what was asked for.
         table: rows of what is done.
-        behaviour: mean return of the recorded episodes, by id of the recording, where known.
-        metric: "last" or "best".
     """
     from matplotlib.figure import Figure
 
-    summaries = summarise(table, metric)
-    env_ids = list(dict.fromkeys(cell.env_id for cell in cells))
-    figure = Figure(figsize=(5.2 * len(env_ids), 4.6), layout="constrained")
+    scores = last_returns(table)
+    recordings = list(dict.fromkeys(recording for recording, _ in scores))
+    recordings.sort(key=lambda one: (one[1], one[0], one[2]))
+    methods = [method for method in _STYLES if any(key[1] == method for key in scores)]
+    figure = Figure(figsize=(9.2, 0.42 * max(1, len(recordings)) + 1.3), layout="constrained")
+    axes = figure.subplots()
     handles: dict[str, Any] = {}
-    for axes, env_id in zip(
-        figure.subplots(1, len(env_ids), squeeze=False)[0], env_ids, strict=True
-    ):
-        here = [cell for cell in cells if cell.env_id == env_id]
-        methods = list(dict.fromkeys(cell.method for cell in here))
-        recordings = dict.fromkeys((c.random_action_prob, c.obs_id) for c in here)
-        levels = list(dict.fromkeys(level for level, _ in recordings))
-        for place, method in enumerate(methods):
-            shift = _WIDTH * ((place + 0.5) / len(methods) - 0.5)
-            done = [
-                (levels.index(level) + shift, summaries[env_id, level, method])
-                for level in levels
-                if (env_id, level, method) in summaries
-            ]
-            if done:
-                handles[LABELS[method]] = _draw(axes, done, *_STYLES[method])
-        for level, obs_id in recordings:
-            if obs_id in behaviour:
-                at = levels.index(level)
-                handles["recorded behaviour"] = axes.plot(
-                    [at - 0.42, at + 0.42], [behaviour[obs_id].estimate] * 2, color=GREY, ls=":"
-                )[0]
-            paper = reported(env_id, "d3g", level)
-            if paper is not None:
-                handles["D3G in the paper (best of 100)"] = axes.scatter(
-                    levels.index(level), paper.mean, s=110, facecolors="none", edgecolors=ORANGE
-                )
-        for boundary in range(1, len(levels)):
-            axes.axvline(boundary - 0.5, color="#d8d8d4", linewidth=0.8)
-        axes.grid(axis="x", visible=False)
-        axes.set_xticks(range(len(levels)), [f"{100 * level:g}" for level in levels])
-        axes.set_xlim(-0.5, len(levels) - 0.5)
-        axes.set_title(env_id)
-        axes.set_xlabel("random actions in the recording (%)")
-        axes.set_ylabel(f"mean return ({metric} evaluation)")
-    # As many columns as the panels are wide: what doesn't fit would be cut off.
-    figure.legend(
-        handles.values(),
-        handles.keys(),
-        loc="outside lower center",
-        ncols=2 * len(env_ids),
-    )
+    for place, recording in enumerate(recordings):
+        for number, method in enumerate(methods):
+            returns = scores.get((recording, method))
+            if not returns:
+                continue
+            values = [normalised(one, recording[1]) for one in returns]
+            known = [r if v is None else v for r, v in zip(returns, values, strict=True)]
+            at = place + _HEIGHT * ((number + 0.5) / len(methods) - 0.5)
+            colour, marker = _STYLES[method]
+            if len(known) > 1:
+                axes.plot(known, [at] * len(known), marker, color=colour, ms=3, alpha=0.5)
+            handles[LABELS[method]] = axes.plot(
+                [np.mean(known)], [at], marker, color=colour, ms=6, ls="none"
+            )[0]
+        if place:
+            axes.axhline(place - 0.5, color="#d8d8d4", linewidth=0.8)
+    axes.set_yticks(range(len(recordings)), [recording_text(one) for one in recordings])
+    axes.set_ylim(max(1, len(recordings)) - 0.5, -0.5)
+    axes.grid(axis="y", visible=False)
+    axes.set_xlabel("normalised return of the last policy: 0 random actions, 1 expert")
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4)
     return to_png(figure, WIDE_DPI)
-
-
-def _draw(
-    axes: Axes, done: Sequence[tuple[float, Summary]], colour: str, marker: str
-) -> ErrorbarContainer:
-    """Draw a method's means at their places, with intervals or, of few seeds, the seeds."""
-    places = np.array([place for place, _ in done])
-    means = [summary.mean for _, summary in done]
-    for place, summary in done:
-        if 1 < len(summary.scores) < ENOUGH:
-            axes.plot([place] * len(summary.scores), summary.scores, ".", color=colour, ms=4,
-                      alpha=0.6)  # fmt: skip
-    return axes.errorbar(
-        places,
-        [one.estimate for one in means],
-        yerr=np.nan_to_num(
-            [[one.estimate - one.low for one in means], [one.high - one.estimate for one in means]]
-        ),
-        color=colour,
-        marker=marker,
-        linestyle="none",
-        markersize=5.5,
-        capsize=2,
-    )

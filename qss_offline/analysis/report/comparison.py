@@ -64,7 +64,8 @@ class Task:
     def __str__(self) -> str:
         """Return all of it in a line."""
         random = "" if self.random_action_prob is None else f"{self.level} random"
-        return ", ".join(filter(None, (self.env_id, self.source or random)))
+        known = self.source if self.dataset_id else ", ".join(filter(None, (random, self.note)))
+        return ", ".join(filter(None, (self.env_id, known)))
 
     def normalise(self, returns: FloatArray) -> FloatArray | None:
         """Return 0 for random actions and 1 for an expert, None where neither is known."""

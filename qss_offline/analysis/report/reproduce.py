@@ -16,7 +16,7 @@ from qss_offline.online.config import EvaluationPlan, OnlineSettings
 from qss_offline.online.presets import ALGORITHMS, ONLINE_PRESETS, online_preset
 from qss_offline.overrides import differences
 from qss_offline.presets import own_method, preset_of
-from qss_offline.runs.config import Preset, RunConfig
+from qss_offline.runs.config import RunConfig
 from qss_offline.runs.reader import FinishedRun, OnlineRun
 from qss_offline.settings_json import settings_of
 
@@ -65,7 +65,8 @@ def _settings(config: RunConfig) -> tuple[list[str], str | None]:
         arguments += ["--online-rounds", str(inverse.rounds)]
     if spent.updates != named.updates:
         arguments += ["--updates", str(spent.updates)]
-    changes = differences(_as_measured(spent, config), config.preset)
+    measured = spent.with_recording(config.facts, proposes=config.method != "bco")
+    changes = differences(measured, config.preset)
     if config.method != "bco":
         for change in changes:
             arguments += ["--set", change]
@@ -77,14 +78,6 @@ def _settings(config: RunConfig) -> tuple[list[str], str | None]:
     if changes or not alike:
         return arguments, "The preset has other settings; config.json has them all."
     return arguments, None
-
-
-def _as_measured(preset: Preset, config: RunConfig) -> Preset:
-    """Return a preset with the power that the run measured, where D3G measures one."""
-    if config.method == "bco" or preset.algorithm.behaviour_power is not None:
-        return preset
-    measured = replace(preset.algorithm, behaviour_power=config.facts.error_power)
-    return replace(preset, algorithm=measured)
 
 
 def _recording(run: FinishedRun) -> list[str] | None:

@@ -11,11 +11,9 @@ from qss_offline.analysis.report.comparison import ONLINE, Scores, Task
 from qss_offline.comparison.online_budget import BudgetRow
 from qss_offline.errors import UserError, printable
 from qss_offline.presets import preset_of
-from qss_offline.runs.folder import read_json
 from qss_offline.runs.reader import LABELS, FinishedRun, OnlineRun, load_any_run
 from qss_offline.runs.results import final_mean
 from qss_offline.runs.tables import header_of, read_table
-from qss_offline.runs.values import number
 from qss_offline.settings_json import to_plain
 from qss_offline.statistics import counted, mean_of
 
@@ -37,6 +35,7 @@ class ReturnRow:
         metric: "last" or another.
         mean_return: over the episodes of one evaluation.
         preset: name of the comparison, if the table has one.
+        family: of the recording, likewise.
     """
 
     env_id: str
@@ -46,6 +45,7 @@ class ReturnRow:
     metric: str
     mean_return: float
     preset: str | None = None
+    family: str | None = None
 
 
 @dataclass
@@ -68,21 +68,20 @@ class Returns:
 def read_returns(path: Path) -> Returns:
     """Read the last evaluations of a `returns.csv`, of a comparison or of online budgets.
 
-    Where the recordings are named in the `provenance.json` beside it, tasks are these; else they
-    are environments at a level of randomness.
+    Tasks are environments at a level of randomness, those of half-trained experts apart.
 
     Raises:
         UserError: the file can't be read, lacks a column or holds something else than numbers.
     """
     if "variant" in header_of(path):
         return _read_budgets(path)
-    recordings = _recordings(path.parent / "provenance.json")
     found = Returns()
     behaviour: dict[Task, list[float]] = {}
     for row in read_table(path, ReturnRow, others=True):
         if row.metric != "last":
             continue
-        task = _task(row, recordings)
+        half = "half-trained" if (row.family or "").endswith("_medium") else ""
+        task = Task(printable(row.env_id), row.random_action_prob, note=half)
         if row.method == _BEHAVIOUR:
             behaviour.setdefault(task, []).append(row.mean_return)
             continue
@@ -93,8 +92,6 @@ def read_returns(path: Path) -> Returns:
             found.presets[label] = preset
         found.scores.setdefault(task, {}).setdefault(label, {})[row.seed] = row.mean_return
         found.papers[label] = row.method
-        if task.dataset_id in recordings:
-            found.recorded[task] = recordings[task.dataset_id]
     if not found.scores:
         raise UserError(f"{path} holds no rows whose metric is last")
     found.recorded |= {task: mean_of(values).estimate for task, values in behaviour.items()}
@@ -112,32 +109,6 @@ def _read_budgets(path: Path) -> Returns:
     if not scores:
         raise UserError(f"{path} holds no rows")
     return Returns(scores)
-
-
-def _recordings(provenance: Path) -> dict[str | None, float]:
-    """Return the mean return of each recording that a comparison's provenance names, by its id."""
-    if not provenance.exists():
-        return {}
-    held = read_json(provenance).get("recordings")
-    if not isinstance(held, dict):
-        return {}
-    return {
-        printable(name): number(one.get("estimate"), f"{provenance}: {printable(name)}")
-        for name, one in held.items()
-        if isinstance(one, dict)
-    }
-
-
-def _task(row: ReturnRow, recordings: Mapping[str | None, float]) -> Task:
-    """Return the recording of a row, where exactly one of its environment and level is named."""
-    env_id, level = printable(row.env_id), row.random_action_prob
-    if level is None:
-        return Task(env_id)
-    # As `DatasetSpec.obs_id` has it.
-    name, _, version = env_id.rpartition("-")
-    part = f"/{name}/{version}-random-{100 * level:g}-"
-    fitting = [one for one in recordings if one is not None and part in one]
-    return Task(env_id, level, fitting[0] if len(fitting) == 1 else None)
 
 
 def load_sources(paths: Sequence[Path]) -> tuple[list[AnyRun], dict[str, Returns]]:
@@ -222,13 +193,19 @@ def _settings(run: AnyRun) -> dict[str, Any]:
     if isinstance(run, OnlineRun):
         return _flat({name: run.results.get(name) for name in ("config", "start_run")})
     config = replace(run.config, seeds=(), dataset_id="", recording=None, device="cpu", tf32=False)
-    measured, algorithm = run.facts.error_power, config.preset.algorithm
-    # A power that was measured is the recording's; the settings say only that it is measured.
+    measured = run.facts.error_power
+    # What was measured is the recording's; the settings say only that it is measured.
     named = preset_of(config.preset_name, run.method)
-    asked = named is not None and named.algorithm.behaviour_power is not None
-    if run.method != "bco" and algorithm.behaviour_power == measured and not asked:
-        algorithm = replace(algorithm, behaviour_power=None)
-        config = replace(config, preset=replace(config.preset, algorithm=algorithm))
+    if named is not None:
+        decided = named.with_recording(run.facts, proposes=run.method != "bco")
+        algorithm, inverse = config.preset.algorithm, config.preset.inverse
+        if algorithm.behaviour_power == decided.algorithm.behaviour_power:
+            algorithm = replace(algorithm, behaviour_power=named.algorithm.behaviour_power)
+        if inverse.model.recorded_coef == decided.inverse.model.recorded_coef:
+            coef = named.inverse.model.recorded_coef
+            inverse = replace(inverse, model=replace(inverse.model, recorded_coef=coef))
+        preset = replace(config.preset, algorithm=algorithm, inverse=inverse)
+        config = replace(config, preset=preset)
     if config.cloning is not None and config.cloning.error_power == measured:
         config = replace(config, cloning=replace(config.cloning, error_power=None))
     if config.portfolio is not None:

@@ -43,7 +43,7 @@ from qss_offline.runs.inverse_config import InverseFitConfig
 from qss_offline.runs.race import Race
 from qss_offline.runs.work import STEP, inverse_update
 from qss_offline.training.interaction import ActionSteps, take_steps
-from qss_offline.training.recorded import RecordedColumns, batch_transform
+from qss_offline.training.recorded import RecordedColumns, batch_transform, recorded_through
 
 _FITTED_SHARE = 0.9
 """Of known steps, before the rest decides between two forms of the IDM."""
@@ -102,19 +102,11 @@ class InverseModels:
             self._form = "network"
         self._recorded: Sequence[RecordedColumns] = ()
         if recordings is not None:
-            # Seeds that learn from one recording share it.
-            each = {
-                (id(recording), id(scale)): RecordedColumns(recording, scale, self.device)
-                for recording, scale in zip(recordings, scales, strict=False)
-            }
-            self._recorded = [
-                each[id(recording), id(scale)]
-                for recording, scale in zip(recordings, scales, strict=False)
-            ]
-        if recordings is not None and (
-            len(recordings) != len(self.seeds) or any(r.obs_dim != obs_dim for r in recordings)
-        ):
-            raise UserError(f"each seed needs a recording with {obs_dim} numbers in an observation")
+            if len(recordings) != len(seeds) or any(r.obs_dim != obs_dim for r in recordings):
+                raise UserError(
+                    f"each seed needs a recording with {obs_dim} numbers in an observation"
+                )
+            self._recorded = recorded_through(recordings, scales, self.device)
         self._algorithm = self._make_algorithm(obs_dim, action_dim)
         self.state: TrainState = initial_state(self._algorithm, self.seeds, self.device)
         self._on_cpu = self.state.on_cpu()
@@ -146,6 +138,7 @@ class InverseModels:
 
     def _make_algorithm(self, obs_dim: int, action_dim: int) -> InverseDynamics:
         model, spread = self._model, self._step_scale()
+        assert model.recorded_coef is not None, "the recording decides before training begins"
         if not model.recorded_coef:
             discrete = isinstance(self.actions, OneHotActions)
             return InverseDynamics(model, obs_dim, action_dim, spread, discrete)

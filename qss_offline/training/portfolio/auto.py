@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from qss_offline.algorithms.ensemble import mean_network
+from qss_offline.algorithms.ensemble import in_other_units, mean_network
 from qss_offline.algorithms.networks import Network
 from qss_offline.algorithms.observational_d3g import ObservationalD3GConfig
 from qss_offline.data.load import load_transitions, recorded_behaviour
@@ -84,8 +84,10 @@ def _offline(
 ) -> TrainState:
     """Train a member from where its folders stand."""
     transitions = {config.dataset_id: load_transitions(config.dataset_id).transitions}
-    facts = {config.dataset_id: config.facts}
-    trainer = OfflineTrainer(tasks, transitions, _settings(config)[member], facts, device)
+    # A regression, more or less, as a cloned policy is.
+    facts = config.facts.eased() if member == NEAR else config.facts
+    settings = _settings(config)[member]
+    trainer = OfflineTrainer(tasks, transitions, settings, {config.dataset_id: facts}, device)
     return trainer.run(config.preset.updates, tick)
 
 
@@ -96,12 +98,16 @@ def proposals_of(config: RunConfig, task: SeedTask) -> dict[str, Network]:
         tasks = [t.task for t in _trainings(config, task) if t.member == name]
         state = _offline(config, name, tasks, "cpu", no_tick)
         average = state.networks["proposal_average"]
-        proposals[name] = mean_network(
+        proposal = mean_network(
             [
                 Network(average.shape, average.flat[row : row + 1].clone())
                 for row in range(len(tasks))
             ]
         )
+        if name == NEAR:
+            scale = ObservationScale.of_recording(config.facts)
+            proposal = in_other_units(proposal, scale.eased().std / scale.std)
+        proposals[name] = proposal
     return proposals
 
 

@@ -50,7 +50,7 @@ from qss_offline.runs.race import Pace, Race
 from qss_offline.runs.work import CLONING_UPDATE, VALUED_UPDATE
 from qss_offline.training.interaction import ActionSteps, take_steps
 from qss_offline.training.inverse.models import InverseModels
-from qss_offline.training.recorded import batch_transform
+from qss_offline.training.recorded import batch_transform, recorded_through
 
 
 class PortfolioTrainer(InverseModels):
@@ -83,6 +83,9 @@ class PortfolioTrainer(InverseModels):
     ) -> None:
         super().__init__((seed,), (scale,), make_env, config, known, (recording,), device)
         self._proposals, self._portfolio = proposals, portfolio
+        # What members that learn from labels see.
+        self._eased = scale.eased()
+        self._seen = recorded_through((recording,), (self._eased,), self.device)
         self._learners: dict[str, Algorithm] = {}
         members: tuple[str, ...] = PROPOSING
         if isinstance(self.actions, ActionBox):
@@ -151,15 +154,15 @@ class PortfolioTrainer(InverseModels):
         )
 
     def _labelled(self, labels: torch.Tensor) -> UniformSampler:
-        (recorded,) = self._recorded
+        (recorded,) = self._seen
         table = recorded.column("observations"), labels
-        transform = batch_transform(self._recorded, ("observations", None))
+        transform = batch_transform(self._seen, ("observations", None))
         batch_size = self._portfolio.cloning.batch_size
         return UniformSampler([table], batch_size, LabelledBatch, transform)
 
     def _valued(self, labels: torch.Tensor) -> UniformSampler:
         names = "observations", None, "next_observations", "rewards", "terminations", None
-        (recorded,) = self._recorded
+        (recorded,) = self._seen
         zeros = torch.zeros(1, 1, device=self.device).expand(labels.shape)
         others = iter((labels, zeros))
         table = [next(others) if name is None else recorded.column(name) for name in names]
@@ -168,7 +171,7 @@ class PortfolioTrainer(InverseModels):
             [tuple(table)],
             self._portfolio.values.batch_size,
             ValuedBatch,
-            batch_transform(self._recorded, names),
+            batch_transform(self._seen, names),
             (*([None] * 5), noise),
         )
 
@@ -201,7 +204,7 @@ class PortfolioTrainer(InverseModels):
             return self.heading_for(self._proposals[member], 0)
         network = self._states[member].on_cpu().networks["policy"]
         copy = Network(network.shape, network.flat.clone())
-        return ClonedPolicy(copy, self.scales[0], self.action_box)
+        return ClonedPolicy(copy, self._eased, self.action_box)
 
     def policy(self, index: int) -> SavedPolicy:
         """Return the policy of who leads the race."""
