@@ -52,8 +52,8 @@ def run_comparison(
         print(f"Nothing was run: {study.returns} holds all of these returns already.")
     print(
         f"{time.monotonic() - begun:.0f} s. {count} missing, {len(failures)} failed. "
-        f"Made: {study.out}/returns.csv (all returns), members.csv (of races), table.md, "
-        "table.png, provenance.json.\n"
+        f"Made: {study.out}/returns.csv (last and best), members.csv (of races), curves.csv (all "
+        "evaluations), table.md, table.png, provenance.json.\n"
         f"Next: qss report {study.out}/returns.csv; the same command runs what is missing, and "
         "--seeds 10 adds seeds."
     )

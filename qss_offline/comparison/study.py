@@ -13,18 +13,17 @@ from qss_offline.comparison.entry import Entry
 from qss_offline.comparison.presets import comparison
 from qss_offline.comparison.table import (
     MemberRow,
+    PointRow,
     Row,
     Section,
     markdown,
     member_rows,
-    members_with_earlier,
-    read_csv,
-    read_members,
+    points,
+    read_rows,
     rows,
     sections,
     with_earlier,
-    write_csv,
-    write_members,
+    write_rows,
 )
 from qss_offline.data.environments import check_acting
 from qss_offline.data.families import family_path
@@ -138,8 +137,9 @@ class Study:
         self.entries = grid.entries(config, runs)
         self.out = out or (self._published(runs) if show_only else None) or runs
         self.returns = self.out / "returns.csv"
-        self._members, self._provenance = self.out / "members.csv", self.out / "provenance.json"
-        self._earlier = read_csv(self.returns) if self.returns.exists() else []
+        self._members, self._curves = self.out / "members.csv", self.out / "curves.csv"
+        self._provenance = self.out / "provenance.json"
+        self._earlier = read_rows(self.returns, Row)
         self._check_same()
 
     def _published(self, runs: Path) -> Path | None:
@@ -187,8 +187,7 @@ class Study:
     def summary(self) -> Summary:
         """Return what is done by now, and what isn't."""
         table = with_earlier(rows(self.entries), self._earlier)
-        earlier = read_members(self._members) if self._members.exists() else []
-        members = members_with_earlier(member_rows(self.entries), earlier)
+        members = with_earlier(member_rows(self.entries), read_rows(self._members, MemberRow))
         done = {row.key for row in table}
         asked = {entry.key for entry in self.entries}
         recordings = {(key[0], key[1], key[3]) for key in asked}
@@ -203,9 +202,10 @@ class Study:
 
     def write(self, summary: Summary, picture: bytes, failures: Sequence[str]) -> None:
         """Write every return, the tables, their picture, and where they come from."""
-        write_csv(self.returns, summary.rows)
-        if summary.members:
-            write_members(self._members, summary.members)
+        write_rows(self.returns, Row, summary.rows)
+        write_rows(self._members, MemberRow, summary.members)
+        curves = with_earlier(points(self.entries), read_rows(self._curves, PointRow))
+        write_rows(self._curves, PointRow, curves)
         write_bytes(self.out / "table.md", markdown(summary.sections()).encode())
         write_bytes(self.out / "table.png", picture)
         # Where nothing was run, figures stay those of the machine and command that made them.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,9 +95,39 @@ class MemberRow:
     mean_return: float
 
     @property
-    def run(self) -> tuple[str, float, int]:
-        """What tells its race from others."""
-        return self.family, self.random_action_prob, self.seed
+    def key(self) -> Key:
+        """What tells its race from others of the comparison."""
+        return self.family, self.random_action_prob, CHOSEN, self.seed
+
+
+@dataclass(frozen=True)
+class PointRow:
+    """One line of `curves.csv`: one evaluation.
+
+    Attributes:
+        family: whose recording it is.
+        env_id: the environment.
+        random_action_prob: of the recording.
+        method: one of `METHODS`.
+        seed: of the method and of its recording.
+        online_steps: environment steps before it.
+        updates: gradient steps before it, of methods that take no online steps, else 0.
+        mean_return: over its episodes.
+    """
+
+    family: str
+    env_id: str
+    random_action_prob: float
+    method: str
+    seed: int
+    online_steps: int
+    updates: int
+    mean_return: float
+
+    @property
+    def key(self) -> Key:
+        """What tells its run from others of the comparison."""
+        return self.family, self.random_action_prob, self.method, self.seed
 
 
 Recording = tuple[str, str, float]
@@ -159,46 +190,38 @@ def member_rows(entries: Sequence[Entry]) -> list[MemberRow]:
     return found
 
 
-def with_earlier(fresh: Sequence[Row], earlier: Sequence[Row]) -> list[Row]:
+def points(entries: Sequence[Entry]) -> list[PointRow]:
+    """Read every evaluation of what is done."""
+    found = []
+    for entry in (one for one in entries if one.done):
+        family, level, method, seed = entry.key
+        for one in read_evaluations(entry.folder.seed(seed).result):
+            of = family, entry.spec.env_id, level, method, seed
+            found.append(PointRow(*of, one.online_steps, one.updates or 0, one.mean))
+    return found
+
+
+AnyRow = TypeVar("AnyRow", Row, MemberRow, PointRow)
+
+
+def with_earlier(fresh: Sequence[AnyRow], earlier: Sequence[AnyRow]) -> list[AnyRow]:
     """Add the earlier rows of runs that have no fresh ones."""
-    done = {row.key for row in fresh}
-    return [*fresh, *(row for row in earlier if row.key not in done)]
+    made = {row.key for row in fresh}
+    return list(fresh) + [row for row in earlier if row.key not in made]
 
 
-def members_with_earlier(
-    fresh: Sequence[MemberRow], earlier: Sequence[MemberRow]
-) -> list[MemberRow]:
-    """Add the earlier rows of races that have no fresh ones."""
-    done = {row.run for row in fresh}
-    return [*fresh, *(row for row in earlier if row.run not in done)]
-
-
-def write_csv(path: Path, table: Iterable[Row]) -> None:
+def write_rows(path: Path, kind: type[AnyRow], table: Iterable[AnyRow]) -> None:
     """Write all rows, sorted, so that equal results give equal files."""
-    write_table(path, Row, sorted(table, key=lambda row: astuple(row)[:6]))
+    write_table(path, kind, sorted(table, key=lambda row: list(map(str, astuple(row)))))
 
 
-def read_csv(path: Path) -> list[Row]:
-    """Read rows that `write_csv` wrote.
-
-    Raises:
-        UserError: the file can't be read or has other columns.
-    """
-    return read_table(path, Row)
-
-
-def write_members(path: Path, table: Iterable[MemberRow]) -> None:
-    """Write all rows, sorted."""
-    write_table(path, MemberRow, sorted(table, key=lambda row: astuple(row)[:5]))
-
-
-def read_members(path: Path) -> list[MemberRow]:
-    """Read rows that `write_members` wrote.
+def read_rows(path: Path, kind: type[AnyRow]) -> list[AnyRow]:
+    """Read rows that `write_rows` wrote; of a file that isn't there none.
 
     Raises:
         UserError: the file can't be read or has other columns.
     """
-    return read_table(path, MemberRow)
+    return read_table(path, kind) if path.exists() else []
 
 
 Scores = Mapping[tuple[Recording, str], Sequence[float]]

@@ -63,8 +63,28 @@ class RecordingFacts:
         if min(*self.observation_std, *self.step_std) <= 0:
             raise UserError("a recording's spreads must be above 0")
 
+    @property
+    def deterministic(self) -> bool:
+        """Whether behaviour was a function of the state, as was decided when it was measured."""
+        return self.error_power == MEAN_POWER
+
+    @property
+    def recorded_coef(self) -> float:
+        """What an IDM's learning from recorded steps weighs beside that from its own.
+
+        Where the next state follows from the state, recorded steps say nothing of actions, and
+        codes in their place are arbitrary (`algorithms/semi_supervised_inverse.py`): it learns from
+        its own steps alone.
+        """
+        return 0.0 if self.deterministic else 1.0
+
     def eased(self) -> RecordingFacts:
-        """Return the same in the units of `eased_spread`."""
+        """Return the same in the units of `eased_spread`, for what repeats a recording.
+
+        Where some actions are random, or may be, no dimension is held still: nothing changes.
+        """
+        if not self.deterministic:
+            return self
         std = np.array(self.observation_std, np.float32)
         eased = eased_spread(std)
         step = np.array(self.step_std, np.float32) * std / eased
@@ -101,16 +121,6 @@ def power_of(share: float | None) -> float:
     are those in which a robot falls. Where it is unknown, random actions aren't ruled out.
     """
     return MEAN_POWER if share is not None and share < STOCHASTIC_FROM else MODE_POWER
-
-
-def recorded_coef_of(share: float | None) -> float:
-    """Return what an IDM's learning from recorded steps weighs at a behaviour stochasticity.
-
-    Where the next state follows from the state, recorded steps say nothing of actions, and codes in
-    their place are arbitrary (`algorithms/semi_supervised_inverse.py`): it learns from its own
-    steps alone. Where some actions are random, or may be, recorded steps count as much as those.
-    """
-    return 0.0 if share is not None and share < STOCHASTIC_FROM else 1.0
 
 
 def recording_facts(transitions: Transitions, normalize: bool) -> RecordingFacts:

@@ -19,7 +19,7 @@ from qss_offline.algorithms.inverse_dynamics import inverse_action, inverse_logi
 from qss_offline.algorithms.networks import Network
 from qss_offline.algorithms.qss import propose_next_obs
 from qss_offline.data.environments import without_folder
-from qss_offline.data.facts import RecordingFacts, eased_spread
+from qss_offline.data.facts import RecordingFacts
 from qss_offline.engine.checkpoint import Checkpoint, save_checkpoint
 from qss_offline.errors import UserError, shown
 from qss_offline.evaluation.actions import ActionBox
@@ -82,10 +82,6 @@ class ObservationScale:
     def invert(self, obs: Tensor) -> Tensor:
         """Undo `apply`."""
         return obs * self.std + self.mean
-
-    def eased(self) -> ObservationScale:
-        """Return one with spreads evened out by half (`data/facts.py`), for cloned policies."""
-        return ObservationScale(self.mean, torch.from_numpy(eased_spread(self.std.numpy())))
 
     def named_tensors(self) -> dict[str, Tensor]:
         """Return it as checkpoints and policies hold it."""

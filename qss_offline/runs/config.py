@@ -9,7 +9,7 @@ from qss_offline.algorithms.bco import CloningConfig
 from qss_offline.algorithms.ensemble import member_seeds
 from qss_offline.algorithms.observational_d3g import ObservationalD3GConfig
 from qss_offline.algorithms.validation import check_positive
-from qss_offline.data.facts import RecordingFacts, recorded_coef_of
+from qss_offline.data.facts import RecordingFacts
 from qss_offline.errors import UserError, nearest
 from qss_offline.runs.inverse_config import InverseFitConfig
 from qss_offline.runs.portfolio_config import BETTER, NEAR, PortfolioConfig
@@ -63,8 +63,7 @@ class Preset:
             algorithm = replace(algorithm, behaviour_power=facts.error_power)
         if model.recorded_coef is None:
             able = model.form != "bilinear" and model.step_inputs
-            coef = recorded_coef_of(facts.behaviour_stochasticity) if able else 0.0
-            model = replace(model, recorded_coef=coef)
+            model = replace(model, recorded_coef=facts.recorded_coef if able else 0.0)
         return replace(self, algorithm=algorithm, inverse=replace(self.inverse, model=model))
 
     def spend(

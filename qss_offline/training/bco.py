@@ -53,7 +53,8 @@ class BCOTrainer(InverseModels):
     Args:
         seeds: the S seeds.
         recordings: what each seed learns from; its actions, where it has any, are not looked at.
-        scales: what each seed's observations go through.
+        scales: what each seed's observations go through before its inverse model.
+        policy_scales: what they go through before its policy.
         make_env: makes the environment; None where there is none.
         config: the online budget.
         cloning: the policy's settings; its `error_power` is a number here.
@@ -70,6 +71,7 @@ class BCOTrainer(InverseModels):
         seeds: Sequence[int],
         recordings: Sequence[Transitions],
         scales: Sequence[ObservationScale],
+        policy_scales: Sequence[ObservationScale],
         make_env: Callable[[], gym.Env[Any, Any]] | None,
         config: InverseFitConfig,
         cloning: CloningConfig,
@@ -81,7 +83,8 @@ class BCOTrainer(InverseModels):
         self._cloning, self._cloning_updates = cloning, cloning_updates
         obs_dim, action_dim = len(scales[0].mean), len(self.action_box.low)
         self._cloner = BehaviouralCloning(cloning, obs_dim, action_dim)
-        self._seen = recorded_through(recordings, [scale.eased() for scale in scales], self.device)
+        self._policy_scales = policy_scales
+        self._seen = recorded_through(recordings, policy_scales, self.device)
         self.policies: TrainState = initial_state(self._cloner, self.seeds, self.device)
         self._policies_on_cpu = self.policies.on_cpu()
 
@@ -124,7 +127,7 @@ class BCOTrainer(InverseModels):
         """Return the policy of the seed at `index`, on a copy of the network as it is now."""
         network = self._policies_on_cpu.networks["policy"]
         copy = Network(network.shape, network.flat[index : index + 1].clone())
-        return ClonedPolicy(copy, self.scales[index].eased(), self.action_box)
+        return ClonedPolicy(copy, self._policy_scales[index], self.action_box)
 
     def checkpoint(self, index: int, metadata: Mapping[str, Any]) -> Checkpoint:
         """Take the seed at `index` out: both models and its steps."""
@@ -148,6 +151,7 @@ def bco_trainer(config: RunConfig, seeds: Sequence[int]) -> BCOTrainer:
         seeds,
         [transitions] * len(seeds),
         [ObservationScale.of_recording(config.facts)] * len(seeds),
+        [ObservationScale.of_recording(config.facts.eased())] * len(seeds),
         env_maker(config.env_id),
         config.inverse,
         config.cloning,

@@ -160,7 +160,14 @@ def test_a_policy_file_keeps_the_form(tmp_path: Path) -> None:
 def test_bco_labels_with_it() -> None:
     recording = expert_recording(5)
     trainer = BCOTrainer(
-        [0], [recording], [SCALE], PointMass, InverseFitConfig(1, 30, 20, model=MODEL), CLONING, 20
+        [0],
+        [recording],
+        [SCALE],
+        [SCALE],
+        PointMass,
+        InverseFitConfig(1, 30, 20, model=MODEL),
+        CLONING,
+        20,
     )
     trainer.run_round()
     true = np.clip(-10 * recording.observations, -2, 2) / 2

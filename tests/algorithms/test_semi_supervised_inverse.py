@@ -226,7 +226,7 @@ def test_recorded_steps_teach_what_online_steps_never_show() -> None:
 
 def test_bco_can_learn_so_too() -> None:
     recording = expert_recording(5)
-    bco = BCOTrainer((0,), [recording], [SCALE], PointMass, CONFIG, CLONING, 50)
+    bco = BCOTrainer((0,), [recording], [SCALE], [SCALE], PointMass, CONFIG, CLONING, 50)
     bco.run_round()
     expected = (recording.next_observations - recording.observations) * 5
     assert np.corrcoef(bco.labels(0)[:, 0], expected[:, 0])[0, 1] > 0.5

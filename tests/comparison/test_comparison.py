@@ -19,17 +19,16 @@ from qss_offline.comparison.presets import COMPARISONS, comparison
 from qss_offline.comparison.study import ComparisonOptions, Study
 from qss_offline.comparison.table import (
     MemberRow,
+    PointRow,
     Row,
     markdown,
     member_rows,
-    members_with_earlier,
-    read_csv,
-    read_members,
+    points,
+    read_rows,
     rows,
     sections,
     with_earlier,
-    write_csv,
-    write_members,
+    write_rows,
 )
 from qss_offline.errors import UserError
 from qss_offline.files import write_json
@@ -279,7 +278,7 @@ def test_published_results_are_only_read(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    write_csv(Path("results/table1/returns.csv"), published())
+    write_rows(Path("results/table1/returns.csv"), Row, published())
     write_json(Path("results/table1/provenance.json"), {"processor": "a slide rule"})
     before = contents(tmp_path / "results")
     table1(**ASKED, show_only=True)
@@ -303,7 +302,7 @@ def test_returns_of_other_settings_are_not_taken_for_these(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     out = Path("results/table1")
-    write_csv(out / "returns.csv", published())
+    write_rows(out / "returns.csv", Row, published())
     before = (out / "returns.csv").read_bytes()
     # Whoever made the figures stays named beside them.
     write_json(out / "provenance.json", {"processor": "a slide rule"})
@@ -312,10 +311,10 @@ def test_returns_of_other_settings_are_not_taken_for_these(
     assert "Nothing was run: results/table1/returns.csv holds all" in capsys.readouterr().out
     with pytest.raises(UserError, match="holds the comparison 'table1', not 'paper'"):
         table1(**{**ASKED, "preset": "paper"}, out=out)
-    write_csv(out / "returns.csv", published(7))
+    write_rows(out / "returns.csv", Row, published(7))
     with pytest.raises(UserError, match="returns of bco after 7 updates, not "):
         table1(**ASKED, out=out)
-    write_csv(out / "returns.csv", published())
+    write_rows(out / "returns.csv", Row, published())
     assert (out / "returns.csv").read_bytes() == before
 
 
@@ -331,6 +330,11 @@ def test_tables_are_the_same_without_the_runs(
     assert study.run(LocalLauncher(1)) == []
     made = study.summary()
     study.write(made, png(made.shown), [])
+    curves = read_rows(tmp_path / "out" / "curves.csv", PointRow)
+    assert curves and sorted(map(str, curves)) == sorted(map(str, points(study.entries)))
+    last = {row.key: row.mean_return for row in made.rows if row.metric == "last"}
+    ends = {row.key: row.mean_return for row in sorted(curves, key=lambda row: row.online_steps)}
+    assert ends.items() <= last.items(), "a curve ends in the last return"
     again = Study(options, tmp_path / "elsewhere", tmp_path / "out")
     assert again.missing() == []
     found = again.summary()
@@ -341,18 +345,19 @@ def test_tables_are_the_same_without_the_runs(
 
 def test_returns_survive_their_files(tmp_path: Path) -> None:
     table = [row(1, 1 / 3), row(0, -42.5, "bco", "best", score=None)]
-    write_csv(tmp_path / "returns.csv", table)
-    assert sorted(map(str, read_csv(tmp_path / "returns.csv"))) == sorted(map(str, table))
+    write_rows(tmp_path / "returns.csv", Row, table)
+    assert sorted(map(str, read_rows(tmp_path / "returns.csv", Row))) == sorted(map(str, table))
     members = [MemberRow(*HOPPER, 0, "bco", 1, 1 / 3)]
-    write_members(tmp_path / "members.csv", members)
-    assert read_members(tmp_path / "members.csv") == members
+    write_rows(tmp_path / "members.csv", MemberRow, members)
+    assert read_rows(tmp_path / "members.csv", MemberRow) == members
+    assert read_rows(tmp_path / "nothing.csv", MemberRow) == []
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
     with pytest.raises(UserError, match="expected the columns"):
-        read_csv(tmp_path / "other.csv")
+        read_rows(tmp_path / "other.csv", Row)
     text = (tmp_path / "returns.csv").read_text().replace("-42.5", "much")
     (tmp_path / "other.csv").write_text(text)
     with pytest.raises(UserError, match="much"):
-        read_csv(tmp_path / "other.csv")
+        read_rows(tmp_path / "other.csv", Row)
 
 
 def test_fresh_rows_replace_earlier_ones_of_the_same_run() -> None:
@@ -360,7 +365,7 @@ def test_fresh_rows_replace_earlier_ones_of_the_same_run() -> None:
     assert merged == [row(0, 2.0), row(1, 3.0)]
     first, second = (MemberRow(*HOPPER, seed, "bco", 1, 1.0) for seed in (0, 1))
     fresh = replace(first, mean_return=2.0)
-    assert members_with_earlier([fresh], [first, second]) == [fresh, second]
+    assert with_earlier([fresh], [first, second]) == [fresh, second]
 
 
 def test_tables_say_what_is_known_missing_and_lost(tmp_path: Path) -> None:

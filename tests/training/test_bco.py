@@ -59,6 +59,7 @@ def trainer(seeds: list[int], rounds: int = 2, updates: int = 100) -> BCOTrainer
         seeds,
         [expert_recording(5)] * len(seeds),
         [SCALE] * len(seeds),
+        [SCALE] * len(seeds),
         PointMass,
         InverseFitConfig(rounds, 100, updates, model=MODEL),
         CLONING,
@@ -222,7 +223,7 @@ def test_it_learns_to_balance_from_an_expert(minari_root: Path) -> None:
     bco = BCOTrainer(
         [0, 1],
         [recording] * 2,
-        [ObservationScale.of(*observation_spread(recording, True))] * 2,
+        *[[ObservationScale.of(*observation_spread(recording, True))] * 2] * 2,
         lambda: make_env("InvertedPendulum-v5"),
         preset("default", "d3g").inverse,
         CloningConfig((128, 128), 128, 1e-3),

@@ -131,7 +131,7 @@ def test_known_steps_fit_alike_alone_in_company_and_after_an_interruption(
 
 def test_bco_labels_with_known_steps() -> None:
     recording = expert_recording(5)
-    bco = BCOTrainer((0,), [recording], [SCALE], PointMass, CONFIG, CLONING, 50, known())
+    bco = BCOTrainer((0,), [recording], [SCALE], [SCALE], PointMass, CONFIG, CLONING, 50, known())
     bco.run_round()
     taken = bco.steps[0]
     assert taken is not None

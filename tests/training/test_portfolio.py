@@ -44,7 +44,7 @@ def trainer(
         name: to_origin_proposal() if name == home else AWAY for name in (D3G, NEAR, BETTER)
     }
     return PortfolioTrainer(
-        0, expert_recording(3), SCALE, proposals, PointMass,
+        0, expert_recording(3), SCALE, SCALE, proposals, PointMass,
         InverseFitConfig(rounds, steps, 200, model=MODEL), PORTFOLIO,
         known() if with_known else None,
     )  # fmt: skip

@@ -105,8 +105,9 @@ def proposals_of(config: RunConfig, task: SeedTask) -> dict[str, Network]:
             ]
         )
         if name == NEAR:
-            scale = ObservationScale.of_recording(config.facts)
-            proposal = in_other_units(proposal, scale.eased().std / scale.std)
+            facts = config.facts, config.facts.eased()
+            whole, eased = (ObservationScale.of_recording(one).std for one in facts)
+            proposal = in_other_units(proposal, eased / whole)
         proposals[name] = proposal
     return proposals
 
@@ -129,6 +130,7 @@ def _race(config: RunConfig, tasks: Sequence[SeedTask], tick: Tick) -> None:
             task.seed,
             dataset.transitions,
             ObservationScale.of_recording(config.facts),
+            ObservationScale.of_recording(config.facts.eased()),
             proposals_of(config, task),
             env_maker(config.env_id),
             config.inverse,

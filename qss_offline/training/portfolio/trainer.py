@@ -59,7 +59,8 @@ class PortfolioTrainer(InverseModels):
     Args:
         seed: the seed.
         recording: what its members learned and learn from.
-        scale: what observations go through.
+        scale: what observations go through before the IDM and proposals.
+        policy_scale: what they go through before members that learn from labels.
         proposals: τ of the members that have one, by name, each `(1, P)`.
         make_env: makes the environment; None where there is none.
         config: the online budget.
@@ -74,6 +75,7 @@ class PortfolioTrainer(InverseModels):
         seed: int,
         recording: Transitions,
         scale: ObservationScale,
+        policy_scale: ObservationScale,
         proposals: Mapping[str, Network],
         make_env: Callable[[], gym.Env[Any, Any]] | None,
         config: InverseFitConfig,
@@ -83,9 +85,8 @@ class PortfolioTrainer(InverseModels):
     ) -> None:
         super().__init__((seed,), (scale,), make_env, config, known, (recording,), device)
         self._proposals, self._portfolio = proposals, portfolio
-        # What members that learn from labels see.
-        self._eased = scale.eased()
-        self._seen = recorded_through((recording,), (self._eased,), self.device)
+        self._policy_scale = policy_scale
+        self._seen = recorded_through((recording,), (policy_scale,), self.device)
         self._learners: dict[str, Algorithm] = {}
         members: tuple[str, ...] = PROPOSING
         if isinstance(self.actions, ActionBox):
@@ -204,7 +205,7 @@ class PortfolioTrainer(InverseModels):
             return self.heading_for(self._proposals[member], 0)
         network = self._states[member].on_cpu().networks["policy"]
         copy = Network(network.shape, network.flat.clone())
-        return ClonedPolicy(copy, self._eased, self.action_box)
+        return ClonedPolicy(copy, self._policy_scale, self.action_box)
 
     def policy(self, index: int) -> SavedPolicy:
         """Return the policy of who leads the race."""
