@@ -42,7 +42,7 @@ def test_every_relative_link_and_image_exists(page: Path) -> None:
 def test_links_are_looked_at() -> None:
     text = "".join(page.read_text() for page in PAGES)
     assert len(LINK.findall(text)) > 50
-    assert "what-is-reported" in anchors(ROOT / "docs" / "beyond.md")
+    assert "behaviour-stochasticity" in anchors(ROOT / "docs" / "method.md")
 
 
 def test_every_module_that_is_named_exists() -> None:

@@ -100,8 +100,13 @@ def _train(
     def assess() -> None:
         step = loop.table.added
         stream = np.random.SeedSequence([loop.task.seed, *b"evaluation", step])
-        result = evaluate(acting, env_id, plan.episodes, int(stream.generate_state(1)[0]))
-        loop.evaluations.append(EvaluationPoint(step, result.returns))
+        begin = int(stream.generate_state(1)[0])
+        result = evaluate(acting, env_id, plan.episodes, begin, gamma=config.algorithm.gamma)
+        starts = np.asarray(result.starts, np.float32)
+        # The mean over critics, where there are several.
+        value = float(np.mean(algo.predict_value(starts, predict(starts))))
+        worth = float(np.mean(result.discounted))
+        loop.evaluations.append(EvaluationPoint(step, result.returns, None, value, worth))
 
     tick(0)
     assess()

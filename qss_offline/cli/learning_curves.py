@@ -7,7 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import qss_offline.online.gridworld  # noqa: F401  registers the gridworld
-from qss_offline.analysis.plots.learning_curves import load_curves, png, return_lines, score_lines
+from qss_offline.analysis.plots.learning_curves import (
+    load_curves,
+    png,
+    return_lines,
+    score_lines,
+    values_png,
+)
 from qss_offline.comparison.estimate import online_seconds
 from qss_offline.comparison.online_study import run_from_offline_and_nothing, run_missing
 from qss_offline.data.build import build_dataset
@@ -24,6 +30,7 @@ from qss_offline.presets import preset as find_preset
 from qss_offline.runs.config import RunConfig
 from qss_offline.runs.folder import parse_seeds
 from qss_offline.runs.provenance import machine
+from qss_offline.runs.results import value_curve
 
 
 def draw_curves(
@@ -74,7 +81,11 @@ def draw_curves(
     picture = results / f"{name}.png"
     write_bytes(picture, png(curves))
     _print_lines(score_lines(curves))
-    print(f"made {picture}")
+    made = [picture]
+    if any(value_curve(one["seeds"]) is not None for one in curves):
+        made.append(results / f"{name}_values.png")
+        write_bytes(made[-1], values_png(curves))
+    print(f"made {' and '.join(map(str, made))}")
 
 
 def draw_offline_to_online(

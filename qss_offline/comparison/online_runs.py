@@ -21,7 +21,7 @@ from qss_offline.launch.cell import SHARED_GPU, Cell, Launcher, Needs, shared_ou
 from qss_offline.launch.driver import launch
 from qss_offline.launch.local import LocalLauncher
 from qss_offline.online.config import OnlineSettings
-from qss_offline.online.env_loop import OnlineTask
+from qss_offline.online.env_loop import OnlineTask, judged_evaluations
 from qss_offline.online.exploration import actions_of
 from qss_offline.online.presets import BASELINES
 from qss_offline.online.trainer import OnlineTrainer
@@ -32,7 +32,6 @@ from qss_offline.parallel.reporting import ProgressFactory, no_progress
 from qss_offline.runs.clock import RunClock
 from qss_offline.runs.folder import RunFolder, SeedFolder, read_json, seeds_in_words, versions
 from qss_offline.runs.results import (
-    EvaluationPoint,
     read_evaluations,
     seed_results,
     write_evaluations,
@@ -238,7 +237,7 @@ def _train_d3g(settings: OnlineSettings, seeds: Sequence[SeedPlace], tick: Tick)
         OnlineTrainer(tasks, settings.env_id, config, plan, settings.device).run(told)
     for seed, folder in seeds:
         evaluations = load_checkpoint(folder.training).metadata["evaluations"]
-        write_evaluations(folder.result, seed, [EvaluationPoint(*point) for point in evaluations])
+        write_evaluations(folder.result, seed, judged_evaluations(evaluations))
 
 
 def _train_baseline(settings: OnlineSettings, seeds: Sequence[SeedPlace], tick: Tick) -> None:

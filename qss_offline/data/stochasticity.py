@@ -17,7 +17,7 @@ from qss_offline.data.transitions import Float64Array, Transitions
 STOCHASTIC_FROM = 0.03
 """A share below it counts as none. In this project's environments 20,000 steps without random
 actions have at most 0.014, but for one with 0.033; with a random action at one step in twenty they
-have at least 0.038 (`docs/locomotion.md`)."""
+have at least 0.038 (`docs/method.md`)."""
 
 _ROWS = 100_000
 _STATES = 200

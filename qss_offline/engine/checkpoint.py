@@ -183,12 +183,16 @@ def _are_numbers(value: object) -> bool:
 
 
 def _are_evaluations(value: object) -> bool:
-    """Whether these are returns, or pairs of a step and returns."""
-    return isinstance(value, list) and all(
-        _are_numbers(one)
-        or (isinstance(one, list) and len(one) == 2 and _is_whole(one[0]) and _are_numbers(one[1]))
-        for one in value
-    )
+    """Whether these are returns, or each a step, returns, a value and what that was worth."""
+    return isinstance(value, list) and all(_are_numbers(one) or _is_judged(one) for one in value)
+
+
+def _is_judged(value: object) -> bool:
+    if not isinstance(value, list) or len(value) != 4:
+        return False
+    step, returns, *judged = value
+    known = all(one is None or _are_numbers([one]) for one in judged)
+    return known and _is_whole(step) and _are_numbers(returns)
 
 
 _METADATA: Mapping[str, Callable[[object], bool]] = {

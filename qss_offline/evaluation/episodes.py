@@ -21,17 +21,21 @@ LONGEST_EPISODE = 10_000
 """Steps after which an episode ends in an environment that has no time limit of its own."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Undiscounted returns of whole episodes.
+    """What whole episodes came to, in the order of their seeds.
 
     Attributes:
-        returns: one a episode, in the order of their seeds.
-        lengths: steps of each episode.
+        returns: undiscounted.
+        lengths: steps.
+        starts: first observations `(episodes, obs_dim)`.
+        discounted: returns discounted by the γ that was asked for.
     """
 
     returns: tuple[float, ...]
     lengths: tuple[int, ...]
+    starts: NDArray[Any]
+    discounted: tuple[float, ...]
 
     @property
     def mean(self) -> float:
@@ -45,6 +49,7 @@ def evaluate(
     episodes: int = 10,
     seed: int = 0,
     make: Callable[[str], gym.Env[Any, Any]] = make_env,
+    gamma: float = 1.0,
 ) -> Evaluation:
     """Run `episodes` episodes side by side, each to its own end, and keep every return.
 
@@ -57,6 +62,7 @@ def evaluate(
         episodes: how many.
         seed: episode i starts from the i-th stream of this seed, whatever the others do.
         make: makes one environment.
+        gamma: discount γ of `discounted`.
 
     Raises:
         UserError: the environment can't be made, or doesn't answer as it should.
@@ -65,7 +71,8 @@ def evaluate(
     envs = [make(env_id) for _ in range(episodes)]
     try:
         obs = np.stack([env.reset(seed=int(s))[0] for env, s in zip(envs, seeds, strict=True)])
-        returns = np.zeros(episodes)
+        starts = obs.copy()
+        returns, discounted, weights = np.zeros(episodes), np.zeros(episodes), np.ones(episodes)
         lengths = np.zeros(episodes, dtype=np.int64)
         running = np.arange(episodes)
         limited = [env.spec is not None and bool(env.spec.max_episode_steps) for env in envs]
@@ -75,6 +82,8 @@ def evaluate(
             for row, (index, action) in enumerate(zip(running, actions, strict=True)):
                 obs[index], reward, terminated, truncated, _ = envs[index].step(action)
                 returns[index] += float(reward)
+                discounted[index] += weights[index] * float(reward)
+                weights[index] *= gamma
                 lengths[index] += 1
                 ended[row] = terminated or truncated
                 if not ended[row] and not limited[index] and lengths[index] == LONGEST_EPISODE:
@@ -84,7 +93,9 @@ def evaluate(
     finally:
         for env in envs:
             env.close()
-    return Evaluation(tuple(returns.tolist()), tuple(lengths.tolist()))
+    return Evaluation(
+        tuple(returns.tolist()), tuple(lengths.tolist()), starts, tuple(discounted.tolist())
+    )
 
 
 @cache

@@ -9,7 +9,9 @@ a new episode begins, and a notice says so.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +28,14 @@ from qss_offline.online.warm_start import Start
 from qss_offline.parallel.reporting import print_notice
 from qss_offline.runs.folder import SeedFolder
 from qss_offline.runs.results import EvaluationPoint
+
+
+def judged_evaluations(stored: Iterable[Sequence[Any]]) -> list[EvaluationPoint]:
+    """Return evaluations as a seed's checkpoint holds them."""
+    return [
+        EvaluationPoint(int(step), tuple(returns), None, value, worth)
+        for step, returns, value, worth in stored
+    ]
 
 
 @dataclass(frozen=True)
@@ -117,7 +127,10 @@ class SeedLoop:
                 "episode": self._episode,
                 "episode_length": self._length,
                 "reward_limits": [self.reward_low, self.reward_high],
-                "evaluations": [[p.online_steps, list(p.returns)] for p in self.evaluations],
+                "evaluations": [
+                    [point.online_steps, list(point.returns), point.value, point.discounted]
+                    for point in self.evaluations
+                ],
             },
         )
 
@@ -128,9 +141,7 @@ class SeedLoop:
             self.scale = ObservationScale.from_named(tensors)
         self.rows_written = self.table.added
         self.reward_low, self.reward_high = metadata["reward_limits"]
-        self.evaluations = [
-            EvaluationPoint(int(step), tuple(returns)) for step, returns in metadata["evaluations"]
-        ]
+        self.evaluations = judged_evaluations(metadata["evaluations"])
         self._episode = int(metadata["episode"])
         self._retrace(int(metadata["episode_length"]))
 

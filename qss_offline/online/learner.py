@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor
 
 from qss_offline.algorithms.d3g import D3G, D3GBatch, D3GParameters
 from qss_offline.algorithms.networks import Network
+from qss_offline.algorithms.qss import propose_next_obs, transition_value
 from qss_offline.algorithms.validation import ROWS_TOGETHER
 from qss_offline.engine.cpu_graph import recorded_gradients
 from qss_offline.engine.cuda_graph import captured_updates
@@ -138,6 +141,30 @@ class Learner:
                     recorded_gradients if self._mode == "compiled" else eager_gradients,
                 )
                 self.metrics.add(measured)
+
+    @torch.no_grad()
+    def value(self, index: int, starts: NDArray[Any]) -> float | None:
+        """Return the mean value of the first step of the seed's policy from some states.
+
+        None where it is no number: without the cycle values may grow without bound.
+
+        It is the mean of the twins of Q(s, C(s, s + τ(s))), with the averaged τ, which acts.
+
+        Args:
+            index: of the seed.
+            starts: s, `(n, obs_dim)`, in the environment's units.
+        """
+        obs = np.asarray(starts, np.float32)
+        # Padded with the first row, so that the bits don't go by who is in the stack.
+        padded = np.concatenate((obs, np.repeat(obs[:1], -len(obs) % ROWS_TOGETHER, axis=0)))
+        rows = send(torch.from_numpy(padded), self.state.device).expand(len(self.loops), -1, -1)
+        scaled = self._apply_scale(rows).contiguous()
+        parameters = self._parameters
+        proposed = propose_next_obs(parameters.proposal_average, scaled)
+        reached = self._algorithm.cycle(parameters, scaled, proposed)
+        values = transition_value(parameters.critic, scaled, reached)
+        value = float(values[index, :, : len(obs)].mean().cpu())
+        return value if math.isfinite(value) else None
 
     def policy(self, index: int) -> Policy:
         """Return the policy of the seed at `index`, on a copy of its networks as they are now."""

@@ -145,8 +145,11 @@ class OnlineTrainer:
                 self.env_id,
                 self.plan.episodes,
                 int(stream.generate_state(1)[0]),
+                gamma=self.config.algorithm.gamma,
             )
-            loop.evaluations.append(EvaluationPoint(step, evaluation.returns))
+            value = learner.value(index, evaluation.starts)
+            worth = float(np.mean(evaluation.discounted))
+            loop.evaluations.append(EvaluationPoint(step, evaluation.returns, None, value, worth))
             if self.plan.keep_policies:
                 policy.save(policy_path(loop.task.folder, step), self.env_id)
 

@@ -33,11 +33,16 @@ class EvaluationPoint(NamedTuple):
         online_steps: environment steps before it.
         returns: undiscounted return of each of its episodes.
         updates: gradient steps of the policy before it, where the run's settings don't say.
+        value: what the method took the first steps of these episodes to be worth, on average, where
+            it values them.
+        discounted: what they were worth: mean discounted return of the episodes.
     """
 
     online_steps: int
     returns: Sequence[float]
     updates: int | None = None
+    value: float | None = None
+    discounted: float | None = None
 
     @property
     def mean(self) -> float:
@@ -117,11 +122,19 @@ def seed_results(
                 "online_steps": point.online_steps,
                 "mean": point.mean,
                 "returns": list(point.returns),
+                **_judged(point),
             }
             for point in evaluations
         ],
         **raced,
     }
+
+
+def _judged(point: EvaluationPoint) -> dict[str, float]:
+    """Return what a policy's first steps were taken to be worth, and were, where that is known."""
+    if point.value is None or point.discounted is None:
+        return {}
+    return {"value": point.value, "discounted": point.discounted}
 
 
 def _best_of(means: Sequence[float]) -> int:
@@ -141,6 +154,23 @@ def learning_curve(
     steps = [evaluation["online_steps"] for evaluation in seeds[0]["evaluations"]]
     means = np.array([evaluation_means(seed) for seed in seeds], np.float64)
     return np.array(steps, np.int64), means.T
+
+
+def value_curve(
+    seeds: Sequence[Mapping[str, Any]],
+) -> tuple[NDArray[np.int64], NDArray[np.float64]] | None:
+    """Return online steps `(evaluations,)` and what values were too high by, likewise.
+
+    The first evaluation is left out: nothing is learned by then.
+
+    Returns:
+        None where values aren't known.
+    """
+    judged = [seed["evaluations"][1:] for seed in seeds]
+    if not judged[0] or not all("value" in one for some in judged for one in some):
+        return None
+    errors = [[one["value"] - one["discounted"] for one in some] for some in judged]
+    return learning_curve(seeds)[0][1:], np.array(errors, np.float64).T
 
 
 def final_mean(seed: Mapping[str, Any]) -> float:
@@ -171,7 +201,11 @@ def evaluations_of(result: Mapping[str, Any], where: object) -> list[EvaluationP
         if updates is not None:
             updates = whole(updates, f"{name}.updates")
         returns = _returns_of_file(row.get("returns"), name)
-        points.append(EvaluationPoint(steps, returns, updates))
+        value, discounted = (
+            None if row.get(one) is None else number(row[one], f"{name}.{one}")
+            for one in ("value", "discounted")
+        )
+        points.append(EvaluationPoint(steps, returns, updates, value, discounted))
     return points
 
 

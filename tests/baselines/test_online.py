@@ -45,6 +45,16 @@ def test_a_seed_gives_the_same_again_and_leaves_the_global_generator_alone(metho
     assert any(evaluations(method, other) != first for other in (1, 2, 3))
 
 
+@pytest.mark.parametrize("method", BASELINES)
+def test_first_steps_are_valued_and_what_they_were_worth_stands_beside(method: str) -> None:
+    """The pendulum pays 1 a step, and so does the pole: their worth follows from the returns."""
+    for point in evaluations(method, 0):
+        assert point.value is not None and np.isfinite(point.value)
+        (steps,) = point.returns
+        gamma = CONFIG.algorithm.gamma
+        assert point.discounted == pytest.approx((1 - gamma**steps) / (1 - gamma))
+
+
 def test_warm_up_and_evaluations_are_those_of_d3g(tmp_path: Path) -> None:
     """Before anything is learned the same random actions have been taken from the same states."""
     from qss_offline.baselines import online as module

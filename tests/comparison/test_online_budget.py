@@ -123,7 +123,7 @@ def test_every_budget_is_evaluated_on_the_same_episodes(
 
     def noted(policy: Any, env_id: str, episodes: int, start: int) -> Evaluation:
         starts.append(start)
-        return Evaluation((0.0,), (1,))
+        return Evaluation((0.0,), (1,), np.zeros((1, 1)), (0.0,))
 
     monkeypatch.setattr("qss_offline.comparison.online_budget.evaluate", noted)
     proposals = load_proposals(trained)

@@ -171,6 +171,18 @@ def test_evaluation_keeps_every_return_and_each_episode_has_its_own_stream() -> 
     assert evaluate(to_origin, "PointMass-v0", 3, seed=1, make=make).returns == ten.returns[:3]
 
 
+def test_returns_are_discounted_and_first_observations_kept() -> None:
+    def actions(obs: Any) -> Any:
+        return np.zeros((len(obs), 1), np.float32)
+
+    found = evaluate(actions, "InvertedPendulum-v5", 3, seed=2, gamma=0.9)
+    assert found.starts.shape == (3, 4)
+    for steps, worth in zip(found.returns, found.discounted, strict=True):
+        assert worth == pytest.approx((1 - 0.9**steps) / 0.1)
+    plain = evaluate(actions, "InvertedPendulum-v5", 3, seed=2)
+    assert plain.discounted == plain.returns == found.returns
+
+
 def test_an_environment_without_an_end_is_evaluated_for_a_stated_number_of_steps(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -25,7 +25,12 @@ from qss_offline.files import write_json
 from qss_offline.online.gridworld_measures import imagine, measure_seed, optimal_values
 from qss_offline.online.presets import ALGORITHMS
 from qss_offline.runs.folder import SeedFolder
-from qss_offline.runs.results import EvaluationPoint, final_mean, seed_results
+from qss_offline.runs.results import (
+    EvaluationPoint,
+    final_mean,
+    seed_results,
+    value_curve,
+)
 
 PNG = b"\x89PNG"
 SCALE = ObservationScale(torch.zeros(2), torch.ones(2), torch.ones(2))
@@ -148,6 +153,27 @@ def test_curves_are_read_and_drawn(
     assert "A-v0 d3g, 20,000 steps" in capsys.readouterr().out
 
 
+def test_values_are_drawn_beside_what_they_were_worth(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def judged(high: float) -> list[EvaluationPoint]:
+        return [EvaluationPoint(n, (1.0,), None, high * n, 1.0 * n) for n in range(4)]
+
+    known, unknown = results("A-v0", "dqn"), results("A-v0", "d3g")
+    known["seeds"] = [seed_results(seed, judged(seed + 2.0)) for seed in (0, 1)]
+    found = value_curve(known["seeds"])
+    assert found is not None
+    np.testing.assert_array_equal(found[0], [1, 2, 3])
+    np.testing.assert_array_equal(found[1], [[1, 2], [2, 4], [3, 6]])
+    assert value_curve(unknown["seeds"]) is None
+    for one in (known, unknown):
+        write_json(tmp_path / f"A-v0-{one['algorithm']}.json", one)
+    assert load_curves(tmp_path) == [unknown, known], "they survive their file"
+    figure7(results=tmp_path, draw=True)
+    assert "figure7_values.png" in capsys.readouterr().out
+    assert (tmp_path / "figure7_values.png").read_bytes().startswith(PNG)
+
+
 def test_a_run_folder_is_drawn_and_results_of_another_layout_are_refused(tmp_path: Path) -> None:
     written = results("A-v0", "d3g")
     write_json(tmp_path / "results.json", written)
@@ -175,7 +201,8 @@ def test_the_ladder_has_every_method_and_climbs_in_each_environment(
     ladder(env="CartPole", seeds="1", steps=1_010, workers=1, **where)
     made = {path.name for path in (tmp_path / "results").glob("*.json")}
     assert made == {f"CartPole-v1-{method}.json" for method in LADDER["CartPole"]}
-    assert (tmp_path / "results" / "ladder.png").read_bytes().startswith(PNG)
+    for name in ("ladder", "ladder_values"):
+        assert (tmp_path / "results" / f"{name}.png").read_bytes().startswith(PNG)
     assert "CartPole-v1 double-dqn, 1,010 steps" in capsys.readouterr().out
     with pytest.raises(UserError, match="did you mean Reacher"):
         ladder(env="Reachr", seeds="1", steps=1_010, **where)

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from qss_offline.algorithms.d3g import D3GConfig
+from qss_offline.algorithms.d3g import D3GConfig, D3GParameters
+from qss_offline.algorithms.networks import Network, mlp
 from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.errors import UserError
+from qss_offline.evaluation.episodes import evaluate
 from qss_offline.evaluation.policy_files import load_policy
 from qss_offline.online.config import EvaluationPlan, OnlineConfig
 from qss_offline.online.env_loop import OnlineTask, SeedLoop
@@ -219,7 +221,7 @@ def test_policies_of_evaluations_are_kept_if_asked_to(tmp_path: Path) -> None:
     task = OnlineTask(0, folder)
     OnlineTrainer([task], GRIDWORLD, CONFIG, plan, mode="eager").run(no_tick)
     evaluations = load_checkpoint(folder.training).metadata["evaluations"]
-    assert [step for step, _ in evaluations] == [0, 50, 100, 130]
+    assert [step for step, *_ in evaluations] == [0, 50, 100, 130]
     assert all(len(returns) == 1 for _, returns in evaluations)
     for step, _ in evaluations:
         policy = load_policy(policy_path(folder, step))
@@ -255,3 +257,30 @@ def test_episodes_start_from_seeds_of_their_own(tmp_path: Path) -> None:
 def test_settings_that_cannot_be_run_with_are_refused(setting: str, value: Any) -> None:
     with pytest.raises(UserError, match=setting):
         replace(CONFIG, **{setting: value})
+
+
+def test_values_are_of_the_first_steps_that_the_policy_takes(tmp_path: Path) -> None:
+    """The mean of the twins of Q(s, C(s, s + τ(s))), by networks of one seed alone."""
+    config = replace(CONFIG, steps=80, warm_up=40)
+    task = OnlineTask(3, SeedFolder(tmp_path / "3"))
+    trainer = OnlineTrainer([task], PENDULUM, config, EvaluationPlan(80, 2), mode="eager")
+    state = trainer.run(no_tick)
+    saved = load_checkpoint(task.folder.training)
+    *_, (_, _, value, worth) = saved.metadata["evaluations"]
+    assert worth > 0
+    seed = int(np.random.SeedSequence([3, *b"evaluation", 80]).generate_state(1)[0])
+    policy = load_policy(task.folder.policy)
+    acted = evaluate(policy, PENDULUM, 2, seed, gamma=config.algorithm.gamma)
+    assert np.mean(acted.discounted) == pytest.approx(worth)
+    obs = policy.scale.apply(torch.from_numpy(acted.starts.astype(np.float32))).unsqueeze(0)
+    networks = D3GParameters(**state.networks)
+    proposed = obs + mlp(networks.proposal_average, obs)
+    second = proposed
+    if config.algorithm.step_inputs:
+        second = (proposed - obs) / policy.scale.step_std
+    action = mlp(networks.inverse_dynamics, torch.cat((obs, second), -1)).tanh()
+    assert networks.forward_model is not None
+    reached = obs + mlp(networks.forward_model, torch.cat((obs, action), -1))
+    critic = Network(networks.critic.shape, networks.critic.flat)
+    values = [mlp(one, torch.cat((obs, reached), -1)) for one in critic.members]
+    assert torch.stack(values).mean().item() == pytest.approx(value, rel=1e-4)

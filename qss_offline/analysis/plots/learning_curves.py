@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from qss_offline.analysis.plots.style import (
     BLUE,
     GREEN,
+    GREY,
     ORANGE,
     PURPLE,
     SKY,
@@ -24,7 +25,12 @@ from qss_offline.analysis.plots.style import (
 )
 from qss_offline.runs.folder import read_json
 from qss_offline.runs.reader import LABELS, load_online_run
-from qss_offline.runs.results import FINAL_EVALUATIONS, final_mean, learning_curve
+from qss_offline.runs.results import (
+    FINAL_EVALUATIONS,
+    final_mean,
+    learning_curve,
+    value_curve,
+)
 from qss_offline.statistics import ENOUGH, counted, mean_band
 
 _LOOKS: dict[str, tuple[str, Any]] = {
@@ -61,12 +67,36 @@ def curve(result: dict[str, Any]) -> tuple[NDArray[np.int64], NDArray[np.float64
     return steps + int(result.get("steps_before", 0)), means
 
 
-@styled
 def png(results: Sequence[dict[str, Any]]) -> bytes:
-    """Draw a panel for each environment: means over seeds in their 95% bootstrap intervals.
+    """Draw returns, a panel for each environment: means over seeds in 95% bootstrap intervals.
 
     Of too few seeds for an interval each is a thin line.
     """
+    return _png(results, curve, "return of an episode")
+
+
+def values_png(results: Sequence[dict[str, Any]]) -> bytes:
+    """Draw what values were too high by, likewise: 0 is true. What has no values is left out."""
+
+    def errors(result: dict[str, Any]) -> Curve:
+        found = value_curve(result["seeds"])
+        assert found is not None
+        return found
+
+    known = [result for result in results if value_curve(result["seeds"]) is not None]
+    return _png(known, errors, "value less discounted return", line=0.0)
+
+
+Curve = tuple[NDArray[np.int64], NDArray[np.float64]]
+
+
+@styled
+def _png(
+    results: Sequence[dict[str, Any]],
+    drawn: Callable[[dict[str, Any]], Curve],
+    label_y: str,
+    line: float | None = None,
+) -> bytes:
     from matplotlib.figure import Figure
 
     env_ids = list(dict.fromkeys(result["env_id"] for result in results))
@@ -78,7 +108,7 @@ def png(results: Sequence[dict[str, Any]]) -> bytes:
         for result in results:
             if result["env_id"] != env_id:
                 continue
-            steps, samples = curve(result)
+            steps, samples = drawn(result)
             name = LABELS[result["algorithm"]]
             colour, dashes = _LOOKS[result["algorithm"]]
             if result.get("start_run") is not None:
@@ -93,7 +123,11 @@ def png(results: Sequence[dict[str, Any]]) -> bytes:
         panel.set_title(env_id)
         panel.set_xlabel("environment steps")
         thousands(panel.xaxis)
-        panel.set_ylabel("return of an episode")
+        panel.set_ylabel(label_y)
+        if line is not None:
+            panel.axhline(line, color=GREY, linewidth=0.8)
+            # Values without a cycle grow without bound.
+            panel.set_yscale("symlog", linthresh=10)
         # Below: inside it would lie on lines.
         panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, fontsize=8)
     for panel in axes[len(env_ids) :]:

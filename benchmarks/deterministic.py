@@ -1,0 +1,119 @@
+"""Recordings without random actions: what an IDM learns of them, and what a policy should see.
+
+    python -m benchmarks.deterministic runs/table1/hopper-0-auto-310 ...
+
+takes runs of method auto, whose recordings have twins with the actions, and measures
+
+- how far the labels of an IDM that learns from the run's online steps are from the true actions,
+  where it learns from the recording, too, and where it doesn't;
+- what a policy returns that clones the true actions, where it sees observations in units of their
+  spread, in units of eased spreads (`data/facts.py`), and as they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import torch
+
+from qss_offline.algorithms.bco import BehaviouralCloning, CloningConfig, LabelledBatch
+from qss_offline.algorithms.networks import Network
+from qss_offline.data.load import load_transitions
+from qss_offline.engine.loop import fit
+from qss_offline.engine.sampler import UniformSampler
+from qss_offline.engine.state import initial_state
+from qss_offline.evaluation.actions import ActionBox
+from qss_offline.evaluation.episodes import evaluate
+from qss_offline.evaluation.policies import ClonedPolicy, ObservationScale
+from qss_offline.files import write_json
+from qss_offline.runs.folder import RunFolder
+from qss_offline.runs.provenance import machine
+from qss_offline.runs.reader import read_run_config
+from qss_offline.training.interaction import online_steps_of
+from qss_offline.training.inverse.models import InverseModels
+from qss_offline.training.recorded import RecordedColumns, batch_transform
+from qss_offline.training.rounds import env_maker
+
+RESULTS = Path("benchmarks/results/deterministic.json")
+UPDATES, EPISODES, EPISODE_SEED = 10_000, 10, 12_345
+
+
+def measure(run: Path, seeds: int) -> dict[str, Any]:
+    """Measure both on the recording of a run."""
+    folder = RunFolder(run)
+    config = read_run_config(folder)
+    (seed,) = config.seeds
+    make_env = env_maker(config.env_id)
+    assert make_env is not None and config.env_id is not None
+    env = make_env()
+    box = ActionBox.of(env.action_space)
+    env.close()
+    recording = load_transitions(config.dataset_id).transitions
+    twin = load_transitions(config.dataset_id.replace("-obs-", "-act-")).transitions
+    actions = torch.from_numpy(np.clip(box.to_unit(np.array(twin.actions)), -1, 1)).float()
+    whole = ObservationScale.of_recording(config.facts)
+    steps = replace(online_steps_of(folder.seed(seed)), units=box)
+    half = UPDATES // 2
+
+    def errors(coef: float) -> float:
+        """Mean squared error of the labels, over the variance of the true actions."""
+        model = replace(config.inverse.model, recorded_coef=coef)
+        inverse = replace(
+            config.inverse, rounds=1, steps_per_round=0, known_updates=half, updates_per_round=half,
+            model=model,
+        )  # fmt: skip
+        models = InverseModels((seed,), (whole,), make_env, inverse, steps, (recording,))
+        models.fit_round(lambda _: None)
+        return float((models.labels(0) - actions).square().mean() / actions.var(0).mean())
+
+    def cloned(scale: ObservationScale, number: int) -> float:
+        """Mean return of a policy that repeats the true actions."""
+        settings = CloningConfig((128, 128), 128, 1e-3, error_power=2.0)
+        learner = BehaviouralCloning(settings, recording.obs_dim, actions.shape[1])
+        state = initial_state(learner, [number])
+        recorded = RecordedColumns(recording, scale, torch.device("cpu"))
+        table = recorded.column("observations"), actions
+        transform = batch_transform([recorded], ("observations", None))
+        sampler = UniformSampler([table], settings.batch_size, LabelledBatch, transform)
+        fit(learner, state, sampler, UPDATES, settings.learning_rate, mode="compiled")
+        network = state.networks["policy"]
+        policy = ClonedPolicy(Network(network.shape, network.flat.clone()), scale, box)
+        return fmean(evaluate(policy, str(config.env_id), EPISODES, EPISODE_SEED).returns)
+
+    scales = {
+        "whole": whole,
+        "eased": ObservationScale.of_recording(config.facts.eased()),
+        "none": ObservationScale(whole.mean, torch.ones_like(whole.std)),
+    }
+    return {
+        "dataset_id": config.dataset_id,
+        "behaviour_stochasticity": config.facts.behaviour_stochasticity,
+        "label_error": {"with the recording": errors(1.0), "without": errors(0.0)},
+        "cloned": {
+            name: [cloned(scale, number) for number in range(seeds)]
+            for name, scale in scales.items()
+        },
+    }
+
+
+def main() -> None:
+    """Measure each run, and print what was found."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("runs", nargs="+", type=Path, help="runs of method auto")
+    parser.add_argument("--seeds", type=int, default=3, help="cloned policies of each kind")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    rows = []
+    for run in arguments.runs:
+        rows.append(measure(run, arguments.seeds))
+        print(rows[-1], flush=True)
+    write_json(arguments.out, {"machine": machine(), "rows": rows})
+
+
+if __name__ == "__main__":
+    main()
