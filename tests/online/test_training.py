@@ -222,8 +222,8 @@ def test_policies_of_evaluations_are_kept_if_asked_to(tmp_path: Path) -> None:
     OnlineTrainer([task], GRIDWORLD, CONFIG, plan, mode="eager").run(no_tick)
     evaluations = load_checkpoint(folder.training).metadata["evaluations"]
     assert [step for step, *_ in evaluations] == [0, 50, 100, 130]
-    assert all(len(returns) == 1 for _, returns in evaluations)
-    for step, _ in evaluations:
+    assert all(len(returns) == 1 for _, returns, *_ in evaluations)
+    for step, *_ in evaluations:
         policy = load_policy(policy_path(folder, step))
         assert policy.env_id == GRIDWORLD
         assert policy(np.zeros((3, 2), np.float32)).shape == (3,)
