@@ -123,5 +123,5 @@ def test_every_result_is_shown(folder: str) -> None:
     text = "\n".join(page.read_text() for page in PAGES)
     there = [path.name for path in (ROOT / folder).iterdir()]
     assert there
-    # Whole names: `bodies` isn't shown by what shows `bodies_bco_mode`.
+    # Whole names: `online` isn't shown by what shows `online_budget_means`.
     assert [n for n in there if not re.search(rf"\b{re.escape(n)}(?![\w-])", text)] == []

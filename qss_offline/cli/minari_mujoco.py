@@ -8,15 +8,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from qss_offline.api.recording import Recording
 from qss_offline.api.sweeping import Sweep, run_sweep
 from qss_offline.cli.tables import print_table
 from qss_offline.data.hub import pull_dataset
+from qss_offline.data.load import load_transitions, recorded_behaviour
 from qss_offline.data.local import local_dataset_ids
 from qss_offline.data.stochasticity import STOCHASTIC_FROM, behaviour_stochasticity
 from qss_offline.errors import UserError, by_name
 from qss_offline.launch.cell import Launcher
 from qss_offline.parallel.progress import progress
+from qss_offline.presets import named_method
+from qss_offline.runs.folder import parse_seeds
 from qss_offline.statistics import counted, number_text
 
 _ALL, _PAIR = ("simple", "medium", "expert"), ("medium", "expert")
@@ -75,6 +77,11 @@ def learn_from_minari(
         UserError: a name is unknown, a dataset can't be pulled, or a run failed.
     """
     ids = dataset_ids(envs, levels)
+    if not ids:
+        raise UserError(f"Minari has no {','.join(levels)} dataset of {', '.join(envs)}")
+    for method in methods:
+        named_method(method)
+    parse_seeds(seeds)
     here = set(local_dataset_ids())
     if list_only:
         rows = [(one, "here" if one in here else f"to pull, {_MEGABYTES}") for one in ids]
@@ -88,12 +95,13 @@ def learn_from_minari(
             print(f"pulled {one}", flush=True)
     measured = []
     for one in ids:
-        recorded = Recording(one).transitions
+        dataset = load_transitions(one)
+        recorded = dataset.transitions
         share = behaviour_stochasticity(recorded)
         random = "unknown" if share is None else f"{share:.2g}"
         if share is not None and share < STOCHASTIC_FROM:
             random += ", as good as none"
-        mean = number_text(float(recorded.episode_returns().mean()))
+        mean = number_text(recorded_behaviour(dataset).mean)
         measured.append((one, f"{len(recorded):,}", mean, random))
     print_table(("dataset", "steps", "return recorded", "behaviour stochasticity"), measured)
     print("Their actions are not looked at.", flush=True)

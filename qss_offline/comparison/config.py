@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from qss_offline.data.environments import env_name_of
 from qss_offline.errors import UserError, nearest
 
 WITHOUT_ACTIONS = ("auto", "d3g", "bco", "bco-mean", "pseudo-iql")
@@ -50,11 +48,9 @@ class ComparisonConfig:
         methods: some of `METHODS`.
         preset: of methods that aren't d3rlpy's.
         updates: of these, instead of the preset's.
-        rival_updates: updates of d3rlpy's methods, where `rival_updates_of` says nothing else.
-        rival_updates_of: other numbers of updates, by environment and method.
+        rival_updates: updates of d3rlpy's methods.
         rival_seeds: most seeds of d3rlpy's methods.
         rival_evaluations: evaluations of d3rlpy's methods, evenly spaced over the updates.
-        episodes: episodes of each evaluation.
         first_seed: the least seed of methods.
         first_recording: the seed of its recording; the next seed has the next recording.
         transitions: size of the recordings, instead of the families'.
@@ -68,10 +64,8 @@ class ComparisonConfig:
     preset: str = "default"
     updates: int | None = None
     rival_updates: int = 50_000
-    rival_updates_of: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     rival_seeds: int = 3
     rival_evaluations: int = 10
-    episodes: int = 10
     first_seed: int = 0
     first_recording: int = 0
     transitions: int | None = None
@@ -91,11 +85,6 @@ class ComparisonConfig:
                 raise UserError(f"seeds must be above 0, not {recorded.seeds}")
         if self.rival_updates <= 0:
             raise UserError(f"updates of d3rlpy's methods must be above 0: {self.rival_updates}")
-
-    def updates_of(self, method: str, env_id: str) -> int:
-        """Return the gradient steps of one of d3rlpy's methods."""
-        named = self.rival_updates_of.get(env_name_of(env_id), {})
-        return named.get(method.removeprefix(PSEUDO), self.rival_updates)
 
     def seeds_of(self, method: str, recorded: Recorded) -> range:
         """Return the numbers of the seeds of a method on a family, from 0 on."""

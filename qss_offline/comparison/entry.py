@@ -13,25 +13,18 @@ from qss_offline.comparison.config import PSEUDO, RIVALS, WITHOUT_ACTIONS, Compa
 from qss_offline.comparison.raced import RacedRun, members_cell, members_file
 from qss_offline.comparison.rivals import RivalConfig, RivalRun
 from qss_offline.data.environments import make_env
-from qss_offline.data.facts import RecordingFacts
+from qss_offline.data.facts import MEAN_POWER, MODE_POWER, RecordingFacts
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.errors import UserError
 from qss_offline.launch.cell import Cell
-from qss_offline.runs.config import RunConfig
+from qss_offline.runs.config import Preset, RunConfig
 from qss_offline.runs.folder import RunFolder, read_json
 from qss_offline.training.cells import training_cells
 from qss_offline.training.options import TrainOptions
 from qss_offline.training.runner import TrainingRun, seconds_per_seed
 
-_UPDATES_PER_S = {"bc": 156.0, "td3+bc": 70.0, "iql": 48.0, "cql": 8.0}
-"""Of d3rlpy's methods on one thread at their authors' sizes, measured once."""
-_EVALUATION_STEPS_PER_S = 5_000.0
-
 Key = tuple[str, float, str, int]
 """Family, level of randomness, method and seed: what tells a run from others of its comparison."""
-
-MEAN_POWER = 2.0
-"""Of BCO's errors as it was published."""
 
 
 @dataclass(frozen=True)
@@ -87,9 +80,12 @@ class Entry:
 
     @property
     def done(self) -> bool:
-        """Whether it is done."""
-        seed = members_file(self.folder, self.seed)
-        return self.folder.results.exists() and (self.method != "auto" or seed.exists())
+        """Whether it is done, with as many updates as are asked for."""
+        results, members = self.folder.results, members_file(self.folder, self.seed)
+        if not results.exists() or (self.method == "auto" and not members.exists()):
+            return False
+        # What is there with other settings is refused where it is begun.
+        return read_json(results).get("updates") == self.updates
 
     def check_recording(self) -> None:
         """Refuse a folder that holds a run on another recording: it'd be taken for this one's.
@@ -113,55 +109,56 @@ class Entry:
             UserError: the recording or the folder can't be used.
         """
         if self.method in RIVALS:
-            config = self._rival
-            return RivalRun(config, self.folder, self.seconds / config.units)
+            return RivalRun(self._rival, self.folder)
         kind = RacedRun if self.method == "auto" else TrainingRun
         return kind(self._own(), self.folder, self.folder.started)
 
     def planned(self) -> list[Cell]:
-        """Return its cells where there is no recording yet, each with its seconds."""
+        """Return the cells that are left, made where there is no recording yet; with seconds."""
         if self.method in RIVALS:
             cells = self._rival.cells(self.folder, {})
+            unit = self._rival.seconds / self._rival.units
         else:
-            config = self._own().with_recording(_facts(self.spec.env_id))
+            config = self._own().with_recording(self._facts())
             cells = training_cells(config, self.folder, {}, None)
+            unit = self._own_seconds(config) / config.units
             if self.method == "auto":
                 cells.append(members_cell(config, self.folder, cells))
-        unit = self.seconds / sum(cell.units for cell in cells)
         return [replace(cell, seconds=unit * cell.units) for cell in cells]
 
-    @property
-    def seconds(self) -> float:
-        """Seconds that it takes on one core, roughly."""
-        obs_dim, action_dim, steps = _sizes(self.spec.env_id)
-        if self.method in RIVALS:
-            rival = self._rival
-            acted = rival.evaluations * rival.evaluation_episodes * steps
-            speed = _UPDATES_PER_S[rival.baseline.method]
-            return rival.baseline.updates / speed + acted / _EVALUATION_STEPS_PER_S
-        settings = self.settings
-        key = self.method, settings.preset, settings.updates, obs_dim, action_dim
+    def _own_seconds(self, config: RunConfig) -> float:
+        """Return the seconds of the whole run on one core; measured once for its sizes."""
+        obs_dim, action_dim = _sizes(self.spec.env_id)
+        key = self.method, config.preset, obs_dim, action_dim
         if key not in _measured:
-            config = self._own().with_recording(_facts(self.spec.env_id))
             _measured[key] = seconds_per_seed(config, obs_dim, action_dim)
         return _measured[key]
+
+    def _facts(self) -> RecordingFacts:
+        """Return facts of no recording, where only sizes count, and whether actions are random."""
+        ones = (1.0,) * _sizes(self.spec.env_id)[0]
+        power = MODE_POWER if self.spec.random_action_prob else MEAN_POWER
+        return RecordingFacts((0.0,) * len(ones), ones, ones, 0.0, 1.0, None, power)
 
     @property
     def _rival(self) -> RivalConfig:
         settings, labeller = self.settings, self.labeller
         method = self.method.removeprefix(PSEUDO)
-        updates = settings.updates_of(method, self.spec.env_id)
         return RivalConfig(
             self.method,
             self.spec.env_id,
             self.dataset_id,
             self.seed,
             settings.name,
-            OfflineBaselineConfig(method, updates),
+            OfflineBaselineConfig(method, settings.rival_updates),
             settings.rival_evaluations,
-            settings.episodes,
-            None if labeller is None else str(labeller.folder.path.resolve()),
+            *(() if labeller is None else labeller.labels),
         )
+
+    @property
+    def labels(self) -> tuple[str, int]:
+        """The folder of a run of BCO, and the online steps that its labels took."""
+        return str(self.folder.path.resolve()), self._own().inverse.online_steps
 
     def _own(self) -> RunConfig:
         settings, published = self.settings, self.method == "bco-mean"
@@ -171,30 +168,21 @@ class Entry:
             seeds=(self.seed,),
             updates=settings.updates,
             error_power=MEAN_POWER if published else None,
-            episodes=settings.episodes,
             device=settings.device,
             tf32=settings.tf32,
         )
         return options.config(self.dataset_id, self.spec.env_id)
 
 
-_measured: dict[tuple[str, str, int | None, int, int], float] = {}
-
-
-def _facts(env_id: str) -> RecordingFacts:
-    """Return facts of no recording, where only sizes count."""
-    obs_dim = _sizes(env_id)[0]
-    ones = (1.0,) * obs_dim
-    return RecordingFacts((0.0,) * obs_dim, ones, ones, 0.0, 1.0, None, 2.0)
+_measured: dict[tuple[str, Preset, int, int], float] = {}
 
 
 @cache
-def _sizes(env_id: str) -> tuple[int, int, int]:
-    """Return the numbers of an observation and of an action, and the steps of an episode."""
+def _sizes(env_id: str) -> tuple[int, int]:
+    """Return the numbers of an observation and of an action."""
     env = make_env(env_id)
     try:
         assert env.observation_space.shape is not None
-        steps = (env.spec and env.spec.max_episode_steps) or 1_000
-        return env.observation_space.shape[0], flatdim(env.action_space), steps
+        return env.observation_space.shape[0], flatdim(env.action_space)
     finally:
         env.close()

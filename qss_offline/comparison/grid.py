@@ -40,6 +40,9 @@ def entries(settings: ComparisonConfig, root: Path) -> list[Entry]:
         for method in settings.methods
         if number in settings.seeds_of(method, recorded)
     ]
+    keys = [entry.key for entry in found]
+    if len(set(keys)) < len(keys):
+        raise UserError("two families have one name, by which results are told apart: rename one")
     for entry in found:
         entry.check_recording()
     return found

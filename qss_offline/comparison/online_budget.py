@@ -80,7 +80,7 @@ class TrainedProposals:
 
 
 def load_proposals(path: Path) -> TrainedProposals:
-    """Read the proposals of a run of offline D3G, or of such a cell of a comparison.
+    """Read the proposals of a run of offline D3G.
 
     Raises:
         UserError: the folder holds no such run, or no seed of it is trained.

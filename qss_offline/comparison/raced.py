@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
+from qss_offline.errors import UserError
 from qss_offline.evaluation.acting import let_act
 from qss_offline.files import write_json
 from qss_offline.launch.cell import Cell, Needs
@@ -35,6 +37,8 @@ class RacedRun(TrainingRun):
         if self.done:
             return []
         cells = super().cells(shares)
+        if members_file(self.folder, self.config.seeds[0]).exists():
+            return cells
         return [*cells, members_cell(self.config, self.folder, cells)]
 
 
@@ -73,9 +77,14 @@ def let_members_act(settings: Mapping[str, Any], tick: Tick) -> None:
     Args:
         settings: those that `members_cell` makes.
         tick: called with the units done.
+
+    Raises:
+        UserError: the race isn't done.
     """
     folder, seed = RunFolder(Path(settings["folder"])), int(settings["seed"])
     episodes = int(settings["episodes"])
+    if not folder.seed(seed).result.exists():
+        raise UserError(f"{folder.path} isn't done: its members act after the race")
     begin = episode_seed(seed, int(settings["rounds"]))
     returns: dict[str, list[float]] = {}
     for name in MEMBERS:
@@ -93,10 +102,11 @@ def member_returns(path: Path) -> dict[str, float]:
     Raises:
         UserError: the file can't be read or holds something else.
     """
-    returns = read_json(path).get("returns")
-    held = returns if isinstance(returns, dict) else {}
+    held = read_json(path).get("returns")
+    if not isinstance(held, dict) or not all(isinstance(one, list) for one in held.values()):
+        raise UserError(f"{path} holds no returns of members")
     return {
-        name: sum(number(one, f"{path}: {name}") for one in held[name]) / len(held[name])
+        name: fmean(number(one, f"{path}: {name}") for one in held[name])
         for name in MEMBERS
         if held.get(name)
     }

@@ -29,7 +29,11 @@ from qss_offline.training.cells import MEMORY_GB
 
 TASK = "qss_offline.comparison.rivals:train_rival"
 
-UPDATE_WORK = {"bc": 1.0, "td3+bc": 2.0, "iql": 3.0, "cql": 15.0}
+_UPDATES_PER_S = {"bc": 156.0, "td3+bc": 70.0, "iql": 48.0, "cql": 8.0}
+"""On one thread at their authors' sizes, measured once."""
+_EPISODES = 10
+"""Of each evaluation."""
+_UPDATE_WORK = {"bc": 1.0, "td3+bc": 2.0, "iql": 3.0, "cql": 15.0}
 """Work of an update (`runs/work.py`)."""
 
 
@@ -45,8 +49,8 @@ class RivalConfig:
         preset_name: name of the comparison.
         baseline: settings of the method.
         evaluations: how many, evenly spaced over the updates.
-        evaluation_episodes: episodes of each.
         labels_from: run of BCO whose IDM labels the recording; None takes the recorded actions.
+        online_steps: environment steps that these labels took.
     """
 
     method: str
@@ -56,23 +60,30 @@ class RivalConfig:
     preset_name: str
     baseline: OfflineBaselineConfig
     evaluations: int
-    evaluation_episodes: int
     labels_from: str | None = None
+    online_steps: int = 0
 
     @property
     def units(self) -> float:
         """Work of it, in updates of offline D3G (`runs/work.py`)."""
-        episodes = self.evaluations * self.evaluation_episodes
-        return self.baseline.updates * UPDATE_WORK[self.baseline.method] + episodes * EPISODE
+        episodes = self.evaluations * _EPISODES
+        return self.baseline.updates * _UPDATE_WORK[self.baseline.method] + episodes * EPISODE
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that it takes on one core, roughly; evaluations are the least of it."""
+        return self.baseline.updates / _UPDATES_PER_S[self.baseline.method]
 
     def cells(self, folder: RunFolder, recordings: Mapping[str, str]) -> list[Cell]:
-        """Return its one cell.
+        """Return its one cell, none where its returns are there.
 
         Args:
             folder: where everything goes.
             recordings: digests of the recordings, by id.
         """
         path = folder.path.resolve()
+        if folder.seed(self.seed).result.exists():
+            return []
         after: tuple[str, ...] = ()
         if self.labels_from is not None:
             # As `training_cells` names the one cell of a seed of BCO.
@@ -98,11 +109,10 @@ class RivalRun:
     Args:
         config: what to do.
         folder: where everything goes.
-        unit_seconds: of a unit of its work, roughly.
     """
 
-    def __init__(self, config: RivalConfig, folder: RunFolder, unit_seconds: float) -> None:
-        self.config, self.folder, self.unit_seconds = config, folder, unit_seconds
+    def __init__(self, config: RivalConfig, folder: RunFolder) -> None:
+        self.config, self.folder = config, folder
         self.clock = RunClock(folder)
         self._digest = load_transitions(config.dataset_id).info.digest
 
@@ -110,6 +120,11 @@ class RivalRun:
     def name(self) -> str:
         """The folder's name."""
         return self.folder.path.name
+
+    @property
+    def unit_seconds(self) -> float:
+        """Seconds of a unit of work, roughly."""
+        return self.config.seconds / self.config.units
 
     def start(self) -> None:
         """Write the settings of a new run, or compare those of one that goes on.
@@ -124,8 +139,6 @@ class RivalRun:
 
     def cells(self, shares: int | None) -> list[Cell]:
         """Return its cell, none where it is done."""
-        if self.folder.results.exists():
-            return []
         return self.config.cells(self.folder, {self.config.dataset_id: self._digest})
 
     def end(self) -> dict[str, Any]:
@@ -173,11 +186,12 @@ def train_rival(settings: Mapping[str, Any], tick: Tick) -> None:
         config.baseline,
         config.seed,
         evaluations=config.evaluations,
-        episodes=config.evaluation_episodes,
+        episodes=_EPISODES,
         tick=counted_on(tick, 0.0, config.units / config.baseline.updates),
     )
     place.path.mkdir(parents=True, exist_ok=True)
-    write_evaluations(place.result, config.seed, trained.evaluations)
+    points = [one._replace(online_steps=config.online_steps) for one in trained.evaluations]
+    write_evaluations(place.result, config.seed, points)
 
 
 def _labels(folder: RunFolder, seed: int) -> NDArray[np.float32]:

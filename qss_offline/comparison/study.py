@@ -12,6 +12,7 @@ from qss_offline.comparison.config import ComparisonConfig, Recorded
 from qss_offline.comparison.entry import Entry
 from qss_offline.comparison.presets import comparison
 from qss_offline.comparison.table import (
+    BEHAVIOUR,
     MemberRow,
     PointRow,
     Row,
@@ -81,13 +82,14 @@ class ComparisonOptions:
             recorded = tuple(replace(one, levels=levels) for one in recorded)
         if self.seeds is not None:
             recorded = tuple(replace(one, seeds=self.seeds) for one in recorded)
+            config = replace(config, rival_seeds=self.seeds)
         config = replace(
             config, recorded=recorded, transitions=self.transitions or config.transitions
         )
         if self.updates is not None:
             config = replace(config, updates=self.updates)
         if self.rival_updates is not None:
-            config = replace(config, rival_updates=self.rival_updates, rival_updates_of={})
+            config = replace(config, rival_updates=self.rival_updates)
         return config
 
 
@@ -162,6 +164,11 @@ class Study:
                     "another --out"
                 )
             entry = asked.get(row.key)
+            if entry is not None and row.dataset_id != entry.spec.obs_id:
+                raise UserError(
+                    f"{self.out} holds returns on {row.dataset_id}, not on {entry.spec.obs_id}; "
+                    "choose another --out"
+                )
             if entry is not None and row.metric == "last" and row.updates != entry.updates:
                 raise UserError(
                     f"{self.out} holds returns of {row.method} after {row.updates:,} updates, not "
@@ -190,11 +197,11 @@ class Study:
         members = with_earlier(member_rows(self.entries), read_rows(self._members, MemberRow))
         done = {row.key for row in table}
         asked = {entry.key for entry in self.entries}
-        recordings = {(key[0], key[1], key[3]) for key in asked}
+        asked |= {(key[0], key[1], BEHAVIOUR, key[3]) for key in asked}
         return Summary(
             tuple(self.entries),
             tuple(table),
-            tuple(row for row in table if (row.key[0], row.key[1], row.seed) in recordings),
+            tuple(row for row in table if row.key in asked),
             tuple(members),
             tuple(entry.name for entry in self.entries if entry.key not in done),
             bool(done & asked - {row.key for row in self._earlier}),
@@ -229,7 +236,7 @@ class Summary:
     Attributes:
         entries: all that was asked for.
         rows: all that is known, of earlier commands too.
-        shown: those of the recordings that were asked for.
+        shown: those of the runs that were asked for, and of their recordings.
         members: what the members of races returned.
         missing: the name of each run that isn't done.
         ran: whether this command made any of the rows.
@@ -244,4 +251,6 @@ class Summary:
 
     def sections(self) -> list[Section]:
         """Return the tables."""
-        return sections(self.entries, self.shown, self.members)
+        asked = {entry.key for entry in self.entries}
+        members = [row for row in self.members if row.key in asked]
+        return sections(self.entries, self.shown, members)

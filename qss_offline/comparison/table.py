@@ -10,10 +10,11 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from qss_offline.comparison.config import RIVALS
+from qss_offline.comparison.config import WITH_ACTIONS
 from qss_offline.comparison.entry import Entry, Key
 from qss_offline.comparison.paper_results import reported
 from qss_offline.comparison.raced import member_returns, members_file
+from qss_offline.errors import UserError
 from qss_offline.evaluation.normalization import environment_name, normalised
 from qss_offline.runs.folder import read_json
 from qss_offline.runs.reader import LABELS
@@ -46,6 +47,7 @@ class Row:
         updates: gradient steps of a run; of each training, where there are several.
         seconds: wall time of the run, whatever ran beside it.
         preset: name of the comparison.
+        dataset_id: the recording without actions.
     """
 
     family: str
@@ -60,6 +62,7 @@ class Row:
     updates: int
     seconds: float
     preset: str
+    dataset_id: str
 
     @property
     def key(self) -> Key:
@@ -159,7 +162,7 @@ def _rows_of(entry: Entry) -> list[Row]:
         env_id, preset = entry.spec.env_id, entry.settings.name
         score = normalised(value, env_id)
         return Row(family, env_id, level, of, seed, metric, value, score, steps, updates, seconds,
-                   preset)  # fmt: skip
+                   preset, entry.spec.obs_id)  # fmt: skip
 
     behaviour = number(results.get("behaviour_return", MISSING), f"{path}: behaviour_return")
     evaluations = read_evaluations(entry.folder.seed(seed).result)
@@ -329,15 +332,20 @@ def _over_all(recordings: Sequence[Recording], methods: Sequence[str], scores: S
     """Return each method beside `CHOSEN`, on the recordings that both have."""
     lines = []
     for method in methods:
-        shared = [r for r in recordings if (r, method) in scores and (r, CHOSEN) in scores]
-        if not shared:
+        pairs = [
+            (mine, chosen)
+            for r in recordings
+            if (mine := normalised_scores(scores.get((r, method), ()), r)) is not None
+            and (chosen := normalised_scores(scores.get((r, CHOSEN), ()), r)) is not None
+        ]
+        if not pairs:
             continue
-        own, others = ([_normalised(scores[r, one], r) for r in shared] for one in (method, CHOSEN))
+        own, others = zip(*pairs, strict=True)
         means = [number_text(float(iqm(np.concatenate(side)))) for side in (own, others)]
-        ahead = np.mean([_share_ahead(b, a) for a, b in zip(own, others, strict=True)])
+        ahead = np.mean([_share_ahead(chosen, mine) for mine, chosen in pairs])
         points = f"{sum(map(len, own))}, {sum(map(len, others))}"
         better = "-" if method == CHOSEN else f"{float(ahead):.2f}"
-        lines.append((LABELS[method], str(len(shared)), points, *means, better))
+        lines.append((LABELS[method], str(len(pairs)), points, *means, better))
     header = (
         "method", "recordings shared", "runs, auto's", "its normalised return (IQM)", "auto's",
         "P(auto is better)",
@@ -345,9 +353,10 @@ def _over_all(recordings: Sequence[Recording], methods: Sequence[str], scores: S
     return Section("On shared recordings", header, tuple(lines))
 
 
-def _normalised(returns: Sequence[float], recording: Recording) -> NDArray[np.float64]:
-    values = [normalised(one, recording[1]) for one in returns]
-    return np.array([r if v is None else v for r, v in zip(returns, values, strict=True)])
+def normalised_scores(returns: Sequence[float], recording: Recording) -> NDArray[np.float64] | None:
+    """Return 0 for random actions and 1 for an expert; None of none, or where that isn't known."""
+    scores = [score for one in returns if (score := normalised(one, recording[1])) is not None]
+    return np.array(scores, np.float64) if scores else None
 
 
 def _share_ahead(mine: NDArray[np.float64], theirs: NDArray[np.float64]) -> float:
@@ -363,20 +372,25 @@ def _behind(recordings: Sequence[Recording], methods: Sequence[str], scores: Sco
         own = scores.get((recording, CHOSEN))
         for method in methods:
             other = scores.get((recording, method))
-            if own is None or other is None or method == CHOSEN:
+            if own is None or other is None or np.mean(other) <= np.mean(own):
                 continue
-            a, b = _normalised(own, recording), _normalised(other, recording)
-            if b.mean() > a.mean():
-                # Few seeds say which is better only where none of one is beyond the other's.
-                sure = "all seeds" if min(other) > max(own) else "seeds overlap"
-                shown = (number_text(float(np.mean(one))) for one in (own, other))
-                lead = float(b.mean() - a.mean())
-                given = "actions" if method in RIVALS else "none"
-                line = (recording_text(recording), *shown, LABELS[method], given, sure)
-                leads.append((lead, line))
+            shown = (number_text(float(np.mean(one))) for one in (own, other))
+            given = "actions" if method in WITH_ACTIONS else "none"
+            scales = [normalised_scores(one, recording) for one in (own, other)]
+            mine, theirs = (None if one is None else one.mean() for one in scales)
+            lead = 0.0 if mine is None or theirs is None else float(theirs - mine)
+            line = (recording_text(recording), *shown, LABELS[method], given, _sure(own, other))
+            leads.append((lead, line))
     leads.sort(key=lambda one: -one[0])
     header = ("recording", "auto", "ahead", "of", "given", "how sure")
     return Section("Where auto is behind", header, tuple(line for _, line in leads))
+
+
+def _sure(own: Sequence[float], other: Sequence[float]) -> str:
+    """Return how much so few seeds say of which method is better."""
+    if min(len(own), len(other)) == 1:
+        return "a single seed"
+    return "no seeds overlap" if min(other) > max(own) else "seeds overlap"
 
 
 def _choices(recordings: Sequence[Recording], members: Sequence[MemberRow]) -> Section:
@@ -386,10 +400,10 @@ def _choices(recordings: Sequence[Recording], members: Sequence[MemberRow]) -> S
         here = [row for row in members if _recording(row) == recording]
         for seed in sorted({row.seed for row in here}):
             race = [row for row in here if row.seed == seed]
-            won = next(row for row in race if row.won)
-            best = max(race, key=lambda row: row.mean_return)
+            won, best = _won(race), max(race, key=lambda row: row.mean_return)
             shown = recording_text(recording), str(seed), *map(_member_text, (won, best))
-            lines.append((*shown, f"{kept(race):.0%}"))
+            share = kept(race)
+            lines.append((*shown, "-" if share is None else f"{share:.0%}"))
     header = ("recording", "seed", "chosen", "best member", "kept")
     return Section("What choosing cost", header, tuple(lines))
 
@@ -398,12 +412,21 @@ def _member_text(row: MemberRow) -> str:
     return f"{row.member} {number_text(row.mean_return)}"
 
 
-def kept(race: Sequence[MemberRow]) -> float:
-    """Return how much of the best member's normalised return the winner of a race has."""
-    won = next(row for row in race if row.won)
-    best = max(race, key=lambda row: row.mean_return)
-    own, most = (_normalised([row.mean_return], _recording(row))[0] for row in (won, best))
-    return float(own / most) if most else 1.0
+def kept(race: Sequence[MemberRow]) -> float | None:
+    """Return how much of the best member's normalised return the winner of a race has.
+
+    None where that isn't known, or the best is no better than random actions.
+    """
+    won, best = _won(race), max(race, key=lambda row: row.mean_return)
+    scores = normalised_scores([won.mean_return, best.mean_return], _recording(won))
+    return None if scores is None or scores[1] <= 0 else float(scores[0] / scores[1])
+
+
+def _won(race: Sequence[MemberRow]) -> MemberRow:
+    for row in race:
+        if row.won:
+            return row
+    raise UserError(f"members of {recording_text(_recording(race[0]))}: none of them won the race")
 
 
 def _recording(row: MemberRow) -> Recording:

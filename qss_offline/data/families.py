@@ -47,11 +47,11 @@ def family_path(named: str | Path) -> Path:
 
 def expert_path(env_id: str) -> Path:
     """Return where an environment's expert is, or would be: one file for all its versions."""
-    return families_folder() / "experts" / f"{_file_name(env_id)}.safetensors"
+    return families_folder() / "experts" / f"{own_family(env_id)}.safetensors"
 
 
-def _file_name(env_id: str) -> str:
-    """Return `half_cheetah` for any version of HalfCheetah."""
+def own_family(env_id: str) -> str:
+    """Return the name of an environment's own family: `half_cheetah` for any HalfCheetah."""
     name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", env_name_of(env_id)).lower()
     return name.replace("/", "_").replace("-", "_")
 

@@ -17,6 +17,8 @@ from qss_offline.parallel.reporting import print_notice
 BatchPolicy = Callable[[NDArray[Any]], NDArray[Any]]
 """Maps observations `(n, obs_dim)` to actions `(n, action_dim)`."""
 
+_NEGLIGIBLE = 0.01
+
 LONGEST_EPISODE = 10_000
 """Steps after which an episode ends in an environment that has no time limit of its own."""
 
@@ -29,7 +31,8 @@ class Evaluation:
         returns: undiscounted.
         lengths: steps.
         starts: first observations `(episodes, obs_dim)`.
-        discounted: returns discounted by the γ that was asked for.
+        discounted: returns discounted by the γ that was asked for, followed past the time limit
+            until what is left weighs less than 1%, as values are.
     """
 
     returns: tuple[float, ...]
@@ -86,10 +89,20 @@ def evaluate(
                 weights[index] *= gamma
                 lengths[index] += 1
                 ended[row] = terminated or truncated
+                if terminated:
+                    weights[index] = 0.0
                 if not ended[row] and not limited[index] and lengths[index] == LONGEST_EPISODE:
                     _tell_of_longest(env_id)
                     ended[row] = True
             running = running[~ended]
+        if gamma < 1:
+            running = np.flatnonzero(weights > _NEGLIGIBLE)
+        while running.size:
+            for index, action in zip(running, policy(obs[running]), strict=True):
+                obs[index], reward, terminated, _, _ = envs[index].step(action)
+                discounted[index] += weights[index] * float(reward)
+                weights[index] *= 0.0 if terminated else gamma
+            running = np.flatnonzero(weights > _NEGLIGIBLE)
     finally:
         for env in envs:
             env.close()

@@ -131,7 +131,8 @@ def run_jobs(
     try:
         while left or waiting:
             with _one_thread_each(), _without_main(), _without_interrupts():
-                for index in ready():
+                # No more than are at work, so that whatever becomes ready keeps its place.
+                for index in ready()[: workers - len(waiting)]:
                     left.remove(index)
                     waiting[pool.submit(_run_one, function, index, arguments[index])] = index
             done, _ = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)

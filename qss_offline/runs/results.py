@@ -164,12 +164,15 @@ def value_curve(
     The first evaluation is left out: nothing is learned by then.
 
     Returns:
-        None where values aren't known.
+        None where no value is known; NaN where one was no number.
     """
     judged = [seed["evaluations"][1:] for seed in seeds]
-    if not judged[0] or not all("value" in one for some in judged for one in some):
+    errors = [
+        [one["value"] - one["discounted"] if "value" in one else math.nan for one in some]
+        for some in judged
+    ]
+    if np.isnan(errors).all():
         return None
-    errors = [[one["value"] - one["discounted"] for one in some] for some in judged]
     return learning_curve(seeds)[0][1:], np.array(errors, np.float64).T
 
 

@@ -35,7 +35,7 @@ from qss_offline.training.interaction import ActionSteps, known_steps
 from qss_offline.training.inverse.models import InverseModels
 from qss_offline.training.offline import SeedTask
 from qss_offline.training.phases import Phase, has_result
-from qss_offline.training.recorded import batch_transform, recorded_through
+from qss_offline.training.recorded import batch_transform
 from qss_offline.training.rounds import by_rounds_done, env_maker, run_rounds
 
 _CLONING = "cloning"
@@ -84,7 +84,7 @@ class BCOTrainer(InverseModels):
         obs_dim, action_dim = len(scales[0].mean), len(self.action_box.low)
         self._cloner = BehaviouralCloning(cloning, obs_dim, action_dim)
         self._policy_scales = policy_scales
-        self._seen = recorded_through(recordings, policy_scales, self.device)
+        self._seen = self.seen_through(policy_scales)
         self.policies: TrainState = initial_state(self._cloner, self.seeds, self.device)
         self._policies_on_cpu = self.policies.on_cpu()
 

@@ -63,11 +63,9 @@ def recorded_through(
     recordings: Sequence[Transitions], scales: Sequence[ObservationScale], device: torch.device
 ) -> list[RecordedColumns]:
     """Return the columns of each seed's recording; seeds that learn from one share them."""
-    each: dict[tuple[int, tuple[float, ...]], RecordedColumns] = {}
+    each: dict[tuple[int, int], RecordedColumns] = {}
     return [
-        each.setdefault(
-            (id(recording), tuple(scale.std.tolist())), RecordedColumns(recording, scale, device)
-        )
+        each.setdefault((id(recording), id(scale)), RecordedColumns(recording, scale, device))
         for recording, scale in zip(recordings, scales, strict=True)
     ]
 

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import typer
 from matplotlib.image import imread
 
 from qss_offline.analysis.plots.comparison import png
+from qss_offline.cli.cells import cell
 from qss_offline.cli.reproduce import table1
 from qss_offline.comparison import grid
 from qss_offline.comparison.config import METHODS, RIVALS, ComparisonConfig, Recorded
@@ -21,8 +23,10 @@ from qss_offline.comparison.table import (
     MemberRow,
     PointRow,
     Row,
+    kept,
     markdown,
     member_rows,
+    normalised_scores,
     points,
     read_rows,
     rows,
@@ -36,6 +40,7 @@ from qss_offline.launch.local import LocalLauncher
 from qss_offline.presets import PRESETS
 from qss_offline.runs.folder import read_json
 from qss_offline.runs.portfolio_config import MEMBERS
+from tests.published import needs_published
 from tests.small_run import PRESET
 
 SMALL = ComparisonConfig(
@@ -46,7 +51,6 @@ SMALL = ComparisonConfig(
     updates=100,
     rival_updates=20,
     rival_evaluations=2,
-    episodes=2,
     first_seed=7,
     first_recording=3,
     transitions=500,
@@ -71,7 +75,7 @@ def ran(entries: list[Entry], **options: Any) -> list[str]:
 
 def row(seed: int, value: float, method: str = "d3g", metric: str = "last", **others: Any) -> Row:
     one = Row("hopper", "Hopper-v5", 0.0, method, seed, metric, value, value / 3300, 3000, 100, 1.5,
-              "small")  # fmt: skip
+              "small", "qss/some-obs-v0")  # fmt: skip
     return replace(one, **others)
 
 
@@ -117,8 +121,13 @@ def test_a_race_tells_what_each_of_its_members_returned(minari_root: Path, tmp_p
     (last,) = (r for r in rows([entry]) if (r.method, r.metric) == ("auto", "last"))
     (won,) = (m for m in members if m.won)
     assert won.mean_return == last.mean_return, "the same episodes as the last evaluation"
+    path = entry.folder.seed(7).path / "members.json"
+    for damage in ('{"returns": {"bco": 5}}', '{"returns": 3}', "{}"):
+        path.write_text(damage)
+        with pytest.raises(UserError, match="holds no returns of members"):
+            member_rows([entry])
     # A race that is done but whose members haven't acted goes on with that alone.
-    (tmp_path / "runs").joinpath(entry.name, "seeds", "7", "members.json").unlink()
+    path.unlink()
     before = entry.folder.results.stat().st_mtime_ns
     assert [e.key for e in grid.missing([entry])] == [entry.key]
     assert ran([entry]) == []
@@ -137,13 +146,12 @@ def test_a_run_on_another_recording_is_not_taken_for_this_one(
 
 def test_what_takes_other_settings_fails_alone(minari_root: Path, tmp_path: Path) -> None:
     assert ran(entries_of(ONE, tmp_path)) == []
-    for entry in entries_of(ONE, tmp_path):
-        entry.folder.results.unlink()
     notices: list[str] = []
-    others = entries_of(replace(SMALL, episodes=3), tmp_path)
+    others = entries_of(replace(SMALL, updates=200), tmp_path)
+    assert len(grid.missing(others)) == 4, "what is there is of other settings"
     failures = ran(others, notice=notices.append)
     assert len(failures) == 2 and len(notices) == 2
-    assert all("evaluation_episodes = 2, not 3" in failure for failure in failures)
+    assert all("preset.updates = 100, not 200" in failure for failure in failures)
     assert {r.seed for r in rows(others)} == {8}, "the other seed is there"
 
 
@@ -161,6 +169,7 @@ def test_methods_with_actions_and_with_labels(minari_root: Path, tmp_path: Path)
     assert grid.run_missing(left, LocalLauncher(1)) == []
     found = {(r.method, r.metric): r for r in rows(entries)}
     assert found["bc", "last"].online_steps == 0
+    assert found["pseudo-iql", "last"].online_steps == 200, "those of its labels"
     assert {found[name, "last"].updates for name in ("bc", "pseudo-iql")} == {20}
 
 
@@ -192,6 +201,35 @@ def test_what_is_planned_is_what_is_run(minari_root: Path, tmp_path: Path) -> No
     assert not (tmp_path / "runs").exists()
 
 
+def test_printed_commands_come_to_the_same_and_are_gathered(
+    minari_root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What other schedulers ran is only summed up by the command that printed it."""
+    pytest.importorskip("d3rlpy")
+    monkeypatch.chdir(tmp_path)
+    small = replace(ONE, name="table1", methods=("auto", "bc"), updates=50)
+    monkeypatch.setitem(COMPARISONS, "table1", small)
+    table1(out=Path("whole"), runs=Path("at-once"), workers=1)
+    with pytest.raises(typer.Exit):
+        table1(runs=Path("apart"), print_commands=True)
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("qss cell")]
+    assert len(lines) == 3 + 1 + 1 + 1, "trainings, race, members; and BC"
+    files = [Path(line.split()[2]) for line in lines]
+    members = next(file for file in files if "members.cell" in file.name)
+    with pytest.raises(UserError, match="its members act after the race"):
+        cell(members)
+    for file in files:
+        cell(file)
+    with pytest.raises(typer.Exit):
+        table1(runs=Path("apart"), dry_run=True)
+    table1(runs=Path("apart"), workers=1)
+    for name in ("curves.csv", "members.csv", "table.png"):
+        assert (Path("apart") / name).read_bytes() == (Path("whole") / name).read_bytes(), name
+
+
 def test_unknown_methods_levels_and_families_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="did you mean"):
         replace(SMALL, methods=("d3gg",))
@@ -211,6 +249,12 @@ def test_unknown_methods_levels_and_families_are_refused(tmp_path: Path) -> None
     ):
         with pytest.raises(UserError, match=words):
             ComparisonOptions("table1", **wrong).config()
+    (tmp_path / "other").mkdir()
+    again = tmp_path / "other" / "mine.toml"
+    again.write_text(family.read_text())
+    two = tuple(Recorded(str(path), (1.0,), 1) for path in (family, again))
+    with pytest.raises(UserError, match="two families have one name"):
+        entries_of(replace(SMALL, recorded=two), tmp_path)
 
 
 def test_a_family_by_another_name_is_the_comparisons_own() -> None:
@@ -219,17 +263,14 @@ def test_a_family_by_another_name_is_the_comparisons_own() -> None:
         assert [one.family for one in config.recorded] == ["reacher"]
 
 
-def test_rivals_have_their_own_seeds_and_updates() -> None:
+def test_rivals_have_fewer_seeds_unless_asked() -> None:
     recorded = Recorded("hopper", (0.0,), 5)
-    settings = replace(
-        SMALL, rival_seeds=3, rival_updates=10, rival_updates_of={"Hopper": {"iql": 30}}
-    )
+    settings = replace(SMALL, rival_seeds=3)
     for method in METHODS:
         assert len(settings.seeds_of(method, recorded)) == (3 if method in RIVALS else 5)
-    assert settings.updates_of("iql", "Hopper-v5") == 30
-    assert settings.updates_of("pseudo-iql", "Hopper-v5") == 30
-    assert settings.updates_of("td3+bc", "Hopper-v5") == 10
-    assert settings.updates_of("iql", "Reacher-v5") == 10
+    ten = ComparisonOptions("table1", seeds=10).config()
+    for method in METHODS:
+        assert len(ten.seeds_of(method, ten.recorded[0])) == 10, "as many as are asked for"
 
 
 def test_every_shipped_comparison_finds_its_recordings(tmp_path: Path) -> None:
@@ -262,6 +303,7 @@ def published(updates: int | None = None) -> list[Row]:
     one = row(
         entry.seed, -9.0, "bco", family="reacher", env_id="Reacher-v5", random_action_prob=1.0,
         preset=settings.name, updates=entry.updates if updates is None else updates,
+        dataset_id=entry.spec.obs_id,
     )  # fmt: skip
     return [one, replace(one, metric="best")]
 
@@ -313,6 +355,10 @@ def test_returns_of_other_settings_are_not_taken_for_these(
         table1(**{**ASKED, "preset": "paper"}, out=out)
     write_rows(out / "returns.csv", Row, published(7))
     with pytest.raises(UserError, match="returns of bco after 7 updates, not "):
+        table1(**ASKED, out=out)
+    elsewhere = [replace(one, dataset_id="qss/other-obs-v0") for one in published()]
+    write_rows(out / "returns.csv", Row, elsewhere)
+    with pytest.raises(UserError, match="holds returns on qss/other-obs-v0, not on qss/Reacher"):
         table1(**ASKED, out=out)
     write_rows(out / "returns.csv", Row, published())
     assert (out / "returns.csv").read_bytes() == before
@@ -393,13 +439,29 @@ def test_tables_say_what_is_known_missing_and_lost(tmp_path: Path) -> None:
         "| Hopper, half-trained, 0% | - | missing | missing | missing |",
         "| TD3+BC with actions | 1 | 2, 2 | 0.83 | 0.45 | 0.00 |",
         "| BCO | 1 | 1, 2 | 0.48 | 0.45 | 0.50 |",
-        "| Hopper, 0% | 1,500 | 2,750 | TD3+BC with actions | actions | all seeds |",
-        "| Hopper, 0% | 1,500 | 1,600 | BCO | none | seeds overlap |",
+        "| Hopper, 0% | 1,500 | 2,750 | TD3+BC with actions | actions | no seeds overlap |",
+        "| Hopper, 0% | 1,500 | 1,600 | BCO | none | a single seed |",
         "| Hopper, 0% | 0 | bco 1,658 | d3g 2,643 | 62% |",
         "| BCO | 100 | 3,000 | 2 |",
     ):
         assert line in text, line
     assert text.index("TD3+BC with actions | actions") < text.index("BCO | none"), "largest first"
+    lost = [replace(one, won=0) for one in members]
+    with pytest.raises(UserError, match="none of them won"):
+        sections(entries_of(settings, tmp_path), table, lost)
+
+
+def test_what_has_no_scale_is_not_normalised(tmp_path: Path) -> None:
+    """Returns of environments without known ends stand in the table and in nothing else."""
+    of = {"family": "mine", "env_id": "Mine-v0"}
+    table = [row(0, 10.0, "auto", **of), row(0, 70.0, "bco", **of)]
+    race = [MemberRow("mine", "Mine-v0", 0.0, 0, name, won, value)
+            for name, won, value in (("bco", 1, -8.0), ("d3g", 0, -4.0))]  # fmt: skip
+    assert kept(race) is None
+    bad = [replace(one, env_id="Reacher-v5", mean_return=-60.0 + one.won) for one in race]
+    assert kept(bad) is None, "no better than random actions"
+    assert normalised_scores([1.0], ("mine", "Mine-v0", 0.0)) is None
+    assert png(table) == png([]), "nothing to draw"
 
 
 def test_nothing_of_the_picture_is_cut_off() -> None:
@@ -426,3 +488,12 @@ def test_the_paper_is_quoted_where_it_has_a_figure(tmp_path: Path) -> None:
     settings = ComparisonOptions("table1", "d3g", "0", "reacher", 1).config()
     text = markdown(sections(grid.entries(settings, tmp_path), []))
     assert "| Reacher, 0% | D3G | missing | -14.7 ± 30.5 |" in text
+
+
+@needs_published
+def test_what_is_published_is_of_the_comparison_as_it_is() -> None:
+    """With its recordings and updates, or reading it would be refused."""
+    published = ROOT / "results" / "table1"
+    summary = Study(ComparisonOptions("table1"), Path("nothing/here"), published).summary()
+    assert summary.shown and sorted(map(str, summary.shown)) == sorted(map(str, summary.rows))
+    assert png(summary.shown) == (published / "table.png").read_bytes()

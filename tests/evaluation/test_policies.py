@@ -183,6 +183,20 @@ def test_returns_are_discounted_and_first_observations_kept() -> None:
     assert plain.discounted == plain.returns == found.returns
 
 
+def test_what_follows_a_time_limit_is_worth_something_too() -> None:
+    """Values bootstrap through it; so does what they are compared with."""
+
+    def still(obs: Any) -> Any:
+        return np.zeros((len(obs), 2), np.float32)
+
+    short = evaluate(still, "Reacher-v5", 3, seed=4, gamma=0.95)
+    long = evaluate(still, "Reacher-v5?max_episode_steps=300", 3, seed=4, gamma=0.95)
+    assert short.lengths == (50, 50, 50) and long.lengths == (300, 300, 300)
+    np.testing.assert_allclose(short.discounted, long.discounted, rtol=0.011)
+    without = evaluate(still, "Reacher-v5", 3, seed=4)
+    assert without.returns == short.returns == without.discounted
+
+
 def test_an_environment_without_an_end_is_evaluated_for_a_stated_number_of_steps(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

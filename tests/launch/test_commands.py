@@ -57,9 +57,11 @@ def test_cells_are_listed_in_their_order_and_nothing_is_written(
     assert last.startswith(f"{len(rows)} cells, about") and "Nothing was run" in last
     listed = shell("reproduce table1 --methods d3g,pseudo-iql --levels 100 --seeds 2 --dry-run "
                    "--families reacher --out a --runs b --workers 1")  # fmt: skip
-    after = {row.split("\t")[1]: row.split("\t")[3] for row in listed[1:5]}
-    bco = next(row.split("\t")[0] for row in listed if " bco " in row)
-    assert after["Reacher-v5 100% pseudo-iql seeds 0"] == bco, "labels wait for their BCO cell"
+    order = {row.split("\t")[1]: row.split("\t")[0] for row in listed[1:-1]}
+    after = {row.split("\t")[1]: row.split("\t")[3] for row in listed[1:-1]}
+    for seed in (310, 311):
+        labelled = after[f"reacher-100-pseudo-iql-{seed} seeds {seed}"]
+        assert labelled == order[f"reacher-100-bco-{seed} seeds {seed}"], "labels wait for BCO"
     assert not (tmp_path / "a").exists() and not (tmp_path / "b").exists()
     assert "take one of them" in shell(f"train {dataset} --dry-run --print-commands", 2)[-1]
 

@@ -20,8 +20,14 @@ from qss_offline.analysis.plots.style import (
     styled,
     to_png,
 )
-from qss_offline.comparison.table import BEHAVIOUR, Row, last_returns, recording_text
-from qss_offline.evaluation.normalization import normalised
+from qss_offline.comparison.table import (
+    BEHAVIOUR,
+    Row,
+    last_returns,
+    normalised_scores,
+    recording_text,
+)
+from qss_offline.evaluation.normalization import reference
 from qss_offline.runs.reader import LABELS
 
 _STYLES = {
@@ -44,7 +50,7 @@ _HEIGHT = 0.7
 def png(table: Sequence[Row]) -> bytes:
     """Draw normalised returns of the last policies, a line for each recording, as a PNG file.
 
-    Each seed is a small mark, their mean a large one.
+    Each seed is a small mark, their mean a large one. Environments without a scale are left out.
 
     Args:
         table: rows of what is done.
@@ -52,7 +58,8 @@ def png(table: Sequence[Row]) -> bytes:
     from matplotlib.figure import Figure
 
     scores = last_returns(table)
-    recordings = list(dict.fromkeys(recording for recording, _ in scores))
+    found = dict.fromkeys(recording for recording, _ in scores)
+    recordings = [one for one in found if reference(one[1]) is not None]
     recordings.sort(key=lambda one: (one[1], one[0], one[2]))
     methods = [method for method in _STYLES if any(key[1] == method for key in scores)]
     figure = Figure(figsize=(9.2, 0.42 * max(1, len(recordings)) + 1.3), layout="constrained")
@@ -60,11 +67,9 @@ def png(table: Sequence[Row]) -> bytes:
     handles: dict[str, Any] = {}
     for place, recording in enumerate(recordings):
         for number, method in enumerate(methods):
-            returns = scores.get((recording, method))
-            if not returns:
+            known = normalised_scores(scores.get((recording, method), ()), recording)
+            if known is None:
                 continue
-            values = [normalised(one, recording[1]) for one in returns]
-            known = [r if v is None else v for r, v in zip(returns, values, strict=True)]
             at = place + _HEIGHT * ((number + 0.5) / len(methods) - 0.5)
             colour, marker = _STYLES[method]
             if len(known) > 1:

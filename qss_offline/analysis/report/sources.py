@@ -9,6 +9,7 @@ from typing import Any
 
 from qss_offline.analysis.report.comparison import ONLINE, Scores, Task
 from qss_offline.comparison.online_budget import BudgetRow
+from qss_offline.data.families import own_family
 from qss_offline.errors import UserError, printable
 from qss_offline.presets import preset_of
 from qss_offline.runs.reader import LABELS, FinishedRun, OnlineRun, load_any_run
@@ -80,8 +81,7 @@ def read_returns(path: Path) -> Returns:
     for row in read_table(path, ReturnRow, others=True):
         if row.metric != "last":
             continue
-        half = "half-trained" if (row.family or "").endswith("_medium") else ""
-        task = Task(printable(row.env_id), row.random_action_prob, note=half)
+        task = Task(printable(row.env_id), row.random_action_prob, note=_family_note(row))
         if row.method == _BEHAVIOUR:
             behaviour.setdefault(task, []).append(row.mean_return)
             continue
@@ -96,6 +96,14 @@ def read_returns(path: Path) -> Returns:
         raise UserError(f"{path} holds no rows whose metric is last")
     found.recorded |= {task: mean_of(values).estimate for task, values in behaviour.items()}
     return found
+
+
+def _family_note(row: ReturnRow) -> str:
+    """Return what tells a recording's family from the environment's own."""
+    if row.family in (None, "", own_family(row.env_id)):
+        return ""
+    family = printable(row.family)
+    return "half-trained" if family == f"{own_family(row.env_id)}_medium" else family
 
 
 def _read_budgets(path: Path) -> Returns:

@@ -136,9 +136,18 @@ class InverseModels:
             raise UserError("continuous actions are needed; these are discrete: take method d3g")
         return self.actions
 
+    def seen_through(self, scales: Sequence[ObservationScale]) -> Sequence[RecordedColumns]:
+        """Return the recordings' columns in scales of their own; the same where these are."""
+        pairs = zip(scales, self.scales, strict=True)
+        if all(a.mean.equal(b.mean) and a.std.equal(b.std) for a, b in pairs):
+            return self._recorded
+        recordings = [one.recording for one in self._recorded]
+        return recorded_through(recordings, scales, self.device)
+
     def _make_algorithm(self, obs_dim: int, action_dim: int) -> InverseDynamics:
         model, spread = self._model, self._step_scale()
-        assert model.recorded_coef is not None, "the recording decides before training begins"
+        if model.recorded_coef is None:
+            raise UserError("recorded_coef must be a number here: no recording decides it")
         if not model.recorded_coef:
             discrete = isinstance(self.actions, OneHotActions)
             return InverseDynamics(model, obs_dim, action_dim, spread, discrete)

@@ -50,7 +50,7 @@ from qss_offline.runs.race import Pace, Race
 from qss_offline.runs.work import CLONING_UPDATE, VALUED_UPDATE
 from qss_offline.training.interaction import ActionSteps, take_steps
 from qss_offline.training.inverse.models import InverseModels
-from qss_offline.training.recorded import batch_transform, recorded_through
+from qss_offline.training.recorded import batch_transform
 
 
 class PortfolioTrainer(InverseModels):
@@ -86,7 +86,7 @@ class PortfolioTrainer(InverseModels):
         super().__init__((seed,), (scale,), make_env, config, known, (recording,), device)
         self._proposals, self._portfolio = proposals, portfolio
         self._policy_scale = policy_scale
-        self._seen = recorded_through((recording,), (policy_scale,), self.device)
+        self._seen = self.seen_through((policy_scale,))
         self._learners: dict[str, Algorithm] = {}
         members: tuple[str, ...] = PROPOSING
         if isinstance(self.actions, ActionBox):
