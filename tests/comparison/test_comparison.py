@@ -42,6 +42,7 @@ from qss_offline.runs.folder import read_json
 from qss_offline.runs.portfolio_config import MEMBERS
 from tests.published import needs_published
 from tests.small_run import PRESET
+from tests.test_dependencies import ROOT
 
 SMALL = ComparisonConfig(
     name="small",
