@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
+from qss_offline.algorithms.networks import MLPShape, Network
 from qss_offline.analysis import diagnostics as diagnosis
 from qss_offline.analysis.diagnostics import Finding, bar, diagnose, failed_seeds, hints
 from qss_offline.analysis.measures import coverage, gain, inverse_fit, value_against_return
@@ -19,6 +21,7 @@ from qss_offline.data.facts import recording_facts
 from qss_offline.data.transitions import Transitions
 from qss_offline.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from qss_offline.errors import UserError
+from qss_offline.evaluation.policies import ClonedPolicy, ObservationScale
 from qss_offline.presets import preset
 from qss_offline.runs.reader import FinishedRun, load_run
 from qss_offline.runs.results import EvaluationPoint, seed_results
@@ -101,6 +104,19 @@ def test_proposals_outside_the_data_are_named(
     outside = coverage(planner_of(trained, 0), transitions)
     assert outside.proposed_outside == 1 and outside.step_ratio > 10
     assert "100% of the proposals" in (hint(trained, "proposals inside the data") or "")
+
+
+def test_plans_are_in_the_units_that_d3g_was_trained_in_whoever_won(trained: FinishedRun) -> None:
+    """Of a race the policy may be one that sees observations in units of its own."""
+    before = planner_of(trained, 0)
+    policy = policy_of(trained, 0)
+    shape = MLPShape((4, 8, 1))
+    eased = ObservationScale(policy.scale.mean, 3 * policy.scale.std)
+    network = Network(shape, torch.zeros(1, sum(shape.sizes)))
+    cloned = ClonedPolicy(network, eased, policy.action_box)
+    cloned.save(trained.folder.seed(0).policy, "InvertedPendulum-v5")
+    obs = trained.dataset.transitions.observations[:5]
+    np.testing.assert_array_equal(planner_of(trained, 0).propose(obs), before.propose(obs))
 
 
 def test_values_that_dwarf_what_a_step_gains_are_named(
