@@ -136,11 +136,14 @@ def run_jobs(
                     left.remove(index)
                     waiting[pool.submit(_run_one, function, index, arguments[index])] = index
             done, _ = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
-            for future in done:
-                ended[waiting[future]] = not isinstance(future.exception(), BrokenProcessPool)
+            broken = [f for f in done if isinstance(f.exception(), BrokenProcessPool)]
+            whole = [future for future in done if future not in broken]
+            for future in whole:
+                ended[waiting[future]] = True
             units, texts = [one.units for one in shared], [one.text() for one in shared]
             show(units, texts, ended)
-            for future in done:
+            # What ended just before another died isn't lost with it.
+            for future in (*whole, *broken):
                 yield waiting.pop(future), future.result()
     except BrokenProcessPool as error:
         raise WorkerDied(

@@ -1,0 +1,52 @@
+"""Jobs in processes of their own: what ends, what dies, and in which order they begin."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from qss_offline.parallel.processes import Tick, WorkerDied, run_jobs
+from tests.patience import PATIENCE_S
+
+
+def end_or_die(path: str, tick: Tick) -> str:
+    """The first says that it is there and ends; the other waits for it and dies."""
+    marker = Path(path).with_name("there")
+    if path.endswith("first"):
+        marker.touch()
+        return "whole"
+    until = time.monotonic() + PATIENCE_S
+    while not marker.exists() and time.monotonic() < until:
+        time.sleep(0.01)
+    os._exit(1)
+
+
+def test_what_ended_just_before_another_died_is_not_lost_with_it(tmp_path: Path) -> None:
+    ended: dict[int, str] = {}
+    # Whoever watches is slow, so that both are over when it looks again.
+    jobs = run_jobs(
+        end_or_die,
+        [str(tmp_path / "other"), str(tmp_path / "first")],
+        2,
+        watch=lambda *_: time.sleep(1.0),
+    )
+    with pytest.raises(WorkerDied):
+        for index, result in jobs:
+            ended[index] = result
+    assert ended == {1: "whole"}
+
+
+def note(path: str, tick: Tick) -> None:
+    with (Path(path).parent / "order").open("a") as file:
+        file.write(f"{Path(path).name}\n")
+
+
+def test_what_becomes_ready_keeps_its_place(tmp_path: Path) -> None:
+    """A run's second phase comes before the first of those behind it, where cores are few."""
+    names = ["a1", "a2", "b1", "b2", "c1", "c2", "d1", "d2"]
+    after = [(), (0,), (), (2,), (), (4,), (), (6,)]
+    list(run_jobs(note, [str(tmp_path / name) for name in names], 2, after=after))
+    order = (tmp_path / "order").read_text().split()
+    assert sorted(order) == names
+    assert order.index("a2") < order.index("d1"), order
