@@ -268,6 +268,9 @@ def sections(
     scores = last_returns(table)
     recordings = list(dict.fromkeys((e.key[0], e.spec.env_id, e.key[1]) for e in entries))
     methods = list(dict.fromkeys(entry.method for entry in entries))
+    # A column of nothing but what is missing says nothing.
+    begun = {method for _, method in scores}
+    methods = [method for method in methods if method in begun] or methods
     asked = {(e.key[0], e.spec.env_id, e.key[1], e.method) for e in entries}
     found = [_returns(recordings, methods, scores, asked)]
     if paper := _paper(recordings, scores, methods):
@@ -400,7 +403,7 @@ def _choices(recordings: Sequence[Recording], members: Sequence[MemberRow]) -> S
         here = [row for row in members if _recording(row) == recording]
         for seed in sorted({row.seed for row in here}):
             race = [row for row in here if row.seed == seed]
-            won, best = _won(race), max(race, key=lambda row: row.mean_return)
+            won, best = _won(race), _best(race)
             shown = recording_text(recording), str(seed), *map(_member_text, (won, best))
             share = kept(race)
             lines.append((*shown, "-" if share is None else f"{share:.0%}"))
@@ -417,9 +420,14 @@ def kept(race: Sequence[MemberRow]) -> float | None:
 
     None where that isn't known, or the best is no better than random actions.
     """
-    won, best = _won(race), max(race, key=lambda row: row.mean_return)
+    won, best = _won(race), _best(race)
     scores = normalised_scores([won.mean_return, best.mean_return], _recording(won))
     return None if scores is None or scores[1] <= 0 else float(scores[0] / scores[1])
+
+
+def _best(race: Sequence[MemberRow]) -> MemberRow:
+    """Return who returned most; of equals who won."""
+    return max(race, key=lambda row: (row.mean_return, row.won))
 
 
 def _won(race: Sequence[MemberRow]) -> MemberRow:
