@@ -32,7 +32,8 @@ class Evaluation:
         lengths: steps.
         starts: first observations `(episodes, obs_dim)`.
         discounted: returns discounted by the γ that was asked for, followed past the time limit
-            until what is left weighs less than 1%, as values are.
+            until what is left weighs less than 1%, as values are; where the environment itself
+            cut an episode, so far.
     """
 
     returns: tuple[float, ...]
@@ -96,6 +97,12 @@ def evaluate(
                     ended[row] = True
             running = running[~ended]
         if gamma < 1:
+            # Only a wrapper cut these: an environment that ends by itself may not go on.
+            cut = [
+                env.spec is not None and env.spec.max_episode_steps == length
+                for env, length in zip(envs, lengths, strict=True)
+            ]
+            weights[np.logical_not(cut)] = 0.0
             running = np.flatnonzero(weights > _NEGLIGIBLE)
         while running.size:
             for index, action in zip(running, policy(obs[running]), strict=True):

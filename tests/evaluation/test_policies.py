@@ -197,6 +197,29 @@ def test_what_follows_a_time_limit_is_worth_something_too() -> None:
     assert without.returns == short.returns == without.discounted
 
 
+def test_an_environment_that_cuts_its_own_episodes_is_left_at_that() -> None:
+    class Strict(gym.Env[Any, Any]):
+        observation_space = gym.spaces.Box(-1.0, 1.0, (1,), np.float32)
+        action_space = gym.spaces.Box(-1.0, 1.0, (1,), np.float32)
+
+        def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+            super().reset(seed=seed)
+            self.left = 5
+            return np.zeros(1, np.float32), {}
+
+        def step(self, action: Any) -> Any:
+            assert self.left, "nobody acts after the end"
+            self.left -= 1
+            return np.zeros(1, np.float32), 1.0, False, self.left == 0, {}
+
+    def still(obs: Any) -> Any:
+        return np.zeros((len(obs), 1), np.float32)
+
+    found = evaluate(still, "Strict-v0", 2, make=lambda _: Strict(), gamma=0.9)
+    assert found.lengths == (5, 5)
+    assert found.discounted == pytest.approx(((1 - 0.9**5) / 0.1,) * 2)
+
+
 def test_an_environment_without_an_end_is_evaluated_for_a_stated_number_of_steps(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
