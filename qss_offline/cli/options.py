@@ -88,5 +88,5 @@ Comparison = Annotated[str, Option(help=f"one of {', '.join(COMPARISON_NAMES)}")
 Methods = Annotated[str | None, Option(help="only these, such as d3g,bco")]
 Levels = Annotated[str | None, Option(help="only these percentages, such as 0,100")]
 Families = Annotated[str | None, Option(help="only these, such as reacher")]
-CellSeeds = Annotated[int | None, Option(help="seeds of each cell")]
+CellSeeds = Annotated[int | None, Option(help="seeds of each method, a recording each")]
 TableFolder = Annotated[Path | None, Option(help="folder of the table (that of the runs)")]
