@@ -11,21 +11,19 @@ from qss_offline.comparison import grid
 from qss_offline.comparison.config import ComparisonConfig, Recorded
 from qss_offline.comparison.entry import Entry
 from qss_offline.comparison.presets import comparison
-from qss_offline.comparison.table import (
+from qss_offline.comparison.rows import (
     BEHAVIOUR,
     MemberRow,
     PointRow,
     Row,
-    Section,
-    markdown,
     member_rows,
     points,
     read_rows,
     rows,
-    sections,
     with_earlier,
     write_rows,
 )
+from qss_offline.comparison.table import Section, markdown, sections
 from qss_offline.data.environments import check_acting
 from qss_offline.data.families import family_path
 from qss_offline.engine.device import choose_device
@@ -195,6 +193,7 @@ class Study:
         """Return what is done by now, and what isn't."""
         table = with_earlier(rows(self.entries), self._earlier)
         members = with_earlier(member_rows(self.entries), read_rows(self._members, MemberRow))
+        curves = with_earlier(points(self.entries), read_rows(self._curves, PointRow))
         done = {row.key for row in table}
         asked = {entry.key for entry in self.entries}
         asked |= {(key[0], key[1], BEHAVIOUR, key[3]) for key in asked}
@@ -203,6 +202,7 @@ class Study:
             tuple(table),
             tuple(row for row in table if row.key in asked),
             tuple(members),
+            tuple(curves),
             tuple(entry.name for entry in self.entries if entry.key not in done),
             bool(done & asked - {row.key for row in self._earlier}),
         )
@@ -211,8 +211,7 @@ class Study:
         """Write every return, the tables, their picture, and where they come from."""
         write_rows(self.returns, Row, summary.rows)
         write_rows(self._members, MemberRow, summary.members)
-        curves = with_earlier(points(self.entries), read_rows(self._curves, PointRow))
-        write_rows(self._curves, PointRow, curves)
+        write_rows(self._curves, PointRow, summary.curves)
         write_bytes(self.out / "table.md", markdown(summary.sections()).encode())
         write_bytes(self.out / "table.png", picture)
         # Where nothing was run, figures stay those of the machine and command that made them.
@@ -238,6 +237,7 @@ class Summary:
         rows: all that is known, of earlier commands too.
         shown: those of the runs that were asked for, and of their recordings.
         members: what the members of races returned.
+        curves: every evaluation.
         missing: the name of each run that isn't done.
         ran: whether this command made any of the rows.
     """
@@ -246,6 +246,7 @@ class Summary:
     rows: tuple[Row, ...]
     shown: tuple[Row, ...]
     members: tuple[MemberRow, ...]
+    curves: tuple[PointRow, ...]
     missing: tuple[str, ...]
     ran: bool
 
@@ -253,4 +254,5 @@ class Summary:
         """Return the tables."""
         asked = {entry.key for entry in self.entries}
         members = [row for row in self.members if row.key in asked]
-        return sections(self.entries, self.shown, members)
+        curves = [row for row in self.curves if row.key in asked]
+        return sections(self.entries, self.shown, members, curves)

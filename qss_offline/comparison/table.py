@@ -1,231 +1,30 @@
-"""What came of a comparison: every return in a CSV file, and tables of the last policies."""
+"""Tables of a comparison's last policies, from its rows."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass
-from pathlib import Path
-from typing import TypeVar
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qss_offline.comparison.config import WITH_ACTIONS
+from qss_offline.comparison.config import RIVALS, WITH_ACTIONS
 from qss_offline.comparison.entry import Entry, Key
 from qss_offline.comparison.paper_results import reported
-from qss_offline.comparison.raced import member_returns, members_file
+from qss_offline.comparison.rows import (
+    BEHAVIOUR,
+    CHOSEN,
+    MemberRow,
+    PointRow,
+    Recording,
+    Row,
+    recording_text,
+)
 from qss_offline.errors import UserError
 from qss_offline.evaluation.normalization import environment_name, normalised
-from qss_offline.runs.folder import read_json
 from qss_offline.runs.reader import LABELS
-from qss_offline.runs.results import read_evaluations, read_race, seed_results
-from qss_offline.runs.tables import read_table, write_table
-from qss_offline.runs.values import MISSING, number, whole
 from qss_offline.statistics import iqm, number_text
-
-BEHAVIOUR = "behaviour"
-"""The method of rows of the recordings themselves."""
-
-CHOSEN = "auto"
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of `returns.csv`.
-
-    Attributes:
-        family: whose recording it is.
-        env_id: the environment.
-        random_action_prob: of the recording.
-        method: one of `METHODS`, or `BEHAVIOUR` for the recording itself.
-        seed: of the method and of its recording.
-        metric: "last" is the mean return of the last evaluation, "best" the highest of all.
-        mean_return: undiscounted, over the episodes of one evaluation.
-        score: the same with 0 for random actions and 1 for an expert, None where these aren't
-            known.
-        online_steps: environment steps that the method had taken by then.
-        updates: gradient steps of a run; of each training, where there are several.
-        seconds: wall time of the run, whatever ran beside it.
-        preset: name of the comparison.
-        dataset_id: the recording without actions.
-    """
-
-    family: str
-    env_id: str
-    random_action_prob: float
-    method: str
-    seed: int
-    metric: str
-    mean_return: float
-    score: float | None
-    online_steps: int
-    updates: int
-    seconds: float
-    preset: str
-    dataset_id: str
-
-    @property
-    def key(self) -> Key:
-        """What tells its run from others of the comparison."""
-        return self.family, self.random_action_prob, self.method, self.seed
-
-    @property
-    def recording(self) -> Recording:
-        """What was learned from."""
-        return self.family, self.env_id, self.random_action_prob
-
-
-@dataclass(frozen=True)
-class MemberRow:
-    """One line of `members.csv`: what a member of a race returned.
-
-    Attributes:
-        family: whose recording it is.
-        env_id: the environment.
-        random_action_prob: of the recording.
-        seed: of the method and of its recording.
-        member: its name.
-        won: 1 where its policy was chosen, else 0.
-        mean_return: of its last policy, in the episodes of the last evaluation.
-    """
-
-    family: str
-    env_id: str
-    random_action_prob: float
-    seed: int
-    member: str
-    won: int
-    mean_return: float
-
-    @property
-    def key(self) -> Key:
-        """What tells its race from others of the comparison."""
-        return self.family, self.random_action_prob, CHOSEN, self.seed
-
-
-@dataclass(frozen=True)
-class PointRow:
-    """One line of `curves.csv`: one evaluation.
-
-    Attributes:
-        family: whose recording it is.
-        env_id: the environment.
-        random_action_prob: of the recording.
-        method: one of `METHODS`.
-        seed: of the method and of its recording.
-        online_steps: environment steps before it.
-        updates: gradient steps before it, of methods that take no online steps, else 0.
-        mean_return: over its episodes.
-    """
-
-    family: str
-    env_id: str
-    random_action_prob: float
-    method: str
-    seed: int
-    online_steps: int
-    updates: int
-    mean_return: float
-
-    @property
-    def key(self) -> Key:
-        """What tells its run from others of the comparison."""
-        return self.family, self.random_action_prob, self.method, self.seed
-
-
-Recording = tuple[str, str, float]
-"""Family, environment and level of randomness."""
-
-
-def recording_text(recording: Recording) -> str:
-    """Return how tables name recordings."""
-    family, env_id, level = recording
-    half = ", half-trained" if family.endswith("_medium") else ""
-    return f"{environment_name(env_id)}{half}, {100 * level:g}%"
-
-
-def rows(entries: Sequence[Entry]) -> list[Row]:
-    """Read what is done of a comparison, and what was recorded for it."""
-    found = {
-        (row.key, row.metric): row for entry in entries if entry.done for row in _rows_of(entry)
-    }
-    return list(found.values())
-
-
-def _rows_of(entry: Entry) -> list[Row]:
-    """Return what its recording has, and what its last and its best policy returned."""
-    path = entry.folder.results
-    results = read_json(path)
-    family, level, method, seed = entry.key
-
-    def row(of: str, metric: str, value: float, steps: int, updates: int, seconds: float) -> Row:
-        env_id, preset = entry.spec.env_id, entry.settings.name
-        score = normalised(value, env_id)
-        return Row(family, env_id, level, of, seed, metric, value, score, steps, updates, seconds,
-                   preset, entry.spec.obs_id)  # fmt: skip
-
-    behaviour = number(results.get("behaviour_return", MISSING), f"{path}: behaviour_return")
-    evaluations = read_evaluations(entry.folder.seed(seed).result)
-    best = seed_results(seed, evaluations)["best"]["evaluation"] - 1
-    updates = whole(results.get("updates"), f"{path}: updates")
-    seconds = number(results.get("wall_seconds", MISSING), f"{path}: wall_seconds")
-    found = [row(BEHAVIOUR, "last", behaviour, 0, 0, 0.0)]
-    for metric, point in (("last", evaluations[-1]), ("best", evaluations[best])):
-        by_then = point.updates or updates
-        found.append(row(method, metric, point.mean, point.online_steps, by_then, seconds))
-    return found
-
-
-def member_rows(entries: Sequence[Entry]) -> list[MemberRow]:
-    """Read what the members of all races that are done returned."""
-    found = []
-    for entry in entries:
-        if entry.method != CHOSEN or not entry.done:
-            continue
-        family, level, _, seed = entry.key
-        race = read_race(entry.folder.seed(seed).result)
-        leader = None if race is None else race.leader
-        returns = member_returns(members_file(entry.folder, seed))
-        found += [
-            MemberRow(family, entry.spec.env_id, level, seed, name, int(name == leader), value)
-            for name, value in returns.items()
-        ]
-    return found
-
-
-def points(entries: Sequence[Entry]) -> list[PointRow]:
-    """Read every evaluation of what is done."""
-    found = []
-    for entry in (one for one in entries if one.done):
-        family, level, method, seed = entry.key
-        for one in read_evaluations(entry.folder.seed(seed).result):
-            of = family, entry.spec.env_id, level, method, seed
-            found.append(PointRow(*of, one.online_steps, one.updates or 0, one.mean))
-    return found
-
-
-AnyRow = TypeVar("AnyRow", Row, MemberRow, PointRow)
-
-
-def with_earlier(fresh: Sequence[AnyRow], earlier: Sequence[AnyRow]) -> list[AnyRow]:
-    """Add the earlier rows of runs that have no fresh ones."""
-    made = {row.key for row in fresh}
-    return list(fresh) + [row for row in earlier if row.key not in made]
-
-
-def write_rows(path: Path, kind: type[AnyRow], table: Iterable[AnyRow]) -> None:
-    """Write all rows, sorted, so that equal results give equal files."""
-    write_table(path, kind, sorted(table, key=lambda row: list(map(str, astuple(row)))))
-
-
-def read_rows(path: Path, kind: type[AnyRow]) -> list[AnyRow]:
-    """Read rows that `write_rows` wrote; of a file that isn't there none.
-
-    Raises:
-        UserError: the file can't be read or has other columns.
-    """
-    return read_table(path, kind) if path.exists() else []
-
 
 Scores = Mapping[tuple[Recording, str], Sequence[float]]
 """Returns of the last policies, one a seed, of each method on each recording."""
@@ -256,7 +55,10 @@ class Section:
 
 
 def sections(
-    entries: Sequence[Entry], table: Sequence[Row], members: Sequence[MemberRow] = ()
+    entries: Sequence[Entry],
+    table: Sequence[Row],
+    members: Sequence[MemberRow] = (),
+    curves: Sequence[PointRow] = (),
 ) -> list[Section]:
     """Return a comparison as tables.
 
@@ -264,6 +66,7 @@ def sections(
         entries: all that was asked for, so that what is missing shows.
         table: rows of what is done.
         members: what the members of races returned.
+        curves: every evaluation.
     """
     scores = last_returns(table)
     recordings = list(dict.fromkeys((e.key[0], e.spec.env_id, e.key[1]) for e in entries))
@@ -279,7 +82,8 @@ def sections(
         found += [_over_all(recordings, methods, scores), _behind(recordings, methods, scores)]
     if members:
         found.append(_choices(recordings, members))
-    return [*found, _budgets(methods, table)]
+    along = _along_updates([method for method in methods if method in RIVALS], curves)
+    return [*found, *([along] if along.rows else []), _budgets(methods, table)]
 
 
 def markdown(parts: Sequence[Section]) -> str:
@@ -400,7 +204,7 @@ def _choices(recordings: Sequence[Recording], members: Sequence[MemberRow]) -> S
     """Return what choosing cost in each race."""
     lines = []
     for recording in recordings:
-        here = [row for row in members if _recording(row) == recording]
+        here = [row for row in members if row.recording == recording]
         for seed in sorted({row.seed for row in here}):
             race = [row for row in here if row.seed == seed]
             won, best = _won(race), _best(race)
@@ -421,7 +225,7 @@ def kept(race: Sequence[MemberRow]) -> float | None:
     None where that isn't known, or the best is no better than random actions.
     """
     won, best = _won(race), _best(race)
-    scores = normalised_scores([won.mean_return, best.mean_return], _recording(won))
+    scores = normalised_scores([won.mean_return, best.mean_return], won.recording)
     return None if scores is None or scores[1] <= 0 else float(scores[0] / scores[1])
 
 
@@ -434,11 +238,36 @@ def _won(race: Sequence[MemberRow]) -> MemberRow:
     for row in race:
         if row.won:
             return row
-    raise UserError(f"members of {recording_text(_recording(race[0]))}: none of them won the race")
+    raise UserError(f"members of {recording_text(race[0].recording)}: none of them won the race")
 
 
-def _recording(row: MemberRow) -> Recording:
-    return row.family, row.env_id, row.random_action_prob
+_SHARES = (0.2, 0.4, 0.6, 0.8, 1.0)
+"""Of the updates, where the curves of d3rlpy's methods are shown."""
+
+
+def _along_updates(methods: Sequence[str], curves: Sequence[PointRow]) -> Section:
+    """Return how d3rlpy's methods do along their updates, each recording's run counting alike."""
+    lines = []
+    for env_id in dict.fromkeys(point.env_id for point in curves):
+        for method in methods:
+            runs: dict[Key, list[PointRow]] = {}
+            for point in curves:
+                if (point.env_id, point.method) == (env_id, method):
+                    runs.setdefault(point.key, []).append(point)
+            scores = [at for run in runs.values() if (at := _at_shares(run)) is not None]
+            if scores:
+                means = map(number_text, np.mean(scores, axis=0).tolist())
+                shown = environment_name(env_id), LABELS[method], str(len(scores)), *means
+                lines.append(shown)
+    header = ("environment", "method", "runs", *(f"{share:.0%}" for share in _SHARES))
+    return Section("Normalised returns along the updates", header, tuple(lines))
+
+
+def _at_shares(run: Sequence[PointRow]) -> NDArray[np.float64] | None:
+    """Return the normalised returns of one run after these shares of its updates."""
+    ordered = sorted(run, key=lambda point: point.updates)
+    chosen = [ordered[math.ceil(share * len(ordered)) - 1] for share in _SHARES]
+    return normalised_scores([point.mean_return for point in chosen], run[0].recording)
 
 
 def _budgets(methods: Sequence[str], table: Sequence[Row]) -> Section:
@@ -457,7 +286,7 @@ def _budgets(methods: Sequence[str], table: Sequence[Row]) -> Section:
 
 _NOTE = (
     "Mean returns of the last policies, with the number of seeds, each of which has a recording of "
-    "its own. Normalised returns are 0 for random actions and 1 for an expert."
+    "its own. Normalised returns are 0 for random actions and 1 for the shipped expert."
 )
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from qss_offline.data.environments import env_name_of
 
 REFERENCES = {
-    "InvertedPendulum": (5.1, 1000.0),
-    "InvertedDoublePendulum": (49.0, 9300.0),
-    "Reacher": (-42.5, -4.0),
-    "Hopper": (16.0, 3300.0),
-    "Walker2d": (1.0, 4500.0),
-    "HalfCheetah": (-304.0, 9500.0),
+    "InvertedPendulum": (5.3, 1000.0),
+    "InvertedDoublePendulum": (46.5, 9282.0),
+    "Reacher": (-42.8, -4.1),
+    "Hopper": (17.4, 3144.0),
+    "Walker2d": (1.4, 3509.0),
+    "HalfCheetah": (-281.0, 5876.0),
 }
-"""Mean returns of Gymnasium's version 5: of uniformly random actions, and of TD3 after a million
-steps, rounded. A scale to draw on, not a result."""
+"""Mean returns of Gymnasium's version 5: of uniformly random actions, and of the expert in
+`datasets/experts`; measured by `python -m benchmarks.references`, and rounded."""
 
 
 def environment_name(env_id: str) -> str:

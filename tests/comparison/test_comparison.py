@@ -18,23 +18,21 @@ from qss_offline.comparison.config import METHODS, RIVALS, ComparisonConfig, Rec
 from qss_offline.comparison.entry import Entry
 from qss_offline.comparison.paper_results import reported
 from qss_offline.comparison.presets import COMPARISONS, comparison
-from qss_offline.comparison.study import ComparisonOptions, Study
-from qss_offline.comparison.table import (
+from qss_offline.comparison.rows import (
     MemberRow,
     PointRow,
     Row,
-    kept,
-    markdown,
     member_rows,
-    normalised_scores,
     points,
     read_rows,
     rows,
-    sections,
     with_earlier,
     write_rows,
 )
+from qss_offline.comparison.study import ComparisonOptions, Study
+from qss_offline.comparison.table import kept, markdown, normalised_scores, sections
 from qss_offline.errors import UserError
+from qss_offline.evaluation.normalization import REFERENCES, normalised
 from qss_offline.files import write_json
 from qss_offline.launch.local import LocalLauncher
 from qss_offline.presets import PRESETS
@@ -75,7 +73,7 @@ def ran(entries: list[Entry], **options: Any) -> list[str]:
 
 
 def row(seed: int, value: float, method: str = "d3g", metric: str = "last", **others: Any) -> Row:
-    one = Row("hopper", "Hopper-v5", 0.0, method, seed, metric, value, value / 3300, 3000, 100, 1.5,
+    one = Row("hopper", "Hopper-v5", 0.0, method, seed, metric, value, value / 3000, 3000, 100, 1.5,
               "small", "qss/some-obs-v0")  # fmt: skip
     return replace(one, **others)
 
@@ -96,7 +94,7 @@ def test_runs_are_made_once_each_on_a_recording_of_its_own(
     assert {r.online_steps for r in own if r.metric == "last"} == {200}
     assert {r.updates for r in own} == {100}
     assert all(r.mean_return > 0 and r.seconds > 0 for r in own)
-    assert all(r.score == pytest.approx((r.mean_return - 5.1) / 994.9) for r in first)
+    assert all(r.score == pytest.approx((r.mean_return - 5.3) / 994.7) for r in first)
     recorded = {r.mean_return for r in first if r.method == "behaviour"}
     assert len(recorded) == 2, "two recordings"
     times = {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").rglob("result.json")}
@@ -430,19 +428,32 @@ def test_tables_say_what_is_known_missing_and_lost(tmp_path: Path) -> None:
         row(0, 3000.0, "td3+bc"),
         row(1, 2500.0, "td3+bc"),
     ]
+    low, high = REFERENCES["Hopper"]
+
+    def at(score: float) -> float:
+        return low + score * (high - low)
+
     members = [
-        MemberRow(*HOPPER, 0, "bco", 1, 16 + 0.5 * 3284),
-        MemberRow(*HOPPER, 0, "d3g", 0, 16 + 0.8 * 3284),
+        MemberRow(*HOPPER, 0, "bco", 1, at(0.5)),
+        MemberRow(*HOPPER, 0, "d3g", 0, at(0.8)),
     ]
-    text = markdown(sections(entries_of(settings, tmp_path), table, members))
+    curves = [
+        PointRow(*HOPPER, "td3+bc", seed, 0, updates, at(share))
+        for seed, shares in enumerate(((0.1, 0.2, 0.3, 0.4, 0.5), (0.3, 0.4, 0.5, 0.6, 0.9)))
+        for updates, share in zip((10, 20, 30, 40, 100), shares, strict=True)
+    ]
+    curves += [PointRow(*HOPPER, "auto", 0, 600, 0, 5.0)]
+    text = markdown(sections(entries_of(settings, tmp_path), table, members, curves))
     for line in (
         "| Hopper, 0% | 3,140 | 1,500 (2) | 1,600 (1) | 2,750 (2) |",
         "| Hopper, half-trained, 0% | - | missing | missing | missing |",
-        "| TD3+BC with actions | 1 | 2, 2 | 0.83 | 0.45 | 0.00 |",
-        "| BCO | 1 | 1, 2 | 0.48 | 0.45 | 0.50 |",
+        "| TD3+BC with actions | 1 | 2, 2 | 0.87 | 0.47 | 0.00 |",
+        "| BCO | 1 | 1, 2 | 0.51 | 0.47 | 0.50 |",
         "| Hopper, 0% | 1,500 | 2,750 | TD3+BC with actions | actions | no seeds overlap |",
         "| Hopper, 0% | 1,500 | 1,600 | BCO | none | a single seed |",
-        "| Hopper, 0% | 0 | bco 1,658 | d3g 2,643 | 62% |",
+        "| Hopper, 0% | 0 | bco 1,581 | d3g 2,519 | 62% |",
+        "| environment | method | runs | 20% | 40% | 60% | 80% | 100% |",
+        "| Hopper | TD3+BC with actions | 2 | 0.20 | 0.30 | 0.40 | 0.50 | 0.70 |",
         "| BCO | 100 | 3,000 | 2 |",
     ):
         assert line in text, line
@@ -497,4 +508,5 @@ def test_what_is_published_is_of_the_comparison_as_it_is() -> None:
     published = ROOT / "results" / "table1"
     summary = Study(ComparisonOptions("table1"), Path("nothing/here"), published).summary()
     assert summary.shown and sorted(map(str, summary.shown)) == sorted(map(str, summary.rows))
+    assert all(row.score == normalised(row.mean_return, row.env_id) for row in summary.rows)
     assert png(summary.shown) == (published / "table.png").read_bytes()

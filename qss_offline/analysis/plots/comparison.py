@@ -20,13 +20,8 @@ from qss_offline.analysis.plots.style import (
     styled,
     to_png,
 )
-from qss_offline.comparison.table import (
-    BEHAVIOUR,
-    Row,
-    last_returns,
-    normalised_scores,
-    recording_text,
-)
+from qss_offline.comparison.rows import BEHAVIOUR, Row, recording_text
+from qss_offline.comparison.table import last_returns, normalised_scores
 from qss_offline.evaluation.normalization import reference
 from qss_offline.runs.reader import LABELS
 
