@@ -32,7 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/references.json"))
     arguments = parser.parse_args()
-    rows: dict[str, Any] = {}
+    described, rows = machine(), dict[str, Any]()
     for name in REFERENCES:
         env_id = resolve_env_id(name)
         rows[name] = {"env_id": env_id, "episodes": EPISODES, "seed": SEED}
@@ -41,7 +41,7 @@ def main() -> None:
             error = float(np.std(returns)) / EPISODES**0.5
             rows[name][kind] = {"mean": float(np.mean(returns)), "standard_error": error}
         print(name, *(rows[name][kind]["mean"] for kind in ("random", "expert")), flush=True)
-        write_json(arguments.out, {"machine": machine(), "rows": rows})
+        write_json(arguments.out, {"machine": described, "rows": rows})
     print(f"written to {arguments.out}")
 
 

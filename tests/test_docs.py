@@ -1,6 +1,8 @@
 """What README and docs link to, show and name exists, and what is measured is shown there."""
 
+import importlib
 import re
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -10,6 +12,7 @@ import typer
 
 import qss_offline
 from qss_offline.cli import program
+from qss_offline.cli.training import random_obs
 from tests.published import needs_published
 
 ROOT = Path(__file__).parent.parent
@@ -81,6 +84,45 @@ def test_every_command_and_option_that_is_named_exists(page: Path) -> None:
         if not asked <= known | {"--help", "-h"}:
             wrong.append(f"{line}: {sorted(asked - known)}")
     assert wrong == []
+
+
+def options_of(command: Any) -> set[str]:
+    """Return the options of a command and of those below it."""
+    below = getattr(command, "commands", {}).values()
+    own = {option for one in command.params for option in one.opts + one.secondary_opts}
+    return own.union(*map(options_of, below))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_option_that_is_named_alone_exists(page: Path) -> None:
+    """In tables and in the text; `random_obs` has the options of the command that it is."""
+    recipe = typer.Typer()
+    recipe.command()(random_obs)
+    known = set[str]().union(
+        *(options_of(typer.main.get_command(a)) for a in (program.app, recipe))
+    )
+    for path in (ROOT / "benchmarks").glob("*.py"):
+        known |= set(re.findall(r'add_argument\("(--[\w-]+)"', path.read_text()))
+    alone = re.findall(r"`(--[^`]+)`", CODE.sub("", page.read_text()))
+    named = {word for text in alone for word in re.findall(r"(?<![\w-])--[a-z0-9-]+", text)}
+    assert sorted(named - known) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_name_of_the_package_that_is_named_exists(page: Path) -> None:
+    names = re.findall(r"\bqss_offline(?:\.[a-z_]\w*)+", page.read_text())
+    missing = []
+    for name in set(names):
+        found: Any = qss_offline
+        for depth, part in enumerate(name.split(".")[1:], 2):
+            path = ".".join(name.split(".")[:depth])
+            if not hasattr(found, part) and find_spec(path) is not None:
+                importlib.import_module(path)
+            if not hasattr(found, part):
+                missing.append(name)
+                break
+            found = getattr(found, part)
+    assert missing == []
 
 
 def test_commands_are_looked_at() -> None:
