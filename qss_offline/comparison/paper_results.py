@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+REPORTED = ("d3g", "bco")
+"""The methods that it reports, beside what was recorded."""
+
 
 @dataclass(frozen=True)
 class Reported:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from qss_offline.comparison.config import RIVALS, WITH_ACTIONS
 from qss_offline.comparison.entry import Entry, Key
-from qss_offline.comparison.paper_results import reported
+from qss_offline.comparison.paper_results import REPORTED, reported
 from qss_offline.comparison.rows import (
     BEHAVIOUR,
     CHOSEN,
@@ -106,10 +106,9 @@ def _returns(
 
     def cell(recording: Recording, method: str) -> str:
         found = scores.get((recording, method), ())
-        if not found:
-            return "missing" if (*recording, method) in asked else "-"
-        shown = number_text(float(np.mean(found)))
-        return shown if method == BEHAVIOUR else f"{shown} ({len(found)})"
+        if method == BEHAVIOUR and found:
+            return number_text(float(np.mean(found)))
+        return _mean_of_seeds(found) if found or (*recording, method) in asked else "-"
 
     lines = [
         (recording_text(one), *(cell(one, method) for method in columns)) for one in recordings
@@ -121,18 +120,26 @@ def _returns(
 def _paper(
     recordings: Sequence[Recording], scores: Scores, methods: Sequence[str]
 ) -> Section | None:
-    """Return the paper's figures beside those of the same methods here."""
+    """Return the paper's figures beside those of the same methods, and of `CHOSEN`, here."""
+    beside = [method for method in (CHOSEN, *REPORTED) if method in methods]
     lines = []
     for recording in recordings:
         _, env_id, level = recording
-        for method in (one for one in ("d3g", "bco") if one in methods):
-            paper = reported(env_id, method, level)
-            own = scores.get((recording, method), ())
-            if paper is not None:
-                shown = "; ".join(map(number_text, own)) or "missing"
-                lines.append((recording_text(recording), LABELS[method], shown, str(paper)))
-    header = ("recording", "method", "last, each seed", "paper, best of 100")
-    return Section("Beside the paper", header, tuple(lines)) if lines else None
+        paper = [reported(env_id, method, level) for method in REPORTED]
+        if any(paper):
+            own = (_mean_of_seeds(scores.get((recording, method), ())) for method in beside)
+            lines.append((recording_text(recording), *own, *map(str, paper)))
+    header = (
+        "recording",
+        *(f"{LABELS[method]}, last" for method in beside),
+        *(f"{LABELS[method]} in the paper, best of 100" for method in REPORTED),
+    )
+    return Section("Beside the paper", header, tuple(lines)) if lines and beside else None
+
+
+def _mean_of_seeds(returns: Sequence[float]) -> str:
+    """Return "951 (3)", of no seeds "missing"."""
+    return f"{number_text(float(np.mean(returns)))} ({len(returns)})" if returns else "missing"
 
 
 def _over_all(recordings: Sequence[Recording], methods: Sequence[str], scores: Scores) -> Section:

@@ -497,9 +497,12 @@ def test_the_paper_is_quoted_where_it_has_a_figure(tmp_path: Path) -> None:
     assert reported("Hopper-v5", "d3g", 0.0) is None
     assert reported("Reacher-v5?frame_skip=4", "d3g", 0.0) is None
     assert reported("Reacher-v5", "iql", 0.0) is None
-    settings = ComparisonOptions("table1", "d3g", "0", "reacher", 1).config()
+    settings = ComparisonOptions("table1", "auto,d3g", "0", "reacher", 1).config()
+    of = {"family": "reacher", "env_id": "Reacher-v5"}
+    text = markdown(sections(grid.entries(settings, tmp_path), [row(310, -4.25, "auto", **of)]))
+    assert "| Reacher, 0% | -4.2 (1) | -14.7 ± 30.5 | -4.2 ± 0.6 |" in text
     text = markdown(sections(grid.entries(settings, tmp_path), []))
-    assert "| Reacher, 0% | D3G | missing | -14.7 ± 30.5 |" in text
+    assert "| Reacher, 0% | missing | missing | -14.7 ± 30.5 | -4.2 ± 0.6 |" in text
 
 
 @needs_published
