@@ -11,6 +11,7 @@ from qss_offline.analysis.measures import coverage, gain, inverse_fit
 from qss_offline.analysis.models import inverse_model_of, planner_of
 from qss_offline.evaluation.normalization import reference
 from qss_offline.presets import preset_of
+from qss_offline.runs.portfolio_config import D3G
 from qss_offline.runs.reader import FinishedRun
 from qss_offline.statistics import counted, number_text
 
@@ -25,6 +26,7 @@ _BAR_OF_RANDOM, _BAR_SLOPE = 0.2, 0.6
 _SMALL_BUDGET = 0.5
 _MOST_LISTED = 10
 
+FINITE = "policy is finite"
 VALUES = "values within what the rewards allow"
 SETTLED = "values have settled"
 PROPOSALS = "proposals inside the data"
@@ -111,8 +113,15 @@ def diagnose(run: FinishedRun, seed: int) -> tuple[Finding, ...]:
     Raises:
         UserError: the run's files or its dataset can't be read.
     """
+    if run.evaluated and not run.seed_folder(seed).policy.exists():
+        hint = "the policy diverged: take a smaller learning rate (--set), and another --out"
+        return (Finding(FINITE, "not any longer", hint),)
+    winner = run.winner(seed)
     if run.method == "bco":
         found = [_something_to_repeat(run), _random_actions_left_out(run, seed)]
+    elif winner not in (None, D3G):
+        # What plain D3G learned doesn't act.
+        found = [_terminals(run)]
     else:
         found = [_values(run, seed), _settled(run, seed), _terminals(run)]
         if run.evaluated:
@@ -193,8 +202,8 @@ def _gain(run: FinishedRun, seed: int) -> Finding:
     only_random = run.results.get("random_action_prob") == 1.0
     if run.config.preset.algorithm.gap_units or only_random or not found.ratio > _DWARFED:
         return Finding(GAIN, measured)
-    if seed not in failed_seeds(run):
-        # Common, and no harm where proposals hold to the recording all the same.
+    # Common, and no harm where proposals hold to the recording all the same; a race had others.
+    if run.method == "auto" or seed not in failed_seeds(run):
         return Finding(GAIN, measured)
     hint = (
         "values are {} times what a proposal changes them by, so that their errors may choose: "

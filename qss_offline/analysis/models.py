@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +14,7 @@ from qss_offline.analysis.planning import Planner
 from qss_offline.data.load import observation_statistics
 from qss_offline.engine.checkpoint import load_checkpoint, network_of
 from qss_offline.errors import UserError
+from qss_offline.evaluation.actions import OneHotActions
 from qss_offline.evaluation.policies import (
     ClonedPolicy,
     DiscretePolicy,
@@ -82,19 +82,21 @@ def inverse_model_of(run: FinishedRun, seed: int) -> InverseModel:
         discrete = isinstance(policy, DiscretePolicy)
         return InverseModel(policy.inverse_dynamics, policy.scale, policy.step_inputs, discrete)
     config = run.config
-    if config.inverse.model.form == "network":
-        # It is in the checkpoint: what it learned from first needn't be there any longer.
-        config = replace(config, actions_from=None)
+    # A network is in the checkpoint: what it learned from first needn't be there any longer.
+    in_checkpoint = config.inverse.model.form == "network"
+    known = None if in_checkpoint else known_steps(config.actions_from, config.env_id)
     trainer = InverseModels(
         [seed],
         [ObservationScale.of_recording(config.facts)],
         env_maker(config.env_id),
         config.inverse,
-        known_steps(config.actions_from, config.env_id),
+        known,
         [run.dataset.transitions],
     )
     trainer.restore([load_checkpoint(run.seed_folder(seed).online)])
-    return InverseModel(trainer.average(0), trainer.scales[0], config.inverse.model.step_inputs)
+    discrete = isinstance(trainer.actions, OneHotActions)
+    step_inputs = config.inverse.model.step_inputs
+    return InverseModel(trainer.average(0), trainer.scales[0], step_inputs, discrete)
 
 
 def planner_of(run: FinishedRun, seed: int) -> Planner:

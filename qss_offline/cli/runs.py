@@ -95,8 +95,8 @@ def _policies(source: Path, seed: int | None) -> list[Path]:
     if not found:
         which = "" if seed is None else f" of seed {seed}"
         raise UserError(
-            f"{source} holds no policy{which}; a run that learned offline only gets one with "
-            f"qss fit-inverse {source}"
+            f"{source} holds no policy{which}: it diverged, or learned offline only, and then "
+            f"qss fit-inverse {source} makes one"
         )
     return found
 

@@ -272,8 +272,9 @@ def say(run: Run, as_json: bool = False, video: bool = False, next_line: str | N
     if raced := race_table(results["seeds"]):
         print_table(RACE_HEADER, raced, title="the race on online steps")
     made = [f"{run.folder.results} (all returns)"] if run.evaluated else [f"{run.path}"]
-    if not config.offline_only:
-        made.append(f"{run.folder.seed(run.seeds[0]).policy} (the policy)")
+    policy = run.folder.seed(run.seeds[0]).policy
+    if policy.exists():
+        made.append(f"{policy} (the policy)")
     print(f"{results['wall_seconds']:,.0f} s in all. Made: {', '.join(made)}.")
     if run.method == "bco" or config.preset.algorithm.behaviour_coef > 0:
         learner = "the policy" if run.method == "bco" else "proposals"
@@ -305,10 +306,14 @@ def _what_next(run: Run) -> str:
     if not run.evaluated:
         return f"take the policy with you: qss export {path} --to policy.onnx"
     again = f"qss train {run.dataset_id}{env}"
-    if len(run.seeds) == 1:
-        chosen = "" if run.method == "auto" else f" --method {run.method}"
+    chosen = "" if run.method == "auto" else f" --method {run.method}"
+    acting = [seed for seed in run.seeds if run.folder.seed(seed).policy.exists()]
+    if not acting:
+        rate = run.config.preset.algorithm.learning_rate / 10
+        more = f"{again}{chosen} --set algorithm.learning_rate={rate:g} takes smaller steps"
+    elif len(run.seeds) == 1:
         more = f"{again}{chosen} --seeds 5 shows how much seeds differ"
-    elif isinstance(run.policy(), DiscretePolicy):
+    elif isinstance(run.policy(acting[0]), DiscretePolicy):
         more = f"qss train-online {shlex.quote(str(config.env_id))} --start {path} goes on online"
     elif run.method == "auto":
         more = f"qss export {path} --to policy.onnx takes the policy with you"

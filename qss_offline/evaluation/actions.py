@@ -16,6 +16,11 @@ from qss_offline.data.spaces import check_bounds
 Vector = NDArray[np.float32]
 
 
+def finite_or_middle(vector: Vector) -> Vector:
+    """Return an action vector with 0 for what isn't finite, as of a policy that diverged."""
+    return np.where(np.isfinite(vector), vector, np.zeros_like(vector))
+
+
 @dataclass(frozen=True)
 class ActionBox:
     """Bounds of the actions.

@@ -81,9 +81,14 @@ def evaluate(
         running = np.arange(episodes)
         limited = [env.spec is not None and bool(env.spec.max_episode_steps) for env in envs]
         while running.size:
-            actions = policy(obs[running])
-            ended = np.zeros(running.size, dtype=bool)
+            actions = np.asarray(policy(obs[running]))
+            # Of a policy that diverged no return is known, and the environment isn't asked.
+            ended = ~np.isfinite(actions).reshape(running.size, -1).all(axis=1)
+            returns[running[ended]] = discounted[running[ended]] = np.nan
+            weights[running[ended]] = 0.0
             for row, (index, action) in enumerate(zip(running, actions, strict=True)):
+                if ended[row]:
+                    continue
                 obs[index], reward, terminated, truncated, _ = envs[index].step(action)
                 returns[index] += float(reward)
                 discounted[index] += weights[index] * float(reward)

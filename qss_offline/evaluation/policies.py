@@ -191,7 +191,7 @@ class _Acting(ABC):
         with np.errstate(over="ignore"):
             numbers = rows.astype(np.float32, copy=False)
         # A policy that diverged leads to such observations, and its run goes on to say so.
-        if not np.isfinite(numbers).all() and self._diverged() is None:
+        if not np.isfinite(numbers).all() and self.diverged is None:
             place = tuple(int(i) for i in np.argwhere(~np.isfinite(numbers))[0])
             at = ", ".join(map(str, place))
             raise UserError(f"{wanted} of finite numbers, but number [{at}] is {rows[place]}")
@@ -233,15 +233,16 @@ class _Acting(ABC):
         Raises:
             UserError: a network holds NaN or infinite numbers.
         """
-        name = self._diverged()
+        name = self.diverged
         if name is not None:
             raise UserError(
                 f"{called} diverged: its {name} is not finite; take a smaller learning rate, and "
                 "another --out"
             )
 
-    def _diverged(self) -> str | None:
-        """Return the name of a network that isn't finite, None if all are."""
+    @property
+    def diverged(self) -> str | None:
+        """The name of a network that isn't finite, None if all are."""
         named = self.networks.items()
         return next((name for name, one in named if not one.flat.isfinite().all()), None)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from qss_offline.data.environments import without_source
@@ -15,6 +17,36 @@ from qss_offline.evaluation.policies import (
     SavedPolicy,
 )
 from qss_offline.evaluation.policy_schema import policy_file
+from qss_offline.parallel.reporting import print_notice
+
+
+def keep_policy(policy: SavedPolicy, path: Path, env_id: str | None) -> None:
+    """Write a policy, or, where it diverged, leave no file.
+
+    Args:
+        policy: as it is now.
+        path: of the file; an earlier policy there goes.
+        env_id: where it acts; None takes what the policy says.
+    """
+    if policy.diverged is None:
+        policy.save(path, env_id)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def tell_if_diverged(seed: int, evaluations: Sequence[Sequence[float]]) -> None:
+    """Say so once a policy's returns are no numbers any longer: the networks aren't finite.
+
+    Args:
+        seed: whose policy it is.
+        evaluations: returns of each so far, the last one just made.
+    """
+    *before, last = (any(map(math.isnan, returns)) for returns in evaluations)
+    if last and not any(before):
+        print_notice(
+            f"seed {seed} diverged, and has no policy: take a smaller learning rate, and another "
+            "--out"
+        )
 
 
 def load_policy(path: str | Path) -> SavedPolicy:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qss_offline.errors import UserError
-from qss_offline.evaluation.actions import ActionBox, OneHotActions, Vector
+from qss_offline.evaluation.actions import ActionBox, OneHotActions, Vector, finite_or_middle
 
 _BLOCK = 1_000
 
@@ -68,7 +68,7 @@ class BoxActions:
         noise = rng.normal(0, self._noise, (count, self.dim)).astype(np.float32)
 
         def act(step: int, greedy: Vector) -> Vector:
-            return np.asarray(np.clip(greedy + noise[step], -1, 1), np.float32)
+            return np.asarray(np.clip(finite_or_middle(greedy) + noise[step], -1, 1), np.float32)
 
         return act
 

@@ -21,6 +21,7 @@ from qss_offline.engine.checkpoint import (
 from qss_offline.engine.replay import ReplayTable
 from qss_offline.engine.state import TrainState, initial_state
 from qss_offline.errors import UserError
+from qss_offline.evaluation.policy_files import keep_policy
 from qss_offline.online.config import OnlineConfig
 from qss_offline.online.env_loop import SeedLoop
 from qss_offline.online.learner import Learner, make_algorithm
@@ -90,7 +91,7 @@ def save_seeds(learner: Learner, env_id: str) -> None:
                 {**networks.tensors, **rest.tensors}, {**networks.metadata, **rest.metadata}
             ),
         )
-        learner.policy(index).save(folder.policy, env_id)
+        keep_policy(learner.policy(index), folder.policy, env_id)
 
 
 def _write_rows(folder: SeedFolder, loop: SeedLoop) -> None:

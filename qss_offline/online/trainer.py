@@ -17,6 +17,7 @@ from qss_offline.engine.checkpoint import merge_states
 from qss_offline.engine.loop import Mode, best_mode
 from qss_offline.engine.state import TrainState
 from qss_offline.evaluation.episodes import evaluate
+from qss_offline.evaluation.policy_files import keep_policy, tell_if_diverged
 from qss_offline.online.config import EvaluationPlan, OnlineConfig
 from qss_offline.online.env_loop import OnlineTask, SeedLoop
 from qss_offline.online.files import load_seeds, policy_path, save_seeds, saved_step
@@ -150,8 +151,9 @@ class OnlineTrainer:
             value = learner.value(index, evaluation.starts)
             worth = float(np.mean(evaluation.discounted))
             loop.evaluations.append(EvaluationPoint(step, evaluation.returns, None, value, worth))
+            tell_if_diverged(loop.task.seed, [point.returns for point in loop.evaluations])
             if self.plan.keep_policies:
-                policy.save(policy_path(loop.task.folder, step), self.env_id)
+                keep_policy(policy, policy_path(loop.task.folder, step), self.env_id)
 
 
 def _last_returns(loops: Sequence[SeedLoop]) -> str:

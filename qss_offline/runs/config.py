@@ -155,9 +155,8 @@ class RunConfig:
             raise UserError(f"unknown method {self.method!r}{hint}")
         if (self.method == "auto") != (self.portfolio is not None):
             raise UserError("method auto needs settings of its members (portfolio), others none")
-        if self.portfolio is not None and self.inverse.online_steps and not self.offline_only:
-            # Refuses too few steps before anything is trained.
-            Race().shares(self.inverse.steps_per_round)
+        if self.portfolio is not None and not self.offline_only:
+            self._check_race()
         if self.method != "bco":
             for seed in self.seeds:
                 member_seeds(seed, self.preset.ensemble)
@@ -168,6 +167,16 @@ class RunConfig:
         elif self.cloning is not None or self.cloning_updates:
             raise UserError(f"cloning and cloning_updates are for method bco, not {self.method}")
         self._check_actions()
+
+    def _check_race(self) -> None:
+        """Refuse a race that can't be run, before anything is trained."""
+        if not self.inverse.online_steps or self.inverse.rounds < 2:
+            raise UserError(
+                "method auto chooses by online steps, in two rounds at least, of which the first "
+                "acts at random; give --online-steps and --online-rounds, or choose --method d3g "
+                "or bco"
+            )
+        Race().shares(self.inverse.steps_per_round)
 
     def _check_actions(self) -> None:
         """Refuse a run that finds no actions to learn from, where it needs them."""
@@ -225,13 +234,6 @@ class RunConfig:
     def updates(self) -> int:
         """Updates of offline D3G, of each of an ensemble; or of BCO's policy, over all rounds."""
         return self.cloning_updates * self.inverse.rounds or self.preset.updates
-
-    @property
-    def inverse_updates(self) -> int:
-        """Updates of one seed's inverse dynamics model."""
-        if self.offline_only:
-            return 0
-        return self.inverse.updates(self.actions_from is not None)
 
     @property
     def units(self) -> float:

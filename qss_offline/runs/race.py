@@ -112,13 +112,17 @@ class Race:
         """Who would win now."""
         return self.standing[0]
 
-    def shares(self, steps: int) -> dict[str, int]:
+    def shares(self, steps: int, able: Sequence[str] | None = None) -> dict[str, int]:
         """Return the steps of each member of the field in the next round; they add up.
+
+        Args:
+            steps: of the round.
+            able: who of the field can act; None takes all.
 
         Raises:
             UserError: there are fewer steps than members.
         """
-        field = self.field
+        field = self.field if able is None else able
         if steps < len(field):
             raise UserError(
                 f"{steps} online steps a round are too few to race {len(field)} members; give more "

@@ -18,6 +18,7 @@ from qss_offline.errors import UserError, printable, shown
 from qss_offline.files import parse_json, read_regular_file
 from qss_offline.runs.config import Method, RunConfig
 from qss_offline.runs.folder import MOST_METRICS_BYTES, RunFolder, SeedFolder, read_json
+from qss_offline.runs.race import Race
 from qss_offline.runs.results import results_of_file, seeds_of_file
 from qss_offline.runs.values import number, whole
 from qss_offline.settings_json import settings_of
@@ -152,6 +153,16 @@ class FinishedRun(Scored):
             known = ", ".join(map(str, self.seeds))
             raise UserError(f"{self.folder.path} has no seed {seed}; its seeds are {known}")
         return self.folder.seed(seed)
+
+    def winner(self, seed: int) -> str | None:
+        """Return the member of a race that acts for a seed, None where nobody raced.
+
+        Raises:
+            UserError: the results hold no race that can be read.
+        """
+        (result,) = (one for one in self.results["seeds"] if one["seed"] == seed)
+        raced = result.get("race")
+        return None if raced is None else Race.of_file(raced, self.folder.results).leader
 
     @cached_property
     def dataset(self) -> LoadedDataset:

@@ -20,7 +20,12 @@ from qss_offline.data.load import DatasetInfo, load_transitions
 from qss_offline.data.local import local_dataset_ids
 from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.errors import UserError, nearest
-from qss_offline.evaluation.actions import ActionBox, Actions, OneHotActions
+from qss_offline.evaluation.actions import (
+    ActionBox,
+    Actions,
+    OneHotActions,
+    finite_or_middle,
+)
 from qss_offline.evaluation.policies import DiscretePolicy
 from qss_offline.evaluation.policy_files import load_policy
 from qss_offline.runs.folder import RunFolder, SeedFolder, read_json
@@ -164,7 +169,7 @@ def _in_a_box(
     def choose(step: int, obs: NDArray[Any]) -> tuple[NDArray[Any], Any]:
         unit = drawn[step]
         if policy is not None:
-            unit = np.clip(box.to_unit(policy(obs)) + unit, -1, 1)
+            unit = np.clip(finite_or_middle(box.to_unit(policy(obs))) + unit, -1, 1)
         return unit, box.from_unit(unit)
 
     return choose

@@ -13,6 +13,7 @@ from qss_offline.data.environments import make_env
 from qss_offline.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from qss_offline.evaluation.episodes import evaluate
 from qss_offline.evaluation.policies import SavedPolicy
+from qss_offline.evaluation.policy_files import keep_policy, tell_if_diverged
 from qss_offline.parallel.processes import Tick
 from qss_offline.parallel.reporting import return_in_words
 from qss_offline.runs.inverse_config import InverseFitConfig
@@ -147,12 +148,13 @@ def run_rounds(
                     policy, env_id, episodes, episode_seed(task.seed, number)
                 ).returns
             evaluations[index].append(returns)
+            tell_if_diverged(task.seed, evaluations[index])
             metadata = {"evaluations": evaluations[index]}
             save_checkpoint(task.folder.online, fitter.checkpoint(index, metadata))
     if done < config.rounds:
         progress.end(evaluations)
     for index, task in enumerate(tasks):
-        fitter.policy(index).save(task.folder.policy, env_id)
+        keep_policy(fitter.policy(index), task.folder.policy, env_id)
         points = [
             EvaluationPoint(config.steps_per_round * number, returns)
             for number, returns in enumerate(evaluations[index], 1)

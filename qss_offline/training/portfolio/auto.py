@@ -141,4 +141,6 @@ def _race(config: RunConfig, tasks: Sequence[SeedTask], tick: Tick) -> None:
         told = counted_on(tick, config.rounds_work * number)
         run_rounds(trainer, [task], config.env_id, config.evaluation_episodes, told, recorded)
         for member in trainer.race.members:
-            trainer.policy_of(member).save(task.folder.member(member).policy, config.env_id)
+            policy = trainer.policy_of(member)
+            if policy.diverged is None:
+                policy.save(task.folder.member(member).policy, config.env_id)

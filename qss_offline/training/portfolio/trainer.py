@@ -30,6 +30,7 @@ from qss_offline.engine.checkpoint import (
 from qss_offline.engine.loop import best_mode, fit
 from qss_offline.engine.sampler import UniformSampler
 from qss_offline.engine.state import TrainState, initial_state
+from qss_offline.errors import UserError
 from qss_offline.evaluation.actions import ActionBox
 from qss_offline.evaluation.policies import (
     ClonedPolicy,
@@ -187,9 +188,13 @@ class PortfolioTrainer(InverseModels):
             return super()._act(env, None, rng)
         heats, taken = [], []
         limit = None if env.spec is None else env.spec.max_episode_steps
-        for member, steps in self.race.shares(self.config.steps_per_round).items():
+        policies = {member: self.policy_of(member) for member in self.race.field}
+        able = [member for member, policy in policies.items() if policy.diverged is None]
+        if not able:
+            raise UserError("all members of the race diverged; take smaller learning rates")
+        for member, steps in self.race.shares(self.config.steps_per_round, able).items():
             pace = Pace(limit)
-            acting = self.policy_of(member)
+            acting = policies[member]
             noise = self.config.exploration_noise
             taken.append(take_steps(env, steps, self.actions, acting, noise, rng, pace))
             heats.append(pace.heat(member))
