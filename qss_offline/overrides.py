@@ -104,8 +104,10 @@ _WORDS_OF_JSON = {"true": True, "false": False, "null": None}
 def _read(text: str, value: str, hint: Any) -> Any:
     try:
         read = ast.literal_eval(value)
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, TypeError):
         read = _WORDS_OF_JSON.get(value, value)
+    if isinstance(read, list):
+        read = tuple(read)
     if isinstance(read, float) and not math.isfinite(read):
         raise UserError(f"--set {text}: it must be a finite number")
     if not _fits(read, hint):

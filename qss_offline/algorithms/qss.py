@@ -15,7 +15,12 @@ from torch.nn.functional import mse_loss
 
 from qss_offline.algorithms.networks import MLPShape, Network, mlp
 from qss_offline.algorithms.protocol import TrackRule
-from qss_offline.algorithms.validation import check_batch_size, check_positive, check_step_size
+from qss_offline.algorithms.validation import (
+    check_batch_size,
+    check_discount,
+    check_positive,
+    check_step_size,
+)
 from qss_offline.errors import UserError
 
 QSS_COPIES = {
@@ -66,8 +71,7 @@ class QSSConfig:
         check_positive(self, "learning_rate", "proposal_update_interval", "hidden_dims")
         check_batch_size(self)
         check_step_size(self, "polyak_step_size", "proposal_average_step_size")
-        if not 0 <= self.gamma < 1:
-            raise UserError(f"gamma must be in [0, 1), not {self.gamma}")
+        check_discount(self.gamma)
         if self.cycle_coef < 0:
             raise UserError(f"cycle_coef must be at least 0, not {self.cycle_coef}")
         if not 0 <= self.twin_pessimism <= 1:

@@ -25,7 +25,12 @@ from torch.nn.functional import mse_loss
 from qss_offline.algorithms.bco import cloned_action
 from qss_offline.algorithms.networks import MLPShape, Network, mlp
 from qss_offline.algorithms.protocol import TrackRule, UpdateRule
-from qss_offline.algorithms.validation import check_batch_size, check_positive
+from qss_offline.algorithms.validation import (
+    check_batch_size,
+    check_discount,
+    check_positive,
+    check_step_size,
+)
 from qss_offline.errors import UserError
 
 SMOOTHING_NOISE, MOST_NOISE = 0.2, 0.5
@@ -87,12 +92,10 @@ class TD3BCConfig:
 
     def __post_init__(self) -> None:
         """Refuse settings that can't be trained with."""
-        check_positive(
-            self, "learning_rate", "hidden_dims", "polyak_step_size", "policy_update_interval"
-        )
+        check_positive(self, "learning_rate", "hidden_dims", "policy_update_interval")
+        check_step_size(self, "polyak_step_size")
         check_batch_size(self)
-        if not 0 <= self.gamma < 1:
-            raise UserError(f"gamma must be in [0, 1), not {self.gamma}")
+        check_discount(self.gamma)
         if self.value_weight < 0:
             raise UserError(f"value_weight must be at least 0, not {self.value_weight}")
 

@@ -66,3 +66,13 @@ def check_step_size(settings: object, *names: str) -> None:
         value = getattr(settings, name)
         if value is not None and not 0 < value <= 1:
             raise UserError(f"{name} must be in (0, 1], not {value}")
+
+
+def check_discount(gamma: float) -> None:
+    """Refuse a discount γ outside [0, 1).
+
+    Raises:
+        UserError: it is outside.
+    """
+    if not 0 <= gamma < 1:
+        raise UserError(f"gamma must be in [0, 1), not {gamma}")

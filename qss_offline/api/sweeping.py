@@ -122,6 +122,9 @@ def run_sweep(
         for method, preset in product(sweep.methods, sweep.presets):
             words = (recording_name(recording.dataset_id), method, preset)
             name = "-".join(word for word in words if word is not None)
+            if name in (run.name for run in begun):
+                fail(given, f"another run is called {name}, too: sweep it apart")
+                continue
             try:
                 config, folder, there = asked_run(
                     recording, method=method, preset=preset or "default", seeds=sweep.seeds,

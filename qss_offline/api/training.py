@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -172,13 +173,14 @@ def _run(
     check_ranges: bool = True,
     tensorboard: bool = False,
     begun: float | None = None,
+    fill: Callable[[], None] = lambda: None,
 ) -> Run:
     show = progress_of(progress)
     if tensorboard:
         show = tensorboard_progress(show, folder, config.seeds)
     if progress is not False:
         print_notice(f"{'resuming' if resume else 'run folder'} {folder.path}: {described(config)}")
-    run(config, folder, resume, show, launcher, begun, check_ranges=check_ranges)
+    run(config, folder, resume, show, launcher, begun, check_ranges=check_ranges, fill=fill)
     return load_run(folder.path)
 
 
@@ -194,8 +196,13 @@ def described(config: RunConfig) -> str:
 
 
 def source_of_actions(actions: str | Path | Recording) -> str:
-    """Return the id of a recording, or the folder of a run, as settings keep it."""
-    return actions.dataset_id if isinstance(actions, Recording) else str(actions)
+    """Return the id of a recording, or the folder of a run, as settings keep it.
+
+    A run's is absolute: it may be looked for from elsewhere.
+    """
+    if isinstance(actions, Recording):
+        return actions.dataset_id
+    return str(Path(actions).resolve() if RunFolder(Path(actions)).started else actions)
 
 
 def fit_inverse(
@@ -265,8 +272,8 @@ def fit_inverse(
     base = source.path.with_name(f"{source.path.name}-inverse") if out is None else Path(out)
     folder = RunFolder(free_folder(base) if out is None else base)
     folder.check(resume=False)
-    _copy_training(source, folder, config)
-    return _run(config, folder, False, progress, LocalLauncher(workers))
+    fill = partial(_copy_training, source, folder, config)
+    return _run(config, folder, False, progress, LocalLauncher(workers), fill=fill)
 
 
 def _offline_run(source: RunFolder) -> RunConfig:
@@ -361,7 +368,7 @@ def train_online(
         with_changes(preset, given),
         _online_config(preset, algorithm, given, (steps, warm_up, updates_per_step), begin),
         EvaluationPlan(evaluate_every, episodes),
-        None if begin is None else str(begin),
+        None if begin is None else str(begin.resolve()),
         choose_device(device),
         tf32,
     )

@@ -16,22 +16,20 @@ policies never leave [−1, 1].
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import torch
 
+from qss_offline.algorithms.validation import check_discount, check_positive
 from qss_offline.baselines import require_d3rlpy
 from qss_offline.baselines.bridge import require_actions, to_column_buffer
 from qss_offline.baselines.evaluator import batch_policy
+from qss_offline.baselines.seeding import one_seeded_thread
 from qss_offline.data.environments import discrete_refused, make_env
 from qss_offline.data.load import observation_statistics
 from qss_offline.data.transitions import Transitions
-from qss_offline.engine.denormals import denormals_as_zero
 from qss_offline.errors import UserError, nearest
 from qss_offline.evaluation.episodes import BatchPolicy, evaluate
 from qss_offline.parallel.processes import Tick
@@ -72,17 +70,10 @@ class OfflineBaselineConfig:
                 f"method: {self.method!r} is none of {', '.join(METHODS)}"
                 f"{nearest(self.method, METHODS)}"
             )
-        positive = {
-            "updates": self.updates,
-            "batch_size": self.batch_size,
-            "learning_rate": self.learning_rate,
-            **{f"hidden_dims[{i}]": dim for i, dim in enumerate(self.hidden_dims)},
-        }
-        for name, value in positive.items():
-            if value is not None and value <= 0:
-                raise UserError(f"{name} must be above 0, not {value}")
-        if not 0 <= self.gamma < 1:
-            raise UserError(f"gamma must be in [0, 1), not {self.gamma}")
+        check_positive(self, "updates", "batch_size", "hidden_dims")
+        if self.learning_rate is not None:
+            check_positive(self, "learning_rate")
+        check_discount(self.gamma)
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +133,7 @@ def train_offline(
     buffer = to_column_buffer(transitions, np.random.default_rng(_stream(seed, b"batches")))
     due = {config.updates * k // evaluations: k for k in range(1, evaluations + 1)}
     points: list[EvaluationPoint] = []
-    with _one_seeded_thread(int(_stream(seed, b"networks").generate_state(1)[0])):
+    with one_seeded_thread(int(_stream(seed, b"networks").generate_state(1)[0])):
         algo.create_impl((transitions.obs_dim,), require_actions(transitions).shape[1])
         tick(0)
         # `fit` does the same, and keeps a log of every update.
@@ -160,19 +151,6 @@ def train_offline(
 
 def _stream(seed: int, purpose: bytes, *index: int) -> np.random.SeedSequence:
     return np.random.SeedSequence([seed, *purpose, *index])
-
-
-@contextmanager
-def _one_seeded_thread(seed: int) -> Iterator[None]:
-    """Seed torch, keep it to one thread and spare it denormals; put all back afterwards."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with denormals_as_zero(), torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
-            yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _action_box(env_id: str, transitions: Transitions) -> gym.spaces.Box:

@@ -16,11 +16,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from qss_offline.baselines import require_d3rlpy
 from qss_offline.baselines.evaluator import batch_policy
+from qss_offline.baselines.seeding import one_seeded_thread
 from qss_offline.data.environments import discrete_refused
 from qss_offline.engine.state import seeded_generator
 from qss_offline.errors import UserError
@@ -66,8 +66,7 @@ def train_online(
     try:
         check_actions(method, env_id, loop.actions.discrete)
         seed = int(np.random.SeedSequence([task.seed, *b"networks"]).generate_state(1)[0])
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
+        with one_seeded_thread(seed):
             return _train(method, env_id, config, plan, loop, tick)
     finally:
         loop.close()

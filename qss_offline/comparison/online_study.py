@@ -117,7 +117,7 @@ def run_from_offline_and_nothing(
     config = start_config(config, begin.path)
     assert offline.env_id is not None
     found = {}
-    for name, start in {"from-offline": str(begin.path), "from-nothing": None}.items():
+    for name, start in {"from-offline": str(begin.path.resolve()), "from-nothing": None}.items():
         settings = OnlineSettings(
             offline.env_id, "d3g", offline.seeds, offline.preset_name, config, plan, start
         )

@@ -52,7 +52,7 @@ class Cell:
         recordings: digests of the recordings that it opens, by id.
         needs: what it takes.
         seconds: that it takes on a core of this machine, roughly; 0 where nobody has measured.
-        after: names of cells that must have ended before it begins.
+        after: names of cells that must have ended well before it begins.
         place: its number among those that are launched: they take turns at this machine's GPUs.
     """
 
@@ -109,6 +109,22 @@ def named_indices(cells: Sequence[Cell]) -> list[tuple[int, ...]]:
     """Return for each cell the places of those that it waits for, of those that are there."""
     places = {cell.name: index for index, cell in enumerate(cells)}
     return [tuple(places[name] for name in cell.after if name in places) for cell in cells]
+
+
+def held_back(cells: Sequence[Cell], failed: int) -> list[tuple[int, str]]:
+    """Return the cells that wait for one that failed, directly or not, and why none is begun."""
+    found: dict[int, str] = {}
+    after = named_indices(cells)
+    while True:
+        more = {
+            index: f"not begun: {cells[before].name} failed"
+            for index, waits in enumerate(after)
+            for before in waits
+            if index not in found and (before == failed or before in found)
+        }
+        if not more:
+            return sorted(found.items())
+        found |= more
 
 
 def shared_out(things: Sequence[T], shares: int | None) -> list[tuple[T, ...]]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import chain
 
 from qss_offline.data.environments import known_in_workers, workers_for
-from qss_offline.launch.cell import Cell, Failure, named_indices
+from qss_offline.launch.cell import Cell, Failure, held_back, named_indices
 from qss_offline.launch.gpus import gpu_count
 from qss_offline.launch.worker import run_cell
 from qss_offline.parallel.processes import Watch, WorkerDied, available_cores, run_jobs
@@ -60,6 +60,18 @@ class LocalLauncher:
         run = known_in_workers(run_cell, env_ids)
         units, texts = [-1.0] * len(cells), [""] * len(cells)
         ended, deaths = [False] * len(cells), [0] * len(cells)
+        skip: set[int] = set()
+
+        def outcome(index: int, failure: Failure, left: Sequence[int]) -> list[tuple[int, Failure]]:
+            """Take how a cell ended; return that, and what can't begin any more."""
+            found: list[tuple[int, Failure]] = [(index, failure)]
+            if failure is not None:
+                found += [one for one in held_back(cells, index) if not ended[one[0]]]
+            for one, _ in found:
+                ended[one] = True
+            skip.update(left.index(one) for one, _ in found[1:] if one in left)
+            return found
+
         while left := [index for index, done in enumerate(ended) if not done]:
             # Whoever was at work may only have been beside it: the last chance is one alone.
             suspects = [index for index in left if deaths[index] == _MOST_DEATHS - 1]
@@ -73,20 +85,24 @@ class LocalLauncher:
                 left: list[int] = left,
             ) -> None:
                 for place, index in enumerate(left):
-                    units[index], texts[index], ended[index] = now[place], said[place], over[place]
+                    units[index], texts[index] = now[place], said[place]
+                    ended[index] = ended[index] or over[place]
                 watch(units, texts, ended)
 
+            skip.clear()
             jobs = run_jobs(
-                run, some, workers, watch=seen, after=named_indices(some), apart=any(deaths)
-            )
+                run, some, workers, watch=seen, after=named_indices(some), skip=skip,
+                apart=any(deaths),
+            )  # fmt: skip
             try:
                 for place, failure in jobs:
-                    yield left[place], failure
+                    yield from outcome(left[place], failure, left)
             except WorkerDied as error:
-                for index in left:
-                    if units[index] >= 0 and not ended[index]:
-                        units[index] = -1.0
-                        deaths[index] += 1
-                        if deaths[index] == _MOST_DEATHS:
-                            ended[index] = True
-                            yield index, f"{error} ({_MOST_DEATHS} times)"
+                begun = [left[place] for place in error.at_work]
+                # A process may die before it tells anything.
+                suspected = [index for index in begun if units[index] >= 0] or begun
+                for index in suspected:
+                    units[index] = -1.0
+                    deaths[index] += 1
+                    if deaths[index] == _MOST_DEATHS:
+                        yield from outcome(index, f"{error} ({_MOST_DEATHS} times)", ())

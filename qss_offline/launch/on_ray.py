@@ -20,7 +20,7 @@ from typing import Any
 from qss_offline.data.environments import importable, register_as_elsewhere, registrations
 from qss_offline.data.local import minari_root
 from qss_offline.errors import UserError
-from qss_offline.launch.cell import Cell, Failure, cell_of, named_indices
+from qss_offline.launch.cell import Cell, Failure, cell_of, held_back, named_indices
 from qss_offline.parallel.processes import Watch
 from qss_offline.parallel.reporting import print_notice
 
@@ -103,7 +103,13 @@ class RayLauncher:
                 now = [told.get(index, (-1.0, "")) for index in range(len(cells))]
                 watch([units for units, _ in now], [text for _, text in now], ended)
                 for call in done:
-                    yield running.pop(call), self._outcome(call)
+                    index = running.pop(call)
+                    yield index, (failure := self._outcome(call))
+                    for other, why in held_back(cells, index) if failure is not None else ():
+                        if not ended[other]:
+                            ended[other] = True
+                            waiting.remove(other)
+                            yield other, why
         finally:
             for call in running:
                 ray.cancel(call, force=True)

@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -51,7 +51,16 @@ has ended."""
 
 
 class WorkerDied(UserError):
-    """A process that worked died."""
+    """A process that worked died.
+
+    Args:
+        message: one line.
+        at_work: the jobs that had begun and not ended, that of the process among them.
+    """
+
+    def __init__(self, message: str, at_work: Sequence[int] = ()) -> None:
+        super().__init__(message)
+        self.at_work = tuple(at_work)
 
 
 class _Stopped(BaseException):
@@ -74,6 +83,7 @@ def run_jobs(
     *,
     watch: Watch | None = None,
     after: Sequence[Sequence[int]] | None = None,
+    skip: Container[int] = (),
     apart: bool = False,
 ) -> Iterator[tuple[int, R]]:
     """Run `function(argument, tick)` for each argument and yield `(index, result)` as they end.
@@ -92,6 +102,7 @@ def run_jobs(
             the jobs take together, which is more than their sum says when the last runs alone.
         watch: called with what each job tells, instead of `report`.
         after: of each job, those that must have ended before it begins; no circle among them.
+        skip: those that aren't begun any more; it may grow while jobs run.
         apart: start a process for a single job, too, which may end it.
 
     Raises:
@@ -104,12 +115,15 @@ def run_jobs(
     left = list(range(count))
 
     def ready() -> list[int]:
-        found = [i for i in left if after is None or all(ended[other] for other in after[i])]
+        found = [i for i in wanted() if after is None or all(ended[other] for other in after[i])]
         return found[:1] if here else found
+
+    def wanted() -> list[int]:
+        return [i for i in left if i not in skip]
 
     if here:
         told, texts = [-1.0] * count, [""] * count
-        while left:
+        while wanted():
             (index,) = ready()
             left.remove(index)
 
@@ -129,7 +143,7 @@ def run_jobs(
     others = set(multiprocessing.active_children())
     waiting: dict[Future[R], int] = {}
     try:
-        while left or waiting:
+        while wanted() or waiting:
             with _one_thread_each(), _without_main(), _without_interrupts():
                 # No more than are at work, so that whatever becomes ready keeps its place.
                 for index in ready()[: workers - len(waiting)]:
@@ -147,7 +161,8 @@ def run_jobs(
                 yield waiting.pop(future), future.result()
     except BrokenProcessPool as error:
         raise WorkerDied(
-            "a worker process died, for want of memory perhaps; with workers=1 none is needed"
+            "a worker process died, for want of memory perhaps; with workers=1 none is needed",
+            [index for index in range(count) if index not in left and not ended[index]],
         ) from error
     finally:
         stop.value = True

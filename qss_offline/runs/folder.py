@@ -20,7 +20,7 @@ import json
 import platform
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -142,14 +142,25 @@ class RunFolder:
                 f"{self.path} holds a run already: qss resume {self.path} goes on with it; "
                 "choose another --out for a new one"
             )
+        if not self.started and (self.path / "seeds").exists():
+            raise UserError(
+                f"{self.path} holds parts of a run that never began (no config.json); delete it, "
+                "or choose another --out"
+            )
 
-    def start(self, config: Mapping[str, Any], resume: bool) -> None:
+    def start(
+        self,
+        config: Mapping[str, Any],
+        resume: bool,
+        fill: Callable[[], None] = lambda: None,
+    ) -> None:
         """Write the configuration of a new run, or check that of a run to resume.
 
         Args:
             config: settings, which may hold dataclasses. What didn't exist when the run was
                 started counts as off, or in a dataclass as its default, the authors' choice.
             resume: continue what the folder holds.
+            fill: writes what a new run begins with, before its configuration.
 
         Raises:
             UserError: the folder holds a run already and `resume` is off, or a run with other
@@ -157,6 +168,7 @@ class RunFolder:
         """
         self.check(resume)
         if not self.started:
+            fill()
             write_json(self.config, to_plain(config))
             return
         asked = {name: value for name, value in config.items() if name != "versions"}
@@ -259,6 +271,9 @@ def parse_seeds(text: str) -> tuple[int, ...]:
         first, last = int(match[1]), int(match[2] or match[1])
         if match[2] is None and "," not in text:
             first, last = 0, first - 1
+        if last < first:
+            seeds = []
+            break
         if last - first >= MOST_SEEDS:
             raise UserError(f"--seeds {text}: {MOST_SEEDS:,} seeds are the most of one run")
         seeds += range(first, last + 1)

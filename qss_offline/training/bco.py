@@ -20,7 +20,6 @@ from qss_offline.engine.checkpoint import (
     stack_checkpoints,
     with_part,
 )
-from qss_offline.engine.device import training_with
 from qss_offline.engine.loop import best_mode, fit
 from qss_offline.engine.sampler import UniformSampler
 from qss_offline.engine.state import TrainState, initial_state
@@ -36,7 +35,7 @@ from qss_offline.training.inverse.models import InverseModels
 from qss_offline.training.offline import SeedTask
 from qss_offline.training.phases import Phase, has_result
 from qss_offline.training.recorded import batch_transform
-from qss_offline.training.rounds import by_rounds_done, env_maker, run_rounds
+from qss_offline.training.rounds import env_maker, spend_rounds
 
 _CLONING = "cloning"
 
@@ -170,13 +169,11 @@ def train_bco_seeds(config: RunConfig, tasks: Sequence[SeedTask], tick: Tick) ->
         tick: called with the work done, over all of them (`RunConfig.units`).
     """
     recorded = recorded_behaviour(load_transitions(config.dataset_id)).mean
-    done = 0.0
-    with training_with(config.tf32):
-        for same in by_rounds_done(tasks):
-            trainer = bco_trainer(config, [task.seed for task in same])
-            told = counted_on(tick, done, len(same))
-            run_rounds(trainer, same, config.env_id, config.evaluation_episodes, told, recorded)
-            done += config.units * len(same)
+
+    def trainer(same: Sequence[SeedTask]) -> BCOTrainer:
+        return bco_trainer(config, [task.seed for task in same])
+
+    spend_rounds(config, tasks, trainer, recorded, tick)
 
 
 def bco_phases(config: RunConfig) -> tuple[Phase, ...]:

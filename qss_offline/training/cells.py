@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from qss_offline.engine.device import training_with
 from qss_offline.launch.cell import SHARED_GPU, Cell, Needs, shared_out
 from qss_offline.parallel.processes import Tick
 from qss_offline.runs.config import Method, RunConfig
@@ -103,4 +104,5 @@ def train_cell(settings: Mapping[str, Any], tick: Tick) -> None:
     tasks = [_tasks(phase, config, folder, seed)[number] for seed, number in settings["tasks"]]
     # Another process may have done it while this waited for its folders.
     if left := [task for task in tasks if not phase.done(task)]:
-        phase.train(config, left, tick)
+        with training_with(config.tf32):
+            phase.train(config, left, tick)

@@ -9,7 +9,6 @@ from qss_offline.algorithms.ensemble import mean_network
 from qss_offline.algorithms.networks import Network
 from qss_offline.algorithms.observational_d3g import ObservationalD3G, ObservationBatch
 from qss_offline.data.load import LoadedDataset, load_transitions, recorded_behaviour
-from qss_offline.engine.device import training_with
 from qss_offline.engine.state import TrainState
 from qss_offline.engine.timing import seconds_per_update
 from qss_offline.parallel.processes import Tick
@@ -20,7 +19,7 @@ from qss_offline.training.interaction import known_steps
 from qss_offline.training.inverse.fitting import InverseFitter
 from qss_offline.training.offline import OfflineTrainer, SeedTask, member_tasks
 from qss_offline.training.phases import Phase, has_result
-from qss_offline.training.rounds import by_rounds_done, env_maker, run_rounds
+from qss_offline.training.rounds import env_maker, spend_rounds
 
 
 def d3g_phases(config: RunConfig) -> tuple[Phase, ...]:
@@ -58,31 +57,16 @@ def _train_members(config: RunConfig, members: Sequence[SeedTask], tick: Tick) -
     transitions = {config.dataset_id: load_transitions(config.dataset_id).transitions}
     facts = {config.dataset_id: config.facts}
     algorithm = config.preset.algorithm
-    with training_with(config.tf32):
-        trainer = OfflineTrainer(members, transitions, algorithm, facts, config.device)
-        trainer.run(config.preset.updates, tick)
+    trainer = OfflineTrainer(members, transitions, algorithm, facts, config.device)
+    trainer.run(config.preset.updates, tick)
 
 
 def _train_group(config: RunConfig, tasks: Sequence[SeedTask], tick: Tick) -> None:
-    """Train the seeds of one worker, whose models may be trained already."""
-    done = config.preset.offline_updates * len(tasks) if _models_first(config) else 0
-    train_seeds(config, tasks, counted_on(tick, -done))
-
-
-def train_seeds(config: RunConfig, tasks: Sequence[SeedTask], tick: Tick) -> None:
-    """Train, fit and evaluate some seeds in this process, from where their folders stand.
-
-    Args:
-        config: what to do; the tasks say for which seeds.
-        tasks: the seeds.
-        tick: called with the work done, over all of them (`RunConfig.units`).
-    """
-    with training_with(config.tf32):
-        _train_seeds(config, tasks, tick)
-
-
-def _train_seeds(config: RunConfig, tasks: Sequence[SeedTask], tick: Tick) -> None:
+    """Train, fit and evaluate the seeds of one worker, whose models may be trained already."""
     preset = config.preset
+    offline = preset.offline_updates * len(tasks)
+    if _models_first(config):
+        tick = counted_on(tick, -offline)
     # Foreign datasets were given their columns, with a notice, when the run began.
     dataset = load_transitions(config.dataset_id)
     members = [member for task in tasks for member in member_tasks(task, preset.ensemble)]
@@ -95,26 +79,25 @@ def _train_seeds(config: RunConfig, tasks: Sequence[SeedTask], tick: Tick) -> No
     )
     several = len(members) > len(tasks)
     state = trainer.run(preset.updates, headed(tick, f"{len(members)} models") if several else tick)
-    done: float = preset.offline_updates * len(tasks)
     if config.offline_only:
         for task in tasks:
             write_evaluations(task.folder.result, task.seed, [])
         return
-    for same in by_rounds_done(tasks):
-        told = counted_on(tick, done, config.units_beside * len(same))
-        _fit_inverse(config, same, state, trainer, dataset, told)
-        done += config.units_beside * config.rounds_work * len(same)
+
+    def fitter(same: Sequence[SeedTask]) -> InverseFitter:
+        return _fitter(config, same, state, trainer, dataset)
+
+    spend_rounds(config, tasks, fitter, recorded_behaviour(dataset).mean, counted_on(tick, offline))
 
 
-def _fit_inverse(
+def _fitter(
     config: RunConfig,
     tasks: Sequence[SeedTask],
     state: TrainState,
     trainer: OfflineTrainer,
     dataset: LoadedDataset,
-    tick: Tick,
-) -> None:
-    """Fit the inverse models of seeds that stand after the same round, and save the policies."""
+) -> InverseFitter:
+    """Return what fits the inverse models of some seeds, from the start."""
     scales = [trainer.scales[task.dataset_id] for task in tasks]
     average = state.on_cpu().networks["proposal_average"]
     rows = {seed: row for row, seed in enumerate(state.seeds)}
@@ -125,7 +108,7 @@ def _fit_inverse(
             for row in (rows[m.seed] for m in member_tasks(task, config.preset.ensemble))
         ]
         proposals.append(mean_network(trained))
-    fitter = InverseFitter(
+    return InverseFitter(
         [task.seed for task in tasks],
         proposals,
         scales,
@@ -135,5 +118,3 @@ def _fit_inverse(
         [dataset.transitions] * len(tasks),
         config.device,
     )
-    recorded = recorded_behaviour(dataset).mean
-    run_rounds(fitter, tasks, config.env_id, config.evaluation_episodes, tick, recorded)

@@ -15,7 +15,8 @@ from qss_offline.evaluation.episodes import evaluate
 from qss_offline.evaluation.policies import SavedPolicy
 from qss_offline.evaluation.policy_files import keep_policy, tell_if_diverged
 from qss_offline.parallel.processes import Tick
-from qss_offline.parallel.reporting import return_in_words
+from qss_offline.parallel.reporting import counted_on, return_in_words
+from qss_offline.runs.config import RunConfig
 from qss_offline.runs.inverse_config import InverseFitConfig
 from qss_offline.runs.race import Race
 from qss_offline.runs.results import EvaluationPoint, write_evaluations
@@ -107,6 +108,30 @@ def by_rounds_done(tasks: Sequence[SeedTask]) -> list[list[SeedTask]]:
     for task in tasks:
         groups.setdefault(rounds_done(task), []).append(task)
     return [groups[done] for done in sorted(groups, reverse=True)]
+
+
+def spend_rounds(
+    config: RunConfig,
+    tasks: Sequence[SeedTask],
+    fitter_of: Callable[[Sequence[SeedTask]], RoundFitter],
+    recorded: float | None,
+    tick: Tick,
+) -> None:
+    """Run what is left of the rounds of seeds that may stand after different ones.
+
+    Args:
+        config: of their run.
+        tasks: the seeds.
+        fitter_of: makes what is fitted, of seeds that stand after the same round.
+        recorded: mean return of the recorded behaviour.
+        tick: called with the work done in rounds, over all seeds (`RunConfig.units`).
+    """
+    done, beside = 0.0, config.units_beside
+    for same in by_rounds_done(tasks):
+        told = counted_on(tick, done, beside * len(same))
+        episodes = config.evaluation_episodes
+        run_rounds(fitter_of(same), same, config.env_id, episodes, told, recorded)
+        done += beside * config.rounds_work * len(same)
 
 
 def run_rounds(

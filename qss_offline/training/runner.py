@@ -55,6 +55,7 @@ def run(
     begun: float | None = None,
     *,
     check_ranges: bool = True,
+    fill: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Train and evaluate every seed, and return what `results.json` holds.
 
@@ -69,13 +70,16 @@ def run(
             dataset is to be counted; None counts from this call.
         check_ranges: refuse a recording whose observations can't be the environment's
             (`data/ranges.py`); a run that is resumed was checked before.
+        fill: writes what a new run begins with into its folder.
 
     Raises:
         UserError: the dataset or the folder can't be used, or a seed's training failed.
     """
     begin = time.monotonic() if begun is None else begun
     launcher = launcher or LocalLauncher()
-    training = TrainingRun(config, folder, resume, check_ranges=check_ranges, begun=begin)
+    training = TrainingRun(
+        config, folder, resume, check_ranges=check_ranges, begun=begin, fill=fill
+    )
     if not launcher.dry:
         training.print_plan(launcher)
     count = len(config.seeds)
@@ -94,6 +98,7 @@ class TrainingRun:
         check_ranges: as for `run`.
         begun: reading of `time.monotonic()` that its seconds count from; None counts from when
             its first cell begins.
+        fill: as for `run`.
 
     Raises:
         UserError: the dataset or the folder can't be used.
@@ -107,6 +112,7 @@ class TrainingRun:
         *,
         check_ranges: bool = True,
         begun: float | None = None,
+        fill: Callable[[], None] = lambda: None,
     ) -> None:
         check_device(config.device)
         dataset = load_transitions(config.dataset_id)
@@ -150,7 +156,7 @@ class TrainingRun:
         self._action_dim = _action_dim(config.env_id, known)
         if known is not None:
             self._stored["known_digest"] = known.digest
-        self.clock = RunClock(folder, begun)
+        self.clock, self._fill = RunClock(folder, begun), fill
 
     @property
     def name(self) -> str:
@@ -163,7 +169,7 @@ class TrainingRun:
         Raises:
             UserError: they differ, or can't be written.
         """
-        self.folder.start(self._stored, self._resume)
+        self.folder.start(self._stored, self._resume, self._fill)
         self._resume = True
 
     @property

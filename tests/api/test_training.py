@@ -114,6 +114,39 @@ def test_a_fit_that_was_interrupted_goes_on(
     assert fitted_parts(resumed.path) == fitted_parts(run.path)
 
 
+def test_a_fit_that_stopped_while_it_copied_is_not_taken_for_a_run(
+    run: qss.Run, recording: qss.Recording, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What lies there was trained on another recording, perhaps."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    out = tmp_path / "fit"
+    with monkeypatch.context() as patch:
+        patch.setattr("qss_offline.runs.folder.write_json", stop)
+        with pytest.raises(KeyboardInterrupt):
+            qss.fit_inverse(run, online_steps=60, out=out, progress=False)
+    assert (out / "seeds" / "0" / "training.safetensors").exists()
+    with pytest.raises(qss.UserError, match="parts of a run that never began"):
+        qss.fit_inverse(run, online_steps=60, out=out, progress=False)
+    for if_exists in ("error", "resume"):
+        with pytest.raises(qss.UserError, match="parts of a run that never began"):
+            qss.train(recording, out=out, if_exists=if_exists, **SMALL)
+
+
+def test_an_earlier_run_is_found_from_any_folder(
+    run: qss.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(run.path.parent)
+    asked = {"actions": run.path.name, "episodes": 1, "progress": False}
+    fitted = qss.fit_inverse(run.path.name, out=tmp_path / "fit", **asked)
+    monkeypatch.chdir(tmp_path)
+    (fitted.path / "results.json").unlink()
+    (fitted.path / "seeds" / "0" / "result.json").unlink()
+    assert qss.resume(fitted.path, progress=False).config.actions_from == str(run.path.resolve())
+
+
 @pytest.mark.parametrize("method", ["d3g", "bco"])
 @pytest.mark.parametrize("form", ["either", "network", "bilinear"])
 def test_steps_with_actions_do_without_a_simulator(

@@ -74,14 +74,15 @@ def test_runs_are_listed_acted_with_exported_and_compared(qss: Qss) -> None:
 
 def test_a_sweep_trains_what_is_missing_and_names_what_failed(qss: Qss) -> None:
     Path("small.toml").write_text(
-        f'recordings = ["{DATASET}", "no/such-obs-v0"]\n'
+        f'recordings = ["{DATASET}", "no/such-obs-v0", "{DATASET}"]\n'
         'methods = ["d3g", "bco"]\npresets = ["default"]\nseeds = 1\n'
         "updates = 30\nonline_steps = 30\nepisodes = 1\nchanges = ['updates_per_round=20']\n"
     )
     out, err = qss("sweep small.toml --no-video", code=2)
     names = [f"Reacher-v5-random-100-n500-s0-{method}-default" for method in ("d3g", "bco")]
     assert all(name in out for name in names)
-    assert "1 runs failed" in err and "no/such-obs-v0" in err
+    assert "3 runs failed" in err and "no/such-obs-v0" in err
+    assert f"another run is called {names[0]}, too" in err
     assert Path("runs/small/report/report.html").exists()
     stamps = [Path(f"runs/small/{name}/seeds/0/policy.safetensors").stat() for name in names]
     rows = json.loads(qss("sweep small.toml --no-video --json", code=2)[0])

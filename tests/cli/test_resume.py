@@ -149,7 +149,22 @@ def test_seeds_are_numbers_ranges_and_lists_of_both() -> None:
     assert parse_seeds("0,3,7-9") == (0, 3, 7, 8, 9)
     assert parse_seeds("7,") == (7,)
     assert parse_seeds("5-5") == (5,)
-    for wrong in ("", "0", ",", "-1", "3-1", "1,1", "1-3,2", "1-", "a", "1.5", "9" * 30, "0-99999"):
+    for wrong in (
+        "",
+        "0",
+        ",",
+        "-1",
+        "3-1",
+        "1,1",
+        "1-3,2",
+        "1-",
+        "a",
+        "1.5",
+        "9" * 30,
+        "0-99999",
+        "0-3,9-5",
+        "9-5,7",
+    ):
         with pytest.raises(UserError, match="--seeds"):
             parse_seeds(wrong)
     assert seeds_in_words(parse_seeds("100")) == "100 seeds (0 to 99)"

@@ -55,6 +55,11 @@ def dying(settings: Mapping[str, Any], tick: Tick) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def dying_at_once(settings: Mapping[str, Any], tick: Tick) -> None:
+    """End the process."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def slow(settings: Mapping[str, Any], tick: Tick) -> None:
     """Take longer than one that dies."""
     tick(0.0, "slow")

@@ -45,20 +45,21 @@ def test_failures_are_data_and_waiting_cells_wait(launcher: Launcher, tmp_path: 
         cell(tmp_path / "later", "needing", ("first",), other=str(tmp_path / "first" / "ran")),
         cell(tmp_path / "bad", "broken"),
         cell(tmp_path / "lost", "needing", ("bad",), other=str(tmp_path / "bad" / "ran")),
+        cell(tmp_path / "lost too", "note", ("lost", "first")),
         cell(tmp_path / "first", "once"),
         cell(tmp_path / "same", "once"),
     ]
     found = ended(launcher, cells)
-    lost = f"ValueError: {tmp_path / 'bad' / 'ran'} isn't there"
     assert found == {
-        "later": None, "bad": "ArithmeticError: out of luck", "lost": lost, "first": None,
-        "same": None,
+        "later": None, "bad": "ArithmeticError: out of luck", "lost": "not begun: bad failed",
+        "lost too": "not begun: lost failed", "first": None, "same": None,
     }  # fmt: skip
+    assert not (tmp_path / "lost too" / "ran").exists()
     told = (tmp_path / "bad" / FAILED).read_text()
     assert told.startswith("ArithmeticError: out of luck\n\nTraceback")
-    (cells[2],) = [replace(cells[2], task="tests.launch.tasks:note")]
-    assert ended(launcher, [cells[2]]) == {"lost": None}
-    assert not (tmp_path / "lost" / FAILED).exists(), "a cell that is done has failed no longer"
+    mended = replace(cells[1], task="tests.launch.tasks:note")
+    assert ended(launcher, [mended]) == {"bad": None}
+    assert not (tmp_path / "bad" / FAILED).exists(), "a cell that is done has failed no longer"
 
 
 def test_a_cell_whose_process_dies_is_tried_again(launcher: Launcher, tmp_path: Path) -> None:
@@ -73,6 +74,21 @@ def test_a_cell_whose_process_dies_is_tried_again(launcher: Launcher, tmp_path: 
     assert found["unlucky"] is None and found["well"] is None
     assert found["doomed"] is not None and "died" in found["doomed"]
     assert len((tmp_path / "well" / "ran").read_text().split()) == 1
+
+
+def test_a_cell_that_dies_before_it_tells_anything_fails(
+    launcher: Launcher, tmp_path: Path
+) -> None:
+    if isinstance(launcher, LocalLauncher) and launcher.workers == 1:
+        pytest.skip("it would be this process")
+    cells = [
+        cell(tmp_path / "doomed", "dying_at_once"),
+        cell(tmp_path / "well", "once"),
+        cell(tmp_path / "lost", "note", ("doomed",)),
+    ]
+    found = ended(launcher, cells)
+    assert found["well"] is None and found["lost"] == "not begun: doomed failed"
+    assert found["doomed"] is not None and "died" in found["doomed"]
 
 
 def test_a_cell_that_always_dies_takes_no_other_with_it(launcher: Launcher, tmp_path: Path) -> None:

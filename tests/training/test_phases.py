@@ -10,12 +10,16 @@ import pytest
 
 from qss_offline.algorithms.bco import CloningConfig
 from qss_offline.data.build import build_dataset
+from qss_offline.data.facts import recording_facts
+from qss_offline.data.load import load_transitions
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.launch.local import LocalLauncher
 from qss_offline.parallel.progress import Reporter
-from qss_offline.runs.config import RunConfig
+from qss_offline.runs.config import Method, RunConfig
 from qss_offline.runs.folder import RunFolder
 from qss_offline.training import offline as offline_training
+from qss_offline.training.cells import train_cell, training_cells
+from qss_offline.training.options import TrainOptions
 from qss_offline.training.runner import run
 from tests.small_run import settings
 
@@ -98,3 +102,18 @@ def test_bco_names_its_phases(dataset: str, tmp_path: Path) -> None:
     parts = ("inverse", "cloning", "evaluating")
     assert phases(reports)[:6] == [f"{part} round {n} of 2" for n in (1, 2) for part in parts]
     assert reports[-1][1].startswith("return ")
+
+
+@pytest.mark.parametrize("method", ["d3g", "bco", "auto"])
+def test_work_beside_a_gpu_counts_as_much_as_was_promised(
+    method: Method, dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RunConfig, "units_beside", 10.0)
+    facts = recording_facts(load_transitions(dataset).transitions, True)
+    config = TrainOptions(
+        method, seeds=2, updates=60, online_steps=30, online_rounds=2, episodes=1, device="cpu",
+    ).config(dataset, "InvertedPendulum-v5", facts)  # fmt: skip
+    for cell in training_cells(config.with_recording(facts), RunFolder(tmp_path), {}, 1):
+        told: list[float] = []
+        train_cell(cell.settings, lambda units, phase="", note="", told=told: told.append(units))  # type: ignore[misc]
+        assert told == sorted(told) and told[-1] == pytest.approx(cell.units)

@@ -9,7 +9,6 @@ from qss_offline.algorithms.ensemble import in_other_units, mean_network
 from qss_offline.algorithms.networks import Network
 from qss_offline.algorithms.observational_d3g import ObservationalD3GConfig
 from qss_offline.data.load import load_transitions, recorded_behaviour
-from qss_offline.engine.device import training_with
 from qss_offline.engine.state import TrainState
 from qss_offline.evaluation.policies import ObservationScale
 from qss_offline.parallel.processes import Tick
@@ -71,12 +70,10 @@ def auto_phases(config: RunConfig) -> tuple[Phase, ...]:
 def _train_offline(config: RunConfig, trainings: Sequence[_Training], tick: Tick) -> None:
     """Train Q, τ and f of some members, for one worker; their checkpoints are what comes of it."""
     done = 0.0
-    with training_with(config.tf32):
-        for name in dict.fromkeys(training.member for training in trainings):
-            tasks = [training.task for training in trainings if training.member == name]
-            told = headed(counted_on(tick, done), name)
-            _offline(config, name, tasks, config.device, told)
-            done += config.preset.updates * len(tasks)
+    for name in dict.fromkeys(training.member for training in trainings):
+        tasks = [training.task for training in trainings if training.member == name]
+        _offline(config, name, tasks, config.device, headed(counted_on(tick, done), name))
+        done += config.preset.updates * len(tasks)
 
 
 def _offline(
@@ -114,11 +111,6 @@ def proposals_of(config: RunConfig, task: SeedTask) -> dict[str, Network]:
 
 def _race_seeds(config: RunConfig, tasks: Sequence[SeedTask], tick: Tick) -> None:
     """Race the members of some seeds, one seed after the other, for one worker."""
-    with training_with(config.tf32):
-        _race(config, tasks, tick)
-
-
-def _race(config: RunConfig, tasks: Sequence[SeedTask], tick: Tick) -> None:
     dataset = load_transitions(config.dataset_id)
     recorded = recorded_behaviour(dataset).mean
     assert config.portfolio is not None
@@ -138,7 +130,8 @@ def _race(config: RunConfig, tasks: Sequence[SeedTask], tick: Tick) -> None:
             known_steps(config.actions_from, config.env_id),
             config.device,
         )
-        told = counted_on(tick, config.rounds_work * number)
+        beside = config.units_beside
+        told = counted_on(tick, beside * config.rounds_work * number, beside)
         run_rounds(trainer, [task], config.env_id, config.evaluation_episodes, told, recorded)
         for member in trainer.race.members:
             policy = trainer.policy_of(member)

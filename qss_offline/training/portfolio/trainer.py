@@ -127,6 +127,8 @@ class PortfolioTrainer(InverseModels):
             tick(units + (state.update - valued) * VALUED_UPDATE, "values of actions")
 
         self._train(VALUES, done, labels, valuing)
+        # Who is out rests, which counts as done.
+        tick(fitted + before + self._portfolio.round_work)
 
     def _train(
         self,
