@@ -21,6 +21,8 @@ What differs from the paper's text, with the authors' code (uber-research/D3G) a
 
 - Norms are mean squared errors over batch and dimensions.
 - Inside the target's cycle Q and τ are target networks, I and f the online ones.
+- I and f learn before τ in an update, and targets follow last: Algorithm 1 has the critics, τ with
+  the targets, then f and I.
 - A time limit bootstraps, a termination doesn't.
 
 The switches that the `paper` preset leaves off are listed in `D3GConfig`.
@@ -29,12 +31,12 @@ The switches that the `paper` preset leaves off are listed in `D3GConfig`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple, get_args
 
 import torch
 from torch import Tensor
 
-from qss_offline.algorithms.inverse_dynamics import cross_entropy, inverse_action, inverse_logits
+from qss_offline.algorithms.inverse_dynamics import DiscreteLoss, inverse_loss, predicted_action
 from qss_offline.algorithms.networks import MLPShape, Network, mlp
 from qss_offline.algorithms.protocol import TrackRule, UpdateRule
 from qss_offline.algorithms.qss import (
@@ -107,13 +109,13 @@ class D3GConfig(QSSConfig):
     cycle: bool = True
     step_inputs: bool = False
     inverse_average_step_size: float | None = None
-    discrete_loss: Literal["squared_error", "cross_entropy"] = "squared_error"
+    discrete_loss: DiscreteLoss = "squared_error"
 
     def __post_init__(self) -> None:
         """Refuse settings that can't be trained with."""
         super().__post_init__()
         check_step_size(self, "inverse_average_step_size")
-        if self.discrete_loss not in ("squared_error", "cross_entropy"):
+        if self.discrete_loss not in get_args(DiscreteLoss):
             raise UserError(
                 f"discrete_loss must be squared_error or cross_entropy, not {self.discrete_loss!r}"
             )
@@ -177,10 +179,8 @@ class D3G:
 
     def inverse(self, parameters: D3GParameters, obs: Tensor, next_obs: Tensor) -> Tensor:
         """a = I(s, s'): in (−1, 1), or probabilities of discrete actions. `(S, B, action_dim)`."""
-        arguments = (parameters.inverse_dynamics, obs, next_obs, self._inverse_scale)
-        if self.discrete:
-            return inverse_logits(*arguments).softmax(dim=-1)
-        return inverse_action(*arguments)
+        network = parameters.inverse_dynamics
+        return predicted_action(network, obs, next_obs, self._inverse_scale, self.discrete)
 
     def policy_action(self, parameters: D3GParameters, obs: Tensor) -> Tensor:
         """π(s) = I(s, s + τ(s)): Eq. 9, on the averaged networks. `(S, B, action_dim)`."""
@@ -205,7 +205,10 @@ class D3G:
         return obs + forward_step(parameters.forward_model, obs, action)
 
     def td_target(self, parameters: D3GParameters, batch: D3GBatch) -> Tensor:
-        """Y = r + γ (1 − terminated) min_i Q'_i(s', C(s', s' + τ'(s'))): Eq. 13. `(S, B)`."""
+        """The target y = r + γ (1 − terminated) min_i Q'_i(s', C(s', s' + τ'(s'))): Eq. 13.
+
+        Without the cycle C(s', s'_τ) = s'_τ: Eq. 7. `(S, B)`.
+        """
         next_obs = batch.next_obs
         proposed = propose_next_obs(parameters.proposal_target, next_obs)
         cycled_next_obs = self.cycle(parameters, next_obs, proposed)
@@ -226,15 +229,9 @@ class D3G:
     def inverse_loss(
         self, parameters: D3GParameters, batch: D3GBatch
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """L_ω = ‖I(s, s') − a‖²: Eq. 10; or the cross-entropy of a discrete action. `(S,)`."""
-        if self.discrete and self.config.discrete_loss == "cross_entropy":
-            logits = inverse_logits(
-                parameters.inverse_dynamics, batch.obs, batch.next_obs, self._inverse_scale
-            )
-            loss = cross_entropy(logits, batch.action)
-        else:
-            action = self.inverse(parameters, batch.obs, batch.next_obs)
-            loss = (action - batch.action).square().mean(dim=(1, 2))
+        """L_ω: Eq. 10. `(S,)`."""
+        discrete = self.config.discrete_loss if self.discrete else None
+        loss = inverse_loss(parameters.inverse_dynamics, batch, self._inverse_scale, discrete)
         return loss, {"inverse_loss": loss}
 
     def forward_loss(

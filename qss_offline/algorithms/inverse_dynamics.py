@@ -1,15 +1,20 @@
 """The inverse dynamics model I(s, s'): which action makes a transition (Eqs. 9 and 10).
 
 Actions are learned in units of the action box: -1 and 1 are its bounds. Discrete actions are
-one-hot: the network ends in a softmax and learns by cross-entropy, as in online D3G (`d3g.py`).
+one-hot: the network ends in a softmax and learns by cross-entropy.
 
-Departures from the authors' code, both off in the `paper` preset: observations come normalised
-where the proposal was trained on normalised ones, and `step_inputs` gives the model the step
-s' − s, each dimension scaled by its spread in the dataset, where the authors give it s' itself:
-in a smooth system s' hides the step in the noise of its last digits. The form "bilinear" takes the
-place of the network (`bilinear_inverse.py`), and with `recorded_coef` the network learns from
-recorded steps, too (`semi_supervised_inverse.py`). Both take actions to be forces; of discrete
-actions it is the network that learns from its own steps, whatever these two say.
+Departures from the authors' code; the `paper` preset has none of them but the cross-entropy, since
+the authors' offline mode has no discrete actions:
+
+- Observations come normalised where the proposal was trained on normalised ones.
+- `step_inputs` gives the model the step s' − s, each dimension scaled by its spread in the dataset,
+  where the authors give it s' itself: in a smooth system s' hides the step in the noise of its last
+  digits.
+- `average_step_size`: the policy acts on an exponential average of the model.
+- The form "bilinear" takes the place of the network (`bilinear_inverse.py`), and with
+  `recorded_coef` the network learns from recorded steps, too (`semi_supervised_inverse.py`). Both
+  take actions to be forces; of discrete actions it is the network that learns from its own steps,
+  whatever these two say.
 """
 
 from __future__ import annotations
@@ -28,6 +33,7 @@ from qss_offline.algorithms.validation import check_batch_size, check_positive, 
 from qss_offline.errors import UserError
 
 InverseForm = Literal["network", "bilinear", "either"]
+DiscreteLoss = Literal["squared_error", "cross_entropy"]
 
 
 class ActionBatch(NamedTuple):
@@ -44,15 +50,15 @@ class ActionBatch(NamedTuple):
     action: Tensor
 
 
-class _HasActions(Protocol):
+class HasActions(Protocol):
     """What the loss of I asks of a batch."""
 
     @property
-    def obs(self) -> Tensor: ...
+    def obs(self) -> Tensor: ...  # noqa: D102
     @property
-    def next_obs(self) -> Tensor: ...
+    def next_obs(self) -> Tensor: ...  # noqa: D102
     @property
-    def action(self) -> Tensor: ...
+    def action(self) -> Tensor: ...  # noqa: D102
 
 
 class _HasInverse(Protocol):
@@ -150,9 +156,51 @@ def inverse_action(
     return logits.clamp(-1, 1) if is_bilinear(inverse_dynamics.shape) else logits.tanh()
 
 
-def cross_entropy(logits: Tensor, action: Tensor) -> Tensor:
-    """−log I(s, s')_a of one-hot actions, averaged over batches: `(S, B, count)` to `(S,)`."""
-    return -(logits.log_softmax(dim=-1) * action).sum(dim=-1).mean(dim=-1)
+def predicted_action(
+    inverse_dynamics: Network,
+    obs: Tensor,
+    next_obs: Tensor,
+    step_scale: Tensor | None,
+    discrete: bool,
+) -> Tensor:
+    """a = I(s, s'), of discrete actions their probabilities. `(S, B, action_dim)`.
+
+    Args:
+        inverse_dynamics: networks of S seeds.
+        obs: s, `(S, B, obs_dim)`.
+        next_obs: s', `(S, B, obs_dim)`.
+        step_scale: as for `inverse_logits`.
+        discrete: whether actions are one-hot.
+    """
+    if not discrete:
+        return inverse_action(inverse_dynamics, obs, next_obs, step_scale)
+    return inverse_logits(inverse_dynamics, obs, next_obs, step_scale).softmax(dim=-1)
+
+
+def inverse_loss(
+    inverse_dynamics: Network,
+    batch: HasActions,
+    step_scale: Tensor | None,
+    discrete: DiscreteLoss | None,
+) -> Tensor:
+    """L_ω = ‖I(s, s') − a‖²: Eq. 10. `(S,)`.
+
+    Of discrete actions it is that of their probabilities, as in the authors' code, or their
+    cross-entropy −log I(s, s')_a, which is a departure.
+
+    Args:
+        inverse_dynamics: networks of S seeds.
+        batch: transitions with actions.
+        step_scale: as for `inverse_logits`.
+        discrete: which of these, where actions are one-hot; else None.
+    """
+    if discrete == "cross_entropy":
+        logits = inverse_logits(inverse_dynamics, batch.obs, batch.next_obs, step_scale)
+        return -(logits.log_softmax(dim=-1) * batch.action).sum(dim=-1).mean(dim=-1)
+    action = predicted_action(
+        inverse_dynamics, batch.obs, batch.next_obs, step_scale, discrete is not None
+    )
+    return (action - batch.action).square().mean(dim=(1, 2))
 
 
 class InverseDynamics:
@@ -190,12 +238,9 @@ class InverseDynamics:
         self.parameters_type: Callable[..., Any] = InverseDynamicsParameters
 
     def inverse_loss(
-        self, parameters: _HasInverse, batch: _HasActions
+        self, parameters: _HasInverse, batch: HasActions
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """L_ω = ‖I(s, s') − a‖²: Eq. 10; or the cross-entropy of a discrete action. `(S,)`."""
-        arguments = (parameters.inverse_dynamics, batch.obs, batch.next_obs, self._step_scale)
-        if self._discrete:
-            loss = cross_entropy(inverse_logits(*arguments), batch.action)
-        else:
-            loss = (inverse_action(*arguments) - batch.action).square().mean(dim=(1, 2))
+        """L_ω: Eq. 10. `(S,)`."""
+        discrete: DiscreteLoss | None = "cross_entropy" if self._discrete else None
+        loss = inverse_loss(parameters.inverse_dynamics, batch, self._step_scale, discrete)
         return loss, {"inverse_loss": loss}

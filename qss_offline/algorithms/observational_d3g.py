@@ -17,6 +17,8 @@ What differs from the paper's text, with the authors' code (uber-research/D3G) a
 - Norms are mean squared errors over batch and dimensions (as in the authors' code).
 - Inside the target's cycle both Q and τ are target networks and f is the online one (as in the
   authors' code, which keeps no target of f that it uses).
+- f learns before τ in an update, and targets follow last: Algorithm 1 has the critics, τ with the
+  targets, then f.
 - A time limit bootstraps, a termination doesn't. The authors' offline script stores both as
   terminal, which teaches that the limit of 1000 steps is a failure.
 
@@ -190,7 +192,10 @@ class ObservationalD3G:
         self.parameters_type = ObservationalD3GParameters
 
     def td_target(self, parameters: ObservationalD3GParameters, batch: ObservationBatch) -> Tensor:
-        """Y = r + γ (1 − terminated) min_i Q'_i(s', C(s', s' + τ'(s'))): Eq. 13. `(S, B)`."""
+        """The target y = r + γ (1 − terminated) min_i Q'_i(s', C(s', s' + τ'(s'))): Eq. 13.
+
+        `(S, B)`.
+        """
         next_obs, critic = batch.next_obs, parameters.critic_target
         proposed = propose_next_obs(parameters.proposal_target, next_obs)
         cycled_next_obs = cycle(critic.members[0], parameters.q_forward_model, next_obs, proposed)

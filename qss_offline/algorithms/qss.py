@@ -79,6 +79,7 @@ class QSSConfig:
 
 
 LEAST_GAP = 1e-6
+"""What the gap, which Q is divided by, is at least: where nothing is to be gained it is 0."""
 
 
 class Transition(Protocol):
@@ -138,7 +139,7 @@ def td_target(
     limits: tuple[Tensor, Tensor] | None,
     twin_pessimism: float = 1.0,
 ) -> Tensor:
-    """Y = r + γ (1 − terminated) min_i Q'_i(s', s''): Eq. 13; see `twin_pessimism`.
+    """The target y = r + γ (1 − terminated) min_i Q'_i(s', s''): Eq. 13; see `twin_pessimism`.
 
     Args:
         critic_target: Q', twins.
@@ -162,6 +163,12 @@ def td_target(
     return torch.minimum(torch.maximum(target, low), high)
 
 
+def twin_loss(q: Tensor, target: Tensor) -> Tensor:
+    """Σ_i ‖y − q_i‖² of twins `(S, 2, B)` and y `(S, B)`. `(S,)`."""
+    errors = mse_loss(q, target.unsqueeze(1).expand_as(q), reduction="none")
+    return errors.mean(dim=-1).sum(dim=-1)
+
+
 def critic_loss(
     critic: Network, batch: Transition, target: Tensor
 ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -173,8 +180,7 @@ def critic_loss(
         target: y, `(S, B)`, without a gradient.
     """
     q = transition_value(critic, batch.obs, batch.next_obs)
-    errors = mse_loss(q, target.unsqueeze(1).expand_as(q), reduction="none")
-    loss = errors.mean(dim=-1).sum(dim=-1)
+    loss = twin_loss(q, target)
     return loss, {"critic_loss": loss, "q": q.mean(dim=(1, 2)), "td_target": target.mean(-1)}
 
 

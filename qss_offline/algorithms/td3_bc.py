@@ -20,11 +20,11 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import mse_loss
 
 from qss_offline.algorithms.bco import cloned_action
 from qss_offline.algorithms.networks import MLPShape, Network, mlp
 from qss_offline.algorithms.protocol import TrackRule, UpdateRule
+from qss_offline.algorithms.qss import twin_loss
 from qss_offline.algorithms.validation import (
     check_batch_size,
     check_discount,
@@ -37,6 +37,7 @@ SMOOTHING_NOISE, MOST_NOISE = 0.2, 0.5
 """σ, which the sampler draws `ValuedBatch.noise` with, and c: the authors'."""
 
 _LEAST_VALUE = 1e-6
+"""What the mean of |Q|, which Q is divided by, is at least: untrained critics may be 0."""
 
 
 class ValuedBatch(NamedTuple):
@@ -135,7 +136,7 @@ class TD3BC:
         self.parameters_type = TD3BCParameters
 
     def td_target(self, parameters: TD3BCParameters, batch: ValuedBatch) -> Tensor:
-        """Y = r + γ (1 − terminated) min_i Q'_i(s', π'(s') + ε). `(S, B)`."""
+        """The target y = r + γ (1 − terminated) min_i Q'_i(s', π'(s') + ε). `(S, B)`."""
         noise = batch.noise.clamp(-MOST_NOISE, MOST_NOISE)
         action = cloned_action(parameters.policy_target, batch.next_obs) + noise
         values = action_value(parameters.critic_target, batch.next_obs, action.clamp(-1, 1))
@@ -148,8 +149,7 @@ class TD3BC:
         with torch.no_grad():
             target = self.td_target(parameters, batch)
         q = action_value(parameters.critic, batch.obs, batch.action)
-        errors = mse_loss(q, target.unsqueeze(1).expand_as(q), reduction="none")
-        loss = errors.mean(dim=-1).sum(dim=-1)
+        loss = twin_loss(q, target)
         return loss, {"critic_loss": loss, "q": q.mean(dim=(1, 2))}
 
     def policy_loss(
