@@ -361,12 +361,13 @@ def train_online(
     by_name("choice of if_exists", if_exists, dict.fromkeys(IF_EXISTS))
     begin = None if start is None else (start.path if isinstance(start, Run) else Path(start))
     given = change_list(changes)
+    env_id = env_id_of(env, env_kwargs)
     settings = OnlineSettings(
-        env_id_of(env, env_kwargs),
+        env_id,
         algorithm,
         seed_numbers(seeds),
         with_changes(preset, given),
-        _online_config(preset, algorithm, given, (steps, warm_up, updates_per_step), begin),
+        _online_config(env_id, preset, algorithm, given, (steps, warm_up, updates_per_step), begin),
         EvaluationPlan(evaluate_every, episodes),
         None if begin is None else str(begin.resolve()),
         choose_device(device),
@@ -398,6 +399,7 @@ def _run_online(
 
 
 def _online_config(
+    env_id: str,
     preset: str,
     algorithm: str,
     changes: Sequence[str],
@@ -405,7 +407,7 @@ def _online_config(
     start: Path | None,
 ) -> OnlineConfig:
     """Return a preset's settings with what the options change."""
-    named = online_preset(preset, algorithm)
+    named = online_preset(preset, algorithm, env_id)
     config = changed(named, changes)
     if config.algorithm.cycle != named.algorithm.cycle:
         raise UserError("--set cycle: whether there is a cycle is --algo's, d3g or d3g-no-cycle")

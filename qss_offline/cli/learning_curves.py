@@ -63,8 +63,8 @@ def draw_curves(
     """
     if not draw:
         asked = {
-            resolve_env_id(env): {one: online_preset(preset, one) for one in some}
-            for env, some in algorithms.items()
+            env_id: {one: online_preset(preset, one, env_id) for one in some}
+            for env_id, some in ((resolve_env_id(env), some) for env, some in algorithms.items())
         }
         if steps is not None:
             asked = {
@@ -110,7 +110,7 @@ def draw_offline_to_online(
     """
     env_id, chosen = resolve_env_id(env), parse_seeds(seeds)
     check_acting(env_id)
-    config = replace(online_preset(preset), steps=steps, warm_up=warm_up)
+    config = replace(online_preset(preset, env_id=env_id), steps=steps, warm_up=warm_up)
     dataset = build_dataset(DatasetSpec(env_id, 1.0, transitions), progress=progress).obs_id
     spent = find_preset(preset, "d3g").spend(updates, None, None)
     offline = RunConfig("d3g", env_id, dataset, chosen, preset, spent, evaluation_episodes=episodes)

@@ -12,7 +12,7 @@ from typer import Argument, Option
 
 PRESET_NAMES = ("default", "quick", "paper")
 METHOD_NAMES = ("auto", "d3g", "bco")
-ONLINE_PRESET_NAMES = ("default", "short-horizon", "paper")
+ONLINE_PRESET_NAMES = ("default", "paper")
 ONLINE_ALGORITHM_NAMES = (
     "d3g", "d3g-no-cycle", "nfq", "dqn", "double-dqn", "ddpg", "td3", "sac",
 )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from qss_offline.algorithms.d3g import D3GConfig
+from qss_offline.data.environments import env_spec
 from qss_offline.errors import UserError, by_name, nearest
 from qss_offline.online.config import OnlineConfig
 
@@ -32,9 +33,14 @@ ONLINE_PRESETS = {
     "paper": OnlineConfig(),
     # What a core does in an hour. Each departure is named in the two configurations.
     "default": _DEFAULT,
-    # γ = 0.95, where values that are too low at every step add up to less (docs/online.md).
-    "short-horizon": replace(_DEFAULT, algorithm=replace(_DEFAULT.algorithm, gamma=0.95)),
 }
+
+HORIZON_SHARE = 0.4
+"""Of the time limit, what the horizon 1 / (1 − γ) of the default is at most.
+
+A departure: where a time limit cuts an episode values go on beyond it, so that with a horizon
+longer than the episode they are mostly of what no return counts, with the errors of all of it.
+"""
 
 DISCRETE = ("nfq", "dqn", "double-dqn")
 """What d3rlpy runs of methods for discrete actions."""
@@ -46,12 +52,13 @@ ALGORITHMS = ("d3g", "d3g-no-cycle", *BASELINES)
 """D3G, D3G⁻ (without the cycle), and what they are compared with."""
 
 
-def online_preset(name: str, algorithm: str = "d3g") -> OnlineConfig:
+def online_preset(name: str, algorithm: str = "d3g", env_id: str | None = None) -> OnlineConfig:
     """Return a preset by name, for one of the algorithms.
 
     Args:
         name: of the preset.
         algorithm: one of `ALGORITHMS`.
+        env_id: where it acts, for the default's γ (`HORIZON_SHARE`); None leaves γ as it is.
 
     Raises:
         UserError: there is no preset or no algorithm of that name.
@@ -60,4 +67,8 @@ def online_preset(name: str, algorithm: str = "d3g") -> OnlineConfig:
     if algorithm not in ALGORITHMS:
         known, hint = ", ".join(ALGORITHMS), nearest(algorithm, ALGORITHMS)
         raise UserError(f"unknown algorithm {algorithm!r}: there are {known}{hint}")
-    return replace(found, algorithm=replace(found.algorithm, cycle=algorithm != "d3g-no-cycle"))
+    losses = replace(found.algorithm, cycle=algorithm != "d3g-no-cycle")
+    limit = None if env_id is None else env_spec(env_id).max_episode_steps
+    if name == "default" and limit is not None:
+        losses = replace(losses, gamma=min(losses.gamma, 1 - 1 / max(1.0, HORIZON_SHARE * limit)))
+    return replace(found, algorithm=losses)

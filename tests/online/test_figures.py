@@ -17,14 +17,15 @@ from qss_offline.analysis.plots.learning_curves import (
     return_lines,
     score_lines,
 )
+from qss_offline.api.training import train_online
 from qss_offline.cli.reproduce import LADDER, figure7, ladder
 from qss_offline.engine.checkpoint import Checkpoint, save_checkpoint
 from qss_offline.errors import UserError
 from qss_offline.evaluation.policies import DiscretePolicy, ObservationScale
 from qss_offline.files import write_json
 from qss_offline.online.gridworld_measures import imagine, measure_seed, optimal_values
-from qss_offline.online.presets import ALGORITHMS
-from qss_offline.runs.folder import SeedFolder
+from qss_offline.online.presets import ALGORITHMS, online_preset
+from qss_offline.runs.folder import SeedFolder, read_json
 from qss_offline.runs.results import (
     EvaluationPoint,
     final_mean,
@@ -212,7 +213,7 @@ def test_results_of_other_settings_are_not_written_over(tmp_path: Path) -> None:
     path = tmp_path / "Reacher-v5-d3g.json"
     written = {"preset": "default", "steps": 50_000, "seeds": [{"seed": 0}, {"seed": 1}]}
     for change, options, words in (
-        ({}, {"preset": "short-horizon"}, "preset = default, not short-horizon"),
+        ({}, {"preset": "paper"}, "preset = default, not paper"),
         ({}, {"steps": 20}, "steps = 50000, not 20"),
         ({"steps": 20}, {"steps": 20, "seeds": "1"}, "holds seed 1, too, which isn't asked for"),
     ):
@@ -222,3 +223,30 @@ def test_results_of_other_settings_are_not_written_over(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=words):
             figure7(**asked, runs=tmp_path / "runs", results=tmp_path)
         assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("env_id", "gamma"),
+    [
+        ("Reacher-v5", 0.95),  # 50 steps
+        ("Hopper-v5", 0.99),  # 1,000
+        ("Reacher-v5?max_episode_steps=1", 0.0),
+        ("Reacher-v5?max_episode_steps=250", 0.99),
+    ],
+)
+def test_the_defaults_horizon_is_within_the_time_limit(env_id: str, gamma: float) -> None:
+    assert online_preset("default", "d3g", env_id).algorithm.gamma == pytest.approx(gamma)
+    assert online_preset("default", "td3", env_id).algorithm.gamma == pytest.approx(gamma)
+    assert online_preset("paper", "d3g", env_id).algorithm.gamma == 0.99
+
+
+def test_a_gamma_that_is_asked_for_is_taken(tmp_path: Path) -> None:
+    for changes, gamma in (((), 0.95), (("gamma=0.99",), 0.99)):
+        out = tmp_path / f"{gamma}"
+        train_online(
+            "Reacher", steps=60, warm_up=60, evaluate_every=60, episodes=1, changes=changes,
+            out=out, progress=False,
+        )  # fmt: skip
+        assert read_json(out / "config.json")["config"]["algorithm"]["gamma"] == pytest.approx(
+            gamma
+        )

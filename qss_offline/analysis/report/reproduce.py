@@ -138,7 +138,11 @@ def online_command(run: OnlineRun) -> tuple[str, str | None]:
     arguments += ["--preset", name, "--seeds", seeds_option(settings.seeds)]
     remark = None
     if name in ONLINE_PRESETS and settings.algorithm in ALGORITHMS:
-        named = online_preset(name, settings.algorithm)
+        try:
+            named = online_preset(name, settings.algorithm, settings.env_id)
+        except UserError:
+            # An environment that isn't here; γ is said then.
+            named = online_preset(name, settings.algorithm)
         if settings.start_run is not None:
             # The networks that it starts from settle these, whatever the preset says.
             named = replace(named, algorithm=config.algorithm)
