@@ -80,7 +80,7 @@ def measure(run: Path, seeds: int) -> dict[str, Any]:
         table = recorded.column("observations"), actions
         transform = batch_transform([recorded], ("observations", None))
         sampler = UniformSampler([table], settings.batch_size, LabelledBatch, transform)
-        fit(learner, state, sampler, UPDATES, settings.learning_rate, mode="compiled")
+        fit(learner, state, sampler, UPDATES, settings.learning_rate, mode="recorded")
         network = state.networks["policy"]
         policy = ClonedPolicy(Network(network.shape, network.flat.clone()), scale, box)
         return fmean(evaluate(policy, str(config.env_id), EPISODES, EPISODE_SEED).returns)

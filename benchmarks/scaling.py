@@ -48,7 +48,7 @@ def milliseconds(device: str, seeds: int, batch: int, width: int, seconds: float
     algorithm = ObservationalD3G(config, OBS_DIM)
     state = initial_state(algorithm, range(seeds), device)
     sampler = UniformSampler([table(device)] * seeds, batch, ObservationBatch)
-    mode: Any = "captured" if device == "cuda" else "compiled"
+    mode: Any = "captured" if device == "cuda" else "recorded"
     step = CHUNK if device == "cuda" else 5
     times: list[float] = []
     end = time.perf_counter() + seconds

@@ -3,7 +3,7 @@
     python -m benchmarks.updates [--quick] [--out FILE]
 
 Measures in one run, for each device: the float32 GEMM ceiling; a plain `nn.Module` + Adam version
-of the same update (`benchmarks/plain_d3g.py`); ours eager, compiled and captured for 1, 10 and 50
+of the same update (`benchmarks/plain_d3g.py`); ours eager, recorded and captured for 1, 10 and 50
 seeds; d3rlpy's TD3+BC with the same sizes where it is installed. The variants take turns, several
 rounds each, and the median of the rounds counts, so that a machine whose speed drifts treats them
 alike. One thread a process.
@@ -176,7 +176,7 @@ def measure_device(device: str, seed_counts: list[int], seconds: float, rounds: 
     """Measure every variant on one device, in turns."""
     torch.set_num_threads(1)
     variants: list[tuple[str, int, Runner]] = [("plain", 1, plain_runner(device))]
-    modes: list[Mode] = ["eager", "compiled"]
+    modes: list[Mode] = ["eager", "recorded"]
     if device == "cuda":
         modes.append("captured")
     for seeds in seed_counts:
@@ -235,7 +235,7 @@ def measure_device(device: str, seed_counts: list[int], seconds: float, rounds: 
 
 def _compete(seconds: float, queue: Any, barrier: Any) -> None:
     torch.set_num_threads(1)
-    runner = our_runner("cpu", 1, "compiled")
+    runner = our_runner("cpu", 1, "recorded")
     runner(4)
     barrier.wait()
     begin, updates = time.perf_counter(), 0
@@ -264,7 +264,7 @@ def two_processes(seconds: float, rounds: int) -> list[Any]:
     return [
         {
             "device": "cpu",
-            "implementation": f"ours compiled, {count} process{'es' if count > 1 else ''}",
+            "implementation": f"ours recorded, {count} process{'es' if count > 1 else ''}",
             "seeds": count,
             "updates_per_s": statistics.median(measured) / count,
             "seed_updates_per_s": statistics.median(measured),

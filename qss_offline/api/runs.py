@@ -15,7 +15,7 @@ from qss_offline.errors import UserError
 from qss_offline.evaluation.policies import SavedPolicy
 from qss_offline.evaluation.policy_files import load_policy
 from qss_offline.runs.config import RunConfig
-from qss_offline.runs.folder import RunFolder, read_json
+from qss_offline.runs.folder import RunFolder
 from qss_offline.runs.reader import FinishedRun, Scored, load_online_run
 from qss_offline.runs.reader import OnlineRun as ScoredOnlineRun
 from qss_offline.runs.reader import load_run as load_finished_run
@@ -336,6 +336,4 @@ def load(path: str | Path, env: str | None = None) -> Run | OnlineRun | SavedPol
         raise UserError(f"{path} does not exist; give a run folder, or a policy.safetensors")
     if path.is_file():
         return load_policy(path)
-    folder = RunFolder(path)
-    online = folder.started and read_json(folder.config).get("method") == "online"
-    return OnlineRun(path) if online else Run(path)
+    return OnlineRun(path) if RunFolder(path).is_online else Run(path)

@@ -446,9 +446,9 @@ def resume(
     launched = launcher_of(launcher, workers)
     folder = RunFolder(_newest_unfinished() if run is None else Path(run))
     folder.check(resume=True)
-    stored = read_json(folder.config)
-    if stored.get("method") != "online":
+    if not folder.is_online:
         return _run(read_run_config(folder), folder, True, progress, launched)
+    stored = read_json(folder.config)
     stored["env_id"] = env_id_of_file(stored.get("env_id"), folder.config)
     settings = settings_of(OnlineSettings, stored, str(folder.config))
     return _run_online(settings, folder, True, progress, launched)

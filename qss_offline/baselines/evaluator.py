@@ -25,7 +25,7 @@ class PolicyAlgo:
     """A policy as a d3rlpy `QLearningAlgoProtocol`: for `EnvironmentEvaluator` and its like.
 
     Args:
-        policy: maps observations `(n, obs_dim)` to actions; an `acting.Policy`, for one.
+        policy: maps observations `(n, obs_dim)` to actions; those of saved policies, for one.
         action_size: numbers in an action.
     """
 

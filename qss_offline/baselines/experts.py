@@ -6,7 +6,6 @@ Imports d3rlpy at its top: import it inside the function that needs it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -177,14 +176,10 @@ def train_expert(settings: ExpertSettings, report: Reporter = silent) -> Trained
     return TrainedExpert(*best, tuple(evaluations), half_trained)
 
 
-def evaluate_expert(
-    expert: MLPExpert, episodes: int, seed: int, progress: Callable[[], None] | None = None
-) -> Evaluation:
+def evaluate_expert(expert: MLPExpert, episodes: int, seed: int) -> Evaluation:
     """Run whole episodes with an expert and keep every return."""
 
     def act(obs: NDArray[Any]) -> NDArray[Any]:
-        if progress is not None:
-            progress()
         return np.stack([expert(row) for row in obs])
 
     return evaluate(act, expert.env_id, episodes, seed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer import Argument, Option
@@ -13,9 +13,6 @@ from qss_offline.cli import options
 from qss_offline.cli.command import add
 from qss_offline.errors import UserError, printable
 from qss_offline.parallel.progress import progress
-
-if TYPE_CHECKING:
-    pass
 
 Source = Annotated[
     Path, Argument(metavar="RUN", help="a run folder, or a policy.safetensors of one")

@@ -21,7 +21,7 @@ from qss_offline.runs.config import Preset, RunConfig
 from qss_offline.runs.folder import RunFolder, read_json
 from qss_offline.training.cells import training_cells
 from qss_offline.training.options import TrainOptions
-from qss_offline.training.runner import TrainingRun, seconds_per_seed
+from qss_offline.training.runner import TrainingRun, seconds_per_unit
 
 Key = tuple[str, float, str, int]
 """Family, level of randomness, method and seed: what tells a run from others of its comparison."""
@@ -121,17 +121,17 @@ class Entry:
         else:
             config = self._own().with_recording(self._facts())
             cells = training_cells(config, self.folder, {}, None)
-            unit = self._own_seconds(config) / config.units
+            unit = self._own_unit_seconds(config)
             if self.method == "auto":
                 cells.append(members_cell(config, self.folder, cells))
         return [replace(cell, seconds=unit * cell.units) for cell in cells]
 
-    def _own_seconds(self, config: RunConfig) -> float:
-        """Return the seconds of the whole run on one core; measured once for its sizes."""
+    def _own_unit_seconds(self, config: RunConfig) -> float:
+        """Return the seconds of a unit of its work on one core; measured once for its sizes."""
         obs_dim, action_dim = _sizes(self.spec.env_id)
         key = self.method, config.preset, obs_dim, action_dim
         if key not in _measured:
-            _measured[key] = seconds_per_seed(config, obs_dim, action_dim)
+            _measured[key] = seconds_per_unit(config, obs_dim, action_dim)
         return _measured[key]
 
     def _facts(self) -> RecordingFacts:

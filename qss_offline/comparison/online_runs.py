@@ -17,7 +17,7 @@ from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.engine.device import check_device, training_with
 from qss_offline.errors import UserError
 from qss_offline.files import write_json
-from qss_offline.launch.cell import SHARED_GPU, Cell, Launcher, Needs, shared_out
+from qss_offline.launch.cell import SHARED_GPU, Cell, Launcher, shared_out
 from qss_offline.launch.driver import launch
 from qss_offline.launch.local import LocalLauncher
 from qss_offline.online.config import OnlineSettings
@@ -37,7 +37,6 @@ from qss_offline.runs.results import (
     write_evaluations,
 )
 from qss_offline.settings_json import from_plain, to_plain
-from qss_offline.training.cells import MEMORY_GB
 
 TASK = "qss_offline.comparison.online_runs:online_cell"
 
@@ -143,7 +142,7 @@ class OnlineTraining:
                 work * len(seeds),
                 f"{len(seeds)} of {count} seeds" if len(seeds) < count else "",
                 (settings.env_id,),
-                needs=Needs(gpus=SHARED_GPU * (settings.device == "cuda"), memory_gb=MEMORY_GB),
+                gpus=SHARED_GPU * (settings.device == "cuda"),
             )
             for seeds in shared_out(left, shares)
         ]
@@ -241,7 +240,7 @@ def _train_d3g(settings: OnlineSettings, seeds: Sequence[SeedPlace], tick: Tick)
 
 
 def _train_baseline(settings: OnlineSettings, seeds: Sequence[SeedPlace], tick: Tick) -> None:
-    """Train seed after seed; one that is finished is left as it is."""
+    """Train seed after seed."""
     # d3rlpy is an extra.
     from qss_offline.baselines.online import train_online
 
@@ -254,14 +253,8 @@ def _train_baseline(settings: OnlineSettings, seeds: Sequence[SeedPlace], tick: 
         ) -> None:
             tick(done + work_until(config, plan, steps), phase, note)
 
-        if not folder.result.exists():
-            evaluations = train_online(
-                settings.algorithm,
-                settings.env_id,
-                config,
-                plan,
-                OnlineTask(seed, folder),
-                told,
-            )
-            write_evaluations(folder.result, seed, evaluations)
+        evaluations = train_online(
+            settings.algorithm, settings.env_id, config, plan, OnlineTask(seed, folder), told
+        )
+        write_evaluations(folder.result, seed, evaluations)
         told(config.steps)

@@ -10,14 +10,13 @@ from typing import Any
 from qss_offline.errors import UserError
 from qss_offline.evaluation.acting import let_act
 from qss_offline.files import write_json
-from qss_offline.launch.cell import Cell, Needs
+from qss_offline.launch.cell import Cell
 from qss_offline.parallel.processes import Tick
 from qss_offline.runs.config import RunConfig
 from qss_offline.runs.folder import RunFolder, read_json
 from qss_offline.runs.portfolio_config import MEMBERS
 from qss_offline.runs.values import number
 from qss_offline.runs.work import EPISODE
-from qss_offline.training.cells import MEMORY_GB
 from qss_offline.training.rounds import episode_seed
 from qss_offline.training.runner import TrainingRun
 
@@ -66,7 +65,6 @@ def members_cell(config: RunConfig, folder: RunFolder, before: list[Cell]) -> Ce
         (str(path.seed(seed).path),),
         len(MEMBERS) * config.evaluation_episodes * EPISODE,
         environments=(config.env_id,),
-        needs=Needs(memory_gb=MEMORY_GB),
         after=tuple(cell.name for cell in before),
     )
 

@@ -15,7 +15,7 @@ from qss_offline.data.load import load_transitions, recorded_behaviour
 from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.errors import UserError
 from qss_offline.files import write_json
-from qss_offline.launch.cell import Cell, Needs
+from qss_offline.launch.cell import Cell
 from qss_offline.parallel.processes import Tick
 from qss_offline.parallel.reporting import counted_on
 from qss_offline.runs.clock import RunClock
@@ -25,7 +25,6 @@ from qss_offline.runs.results import read_evaluations, seed_results, write_evalu
 from qss_offline.runs.work import EPISODE
 from qss_offline.settings_json import from_plain, to_plain
 from qss_offline.training.bco import bco_trainer
-from qss_offline.training.cells import MEMORY_GB
 
 TASK = "qss_offline.comparison.rivals:train_rival"
 
@@ -97,7 +96,6 @@ class RivalConfig:
                 self.units,
                 environments=(self.env_id,),
                 recordings=recordings,
-                needs=Needs(memory_gb=MEMORY_GB),
                 after=after,
             )
         ]

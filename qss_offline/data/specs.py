@@ -148,21 +148,6 @@ class DatasetSpec:
             "expert_sha256": None if expert is None else expert_fingerprint(expert),
         }
 
-    @classmethod
-    def from_toml(cls, path: Path) -> DatasetSpec:
-        """Read a file that describes one dataset (see `read_family` for the keys).
-
-        Raises:
-            UserError: it can't be read, a key is wrong, or it describes several.
-        """
-        family = load_family(path)
-        if len(family) != 1:
-            raise UserError(
-                f"{path} describes {len(family)} datasets, one for each of its "
-                "random_action_probs; expected one"
-            )
-        return family[0]
-
 
 def _plain(text: str) -> str:
     """Return `text` with what a Minari id can't hold replaced by an underscore."""

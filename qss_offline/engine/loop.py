@@ -17,14 +17,14 @@ from qss_offline.engine.schedule import Schedule, constant
 from qss_offline.engine.state import TrainState
 from qss_offline.engine.update import CHUNK, MetricSums, apply_update, eager_gradients
 
-Mode = Literal["eager", "compiled", "captured"]
+Mode = Literal["eager", "recorded", "captured"]
 """How the same functions are run: as they are, recorded once and run without Python
 (`engine/cpu_graph`), or in a CUDA graph (`engine/cuda_graph.py`)."""
 
 
 def best_mode(device: torch.device) -> Mode:
     """Return how updates run fastest on a device."""
-    return "captured" if captures(device) else "compiled"
+    return "captured" if captures(device) else "recorded"
 
 
 ReadMetrics = Callable[[], dict[str, list[float]]]
@@ -55,7 +55,7 @@ def fit(
     """
     schedule = learning_rate if callable(learning_rate) else constant(learning_rate)
     metrics = MetricSums()
-    gradients = recorded_gradients if mode == "compiled" else eager_gradients
+    gradients = recorded_gradients if mode == "recorded" else eager_gradients
     while state.update < updates:
         length = min(CHUNK - state.update % CHUNK, updates - state.update)
         block = sampler.draw(state.generators, length)

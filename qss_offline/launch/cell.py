@@ -23,23 +23,8 @@ SHARED_GPU = 0.1
 
 
 @dataclass(frozen=True)
-class Needs:
-    """What a cell takes of the machine that it runs on.
-
-    Attributes:
-        cores: of the processor.
-        gpus: 1 of a cell that trains alone on a GPU, `SHARED_GPU` of one that acts on cores, too.
-        memory_gb: that Ray keeps free for it; this machine doesn't count.
-    """
-
-    cores: int = 1
-    gpus: float = 0.0
-    memory_gb: float = 0.0
-
-
-@dataclass(frozen=True)
 class Cell:
-    """One cell.
+    """One cell, of a core.
 
     Attributes:
         name: tells it from the others that are launched with it.
@@ -50,7 +35,7 @@ class Cell:
         share: which part of a run it is, "2 of 5 seeds"; "" for all.
         environments: resolved ids of the environments that it makes.
         recordings: digests of the recordings that it opens, by id.
-        needs: what it takes.
+        gpus: 1 where it trains alone on a GPU, `SHARED_GPU` where it acts on a core, too.
         seconds: that it takes on a core of this machine, roughly; 0 where nobody has measured.
         after: names of cells that must have ended well before it begins.
         place: its number among those that are launched: they take turns at this machine's GPUs.
@@ -64,7 +49,7 @@ class Cell:
     share: str = ""
     environments: tuple[str, ...] = ()
     recordings: Mapping[str, str] = field(default_factory=dict)
-    needs: Needs = Needs()
+    gpus: float = 0.0
     seconds: float = 0.0
     after: tuple[str, ...] = ()
     place: int = 0

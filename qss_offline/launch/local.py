@@ -6,9 +6,10 @@ from collections.abc import Generator, Sequence
 from dataclasses import replace
 from itertools import chain
 
+import torch
+
 from qss_offline.data.environments import known_in_workers, workers_for
 from qss_offline.launch.cell import Cell, Failure, held_back, named_indices
-from qss_offline.launch.gpus import gpu_count
 from qss_offline.launch.worker import run_cell
 from qss_offline.parallel.processes import Watch, WorkerDied, available_cores, run_jobs
 
@@ -43,9 +44,9 @@ class LocalLauncher:
             return 1
         if self.workers is None and sum(cell.units for cell in cells) < _WORTH_WORKERS:
             return 1
-        together = available_cores() // max(cell.needs.cores for cell in cells)
-        if any(cell.needs.gpus >= 1 for cell in cells):
-            together = min(together, gpu_count("cuda"))
+        together = available_cores()
+        if any(cell.gpus >= 1 for cell in cells):
+            together = min(together, torch.cuda.device_count())
         return max(1, min(self.workers or together, together, len(cells)))
 
     def run(

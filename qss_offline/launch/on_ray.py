@@ -24,6 +24,9 @@ from qss_offline.launch.cell import Cell, Failure, cell_of, held_back, named_ind
 from qss_offline.parallel.processes import Watch
 from qss_offline.parallel.reporting import print_notice
 
+_MEMORY = 600_000_000
+"""Bytes that Ray keeps free for a cell: a process that trains takes 435 MiB
+(`benchmarks/results/launch.json`); recordings are mapped."""
 _RETRIES = 3
 """How often a cell is tried again whose machine or process died."""
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -70,7 +73,7 @@ class RayLauncher:
         """Run cells, and yield the index of each as it ends, and why it failed."""
         self._connect()
         ray = self._ray
-        if any(cell.needs.gpus for cell in cells) and not ray.cluster_resources().get("GPU"):
+        if any(cell.gpus for cell in cells) and not ray.cluster_resources().get("GPU"):
             print_notice("no machine of the cluster has a GPU: cells wait for one that joins it")
         board = _board(ray)
         remote = ray.remote(run_remotely)
@@ -148,12 +151,11 @@ class RayLauncher:
 
 def _options(cell: Cell) -> dict[str, Any]:
     """Return what Ray is told of a cell."""
-    needs = cell.needs
     return {
         "name": cell.name,
-        "num_cpus": needs.cores,
-        "num_gpus": needs.gpus,
-        "memory": int(needs.memory_gb * 1e9),
+        "num_cpus": 1,
+        "num_gpus": cell.gpus,
+        "memory": _MEMORY,
         "max_retries": _RETRIES,
         "runtime_env": {"env_vars": _ONE_THREAD},
     }

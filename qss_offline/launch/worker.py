@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import traceback
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -12,7 +13,6 @@ from qss_offline.data.load import load_transitions
 from qss_offline.errors import UserError
 from qss_offline.files import write_bytes
 from qss_offline.launch.cell import Cell, Failure
-from qss_offline.launch.gpus import take_gpu
 from qss_offline.launch.lock import hold
 from qss_offline.parallel.processes import Tick
 
@@ -31,8 +31,8 @@ def run_cell(cell: Cell, tick: Tick) -> Failure:
     try:
         with hold([Path(folder) for folder in cell.holds], tick):
             _check_recordings(cell)
-            if cell.needs.gpus:
-                take_gpu("cuda", cell.place)
+            if cell.gpus:
+                take_gpu(cell.place)
             module, _, name = cell.task.partition(":")
             getattr(importlib.import_module(module), name)(cell.settings, tick)
             failed.unlink(missing_ok=True)
@@ -44,12 +44,20 @@ def run_cell(cell: Cell, tick: Tick) -> Failure:
         details = f"{reason}\n\n{traceback.format_exc()}"
     finally:
         torch.set_num_threads(threads)
-    try:
+    # A full disk is a reason, too.
+    with suppress(UserError):
         write_bytes(failed, f"{details}\n".encode())
-    except UserError:
-        # A full disk is a reason, too.
-        return reason
     return reason
+
+
+def take_gpu(number: int) -> None:
+    """Let this process train on its GPU, where there are any: processes take turns at them.
+
+    Args:
+        number: of this process among all.
+    """
+    if count := torch.cuda.device_count():
+        torch.cuda.set_device(number % count)
 
 
 def _check_recordings(cell: Cell) -> None:

@@ -105,7 +105,7 @@ class Learner:
     def act(self) -> NDArray[np.float32]:
         """Return the policies' action vectors where the seeds are now, `(S, action_dim)`."""
         obs = torch.from_numpy(np.stack([loop.obs for loop in self.loops])).unsqueeze(1)
-        # Padded, so that a seed's bits don't go by those beside it (`checks.py`).
+        # Padded, so that a seed's bits don't go by those beside it (`algorithms/validation.py`).
         rows = send(obs, self.state.device).repeat(1, ROWS_TOGETHER, 1)
         action = self._algorithm.policy_action(self._parameters, self._apply_scale(rows))
         return np.asarray(action[:, 0].cpu().numpy(), np.float32)
@@ -138,7 +138,7 @@ class Learner:
                     batch,
                     self.state.update,
                     rate,
-                    recorded_gradients if self._mode == "compiled" else eager_gradients,
+                    recorded_gradients if self._mode == "recorded" else eager_gradients,
                 )
                 self.metrics.add(measured)
 

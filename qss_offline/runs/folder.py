@@ -123,6 +123,15 @@ class RunFolder:
         return self.config.exists()
 
     @property
+    def is_online(self) -> bool:
+        """Whether it is an online run, as its configuration says.
+
+        Raises:
+            UserError: the configuration can't be read.
+        """
+        return self.started and read_json(self.config).get("method") == "online"
+
+    @property
     def results(self) -> Path:
         """The run's results."""
         return self.path / "results.json"

@@ -306,7 +306,7 @@ def load_any_run(path: Path) -> FinishedRun | OnlineRun:
     folder = RunFolder(path)
     if path.is_file():
         return load_online_run(path)
-    if not (folder.started and read_json(folder.config).get("method") == "online"):
+    if not folder.is_online:
         return load_run(path)
     if not folder.results.exists():
         raise UserError(f"{path} is not finished (no results.json); qss resume {path} goes on")
@@ -320,9 +320,9 @@ def read_run_config(folder: RunFolder) -> RunConfig:
         UserError: it is an online run, or of another version of this package; or its environment
             isn't registered here.
     """
-    config = read_json(folder.config)
-    if config.get("method") == "online":
+    if folder.is_online:
         raise UserError(f"{folder.path} is an online run, without a recording that it learned from")
+    config = read_json(folder.config)
     asked = settings_of(RunConfig, config, str(folder.config))
     if asked.env_id is None:
         return asked

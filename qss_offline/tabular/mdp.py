@@ -64,11 +64,6 @@ class TabularMDP:
         """N, the size of the largest N(s)."""
         return int(self.probabilities.shape[2])
 
-    @property
-    def is_deterministic(self) -> bool:
-        """Whether every action has one outcome."""
-        return bool(np.all(self.probabilities.max(axis=2) == 1.0))
-
     def inverse_dynamics(self) -> BoolArray:
         """Return `(S, N, A)`: the actions that I(s, s') may answer with.
 
@@ -117,18 +112,4 @@ def from_probabilities(
         terminal=terminal.copy(),
         start=start,
         max_episode_steps=max_episode_steps,
-    )
-
-
-def from_next_states(
-    next_states: IntArray,
-    rewards: FloatArray,
-    terminal: BoolArray,
-    start: int = 0,
-    max_episode_steps: int = 500,
-) -> TabularMDP:
-    """Build a deterministic MDP from the state `(S, A)` that each action leads to."""
-    num_states = next_states.shape[0]
-    return from_probabilities(
-        np.eye(num_states)[next_states], rewards, terminal, start, max_episode_steps
     )

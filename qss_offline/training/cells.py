@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from qss_offline.engine.device import training_with
-from qss_offline.launch.cell import SHARED_GPU, Cell, Needs, shared_out
+from qss_offline.launch.cell import SHARED_GPU, Cell, shared_out
 from qss_offline.parallel.processes import Tick
 from qss_offline.runs.config import Method, RunConfig
 from qss_offline.runs.folder import RunFolder
@@ -19,8 +19,6 @@ from qss_offline.training.phases import Phase
 from qss_offline.training.portfolio.auto import auto_phases
 
 TASK = "qss_offline.training.cells:train_cell"
-MEMORY_GB = 0.6
-"""Of a process that trains: 435 MiB (`benchmarks/results/launch.json`); recordings are mapped."""
 
 _PHASES: Mapping[Method, Callable[[RunConfig], tuple[Phase, ...]]] = {
     "d3g": d3g_phases,
@@ -72,7 +70,7 @@ def training_cells(
                     f"{len(some)} of {len(tasks)} {phase.things}" if len(some) < len(tasks) else "",
                     () if config.env_id is None else (config.env_id,),
                     recordings,
-                    Needs(gpus=_gpus(phase), memory_gb=MEMORY_GB),
+                    _gpus(phase),
                     after=tuple(earlier for earlier, of in before if of & seeds),
                 )
             )

@@ -64,7 +64,7 @@ class _Progress:
 
 
 class RoundFitter(Protocol):
-    """What is fitted in rounds for S seeds: `InverseFitter`, `BCOTrainer`."""
+    """What is fitted in rounds: `InverseFitter`, `BCOTrainer`, `PortfolioTrainer`."""
 
     config: InverseFitConfig
 

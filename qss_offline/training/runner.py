@@ -189,7 +189,7 @@ class TrainingRun:
     def unit_seconds(self) -> float:
         """Seconds of a unit of work, roughly: measured in a moment, in one process on a CPU."""
         obs_dim = self._dataset.transitions.obs_dim
-        return seconds_per_seed(self.config, obs_dim, self._action_dim) / self.config.units
+        return seconds_per_unit(self.config, obs_dim, self._action_dim)
 
     def end(self) -> dict[str, Any]:
         """Sum up what the seeds came to, in `results.json`."""
@@ -239,16 +239,15 @@ class TrainingRun:
         print(line, flush=True)
 
 
-def seconds_per_seed(config: RunConfig, obs_dim: int, action_dim: int) -> float:
-    """Measure, in a moment, how long a seed takes in one process on a CPU.
+def seconds_per_unit(config: RunConfig, obs_dim: int, action_dim: int) -> float:
+    """Measure, in a moment, how long a unit of work takes in one process on a CPU.
 
     Args:
         config: what to do.
         obs_dim: numbers of an observation.
         action_dim: numbers of an action.
     """
-    update = _SECONDS_PER_UPDATE[config.method](config, obs_dim, action_dim)
-    return update * config.units / config.update_units
+    return _SECONDS_PER_UPDATE[config.method](config, obs_dim, action_dim) / config.update_units
 
 
 def _action_dim(env_id: str | None, known: ActionSteps | None) -> int:

@@ -137,7 +137,7 @@ def test_the_forward_model_is_affine_in_the_action() -> None:
     assert not torch.allclose(half, affine_step(network, drawn.obs, first), atol=1e-3)
 
 
-def test_compiled_gives_the_bits_of_eager(capsys: pytest.CaptureFixture[str]) -> None:
+def test_recorded_gives_the_bits_of_eager(capsys: pytest.CaptureFixture[str]) -> None:
     def trained(mode: Mode) -> TrainState:
         learner = algorithm(2)
         state = initial_state(learner, (0, 1))
@@ -146,10 +146,10 @@ def test_compiled_gives_the_bits_of_eager(capsys: pytest.CaptureFixture[str]) ->
         fit(learner, state, sampler, 30, 1e-3, mode=mode)
         return state
 
-    eager, compiled = trained("eager"), trained("compiled")
-    assert eager.networks.keys() == compiled.networks.keys()
+    eager, recorded = trained("eager"), trained("recorded")
+    assert eager.networks.keys() == recorded.networks.keys()
     for name, network in eager.networks.items():
-        assert torch.equal(network.flat, compiled.networks[name].flat), name
+        assert torch.equal(network.flat, recorded.networks[name].flat), name
     assert capsys.readouterr().err == "", "a loss was not recorded"
 
 
@@ -185,7 +185,7 @@ def test_a_seed_alone_has_the_bits_of_the_same_seed_in_a_stack(
         learner = SemiSupervisedInverseDynamics(MODEL, obs_dim, action_dim, scale)
         state = initial_state(learner, seeds)
         sampler = UniformSampler([table] * len(seeds), 32, SemiSupervisedBatch)
-        fit(learner, state, sampler, 20, 1e-3, mode="compiled")
+        fit(learner, state, sampler, 20, 1e-3, mode="recorded")
         return state
 
     alone, together = trained((4,)), trained((9, 4, 2))

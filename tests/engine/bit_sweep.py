@@ -130,7 +130,7 @@ def cases() -> Iterator[tuple[str, MakeAlgorithm, int, Callable[..., Any], str, 
             config.batch_size,
             ObservationBatch,
             "oosf",
-            "compiled",
+            "recorded",
         )
     models = {
         f"{name}, recorded {coef:g}": replace(model, recorded_coef=coef)
@@ -141,7 +141,7 @@ def cases() -> Iterator[tuple[str, MakeAlgorithm, int, Callable[..., Any], str, 
         batch, kinds = (
             (SemiSupervisedBatch, "ooaooa") if model.recorded_coef else (ActionBatch, "ooa")
         )
-        yield f"{name} inverse", inverse(model), model.batch_size, batch, kinds, "compiled"
+        yield f"{name} inverse", inverse(model), model.batch_size, batch, kinds, "recorded"
         softmax = replace(model, form="network", recorded_coef=0.0)
         yield (
             f"{name} softmax inverse",
@@ -149,7 +149,7 @@ def cases() -> Iterator[tuple[str, MakeAlgorithm, int, Callable[..., Any], str, 
             model.batch_size,
             ActionBatch,
             "ood",
-            "compiled",
+            "recorded",
         )
     for name, settings in ONLINE_PRESETS.items():
         d3g = settings.algorithm
@@ -165,7 +165,7 @@ def cases() -> Iterator[tuple[str, MakeAlgorithm, int, Callable[..., Any], str, 
                 chosen.batch_size,
                 d3g_batch,
                 kinds,
-                "compiled",
+                "recorded",
             )
     valued = TD3BCConfig((30, 30), 96)
     yield (
@@ -174,7 +174,7 @@ def cases() -> Iterator[tuple[str, MakeAlgorithm, int, Callable[..., Any], str, 
         valued.batch_size,
         ValuedBatch,
         "oaosfa",
-        "compiled",
+        "recorded",
     )
     for batch_size, width in ((32, 30), (96, 8), (160, 30)):
         size = f"{width} wide, batches of {batch_size}"

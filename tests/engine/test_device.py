@@ -10,8 +10,8 @@ from qss_offline.engine import device
 from qss_offline.engine.device import choose_device, gpu_versions, training_with
 from qss_offline.errors import UserError
 from qss_offline.launch import local
-from qss_offline.launch.cell import SHARED_GPU, Cell, Needs
-from qss_offline.launch.gpus import take_gpu
+from qss_offline.launch.cell import SHARED_GPU, Cell
+from qss_offline.launch.worker import take_gpu
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "gpu.json"
 
@@ -47,9 +47,11 @@ def test_processes_take_turns_at_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     monkeypatch.setattr(torch.cuda, "set_device", taken.append)
     for number in range(4):
-        take_gpu("cuda", number)
-        take_gpu("cpu", number)
+        take_gpu(number)
     assert taken == [0, 1, 2, 0]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    take_gpu(5)
+    assert len(taken) == 4
 
 
 def test_tf32_is_of_a_run_alone_and_a_full_gpu_is_said_in_one_line() -> None:
@@ -73,7 +75,7 @@ def test_versions_name_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch)
 def test_training_takes_a_process_a_gpu_and_acting_one_a_core(
     monkeypatch: pytest.MonkeyPatch, gpus: float, processes: int
 ) -> None:
-    monkeypatch.setattr(local, "gpu_count", lambda device: 2)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(local, "available_cores", lambda: 8)
     started: list[Any] = []
 
@@ -83,7 +85,7 @@ def test_training_takes_a_process_a_gpu_and_acting_one_a_core(
         watch([1e6] * 5, [""] * 5, [True] * 5)
 
     monkeypatch.setattr(local, "run_jobs", run_all)
-    cells = [Cell(f"{n}", "a:b", {}, (), 1e6, needs=Needs(gpus=gpus)) for n in range(5)]
+    cells = [Cell(f"{n}", "a:b", {}, (), 1e6, gpus=gpus) for n in range(5)]
     ended = list(local.LocalLauncher().run(cells, lambda *_: None))
     assert ended == [(index, None) for index in range(5)]
     assert started == [(processes, [0, 1, 2, 3, 4])]

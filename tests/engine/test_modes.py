@@ -1,4 +1,4 @@
-"""Eager, compiled and captured run the same functions and agree."""
+"""Eager, recorded and captured run the same functions and agree."""
 
 from dataclasses import replace
 
@@ -70,12 +70,12 @@ def assert_close(left: TrainState, right: TrainState, tolerance: float) -> None:
 
 @pytest.mark.parametrize("config", [PLAIN, SWITCHED])
 @pytest.mark.parametrize("seeds", [1, 3])
-def test_compiled_gives_the_bits_of_eager(
+def test_recorded_gives_the_bits_of_eager(
     seeds: int, config: ObservationalD3GConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    compiled, eager = (train(mode, "cpu", 70, seeds, config) for mode in ("compiled", "eager"))
+    recorded, eager = (train(mode, "cpu", 70, seeds, config) for mode in ("recorded", "eager"))
     for name, network in eager.networks.items():
-        assert torch.equal(network.flat, compiled.networks[name].flat), name
+        assert torch.equal(network.flat, recorded.networks[name].flat), name
     assert capsys.readouterr().err == "", "a loss was not recorded"
 
 

@@ -10,9 +10,9 @@ from qss_offline.tabular.gridworld import cliffworld, gridworld
 from qss_offline.tabular.inverse import InverseDynamics
 from qss_offline.tabular.learners import QSA, QSS, Settings
 from qss_offline.tabular.lockstep import Curves, Schedule, Transitions, learn
-from qss_offline.tabular.mdp import from_next_states
 from qss_offline.tabular.value_iteration import solve_qsa, solve_qss
 from qss_offline.tabular.worlds import Worlds
+from tests.tabular.mdps import from_next_states
 
 SCHEDULE = Schedule(seeds=(0, 1, 2), steps=3_000, evaluate_every=1_000, epsilon_steps=2_000)
 FAST = Settings(alpha=0.5)

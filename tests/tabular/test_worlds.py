@@ -5,8 +5,9 @@ import pytest
 
 from qss_offline.errors import UserError
 from qss_offline.tabular.gridworld import cliffworld, gridworld
-from qss_offline.tabular.mdp import TabularMDP, from_next_states, from_probabilities
+from qss_offline.tabular.mdp import TabularMDP, from_probabilities
 from qss_offline.tabular.worlds import Worlds
+from tests.tabular.mdps import from_next_states
 
 
 def transition_probability(mdp: TabularMDP, state: int, action: int, next_state: int) -> float:
@@ -23,7 +24,7 @@ def test_the_grid_moves_in_four_directions_and_stops_at_its_walls() -> None:
     mdp = gridworld()
     assert mdp.num_states == 121
     assert mdp.num_actions == 4
-    assert mdp.is_deterministic
+    assert (mdp.probabilities.max(axis=2) == 1.0).all()
     middle = 5 * 11 + 5
     for action, target in enumerate((middle - 11, middle + 11, middle - 1, middle + 1)):
         assert transition_probability(mdp, middle, action, target) == 1.0
