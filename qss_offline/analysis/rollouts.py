@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from qss_offline.data.checked_environment import CheckedEnv
 from qss_offline.data.environments import make_env
 from qss_offline.evaluation.episodes import BatchPolicy
+from qss_offline.streams import stream
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +59,7 @@ def roll_out(policy: BatchPolicy, env_id: str, episodes: int, steps: int, seed: 
         steps: T.
         seed: episode i starts from the i-th stream of this seed.
     """
-    seeds = np.random.SeedSequence([seed, *b"rollouts"]).generate_state(episodes)
+    seeds = stream(seed, "rollouts").generate_state(episodes)
     envs = [without_time_limit(make_env(env_id)) for _ in range(episodes)]
     try:
         obs = np.stack([env.reset(seed=int(s))[0] for env, s in zip(envs, seeds, strict=True)])

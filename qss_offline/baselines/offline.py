@@ -35,6 +35,7 @@ from qss_offline.evaluation.episodes import BatchPolicy, evaluate
 from qss_offline.parallel.processes import Tick
 from qss_offline.parallel.reporting import no_tick, return_in_words
 from qss_offline.runs.results import EvaluationPoint
+from qss_offline.streams import EVALUATION, seed_of, stream
 
 METHODS = ("bc", "td3+bc", "iql", "cql")
 _UPDATES_PER_TICK = 100
@@ -130,27 +131,23 @@ def train_offline(
     if episodes < 1:
         raise UserError(f"episodes: {episodes} is not at least 1")
     algo = _configure(config, transitions, _action_box(env_id, transitions)).create(device="cpu:0")
-    buffer = to_column_buffer(transitions, np.random.default_rng(_stream(seed, b"batches")))
+    buffer = to_column_buffer(transitions, np.random.default_rng(stream(seed, "batches")))
     due = {config.updates * k // evaluations: k for k in range(1, evaluations + 1)}
     points: list[EvaluationPoint] = []
-    with one_seeded_thread(int(_stream(seed, b"networks").generate_state(1)[0])):
+    with one_seeded_thread(seed_of(seed, "networks")):
         algo.create_impl((transitions.obs_dim,), require_actions(transitions).shape[1])
         tick(0)
         # `fit` does the same, and keeps a log of every update.
         for update in range(1, config.updates + 1):
             algo.update(buffer.sample_transition_batch(config.batch_size))
             if update in due:
-                start = int(_stream(seed, b"evaluation", due[update]).generate_state(1)[0])
+                start = seed_of(seed, EVALUATION, due[update])
                 result = evaluate(batch_policy(algo), env_id, episodes, start)
                 points.append(EvaluationPoint(0, result.returns, update))
             if update % _UPDATES_PER_TICK == 0 or update == config.updates:
                 note = return_in_words([point.returns for point in points[-1:]])
                 tick(update, f"update {update:,} of {config.updates:,}", note)
     return TrainedBaseline(algo, tuple(points))
-
-
-def _stream(seed: int, purpose: bytes, *index: int) -> np.random.SeedSequence:
-    return np.random.SeedSequence([seed, *purpose, *index])
 
 
 def _action_box(env_id: str, transitions: Transitions) -> gym.spaces.Box:

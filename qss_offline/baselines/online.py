@@ -31,6 +31,7 @@ from qss_offline.online.presets import BASELINES, DISCRETE
 from qss_offline.parallel.processes import Tick
 from qss_offline.parallel.reporting import no_tick, return_in_words
 from qss_offline.runs.results import EvaluationPoint
+from qss_offline.streams import EVALUATION, seed_of
 
 _STEPS_PER_TICK = 100
 
@@ -65,8 +66,7 @@ def train_online(
     loop = SeedLoop(task, env_id, config)
     try:
         check_actions(method, env_id, loop.actions.discrete)
-        seed = int(np.random.SeedSequence([task.seed, *b"networks"]).generate_state(1)[0])
-        with one_seeded_thread(seed):
+        with one_seeded_thread(seed_of(task.seed, "networks")):
             return _train(method, env_id, config, plan, loop, tick)
     finally:
         loop.close()
@@ -98,8 +98,7 @@ def _train(
 
     def assess() -> None:
         step = loop.table.added
-        stream = np.random.SeedSequence([loop.task.seed, *b"evaluation", step])
-        begin = int(stream.generate_state(1)[0])
+        begin = seed_of(loop.task.seed, EVALUATION, step)
         result = evaluate(acting, env_id, plan.episodes, begin, gamma=config.algorithm.gamma)
         starts = np.asarray(result.starts, np.float32)
         # The mean over critics, where there are several.

@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from qss_offline.algorithms.ensemble import mean_network
 from qss_offline.algorithms.networks import Network
 from qss_offline.algorithms.observational_d3g import ObservationalD3G, ObservationalD3GConfig
@@ -30,6 +28,7 @@ from qss_offline.runs.folder import RunFolder, read_json
 from qss_offline.runs.inverse_config import InverseFitConfig
 from qss_offline.runs.tables import read_table, write_table
 from qss_offline.settings_json import from_plain
+from qss_offline.streams import seed_of
 from qss_offline.training.interaction import known_steps
 from qss_offline.training.inverse.fitting import InverseFitter
 
@@ -174,8 +173,7 @@ def fit_budget(
     rows = []
     for index, seed in enumerate(trained.seeds):
         # The same episodes for every budget and variant: in Reacher the goal makes more difference.
-        stream = np.random.SeedSequence([seed, *b"budget"])
-        start = int(stream.generate_state(1)[0])
+        start = seed_of(seed, "budget")
         found = evaluate(fitter.policy(index), trained.env_id, episodes, start)
         rows.append(
             BudgetRow(

@@ -12,11 +12,12 @@ from torch import Tensor
 from qss_offline.algorithms.networks import Network
 from qss_offline.algorithms.protocol import Algorithm
 from qss_offline.engine.adam import AdamState
+from qss_offline.streams import stream
 
 
-def seeded_generator(seed: int, stream: str, device: torch.device | str) -> torch.Generator:
+def seeded_generator(seed: int, purpose: str, device: torch.device | str) -> torch.Generator:
     """Return a generator that depends on a seed and the name of what it is for, on nothing else."""
-    words = np.random.SeedSequence([seed, *stream.encode()]).generate_state(2, np.uint32)
+    words = stream(seed, purpose).generate_state(2, np.uint32)
     return torch.Generator(device).manual_seed(int(words[0]) << 31 | int(words[1]) >> 1)
 
 

@@ -28,6 +28,7 @@ from qss_offline.online.warm_start import Start
 from qss_offline.parallel.reporting import print_notice
 from qss_offline.runs.folder import SeedFolder
 from qss_offline.runs.results import EvaluationPoint
+from qss_offline.streams import seed_of
 
 
 def judged_evaluations(stored: Iterable[Sequence[Any]]) -> list[EvaluationPoint]:
@@ -85,8 +86,7 @@ class SeedLoop:
         self._reset()
 
     def _reset(self) -> None:
-        stream = np.random.SeedSequence([self.task.seed, *b"episode", self._episode])
-        obs, _ = self._env.reset(seed=int(stream.generate_state(1)[0]))
+        obs, _ = self._env.reset(seed=seed_of(self.task.seed, "episode", self._episode))
         self.obs = np.asarray(obs, np.float32)
         self._length, self._return = 0, 0.0
 

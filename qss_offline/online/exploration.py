@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from qss_offline.errors import UserError
 from qss_offline.evaluation.actions import ActionBox, OneHotActions, Vector, finite_or_middle
+from qss_offline.streams import stream
 
 _BLOCK = 1_000
 
@@ -121,7 +122,7 @@ class Explorer:
         """
         block, place = divmod(step, _BLOCK)
         if block != self._block:
-            rng = np.random.default_rng(np.random.SeedSequence([self._seed, *b"explore", block]))
+            rng = np.random.default_rng(stream(self._seed, "explore", block))
             self._random = self._actions.random(rng, _BLOCK)
             self._explore = self._actions.explore(rng, _BLOCK)
             self._block = block

@@ -25,6 +25,7 @@ from qss_offline.online.learner import Learner
 from qss_offline.parallel.processes import Tick
 from qss_offline.parallel.reporting import counted_on, return_in_words
 from qss_offline.runs.results import EvaluationPoint
+from qss_offline.streams import EVALUATION, seed_of
 
 _LOG_INTERVAL = 1_000
 
@@ -140,12 +141,11 @@ class OnlineTrainer:
         step = learner.step
         for index, loop in enumerate(learner.loops):
             policy = learner.policy(index)
-            stream = np.random.SeedSequence([loop.task.seed, *b"evaluation", step])
             evaluation = evaluate(
                 policy,
                 self.env_id,
                 self.plan.episodes,
-                int(stream.generate_state(1)[0]),
+                seed_of(loop.task.seed, EVALUATION, step),
                 gamma=self.config.algorithm.gamma,
             )
             value = learner.value(index, evaluation.starts)

@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any, Protocol
 
 import gymnasium as gym
-import numpy as np
 
 from qss_offline.data.environments import make_env
 from qss_offline.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -21,6 +20,7 @@ from qss_offline.runs.inverse_config import InverseFitConfig
 from qss_offline.runs.race import Race
 from qss_offline.runs.results import EvaluationPoint, write_evaluations
 from qss_offline.runs.work import EPISODE
+from qss_offline.streams import EVALUATION, seed_of
 from qss_offline.training.offline import SeedTask
 
 
@@ -98,8 +98,7 @@ def env_maker(env_id: str | None) -> Callable[[], gym.Env[Any, Any]] | None:
 
 def episode_seed(seed: int, number: int) -> int:
     """Return the seed of the episodes that a seed's policy is evaluated in after a round."""
-    stream = np.random.SeedSequence([seed, *b"evaluation", number])
-    return int(stream.generate_state(1)[0])
+    return seed_of(seed, EVALUATION, number)
 
 
 def by_rounds_done(tasks: Sequence[SeedTask]) -> list[list[SeedTask]]:

@@ -42,6 +42,7 @@ from qss_offline.parallel.reporting import no_tick
 from qss_offline.runs.inverse_config import InverseFitConfig
 from qss_offline.runs.race import Race
 from qss_offline.runs.work import STEP, inverse_update
+from qss_offline.streams import stream
 from qss_offline.training.interaction import ActionSteps, take_steps
 from qss_offline.training.recorded import RecordedColumns, batch_transform, recorded_through
 
@@ -198,11 +199,11 @@ class InverseModels:
         for index, seed in enumerate(self.seeds if steps else ()):
             assert self.make_env is not None
             tick(self._work(steps * (done + index / len(self.seeds))), "inverse")
-            stream = [seed, *b"online", done]
+            known: tuple[int, ...] = ()
             if self._known is not None and self._known.taken_online:
                 # An earlier run of this seed may have drawn from the stream without this.
-                stream.append(self._known.digest)
-            rng = np.random.default_rng(np.random.SeedSequence(stream))
+                known = (self._known.digest,)
+            rng = np.random.default_rng(stream(seed, "online", done, *known))
             env = self.make_env()
             try:
                 taken = self._act(env, policy(index) if fitted else None, rng)
