@@ -12,7 +12,7 @@ PACKAGE = ROOT / "qss_offline"
 
 LAYERS = (
     ("errors",),
-    ("files", "statistics", "settings_json", "overrides", "streams"),
+    ("files", "statistics", "settings_json", "overrides"),
     ("parallel",),
     ("data", "algorithms", "tabular"),
     ("engine",),
@@ -31,7 +31,7 @@ LAYERS = (
 """Packages and modules of the root from the lowest on. Each may import what lies below it; those of
 one layer know nothing of each other, but for the settings and files of the second."""
 
-SIDE_BY_SIDE = {"files", "statistics", "settings_json", "overrides", "streams"}
+SIDE_BY_SIDE = {"files", "statistics", "settings_json", "overrides"}
 """Small modules of one layer that may use each other."""
 
 ONLY_IN = {

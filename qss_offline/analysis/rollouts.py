@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from qss_offline.data.checked_environment import CheckedEnv
 from qss_offline.data.environments import make_env
+from qss_offline.engine.streams import stream
 from qss_offline.evaluation.episodes import BatchPolicy
-from qss_offline.streams import stream
 
 
 @dataclass(frozen=True, eq=False)

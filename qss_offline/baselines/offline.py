@@ -30,12 +30,12 @@ from qss_offline.baselines.seeding import one_seeded_thread
 from qss_offline.data.environments import discrete_refused, make_env
 from qss_offline.data.load import observation_statistics
 from qss_offline.data.transitions import Transitions
+from qss_offline.engine.streams import EVALUATION, seed_of, stream
 from qss_offline.errors import UserError, nearest
 from qss_offline.evaluation.episodes import BatchPolicy, evaluate
 from qss_offline.parallel.processes import Tick
 from qss_offline.parallel.reporting import no_tick, return_in_words
 from qss_offline.runs.results import EvaluationPoint
-from qss_offline.streams import EVALUATION, seed_of, stream
 
 METHODS = ("bc", "td3+bc", "iql", "cql")
 _UPDATES_PER_TICK = 100

@@ -23,6 +23,7 @@ from qss_offline.baselines.evaluator import batch_policy
 from qss_offline.baselines.seeding import one_seeded_thread
 from qss_offline.data.environments import discrete_refused
 from qss_offline.engine.state import seeded_generator
+from qss_offline.engine.streams import EVALUATION, seed_of
 from qss_offline.errors import UserError
 from qss_offline.evaluation.episodes import evaluate
 from qss_offline.online.config import EvaluationPlan, OnlineConfig
@@ -31,7 +32,6 @@ from qss_offline.online.presets import BASELINES, DISCRETE
 from qss_offline.parallel.processes import Tick
 from qss_offline.parallel.reporting import no_tick, return_in_words
 from qss_offline.runs.results import EvaluationPoint
-from qss_offline.streams import EVALUATION, seed_of
 
 _STEPS_PER_TICK = 100
 

@@ -17,6 +17,7 @@ from qss_offline.data.environments import env_id_of_file, make_env
 from qss_offline.data.facts import RecordingFacts, facts_of_config
 from qss_offline.data.load import load_transitions
 from qss_offline.engine.checkpoint import load_checkpoint, network_of
+from qss_offline.engine.streams import seed_of
 from qss_offline.errors import UserError
 from qss_offline.evaluation.episodes import evaluate
 from qss_offline.evaluation.policies import ObservationScale
@@ -28,7 +29,6 @@ from qss_offline.runs.folder import RunFolder, read_json
 from qss_offline.runs.inverse_config import InverseFitConfig
 from qss_offline.runs.tables import read_table, write_table
 from qss_offline.settings_json import from_plain
-from qss_offline.streams import seed_of
 from qss_offline.training.interaction import known_steps
 from qss_offline.training.inverse.fitting import InverseFitter
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from qss_offline.algorithms.networks import Network
 from qss_offline.algorithms.protocol import Algorithm
 from qss_offline.engine.adam import AdamState
-from qss_offline.streams import stream
+from qss_offline.engine.streams import stream
 
 
 def seeded_generator(seed: int, purpose: str, device: torch.device | str) -> torch.Generator:

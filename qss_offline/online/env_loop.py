@@ -20,6 +20,7 @@ from qss_offline.data.environments import make_env
 from qss_offline.data.facts import observation_spread
 from qss_offline.engine.checkpoint import Checkpoint
 from qss_offline.engine.replay import ReplayTable
+from qss_offline.engine.streams import seed_of
 from qss_offline.evaluation.policies import ObservationScale
 from qss_offline.online.columns import Columns
 from qss_offline.online.config import OnlineConfig
@@ -28,7 +29,6 @@ from qss_offline.online.warm_start import Start
 from qss_offline.parallel.reporting import print_notice
 from qss_offline.runs.folder import SeedFolder
 from qss_offline.runs.results import EvaluationPoint
-from qss_offline.streams import seed_of
 
 
 def judged_evaluations(stored: Iterable[Sequence[Any]]) -> list[EvaluationPoint]:

@@ -13,9 +13,9 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
+from qss_offline.engine.streams import stream
 from qss_offline.errors import UserError
 from qss_offline.evaluation.actions import ActionBox, OneHotActions, Vector, finite_or_middle
-from qss_offline.streams import stream
 
 _BLOCK = 1_000
 

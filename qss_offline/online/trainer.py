@@ -16,6 +16,7 @@ import torch
 from qss_offline.engine.checkpoint import merge_states
 from qss_offline.engine.loop import Mode, best_mode
 from qss_offline.engine.state import TrainState
+from qss_offline.engine.streams import EVALUATION, seed_of
 from qss_offline.evaluation.episodes import evaluate
 from qss_offline.evaluation.policy_files import keep_policy, tell_if_diverged
 from qss_offline.online.config import EvaluationPlan, OnlineConfig
@@ -25,7 +26,6 @@ from qss_offline.online.learner import Learner
 from qss_offline.parallel.processes import Tick
 from qss_offline.parallel.reporting import counted_on, return_in_words
 from qss_offline.runs.results import EvaluationPoint
-from qss_offline.streams import EVALUATION, seed_of
 
 _LOG_INTERVAL = 1_000
 

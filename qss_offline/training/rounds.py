@@ -10,6 +10,7 @@ import gymnasium as gym
 
 from qss_offline.data.environments import make_env
 from qss_offline.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from qss_offline.engine.streams import EVALUATION, seed_of
 from qss_offline.evaluation.episodes import evaluate
 from qss_offline.evaluation.policies import SavedPolicy
 from qss_offline.evaluation.policy_files import keep_policy, tell_if_diverged
@@ -20,7 +21,6 @@ from qss_offline.runs.inverse_config import InverseFitConfig
 from qss_offline.runs.race import Race
 from qss_offline.runs.results import EvaluationPoint, write_evaluations
 from qss_offline.runs.work import EPISODE
-from qss_offline.streams import EVALUATION, seed_of
 from qss_offline.training.offline import SeedTask
 
 

@@ -34,6 +34,7 @@ from qss_offline.engine.device import send
 from qss_offline.engine.loop import best_mode, fit
 from qss_offline.engine.sampler import Columns, JointSampler, Sampler, UniformSampler, tuple_of
 from qss_offline.engine.state import TrainState, initial_state
+from qss_offline.engine.streams import stream
 from qss_offline.errors import UserError
 from qss_offline.evaluation.actions import ActionBox, Actions, OneHotActions
 from qss_offline.evaluation.policies import DiscretePolicy, ObservationScale, Policy
@@ -42,7 +43,6 @@ from qss_offline.parallel.reporting import no_tick
 from qss_offline.runs.inverse_config import InverseFitConfig
 from qss_offline.runs.race import Race
 from qss_offline.runs.work import STEP, inverse_update
-from qss_offline.streams import stream
 from qss_offline.training.interaction import ActionSteps, take_steps
 from qss_offline.training.recorded import RecordedColumns, batch_transform, recorded_through
 
