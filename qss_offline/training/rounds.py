@@ -140,6 +140,7 @@ def run_rounds(
     episodes: int,
     tick: Tick,
     recorded: float | None = None,
+    keep_more: Callable[[], None] = lambda: None,
 ) -> None:
     """Run what is left of the rounds, evaluate after each, and save policies and returns.
 
@@ -150,6 +151,7 @@ def run_rounds(
         episodes: episodes of each evaluation.
         tick: called with the work of one seed so far (`runs/work.py`).
         recorded: mean return of the recorded behaviour, named beside that of the policies.
+        keep_more: writes what else is kept, before the returns that say that a seed is through.
     """
     done = rounds_done(tasks[0])
     evaluations: list[list[tuple[float, ...]]] = [[] for _ in tasks]
@@ -177,6 +179,7 @@ def run_rounds(
             save_checkpoint(task.folder.online, fitter.checkpoint(index, metadata))
     if done < config.rounds:
         progress.end(evaluations)
+    keep_more()
     for index, task in enumerate(tasks):
         keep_policy(fitter.policy(index), task.folder.policy, env_id)
         points = [

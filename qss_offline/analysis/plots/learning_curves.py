@@ -89,6 +89,9 @@ def values_png(results: Sequence[dict[str, Any]]) -> bytes:
 
 Curve = tuple[NDArray[np.int64], NDArray[np.float64]]
 
+_BOUNDLESS = 5_000
+"""Beyond this the scale is logarithmic: values without a cycle grow without bound."""
+
 
 @styled
 def _png(
@@ -126,8 +129,8 @@ def _png(
         panel.set_ylabel(label_y)
         if line is not None:
             panel.axhline(line, color=GREY, linewidth=0.8)
-            # Values without a cycle grow without bound.
-            panel.set_yscale("symlog", linthresh=10)
+            if np.abs(panel.get_ylim()).max() > _BOUNDLESS:
+                panel.set_yscale("symlog", linthresh=100)
         # Below: inside it would lie on lines.
         panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, fontsize=8)
     for panel in axes[len(env_ids) :]:

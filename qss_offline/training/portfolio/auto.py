@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from qss_offline.algorithms.ensemble import in_other_units, mean_network
 from qss_offline.algorithms.networks import Network
@@ -11,6 +12,7 @@ from qss_offline.algorithms.observational_d3g import ObservationalD3GConfig
 from qss_offline.data.load import load_transitions, recorded_behaviour
 from qss_offline.engine.state import TrainState
 from qss_offline.evaluation.policies import ObservationScale
+from qss_offline.evaluation.policy_files import keep_policy
 from qss_offline.parallel.processes import Tick
 from qss_offline.parallel.reporting import counted_on, headed, no_tick
 from qss_offline.runs.config import RunConfig
@@ -19,7 +21,7 @@ from qss_offline.runs.portfolio_config import BETTER, D3G, NEAR
 from qss_offline.runs.results import write_evaluations
 from qss_offline.training.interaction import known_steps
 from qss_offline.training.offline import OfflineTrainer, SeedTask, member_tasks
-from qss_offline.training.phases import Phase
+from qss_offline.training.phases import Phase, has_result
 from qss_offline.training.portfolio.trainer import PortfolioTrainer
 from qss_offline.training.rounds import env_maker, run_rounds
 
@@ -63,7 +65,7 @@ def auto_phases(config: RunConfig) -> tuple[Phase, ...]:
     units = config.units_beside * config.rounds_work
     return (
         Phase("models", _train_offline, config.preset.updates, config.device, tasks=_trainings),
-        Phase("seeds", _race_seeds, units, config.device, act=True),
+        Phase("seeds", _race_seeds, units, config.device, act=True, done=has_result),
     )
 
 
@@ -132,8 +134,12 @@ def _race_seeds(config: RunConfig, tasks: Sequence[SeedTask], tick: Tick) -> Non
         )
         beside = config.units_beside
         told = counted_on(tick, beside * config.rounds_work * number, beside)
-        run_rounds(trainer, [task], config.env_id, config.evaluation_episodes, told, recorded)
-        for member in trainer.race.members:
-            policy = trainer.policy_of(member)
-            if policy.diverged is None:
-                policy.save(task.folder.member(member).policy, config.env_id)
+        keep = partial(_keep_members, trainer, task, config.env_id)
+        episodes = config.evaluation_episodes
+        run_rounds(trainer, [task], config.env_id, episodes, told, recorded, keep)
+
+
+def _keep_members(trainer: PortfolioTrainer, task: SeedTask, env_id: str | None) -> None:
+    """Write the policy of every member."""
+    for member in trainer.race.members:
+        keep_policy(trainer.policy_of(member), task.folder.member(member).policy, env_id)
