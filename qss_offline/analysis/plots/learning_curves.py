@@ -108,10 +108,12 @@ def _png(
     figure = Figure(figsize=(max(4.2 * columns, 5), 3.8 * rows), layout="constrained")
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for panel, env_id in zip(axes, env_ids, strict=False):
+        largest = 0.0
         for result in results:
             if result["env_id"] != env_id:
                 continue
             steps, samples = drawn(result)
+            largest = max(largest, float(np.abs(samples).max()))
             name = LABELS[result["algorithm"]]
             colour, dashes = _LOOKS[result["algorithm"]]
             if result.get("start_run") is not None:
@@ -129,8 +131,9 @@ def _png(
         panel.set_ylabel(label_y)
         if line is not None:
             panel.axhline(line, color=GREY, linewidth=0.8)
-            if np.abs(panel.get_ylim()).max() > _BOUNDLESS:
+            if largest > _BOUNDLESS:
                 panel.set_yscale("symlog", linthresh=100)
+                panel.set_ymargin(0.0)
         # Below: inside it would lie on lines.
         panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, fontsize=8)
     for panel in axes[len(env_ids) :]:
