@@ -160,7 +160,7 @@ class OnlineTraining:
             "algorithm": settings.algorithm,
             "preset": settings.preset_name,
             "steps": settings.config.steps,
-            "start_run": settings.start_run,
+            "start_run": _from_here(settings.start_run),
             "steps_before": self._before,
             "config": asdict(settings.config),
             "wall_seconds": round(wall_s, 1),
@@ -209,6 +209,13 @@ def _check(settings: OnlineSettings) -> None:
         check_environment_of(Path(settings.start_run), settings.env_id)
         for seed in settings.seeds:
             load_start(Path(settings.start_run), seed)
+
+
+def _from_here(path: str | None) -> str | None:
+    """Return a path as seen from the working directory, where it is below: results are shared."""
+    if path is None or not Path(path).is_relative_to(Path.cwd()):
+        return path
+    return str(Path(path).relative_to(Path.cwd()))
 
 
 def _train(settings: OnlineSettings, seeds: Sequence[SeedPlace], tick: Tick) -> None:

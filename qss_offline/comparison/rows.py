@@ -21,8 +21,50 @@ BEHAVIOUR = "behaviour"
 CHOSEN = "auto"
 
 
+Recording = tuple[str, str, float]
+"""Family, environment and level of randomness."""
+
+
 @dataclass(frozen=True)
-class Row:
+class _OfRecording:
+    """What a line is of.
+
+    Attributes:
+        family: whose recording it is.
+        env_id: the environment.
+        random_action_prob: of the recording.
+    """
+
+    family: str
+    env_id: str
+    random_action_prob: float
+
+    @property
+    def recording(self) -> Recording:
+        """What was learned from."""
+        return self.family, self.env_id, self.random_action_prob
+
+
+@dataclass(frozen=True)
+class _OfRun(_OfRecording):
+    """What a line is of.
+
+    Attributes:
+        method: one of `METHODS`, or `BEHAVIOUR` for the recording itself.
+        seed: of the method and of its recording.
+    """
+
+    method: str
+    seed: int
+
+    @property
+    def key(self) -> Key:
+        """What tells its run from others of the comparison."""
+        return self.family, self.random_action_prob, self.method, self.seed
+
+
+@dataclass(frozen=True)
+class Row(_OfRun):
     """One line of `returns.csv`.
 
     Attributes:
@@ -42,11 +84,6 @@ class Row:
         dataset_id: the recording without actions.
     """
 
-    family: str
-    env_id: str
-    random_action_prob: float
-    method: str
-    seed: int
     metric: str
     mean_return: float
     score: float | None
@@ -56,19 +93,9 @@ class Row:
     preset: str
     dataset_id: str
 
-    @property
-    def key(self) -> Key:
-        """What tells its run from others of the comparison."""
-        return self.family, self.random_action_prob, self.method, self.seed
-
-    @property
-    def recording(self) -> Recording:
-        """What was learned from."""
-        return self.family, self.env_id, self.random_action_prob
-
 
 @dataclass(frozen=True)
-class MemberRow:
+class MemberRow(_OfRecording):
     """One line of `members.csv`: what a member of a race returned.
 
     Attributes:
@@ -81,9 +108,6 @@ class MemberRow:
         mean_return: of its last policy, in the episodes of the last evaluation.
     """
 
-    family: str
-    env_id: str
-    random_action_prob: float
     seed: int
     member: str
     won: int
@@ -94,14 +118,9 @@ class MemberRow:
         """What tells its race from others of the comparison."""
         return self.family, self.random_action_prob, CHOSEN, self.seed
 
-    @property
-    def recording(self) -> Recording:
-        """What was learned from."""
-        return self.family, self.env_id, self.random_action_prob
-
 
 @dataclass(frozen=True)
-class PointRow:
+class PointRow(_OfRun):
     """One line of `curves.csv`: one evaluation.
 
     Attributes:
@@ -115,28 +134,9 @@ class PointRow:
         mean_return: over its episodes.
     """
 
-    family: str
-    env_id: str
-    random_action_prob: float
-    method: str
-    seed: int
     online_steps: int
     updates: int
     mean_return: float
-
-    @property
-    def key(self) -> Key:
-        """What tells its run from others of the comparison."""
-        return self.family, self.random_action_prob, self.method, self.seed
-
-    @property
-    def recording(self) -> Recording:
-        """What was learned from."""
-        return self.family, self.env_id, self.random_action_prob
-
-
-Recording = tuple[str, str, float]
-"""Family, environment and level of randomness."""
 
 
 def recording_text(recording: Recording) -> str:

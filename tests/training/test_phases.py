@@ -115,5 +115,9 @@ def test_work_beside_a_gpu_counts_as_much_as_was_promised(
     ).config(dataset, "InvertedPendulum-v5", facts)  # fmt: skip
     for cell in training_cells(config.with_recording(facts), RunFolder(tmp_path), {}, 1):
         told: list[float] = []
-        train_cell(cell.settings, lambda units, phase="", note="", told=told: told.append(units))  # type: ignore[misc]
+
+        def tick(units: float, phase: str = "", note: str = "", told: list[float] = told) -> None:
+            told.append(units)
+
+        train_cell(cell.settings, tick)
         assert told == sorted(told) and told[-1] == pytest.approx(cell.units)
