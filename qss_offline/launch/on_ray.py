@@ -113,10 +113,12 @@ class RayLauncher:
                             ended[other] = True
                             waiting.remove(other)
                             yield other, why
-        finally:
-            for call in running:
-                ray.cancel(call, force=True)
-            ray.kill(board)
+        except BaseException:
+            # Ray ends what a driver leaves running. To cancel a cell that is just ending can end
+            # the driver instead (ray-project/ray#54785).
+            ray.shutdown()
+            raise
+        ray.kill(board)
 
     def _outcome(self, call: Any) -> Failure:
         try:

@@ -98,3 +98,41 @@ def test_a_sweep_outlives_a_machine_and_its_driver(
     assert {path: stamps(there)[path] for path in done} == done, "what was done isn't done again"
     finished(sweep(file, here, "--launcher", "local"))
     assert learned(here) == learned(there) and len(learned(here)) > 36
+
+
+ENDING = """
+import sys
+from types import SimpleNamespace
+from qss_offline.launch import on_ray
+def brief(plain, *_):
+    import time
+    time.sleep(0.002)
+on_ray.run_remotely = brief
+on_ray._options = lambda cell: {"num_cpus": 1, "max_retries": 3}
+on_ray._registered = lambda cells: []
+on_ray.named_indices = lambda cells: [()] * len(cells)
+on_ray.asdict = vars
+cells = [SimpleNamespace(gpus=0)] * 2000
+launcher = on_ray.RayLauncher(sys.argv[1], 100)
+for number, _ in enumerate(launcher.run(cells, lambda *_: None)):
+    if number == 0:
+        print("running", flush=True)
+"""
+
+
+def test_cells_that_are_just_ending_do_not_end_an_interrupted_driver(
+    cluster: tuple[str, int],
+) -> None:
+    for _ in range(6):
+        driver = subprocess.Popen(
+            [sys.executable, "-c", ENDING, cluster[0]], cwd=ROOT, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )  # fmt: skip
+        assert driver.stdout is not None
+        driver.stdout.readline()
+        time.sleep(0.3)
+        driver.send_signal(signal.SIGINT)
+        _, said = driver.communicate(timeout=PATIENCE_S)
+        assert "KeyboardInterrupt" in said and "Check failed" not in said, said
+        assert driver.returncode in (1, -signal.SIGINT), said
