@@ -106,14 +106,14 @@ from types import SimpleNamespace
 from qss_offline.launch import on_ray
 def brief(plain, *_):
     import time
-    time.sleep(0.002)
+    time.sleep(0.02)
 on_ray.run_remotely = brief
 on_ray._options = lambda cell: {"num_cpus": 1, "max_retries": 3}
 on_ray._registered = lambda cells: []
 on_ray.named_indices = lambda cells: [()] * len(cells)
 on_ray.asdict = vars
 cells = [SimpleNamespace(gpus=0)] * 2000
-launcher = on_ray.RayLauncher(sys.argv[1], 100)
+launcher = on_ray.RayLauncher(sys.argv[1], 40)
 for number, _ in enumerate(launcher.run(cells, lambda *_: None)):
     if number == 0:
         print("running", flush=True)
@@ -131,7 +131,7 @@ def test_cells_that_are_just_ending_do_not_end_an_interrupted_driver(
         )  # fmt: skip
         assert driver.stdout is not None
         driver.stdout.readline()
-        time.sleep(0.3)
+        time.sleep(1.5)
         driver.send_signal(signal.SIGINT)
         _, said = driver.communicate(timeout=PATIENCE_S)
         assert "KeyboardInterrupt" in said and "Check failed" not in said, said
