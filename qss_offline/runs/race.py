@@ -199,7 +199,7 @@ def race_table(seeds: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
                     member,
                     ", ".join(f"{heat.mean:.1f}" for heat in own) or "never acted",
                     f"{sum(heat.steps for heat in own):,}",
-                    "won" if member == race.leader else "",
+                    "won" if race.rounds and member == race.leader else "",
                 )
             )
     return rows

@@ -17,7 +17,7 @@ from qss_offline.training.interaction import take_steps
 from tests.training.test_portfolio import trainer
 
 ENV = "InvertedPendulum-v5"
-TOO_LARGE = {"algorithm.learning_rate": 1e25}
+TOO_LARGE = {"algorithm.learning_rate": 1e25, "model.learning_rate": 1e25}
 
 
 def test_an_episode_that_a_policy_can_not_end_has_no_return() -> None:
@@ -52,7 +52,7 @@ def test_steps_of_such_a_policy_are_those_of_its_noise() -> None:
     assert np.array_equal(found.next_obs, still.next_obs)
 
 
-@pytest.mark.parametrize("method", ["d3g", "bco"])
+@pytest.mark.parametrize("method", ["auto", "d3g", "bco"])
 def test_a_run_ends_and_says_so(
     method: str, minari_root: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -95,3 +95,16 @@ def test_a_member_that_diverged_does_not_race() -> None:
     acted = {heat.member for heats in race.race.rounds for heat in heats}
     assert "d3g-near" not in acted and len(acted) == 4
     assert np.isfinite(race.policy(0)(np.zeros((1, 1)))).all()
+
+
+def test_where_all_members_diverged_nobody_races() -> None:
+    race = trainer("d3g-near", rounds=3)
+    for network in (*race._proposals.values(), *(s.networks["policy"] for s in race._states.values())):
+        network.flat.fill_(np.nan)
+    for _ in range(3):
+        race.run_round()
+    assert race.race.rounds == [] and race.policy(0).diverged is not None
+    assert race.steps[0] is not None and len(race.steps[0]) == 3 * race.config.steps_per_round
+    again = trainer("d3g-near", rounds=3)
+    again.restore([race.checkpoint(0, {})])
+    assert again.race.rounds == [] and again.rounds_done == 3

@@ -30,7 +30,6 @@ from qss_offline.engine.checkpoint import (
 from qss_offline.engine.loop import best_mode, fit
 from qss_offline.engine.sampler import UniformSampler
 from qss_offline.engine.state import TrainState, initial_state
-from qss_offline.errors import UserError
 from qss_offline.evaluation.actions import ActionBox
 from qss_offline.evaluation.policies import (
     ClonedPolicy,
@@ -185,7 +184,7 @@ class PortfolioTrainer(InverseModels):
         policy: Callable[[NDArray[Any]], NDArray[np.float32]] | None,
         rng: np.random.Generator,
     ) -> ActionSteps:
-        """Act at random in the first round, and race in the others."""
+        """Act at random in the first round and where all have diverged, else race."""
         if not self.rounds_done:
             return super()._act(env, None, rng)
         heats, taken = [], []
@@ -193,7 +192,7 @@ class PortfolioTrainer(InverseModels):
         policies = {member: self.policy_of(member) for member in self.race.field}
         able = [member for member, policy in policies.items() if policy.diverged is None]
         if not able:
-            raise UserError("all members of the race diverged; take smaller learning rates")
+            return super()._act(env, None, rng)
         for member, steps in self.race.shares(self.config.steps_per_round, able).items():
             pace = Pace(limit)
             acting = policies[member]
