@@ -55,9 +55,7 @@ _BCO = replace(
     ensemble=1,
 )
 
-_AUTO = replace(
-    _D3G, inverse=replace(_BCO.inverse, rounds=5, steps_per_round=600, updates_per_round=3_600)
-)
+_AUTO = replace(_D3G, inverse=_BCO.inverse)
 
 # The authors' settings; nothing is added but a random first round of online steps.
 _PAPER = Preset(

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
-BUDGET = "--transitions 1000 --online-steps 60 --online-rounds 2 --episodes 2"
+BUDGET = "--transitions 1000 --online-steps 60 --online-rounds 5 --episodes 2"
 FEW = "--updates 60 --set updates_per_round=20"
 RUNS = {
     **{

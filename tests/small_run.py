@@ -1,6 +1,7 @@
 """A whole run with small networks: `python -m tests.small_run DATASET OUT [--resume]`."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig
@@ -9,6 +10,7 @@ from qss_offline.presets import Preset
 from qss_offline.runs.config import RunConfig
 from qss_offline.runs.folder import RunFolder
 from qss_offline.runs.inverse_config import InverseFitConfig
+from qss_offline.runs.portfolio_config import LEAST_ROUNDS
 from qss_offline.training.runner import run
 
 PRESET = Preset(
@@ -16,6 +18,7 @@ PRESET = Preset(
     InverseFitConfig(2, 100, 200, model=InverseDynamicsConfig((16, 16), 32, step_inputs=True)),
     updates=6000,
 )
+RACED = replace(PRESET, inverse=replace(PRESET.inverse, rounds=LEAST_ROUNDS))
 
 
 def settings(dataset: str) -> RunConfig:

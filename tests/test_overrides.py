@@ -67,12 +67,14 @@ def test_a_word_must_be_one_of_those_there_are() -> None:
 
 
 def test_differences_make_one_of_two_settings_into_the_other() -> None:
-    before, after = preset("default"), preset("default", "bco")
+    before, after = preset("default", "d3g"), preset("default", "bco")
     found = differences(before, after)
     assert found == [
         "inverse.rounds=10",
         "inverse.steps_per_round=300",
         "inverse.updates_per_round=1800",
+        "inverse.model.form=network",
+        "inverse.model.recorded_coef=None",
         "updates=15000",
         "ensemble=1",
     ]

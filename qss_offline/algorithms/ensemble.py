@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 
 from qss_offline.algorithms.networks import MLPShape, Network
 from qss_offline.errors import UserError
@@ -28,21 +27,6 @@ def member_seeds(seed: int, count: int) -> tuple[int, ...]:
     if count > 1 and seed >= _APART:
         raise UserError(f"with {count} trainings of each, seeds must be below {_APART:,}: {seed}")
     return tuple(seed + number * _APART for number in range(count))
-
-
-@torch.no_grad()
-def in_other_units(proposal: Network, ratio: Tensor) -> Network:
-    """Return a proposal that takes and gives numbers in other units.
-
-    Args:
-        proposal: τ, `(S, P)`.
-        ratio: `(obs_dim,)`, its units in those asked for.
-    """
-    changed = Network(proposal.shape, proposal.flat.clone())
-    changed.weights[0].div_(ratio.unsqueeze(-1))
-    changed.weights[-1].mul_(ratio)
-    changed.biases[-1].mul_(ratio)
-    return changed
 
 
 @torch.no_grad()

@@ -207,7 +207,7 @@ def _gain(run: FinishedRun, seed: int) -> Finding:
         return Finding(GAIN, measured)
     hint = (
         "values are {} times what a proposal changes them by, so that their errors may choose: "
-        "method auto tries proposals that keep to recorded steps beside these"
+        "method auto tries methods that repeat recorded steps beside this one"
     )
     return Finding(GAIN, measured, hint, number_text(found.ratio))
 

@@ -299,7 +299,7 @@ def _copy_training(source: RunFolder, target: RunFolder, config: RunConfig) -> N
                 source.seed(seed).member(training),
                 target.seed(seed).member(training),
             )
-            for training in config.trainings
+            for training in range(config.preset.ensemble)
         ]
         for before, after in pairs:
             write_bytes(after.training, read_regular_file(before.training, _MOST_CHECKPOINT_BYTES))

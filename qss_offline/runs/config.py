@@ -12,8 +12,7 @@ from qss_offline.algorithms.validation import check_positive
 from qss_offline.data.facts import RecordingFacts
 from qss_offline.errors import UserError, nearest
 from qss_offline.runs.inverse_config import InverseFitConfig
-from qss_offline.runs.portfolio_config import BETTER, NEAR, PortfolioConfig
-from qss_offline.runs.race import Race
+from qss_offline.runs.portfolio_config import LEAST_ROUNDS, PortfolioConfig
 from qss_offline.runs.work import CLONING_UPDATE, EPISODE, GPU_SPEEDUP
 
 Method = Literal["auto", "d3g", "bco"]
@@ -170,13 +169,11 @@ class RunConfig:
 
     def _check_race(self) -> None:
         """Refuse a race that can't be run, before anything is trained."""
-        if not self.inverse.online_steps or self.inverse.rounds < 2:
+        if not self.inverse.online_steps or self.inverse.rounds < LEAST_ROUNDS:
             raise UserError(
-                "method auto chooses by online steps, in two rounds at least, of which the first "
-                "acts at random; give --online-steps and --online-rounds, or choose --method d3g "
-                "or bco"
+                f"method auto chooses by online steps, in {LEAST_ROUNDS} rounds at least; give "
+                "--online-steps and --online-rounds, or choose --method d3g or bco"
             )
-        Race().shares(self.inverse.steps_per_round)
 
     def _check_actions(self) -> None:
         """Refuse a run that finds no actions to learn from, where it needs them."""
@@ -209,12 +206,6 @@ class RunConfig:
         return self.preset.inverse
 
     @property
-    def trainings(self) -> tuple[int | str, ...]:
-        """The offline trainings of a seed: an ensemble's by number, a portfolio's by name."""
-        beside = () if self.portfolio is None else (NEAR, BETTER)
-        return (*range(self.preset.ensemble), *beside)
-
-    @property
     def facts(self) -> RecordingFacts:
         """What was measured of the recording."""
         assert self.recording is not None, "training comes after measuring"
@@ -239,8 +230,6 @@ class RunConfig:
     def units(self) -> float:
         """Work of one seed, in updates of offline D3G (`runs/work.py`): what progress counts."""
         offline = 0 if self.method == "bco" else self.preset.offline_updates
-        if self.portfolio is not None:
-            offline = len(self.trainings) * self.preset.updates
         return offline + self.units_beside * self.rounds_work
 
     @property

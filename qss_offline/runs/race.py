@@ -1,9 +1,10 @@
-"""The race: who acts in a round, for how many steps, and who is left.
+"""The race: who acts in which round, and who wins.
 
-All members that are left share a round's steps alike, each from a reset on, so that what an
-episode of theirs would return can be compared: successive halving (Karnin, Koren and Somekh, ICML
-2013) over a few rounds. After each, the better half stays, and so the last round may be the
-winner's alone. How they did in earlier rounds, on a worse IDM, counts between equals only.
+A member that learns from labels goes on improving while it acts, because its steps teach the IDM
+where the recording leads; D3G's proposals are learned before. So BCO acts in all rounds that the
+others leave, then each of the others in one, and whoever did best, BCO in its last two, acts in the
+last. A round is one member's, from a reset on: the shorter its share, the less of an episode it
+would show.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 from qss_offline.errors import UserError, shown
@@ -74,92 +76,70 @@ class Race:
     """A race of one seed.
 
     Args:
-        members: names; of equals the earlier one wins.
+        members: names; the last acts first, and of equals the first wins.
+
+    Attributes:
+        rounds: what each round came to but the first, in which nobody acts; None where the member
+            whose turn it was had diverged, and the round acted at random.
+        winner: who acts in the last round; None before that.
     """
 
     def __init__(self, members: Sequence[str] = MEMBERS) -> None:
         self.members = tuple(members)
-        self.rounds: list[tuple[Heat, ...]] = []
-
-    @property
-    def field(self) -> tuple[str, ...]:
-        """Who acts in the next round, the best first."""
-        if not self.rounds:
-            return self.members
-        standing = self.standing
-        return standing[: math.ceil(len(standing) / 2)]
-
-    @property
-    def standings(self) -> list[tuple[str, ...]]:
-        """Who acted in each round, the best first."""
-        means: list[dict[str, float]] = []
-        found = []
-        for heats in self.rounds:
-            means.insert(0, {heat.member: heat.mean for heat in heats})
-            keys = {member: tuple(-one[member] for one in means) for member in means[0]}
-            found.append(
-                tuple(sorted((m for m in self.members if m in keys), key=keys.__getitem__))
-            )
-        return found
-
-    @property
-    def standing(self) -> tuple[str, ...]:
-        """Who acted in the last round, the best first; all members before the first."""
-        return self.standings[-1] if self.rounds else self.members
+        self.rounds: list[Heat | None] = []
+        self.winner: str | None = None
 
     @property
     def leader(self) -> str:
-        """Who would win now."""
-        return self.standing[0]
+        """Who won, or would win now."""
+        if self.winner is not None:
+            return self.winner
+        return max(self.members, key=self._standing)
 
-    def shares(self, steps: int, able: Sequence[str] | None = None) -> dict[str, int]:
-        """Return the steps of each member of the field in the next round; they add up.
+    def _standing(self, member: str) -> float:
+        """Return the mean of what a member did in its last two rounds."""
+        means = [heat.mean for heat in self.rounds if heat is not None and heat.member == member]
+        return fmean(means[-2:]) if means else -math.inf
 
-        Args:
-            steps: of the round.
-            able: who of the field can act; None takes all.
+    def turn(self, rounds: int) -> str:
+        """Return who acts in the next round, of so many with the first; the last has a winner."""
+        number = len(self.rounds) + 2
+        if number == rounds:
+            self.winner = self.leader
+            return self.winner
+        before_others = rounds - len(self.members)
+        return self.members[::-1][max(0, number - before_others)]
 
-        Raises:
-            UserError: there are fewer steps than members.
-        """
-        field = self.field if able is None else able
-        if steps < len(field):
-            raise UserError(
-                f"{steps} online steps a round are too few to race {len(field)} members; give more "
-                "--online-steps, or choose a --method"
-            )
-        each, more = divmod(steps, len(field))
-        return {member: each + (index < more) for index, member in enumerate(field)}
-
-    def add(self, heats: Sequence[Heat]) -> None:
+    def add(self, heat: Heat | None) -> None:
         """Take what a round came to."""
-        self.rounds.append(tuple(heats))
+        self.rounds.append(heat)
 
-    def plain(self) -> list[list[dict[str, Any]]]:
-        """Return the rounds as JSON holds them."""
-        return [[dict(vars(heat)) for heat in heats] for heats in self.rounds]
+    def plain(self) -> dict[str, Any]:
+        """Return it as JSON holds it."""
+        rounds = [None if heat is None else dict(vars(heat)) for heat in self.rounds]
+        return {"rounds": rounds, "winner": self.winner}
 
     @staticmethod
-    def of_file(rounds: object, where: object, members: Sequence[str] = MEMBERS) -> Race:
+    def of_file(race: object, where: object, members: Sequence[str] = MEMBERS) -> Race:
         """Undo `plain`, of an untrusted file.
 
         Raises:
             UserError: the file holds something else.
         """
-        if not isinstance(rounds, list) or not all(isinstance(heats, list) for heats in rounds):
-            raise UserError(f"{where}: race is {shown(rounds)}, expected a list of lists")
-        race = Race(members)
-        left = set(race.members)
-        for heats in rounds:
-            found = [_heat(heat, left, where) for heat in heats]
-            left = {heat.member for heat in found}
-            if not found or len(left) < len(found):
-                raise UserError(f"{where}: a round of the race names a member twice, or none")
-            race.add(found)
-        return race
+        rounds = race.get("rounds") if isinstance(race, dict) else None
+        if not isinstance(race, dict) or not isinstance(rounds, list):
+            raise UserError(f"{where}: race is {shown(race)}, expected rounds and a winner")
+        found = Race(members)
+        for heat in rounds:
+            found.add(None if heat is None else _heat(heat, members, where))
+        winner = race.get("winner")
+        if winner is not None and winner not in found.members:
+            raise UserError(f"{where}: the race was won by {shown(winner)}")
+        found.winner = winner
+        return found
 
 
-def _heat(heat: object, members: set[str], where: object) -> Heat:
+def _heat(heat: object, members: Sequence[str], where: object) -> Heat:
     member = heat.get("member") if isinstance(heat, dict) else None
     if not isinstance(heat, dict) or not isinstance(member, str) or member not in members:
         raise UserError(f"{where}: the race holds {shown(heat)}")
@@ -188,18 +168,15 @@ def race_table(seeds: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for seed in (one for one in seeds if "race" in one):
         race = Race.of_file(seed["race"], f"seed {seed['seed']}")
-        heats = [{heat.member: heat for heat in heats} for heats in race.rounds]
-        # Whoever stayed longest, and of these the best, comes first.
-        order = [m for found in reversed(race.standings) for m in found]
-        for member in dict.fromkeys(order or race.members):
-            own = [found[member] for found in heats if member in found]
+        for member in sorted(race.members, key=lambda member: member != race.leader):
+            own = [heat for heat in race.rounds if heat is not None and heat.member == member]
             rows.append(
                 (
                     str(seed["seed"]),
                     member,
                     ", ".join(f"{heat.mean:.1f}" for heat in own) or "never acted",
                     f"{sum(heat.steps for heat in own):,}",
-                    "won" if race.rounds and member == race.leader else "",
+                    "won" if own and member == race.winner else "",
                 )
             )
     return rows

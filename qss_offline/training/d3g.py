@@ -29,7 +29,7 @@ def d3g_phases(config: RunConfig) -> tuple[Phase, ...]:
         return (Phase("seeds", _train_group, config.units, device, act=True, done=has_result),)
     trainings = Phase(
         "models",
-        _train_members,
+        train_models,
         config.preset.updates,
         device,
         tasks=lambda config, task: member_tasks(task, config.preset.ensemble),
@@ -52,13 +52,23 @@ def d3g_seconds_per_update(config: RunConfig, obs_dim: int, action_dim: int) -> 
     return seconds_per_update(algorithm, widths, 1, losses.batch_size, ObservationBatch)
 
 
-def _train_members(config: RunConfig, members: Sequence[SeedTask], tick: Tick) -> None:
-    """Train Q, τ and f alone, for one worker; their checkpoints are what comes of it."""
+def offline_trainer(config: RunConfig, tasks: Sequence[SeedTask], device: str) -> OfflineTrainer:
+    """Return what trains Q, τ and f of some trainings."""
     transitions = {config.dataset_id: load_transitions(config.dataset_id).transitions}
     facts = {config.dataset_id: config.facts}
-    algorithm = config.preset.algorithm
-    trainer = OfflineTrainer(members, transitions, algorithm, facts, config.device)
-    trainer.run(config.preset.updates, tick)
+    return OfflineTrainer(tasks, transitions, config.preset.algorithm, facts, device)
+
+
+def train_models(config: RunConfig, tasks: Sequence[SeedTask], tick: Tick) -> None:
+    """Train Q, τ and f alone, for one worker; their checkpoints are what comes of it."""
+    offline_trainer(config, tasks, config.device).run(config.preset.updates, tick)
+
+
+def mean_proposal(state: TrainState, rows: Sequence[int] | None = None) -> Network:
+    """Return the mean of what some rows of a stack propose, `(1, P)`; None takes all."""
+    average = state.on_cpu().networks["proposal_average"]
+    chosen = range(len(average.flat)) if rows is None else rows
+    return mean_network([Network(average.shape, average.flat[r : r + 1].clone()) for r in chosen])
 
 
 def _train_group(config: RunConfig, tasks: Sequence[SeedTask], tick: Tick) -> None:
@@ -70,13 +80,7 @@ def _train_group(config: RunConfig, tasks: Sequence[SeedTask], tick: Tick) -> No
     # Foreign datasets were given their columns, with a notice, when the run began.
     dataset = load_transitions(config.dataset_id)
     members = [member for task in tasks for member in member_tasks(task, preset.ensemble)]
-    trainer = OfflineTrainer(
-        members,
-        {config.dataset_id: dataset.transitions},
-        preset.algorithm,
-        {config.dataset_id: config.facts},
-        config.device,
-    )
+    trainer = offline_trainer(config, members, config.device)
     several = len(members) > len(tasks)
     state = trainer.run(preset.updates, headed(tick, f"{len(members)} models") if several else tick)
     if config.offline_only:
@@ -99,18 +103,13 @@ def _fitter(
 ) -> InverseFitter:
     """Return what fits the inverse models of some seeds, from the start."""
     scales = [trainer.scales[task.dataset_id] for task in tasks]
-    average = state.on_cpu().networks["proposal_average"]
     rows = {seed: row for row, seed in enumerate(state.seeds)}
-    proposals = []
-    for task in tasks:
-        trained = [
-            Network(average.shape, average.flat[row : row + 1].clone())
-            for row in (rows[m.seed] for m in member_tasks(task, config.preset.ensemble))
-        ]
-        proposals.append(mean_network(trained))
     return InverseFitter(
         [task.seed for task in tasks],
-        proposals,
+        [
+            mean_proposal(state, [rows[m.seed] for m in member_tasks(task, config.preset.ensemble)])
+            for task in tasks
+        ],
         scales,
         env_maker(config.env_id),
         config.preset.inverse,

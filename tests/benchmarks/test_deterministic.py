@@ -14,13 +14,13 @@ from qss_offline.presets import PRESETS
 from qss_offline.runs.folder import RunFolder, read_json
 from qss_offline.training.options import TrainOptions
 from qss_offline.training.runner import run
-from tests.small_run import PRESET
+from tests.small_run import RACED
 
 
 def test_labels_and_scales_are_measured(
     minari_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(PRESETS, "small", {"auto": PRESET})  # type: ignore[arg-type]
+    monkeypatch.setitem(PRESETS, "small", {"auto": RACED})  # type: ignore[arg-type]
     monkeypatch.setattr(deterministic, "UPDATES", 40)
     monkeypatch.setattr(deterministic, "EPISODES", 2)
     env_id = "InvertedPendulum-v5"

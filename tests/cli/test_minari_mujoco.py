@@ -16,7 +16,7 @@ from qss_offline.data.local import local_dataset_ids
 from qss_offline.errors import UserError
 from qss_offline.presets import PRESETS
 from qss_offline.runs.folder import read_json
-from tests.small_run import PRESET
+from tests.small_run import PRESET, RACED
 
 PENDULUM = "mujoco/invertedpendulum/medium-v0"
 
@@ -58,7 +58,7 @@ def test_public_datasets_are_pulled_measured_and_learned_from(
     shutil.copytree(minari_root / "mujoco", remote / "mujoco")
     shutil.rmtree(minari_root / "mujoco")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(PRESETS, "default", dict.fromkeys(("auto", "d3g", "bco"), PRESET))  # type: ignore[arg-type]
+    monkeypatch.setitem(PRESETS, "default", {"auto": RACED, "d3g": PRESET, "bco": PRESET})  # type: ignore[arg-type]
     asked = {"env": "invertedpendulum", "level": "medium", "source": str(remote), "seeds": "1",
              "methods": "bco", "workers": 1}  # fmt: skip
     minari_mujoco(**asked, list_only=True)

@@ -39,7 +39,7 @@ from qss_offline.presets import PRESETS
 from qss_offline.runs.folder import read_json
 from qss_offline.runs.portfolio_config import MEMBERS
 from tests.published import needs_published
-from tests.small_run import PRESET
+from tests.small_run import PRESET, RACED
 from tests.test_dependencies import ROOT
 
 SMALL = ComparisonConfig(
@@ -60,7 +60,7 @@ HOPPER = "hopper", "Hopper-v5", 0.0
 
 @pytest.fixture(autouse=True)
 def small_preset(monkeypatch: pytest.MonkeyPatch) -> None:
-    methods = dict.fromkeys(("auto", "d3g", "bco"), PRESET)
+    methods = {"auto": RACED, "d3g": PRESET, "bco": PRESET}
     monkeypatch.setitem(PRESETS, "small", methods)  # type: ignore[arg-type]
 
 
@@ -215,7 +215,7 @@ def test_printed_commands_come_to_the_same_and_are_gathered(
     with pytest.raises(typer.Exit):
         table1(runs=Path("apart"), print_commands=True)
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("qss cell")]
-    assert len(lines) == 3 + 1 + 1 + 1, "trainings, race, members; and BC"
+    assert len(lines) == 1 + 1 + 1 + 1, "training, race, members; and BC"
     files = [Path(line.split()[2]) for line in lines]
     members = next(file for file in files if "members.cell" in file.name)
     with pytest.raises(UserError, match="its members act after the race"):

@@ -166,8 +166,8 @@ def test_losses_are_given_numbers() -> None:
         BehaviouralCloning(CloningConfig(error_power=None), 3, 1)
 
 
-def test_proposals_near_recorded_steps_measure_a_power_and_the_papers_do_not() -> None:
-    assert portfolio_beside(preset("default").algorithm).near.behaviour_power is None
+def test_cloning_in_the_race_measures_a_power_and_the_papers_does_not() -> None:
+    assert portfolio_beside(preset("default").algorithm).cloning.error_power is None
     assert preset("paper").algorithm.behaviour_power == 2
 
 

@@ -39,7 +39,6 @@ from qss_offline.engine.sampler import Columns, UniformSampler
 from qss_offline.engine.state import TrainState, initial_state
 from qss_offline.online.presets import ONLINE_PRESETS
 from qss_offline.presets import PRESETS
-from qss_offline.runs.portfolio_config import portfolio_beside
 
 STACKS = ((2, 4), (1, 4, 0), (1, 2, 3, 4, 0))
 """Stacks of 2, 3 and 5 seeds; each is held against its seeds alone."""
@@ -120,9 +119,11 @@ def cases() -> Iterator[tuple[str, MakeAlgorithm, int, Callable[..., Any], str, 
         for name, methods in PRESETS.items()
         for method, preset in methods.items()
     }
-    beside = portfolio_beside(PRESETS["default"]["auto"].algorithm)
     algorithms = {name: preset.algorithm for name, preset in presets.items()}
-    algorithms |= {"held near": beside.near, "held near the better": beside.better}
+    default = PRESETS["default"]["d3g"].algorithm
+    near = replace(default, gap_units=True, behaviour_coef=1e3, behaviour_weights="plain")
+    better = replace(near, behaviour_weights="advantage", behaviour_power=2.0)
+    algorithms |= {"held near": near, "held near the better": better}
     for name, config in _distinct(algorithms).items():
         yield (
             f"{name} offline",

@@ -36,7 +36,6 @@ from qss_offline.engine.state import TrainState, initial_state, seeded_generator
 from qss_offline.engine.update import apply_update
 from qss_offline.errors import UserError
 from qss_offline.presets import PRESETS
-from qss_offline.runs.portfolio_config import portfolio_beside
 from tests.engine.emulated import Emulated
 from tests.engine.test_stacking import table
 
@@ -149,11 +148,12 @@ def kernels(algorithm: Any, batch: Callable[..., Any], shapes: list[tuple[int, .
 
 
 def offline_settings() -> list[ObservationalD3GConfig]:
-    """What offline D3G is trained with, by all presets and members of a race."""
+    """What offline D3G is trained with, by all presets, and held near recorded steps."""
     algorithms = [one.algorithm for by_method in PRESETS.values() for one in by_method.values()]
-    races = [portfolio_beside(one) for one in algorithms]
-    beside = [one for race in races for one in (race.near, race.better)]
-    return list(dict.fromkeys([*algorithms, *beside]))
+    keep = {"gap_units": True, "behaviour_coef": 1000.0, "behaviour_power": None}
+    near = replace(algorithms[0], behaviour_weights="plain", **keep)
+    better = replace(near, behaviour_weights="advantage", behaviour_power=2.0)
+    return list(dict.fromkeys([*algorithms, near, better]))
 
 
 @pytest.mark.parametrize("algorithm", offline_settings())

@@ -1,49 +1,65 @@
-"""The race: shares of steps, who stays, and what files may say of it."""
+"""The race: whose turn it is, who wins, and what files may say of it."""
 
 import json
 import math
-from typing import Any
+from statistics import fmean
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from qss_offline.errors import UserError
-from qss_offline.runs.portfolio_config import MEMBERS
+from qss_offline.runs.portfolio_config import CLONING, D3G, LEAST_ROUNDS, MEMBERS, VALUES
 from qss_offline.runs.race import Heat, Pace, Race, race_table
 
 means = st.floats(-1e6, 1e6)
 
 
-def run_race(draw: Any, rounds: int) -> Race:
+@given(st.lists(means, min_size=LEAST_ROUNDS - 2, max_size=12))
+def test_each_member_has_its_turn_and_who_did_best_the_last(found: list[float]) -> None:
+    race, rounds = Race(), len(found) + 2
+    acted = []
+    for mean in found:
+        acted.append(race.turn(rounds))
+        race.add(Heat(acted[-1], 10, mean, 10.0))
+    assert acted[-2:] == [VALUES, D3G] and set(acted[:-2]) == {CLONING}
+    *cloning, values, d3g = found
+    last = {D3G: d3g, VALUES: values, CLONING: fmean(cloning[-2:])}
+    winner = max(last, key=last.__getitem__)
+    assert race.winner is None and race.leader == winner
+    assert race.turn(rounds) == winner == race.winner
+    race.add(Heat(winner, 10, -2e6, 10.0))
+    assert race.leader == winner, "how the last round goes changes nothing"
+
+
+def test_a_turn_that_nobody_could_take_is_kept() -> None:
     race = Race()
-    for _ in range(rounds):
-        race.add([Heat(member, 10, draw(means), 10.0) for member in race.field])
-    return race
+    assert race.turn(5) == CLONING
+    race.add(None)
+    assert race.turn(5) == VALUES and race.leader == D3G
+    race.add(Heat(VALUES, 10, -3.0, 10.0))
+    race.add(None)
+    assert race.turn(5) == VALUES, "of those that acted"
 
 
-@given(st.data(), st.integers(0, 6), st.integers(5, 5_000))
-def test_a_rounds_steps_are_shared_alike_and_the_better_half_stays(
-    data: st.DataObject, rounds: int, steps: int
+def test_with_one_member_there_is_no_choice() -> None:
+    race = Race((D3G,))
+    for _ in range(4):
+        assert race.turn(5) == D3G
+        race.add(Heat(D3G, 10, 1.0, 10.0))
+    assert race.winner == D3G
+
+
+@given(st.lists(st.none() | means, max_size=8), st.sampled_from([None, *MEMBERS]))
+def test_a_race_comes_back_from_json_as_it_was(
+    found: list[float | None], winner: str | None
 ) -> None:
-    race = run_race(data.draw, rounds)
-    shares = race.shares(steps)
-    assert sum(shares.values()) == steps
-    assert max(shares.values()) - min(shares.values()) <= 1
-    assert len(race.field) == max(1, math.ceil(len(MEMBERS) / 2**rounds))
-    assert race.leader == race.field[0]
-    for earlier, heats in zip(race.rounds, race.rounds[1:], strict=False):
-        acted = {heat.member for heat in heats}
-        worst_left = min(heat.mean for heat in earlier if heat.member in acted)
-        out = [heat.mean for heat in earlier if heat.member not in acted]
-        assert all(mean <= worst_left for mean in out)
-
-
-@given(st.data(), st.integers(0, 5))
-def test_a_race_comes_back_from_json_as_it_was(data: st.DataObject, rounds: int) -> None:
-    race = run_race(data.draw, rounds)
+    race = Race()
+    for index, mean in enumerate(found):
+        race.add(None if mean is None else Heat(MEMBERS[index % 3], 10, mean, 10.0))
+    race.winner = winner
     again = Race.of_file(json.loads(json.dumps(race.plain())), "it")
-    assert again.rounds == race.rounds and again.standing == race.standing
+    assert (again.rounds, again.winner, again.leader) == (race.rounds, winner, race.leader)
 
 
 @given(st.lists(st.tuples(st.floats(-9, 9), st.booleans()), min_size=1, max_size=60))
@@ -75,59 +91,52 @@ def test_who_has_not_fallen_yet_is_expected_to_last_to_the_time_limit() -> None:
     assert heat([1.0] * 120, set(), None).mean == pytest.approx(120)
 
 
-def test_of_equals_the_one_that_did_better_before_wins_then_the_earlier_one() -> None:
-    race = Race(("a", "b", "c"))
-    race.add([Heat("a", 1, 1.0, 1.0), Heat("b", 1, 2.0, 1.0), Heat("c", 1, 0.0, 1.0)])
-    assert race.field == ("b", "a")
-    race.add([Heat("b", 1, 5.0, 1.0), Heat("a", 1, 5.0, 1.0)])
-    assert race.leader == "b"
-    equal = Race(("a", "b"))
-    equal.add([Heat("b", 1, 1.0, 1.0), Heat("a", 1, 1.0, 1.0)])
-    assert equal.leader == "a"
-
-
-def test_too_few_steps_for_the_field_are_refused() -> None:
-    with pytest.raises(UserError, match="4 online steps a round are too few to race 5 members"):
-        Race().shares(4)
+def test_of_equals_the_first_wins() -> None:
+    race = Race()
+    for member in MEMBERS[::-1]:
+        race.add(Heat(member, 10, 5.0, 10.0))
+    assert race.leader == MEMBERS[0]
 
 
 GOOD = {"member": "bco", "steps": 3, "reward": 1.0, "episode_steps": 3.0}
 
 
 @pytest.mark.parametrize(
-    "rounds",
+    "race",
     [
         None,
+        [],
         {},
-        [1],
-        [[]],
-        [[1]],
-        [[{**GOOD, "member": "nobody"}]],
-        [[{**GOOD, "member": ["bco"]}]],
-        [[{**GOOD, "steps": -1}]],
-        [[{**GOOD, "steps": 1.5}]],
-        [[{**GOOD, "steps": 0}]],
-        [[{**GOOD, "reward": "12"}]],
-        [[{**GOOD, "reward": None}]],
-        [[{**GOOD, "episode_steps": math.inf}]],
-        [[{**GOOD, "episode_steps": [1]}]],
-        [[{"member": "bco", "steps": 3}]],
-        [[GOOD, GOOD]],
-        [[GOOD], [{**GOOD, "member": "d3g"}]],
+        {"rounds": 1},
+        {"rounds": [1]},
+        {"rounds": [[]]},
+        {"rounds": [{**GOOD, "member": "nobody"}]},
+        {"rounds": [{**GOOD, "member": ["bco"]}]},
+        {"rounds": [{**GOOD, "steps": -1}]},
+        {"rounds": [{**GOOD, "steps": 1.5}]},
+        {"rounds": [{**GOOD, "steps": 0}]},
+        {"rounds": [{**GOOD, "reward": "12"}]},
+        {"rounds": [{**GOOD, "reward": None}]},
+        {"rounds": [{**GOOD, "episode_steps": math.inf}]},
+        {"rounds": [{**GOOD, "episode_steps": [1]}]},
+        {"rounds": [{"member": "bco", "steps": 3}]},
+        {"rounds": [GOOD], "winner": "nobody"},
+        {"rounds": [GOOD], "winner": ["bco"]},
     ],
 )
-def test_what_is_no_race_is_refused(rounds: object) -> None:
+def test_what_is_no_race_is_refused(race: object) -> None:
     with pytest.raises(UserError, match=r"^it"):
-        Race.of_file(rounds, "it")
+        Race.of_file(race, "it")
 
 
 def test_the_table_begins_with_the_winner() -> None:
     race = Race()
-    race.add([Heat(member, 10, float(index), 10.0) for index, member in enumerate(MEMBERS)])
-    race.add([Heat(member, 20, 7.0, 20.0) for member in race.field])
+    for index, member in enumerate((CLONING, CLONING, VALUES, D3G)):
+        race.add(Heat(member, 10, float(index), 10.0))
+    race.add(Heat(race.turn(6), 20, 7.0, 20.0))
     rows = race_table([{"seed": 3, "race": race.plain()}])
-    assert [row[1] for row in rows[:2]] == [race.leader, race.standing[1]]
-    assert rows[0][2:] == ("4.0, 7.0", "30", "won")
-    assert len(rows) == len(MEMBERS) and [row[4] for row in rows].count("won") == 1
-    untouched = race_table([{"seed": 3, "race": []}])
-    assert all(row[2] == "never acted" for row in untouched)
+    assert [row[1] for row in rows] == list(MEMBERS)
+    assert rows[0][2:] == ("3.0, 7.0", "30", "won")
+    assert [row[4] for row in rows].count("won") == 1
+    untouched = race_table([{"seed": 3, "race": {"rounds": [], "winner": None}}])
+    assert all(row[2:] == ("never acted", "0", "") for row in untouched)

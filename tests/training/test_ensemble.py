@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from qss_offline.algorithms.ensemble import in_other_units, mean_network
+from qss_offline.algorithms.ensemble import mean_network
 from qss_offline.algorithms.networks import MLPShape, Network, mlp
 from qss_offline.analysis.models import planner_of, policy_of
 from qss_offline.comparison.online_budget import load_proposals
@@ -40,17 +40,6 @@ def test_the_mean_network_gives_the_mean(dims: tuple[int, ...]) -> None:
     expected = torch.stack([mlp(network, inputs) for network in networks]).mean(0)
     torch.testing.assert_close(mlp(mean_network(networks), inputs), expected)
     assert mean_network(networks[:1]) is networks[0]
-
-
-def test_a_proposal_in_other_units_proposes_the_same() -> None:
-    generator = torch.Generator().manual_seed(3)
-    shape = MLPShape((5, 7, 6, 5))
-    proposal = Network(shape, torch.stack([shape.init(generator) for _ in range(2)]))
-    ratio = torch.rand(5, generator=generator) + 0.1
-    obs = torch.randn(2, 4, 5, generator=generator)
-    changed = in_other_units(proposal, ratio)
-    torch.testing.assert_close(mlp(changed, obs * ratio), mlp(proposal, obs) * ratio)
-    assert not torch.equal(changed.flat, proposal.flat)
 
 
 @pytest.fixture(scope="module")

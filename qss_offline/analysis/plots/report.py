@@ -108,9 +108,8 @@ def race_figure(races: Sequence[Race], title: str) -> Figure:
         for race in races:
             means = [
                 (number, heat.mean)
-                for number, heats in enumerate(race.rounds, 2)
-                for heat in heats
-                if heat.member == member
+                for number, heat in enumerate(race.rounds, 2)
+                if heat is not None and heat.member == member
             ]
             axis.plot(*zip(*means, strict=True), marker="o", markersize=4, **style)
             style["label"] = "_"

@@ -1,8 +1,8 @@
 """The members of a portfolio on one online budget, whose steps all teach one IDM.
 
-The first round acts at random. In each later one the members that are left share its steps, each
-from a reset on (`race.py`); the IDM learns from all steps so far, whoever took them, and members
-that learn from its labels go on learning from new ones. Those that are out rest.
+The first round acts at random, each later one is a member's (`race.py`). The IDM learns from all
+steps so far, whoever took them, and members that learn from its labels go on learning from new
+ones. Once one has won, the others rest.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ from qss_offline.parallel.reporting import counted_on, no_tick
 from qss_offline.runs.inverse_config import InverseFitConfig
 from qss_offline.runs.portfolio_config import (
     CLONING,
+    D3G,
     MEMBERS,
-    PROPOSING,
     VALUES,
     PortfolioConfig,
 )
@@ -61,11 +61,11 @@ class PortfolioTrainer(InverseModels):
         recording: what its members learned and learn from.
         scale: what observations go through before the IDM and proposals.
         policy_scale: what they go through before members that learn from labels.
-        proposals: τ of the members that have one, by name, each `(1, P)`.
+        proposal: τ of D3G, `(1, P)`.
         make_env: makes the environment; None where there is none.
         config: the online budget.
         portfolio: settings of the members; an `error_power` of the cloning is a number here. Those
-            that learn from labels need continuous actions, and stay away from discrete ones.
+            that learn from labels need continuous actions: with discrete ones D3G is alone.
         known: steps of the same environment whose actions are known.
         device: where all are trained.
     """
@@ -76,7 +76,7 @@ class PortfolioTrainer(InverseModels):
         recording: Transitions,
         scale: ObservationScale,
         policy_scale: ObservationScale,
-        proposals: Mapping[str, Network],
+        proposal: Network,
         make_env: Callable[[], gym.Env[Any, Any]] | None,
         config: InverseFitConfig,
         portfolio: PortfolioConfig,
@@ -84,11 +84,11 @@ class PortfolioTrainer(InverseModels):
         device: torch.device | str = "cpu",
     ) -> None:
         super().__init__((seed,), (scale,), make_env, config, known, (recording,), device)
-        self._proposals, self._portfolio = proposals, portfolio
+        self._proposal, self._portfolio = proposal, portfolio
         self._policy_scale = policy_scale
         self._seen = self.seen_through((policy_scale,))
         self._learners: dict[str, Algorithm] = {}
-        members: tuple[str, ...] = PROPOSING
+        members: tuple[str, ...] = (D3G,)
         if isinstance(self.actions, ActionBox):
             sizes = len(scale.mean), self.actions.dim
             self._learners[CLONING] = BehaviouralCloning(portfolio.cloning, *sizes)
@@ -136,8 +136,8 @@ class PortfolioTrainer(InverseModels):
         labels: torch.Tensor,
         on_chunk: Callable[[TrainState, Any], None],
     ) -> None:
-        """Train a member on new labels, if it is still in the race."""
-        if member not in self.race.field:
+        """Train a member on new labels, unless another has won."""
+        if self.race.winner not in (None, member):
             return
         portfolio, state = self._portfolio, self._states[member]
         if member == CLONING:
@@ -184,37 +184,31 @@ class PortfolioTrainer(InverseModels):
         policy: Callable[[NDArray[Any]], NDArray[np.float32]] | None,
         rng: np.random.Generator,
     ) -> ActionSteps:
-        """Act at random in the first round and where all have diverged, else race."""
+        """Act at random in the first round, and let the member whose turn it is act in others."""
         if not self.rounds_done:
             return super()._act(env, None, rng)
-        heats, taken = [], []
-        limit = None if env.spec is None else env.spec.max_episode_steps
-        policies = {member: self.policy_of(member) for member in self.race.field}
-        able = [member for member, policy in policies.items() if policy.diverged is None]
-        if not able:
+        config = self.config
+        member = self.race.turn(config.rounds)
+        acting = self.policy_of(member)
+        if acting.diverged is not None:
+            self.race.add(None)
             return super()._act(env, None, rng)
-        for member, steps in self.race.shares(self.config.steps_per_round, able).items():
-            pace = Pace(limit)
-            acting = policies[member]
-            noise = self.config.exploration_noise
-            taken.append(take_steps(env, steps, self.actions, acting, noise, rng, pace))
-            heats.append(pace.heat(member))
-        self.race.add(heats)
-        first, *others = taken
-        for other in others:
-            first = first.extend(other)
-        return first
+        pace = Pace(None if env.spec is None else env.spec.max_episode_steps)
+        noise, steps = config.exploration_noise, config.steps_per_round
+        taken = take_steps(env, steps, self.actions, acting, noise, rng, pace)
+        self.race.add(pace.heat(member))
+        return taken
 
     def policy_of(self, member: str) -> SavedPolicy:
         """Return a member's policy, on copies of its networks as they are now."""
-        if member in self._proposals:
-            return self.heading_for(self._proposals[member], 0)
+        if member == D3G:
+            return self.heading_for(self._proposal, 0)
         network = self._states[member].on_cpu().networks["policy"]
         copy = Network(network.shape, network.flat.clone())
         return ClonedPolicy(copy, self._policy_scale, self.action_box)
 
     def policy(self, index: int) -> SavedPolicy:
-        """Return the policy of who leads the race."""
+        """Return the policy of who won, or leads."""
         return self.policy_of(self.race.leader)
 
     def checkpoint(self, index: int, metadata: Mapping[str, Any]) -> Checkpoint:
@@ -231,5 +225,5 @@ class PortfolioTrainer(InverseModels):
         for name, learner in self._learners.items():
             parts = [part_of(checkpoint, name)]
             self._states[name] = stack_checkpoints(learner, parts, self.device)
-        rounds = checkpoint.metadata["race"]
-        self.race = Race.of_file(rounds, "a checkpoint", self.race.members)
+        race = checkpoint.metadata["race"]
+        self.race = Race.of_file(race, "a checkpoint", self.race.members)
