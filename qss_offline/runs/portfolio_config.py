@@ -16,7 +16,7 @@ MEMBERS = (D3G, VALUES, CLONING)
 """All members; the last acts first, and of equals the first wins."""
 
 LEAST_ROUNDS = len(MEMBERS) + 2
-"""One at random, one of each member, one of the winner."""
+"""One at random, one of each member, one of whoever leads."""
 
 _CLONING_UPDATES, _VALUES_UPDATES = 1_500, 4_000
 """In each round."""

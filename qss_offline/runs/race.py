@@ -2,8 +2,9 @@
 
 A member that learns from labels goes on improving while it acts, because its steps teach the IDM
 where the recording leads; D3G's proposals are learned before. So BCO acts in all rounds that the
-others leave, then each of the others in one, and whoever did best, BCO in its last two, acts in the
-last. A round is one member's, from a reset on: the shorter its share, the less of an episode it
+others leave, then each of the others in one, and whoever leads then in the last. The mean of a
+member's last two rounds counts: whoever leads after one may have been lucky, and the last round
+tells. A round is one member's, from a reset on: the shorter its share, the less of an episode it
 would show.
 """
 
@@ -48,8 +49,7 @@ class Pace:
     Steps are few and may end before an episode does: whole episodes are then the short ones, and
     who never falls has none. So the length of an episode is estimated from cut ones, too: steps
     over terminations (the maximum-likelihood estimate at a constant rate), at most the time limit,
-    which also stands where nothing has terminated yet. Who is judged too well by it is found out in
-    the next round, in which shares are longer.
+    which also stands where nothing has terminated yet.
 
     Args:
         limit: environment steps after which an episode is cut; None where there is no limit.
@@ -81,19 +81,15 @@ class Race:
     Attributes:
         rounds: what each round came to but the first, in which nobody acts; None where the member
             whose turn it was had diverged, and the round acted at random.
-        winner: who acts in the last round; None before that.
     """
 
     def __init__(self, members: Sequence[str] = MEMBERS) -> None:
         self.members = tuple(members)
         self.rounds: list[Heat | None] = []
-        self.winner: str | None = None
 
     @property
     def leader(self) -> str:
         """Who won, or would win now."""
-        if self.winner is not None:
-            return self.winner
         return max(self.members, key=self._standing)
 
     def _standing(self, member: str) -> float:
@@ -102,11 +98,10 @@ class Race:
         return fmean(means[-2:]) if means else -math.inf
 
     def turn(self, rounds: int) -> str:
-        """Return who acts in the next round, of so many with the first; the last has a winner."""
+        """Return who acts in the next round, of so many with the first."""
         number = len(self.rounds) + 2
         if number == rounds:
-            self.winner = self.leader
-            return self.winner
+            return self.leader
         before_others = rounds - len(self.members)
         return self.members[::-1][max(0, number - before_others)]
 
@@ -114,29 +109,23 @@ class Race:
         """Take what a round came to."""
         self.rounds.append(heat)
 
-    def plain(self) -> dict[str, Any]:
-        """Return it as JSON holds it."""
-        rounds = [None if heat is None else dict(vars(heat)) for heat in self.rounds]
-        return {"rounds": rounds, "winner": self.winner}
+    def plain(self) -> list[dict[str, Any] | None]:
+        """Return the rounds as JSON holds them."""
+        return [None if heat is None else dict(vars(heat)) for heat in self.rounds]
 
     @staticmethod
-    def of_file(race: object, where: object, members: Sequence[str] = MEMBERS) -> Race:
+    def of_file(rounds: object, where: object, members: Sequence[str] = MEMBERS) -> Race:
         """Undo `plain`, of an untrusted file.
 
         Raises:
             UserError: the file holds something else.
         """
-        rounds = race.get("rounds") if isinstance(race, dict) else None
-        if not isinstance(race, dict) or not isinstance(rounds, list):
-            raise UserError(f"{where}: race is {shown(race)}, expected rounds and a winner")
-        found = Race(members)
+        if not isinstance(rounds, list):
+            raise UserError(f"{where}: race is {shown(rounds)}, expected a list")
+        race = Race(members)
         for heat in rounds:
-            found.add(None if heat is None else _heat(heat, members, where))
-        winner = race.get("winner")
-        if winner is not None and winner not in found.members:
-            raise UserError(f"{where}: the race was won by {shown(winner)}")
-        found.winner = winner
-        return found
+            race.add(None if heat is None else _heat(heat, members, where))
+        return race
 
 
 def _heat(heat: object, members: Sequence[str], where: object) -> Heat:
@@ -176,7 +165,7 @@ def race_table(seeds: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
                     member,
                     ", ".join(f"{heat.mean:.1f}" for heat in own) or "never acted",
                     f"{sum(heat.steps for heat in own):,}",
-                    "won" if own and member == race.winner else "",
+                    "won" if own and member == race.leader else "",
                 )
             )
     return rows

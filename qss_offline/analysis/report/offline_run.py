@@ -190,8 +190,8 @@ class RunPart:
         self.book.parts.append(
             page.paragraph(
                 f"Chosen by what an episode of theirs returns, estimated from the online steps "
-                f"of their last rounds: {won}. The first round acted at random, the last was the "
-                "winner's. The evaluations took no part in it."
+                f"of their last two rounds: {won}. The first round acted at random, the last was "
+                "that of whoever led. The evaluations took no part in it."
             )
         )
         header = tuple(name or "result" for name in RACE_HEADER)

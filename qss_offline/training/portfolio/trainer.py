@@ -2,7 +2,7 @@
 
 The first round acts at random, each later one is a member's (`race.py`). The IDM learns from all
 steps so far, whoever took them, and members that learn from its labels go on learning from new
-ones. Once one has won, the others rest.
+ones.
 """
 
 from __future__ import annotations
@@ -126,8 +126,6 @@ class PortfolioTrainer(InverseModels):
             tick(units + (state.update - valued) * VALUED_UPDATE, "values of actions")
 
         self._train(VALUES, done, labels, valuing)
-        # Who is out rests, which counts as done.
-        tick(fitted + before + self._portfolio.round_work)
 
     def _train(
         self,
@@ -136,9 +134,7 @@ class PortfolioTrainer(InverseModels):
         labels: torch.Tensor,
         on_chunk: Callable[[TrainState, Any], None],
     ) -> None:
-        """Train a member on new labels, unless another has won."""
-        if self.race.winner not in (None, member):
-            return
+        """Train a member on new labels."""
         portfolio, state = self._portfolio, self._states[member]
         if member == CLONING:
             settings: Any = portfolio.cloning
@@ -208,7 +204,7 @@ class PortfolioTrainer(InverseModels):
         return ClonedPolicy(copy, self._policy_scale, self.action_box)
 
     def policy(self, index: int) -> SavedPolicy:
-        """Return the policy of who won, or leads."""
+        """Return the policy of who leads."""
         return self.policy_of(self.race.leader)
 
     def checkpoint(self, index: int, metadata: Mapping[str, Any]) -> Checkpoint:
