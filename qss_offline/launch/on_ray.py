@@ -37,7 +37,8 @@ _TOLD_S = 1.0
 class RayLauncher:
     """Runs cells on Ray.
 
-    Seeds are cells of their own: a machine that dies takes less with it.
+    Seeds are cells of their own: a machine that dies takes less with it. Whoever interrupts what
+    runs leaves the cluster.
 
     Args:
         address: of the cluster; None takes that of `RAY_ADDRESS`, or one that this machine is part
