@@ -1,7 +1,8 @@
 """Settings as JSON keeps them, and back: every value is checked when it is read.
 
 A setting that a file lacks takes its default, the authors' choice: it didn't exist yet. One that it
-has and nobody knows is refused, for nobody can say what it did.
+has and nobody knows is refused, for nobody can say what it did; one that is gone is left out where
+it was off.
 """
 
 from __future__ import annotations
@@ -18,6 +19,14 @@ from qss_offline.errors import UserError, nearest, shown
 
 Config = TypeVar("Config")
 
+_GONE: Mapping[str, Any] = {
+    "gap_units": False,
+    "behaviour_coef": 0.0,
+    "behaviour_weights": "advantage",
+    "behaviour_power": 2.0,
+}
+"""Settings that are gone, each with the value at which it was off."""
+
 _OTHER = "it was made by another version of this package"
 
 
@@ -28,6 +37,11 @@ def to_plain(config: Any) -> Any:
 
 def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else asdict(value)
+
+
+def still_known(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings without those that are gone and were off."""
+    return {k: v for k, v in given.items() if k not in _GONE or v != _GONE[k]}
 
 
 def from_plain(config_type: type[Config], given: Any, where: str) -> Config:
@@ -43,6 +57,7 @@ def from_plain(config_type: type[Config], given: Any, where: str) -> Config:
     """
     if not isinstance(given, Mapping):
         raise UserError(f"{where}: expected settings by name, not {shown(given)}")
+    given = still_known(given)
     hints = get_type_hints(config_type)
     known = {field.name: field for field in fields(cast(Any, config_type))}
     unknown = sorted(map(str, given.keys() - known.keys()))

@@ -6,9 +6,15 @@ actions that it believes made them, and a policy π learns to repeat those label
     L = ‖π(s) − I(s, s')‖²
 
 as the paper runs it (Section 5.3): the mean squared error, for continuous actions in units of
-the action box. A departure, off by default: a power of ‖π(s) − I(s, s')‖ below 2, by which π
-repeats what most steps of a state do in the place of their mean; see `behaviour.py`, which holds
-D3G's proposals to as much.
+the action box.
+
+A departure, off by default, is a power of ‖π(s) − I(s, s')‖ below 2. Where a controller acts at
+most steps and random actions are taken at the others, the labels of a state are a cluster and a
+wide scatter around it. Their mean, which the squared error asks for, lies beside the cluster,
+further the more random actions there are, and a walker that follows it falls. The distance itself
+(power 1) asks for the geometric median, which stays in the cluster while that holds more than half
+of the steps (Lopuhaä & Rousseeuw, 1991, https://doi.org/10.1214/aos/1176347978); lower powers ask
+for what is nearest to many, the mode. No value has to tell the steps apart for that.
 """
 
 from __future__ import annotations
@@ -18,7 +24,6 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from qss_offline.algorithms.behaviour import error_power
 from qss_offline.algorithms.networks import MLPShape, Network, mlp
 from qss_offline.algorithms.protocol import UpdateRule
 from qss_offline.algorithms.validation import check_batch_size, check_positive
@@ -52,7 +57,7 @@ class CloningConfig:
         batch_size: transitions per update and seed, B; a multiple of 32.
         learning_rate: Adam's step size.
         error_power: a departure where it isn't 2: the loss is the distance to this power, see
-            `behaviour.py`; None measures the recording's behaviour stochasticity (`data/facts.py`).
+            above; None measures the recording's behaviour stochasticity (`data/facts.py`).
     """
 
     hidden_dims: tuple[int, ...] = (256, 256)
@@ -68,6 +73,16 @@ class CloningConfig:
             raise UserError(
                 f"error_power must be above 0 and at most 2 (the mean), not {self.error_power}"
             )
+
+
+_ROUNDED = 1e-4
+"""Added to squared errors under a power below 2: within a hundredth of the unit that networks see,
+all are alike."""
+
+
+def error_power(errors: Tensor, power: float) -> Tensor:
+    """Return ‖e‖^p from ‖e‖², of any shape; see above for what p asks for."""
+    return errors if power == 2 else (errors + _ROUNDED).pow(power / 2)
 
 
 def cloned_action(policy: Network, obs: Tensor) -> Tensor:

@@ -95,7 +95,7 @@ class D3GConfig(QSSConfig):
     """Settings of D3G; the defaults are the authors'.
 
     Departures are `clamp_targets`, `proposal_average_step_size`, `step_inputs`,
-    `inverse_average_step_size`, `gap_units`, `twin_pessimism`, and `discrete_loss` where it is the
+    `inverse_average_step_size`, `twin_pessimism`, and `discrete_loss` where it is the
     cross-entropy; see `QSSConfig` for what isn't explained here.
 
     Attributes:
@@ -257,6 +257,4 @@ class D3G:
             value = transition_value(critic, batch.obs, proposed).mean(dim=-1)
             return -value, {"proposal_value": value}
         cycled_next_obs = self.cycle(parameters, batch.obs, proposed)
-        next_obs = batch.next_obs if self.config.gap_units else None
-        coefficient = self.config.cycle_coef
-        return proposal_loss(critic, batch.obs, proposed, cycled_next_obs, coefficient, next_obs)
+        return proposal_loss(critic, batch.obs, proposed, cycled_next_obs, self.config.cycle_coef)

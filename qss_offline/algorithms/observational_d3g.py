@@ -34,11 +34,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from qss_offline.algorithms.behaviour import (
-    BEHAVIOUR_WEIGHTS,
-    BehaviourWeights,
-    behaviour_loss,
-)
 from qss_offline.algorithms.networks import MLPShape, Network, mlp
 from qss_offline.algorithms.protocol import UpdateRule
 from qss_offline.algorithms.qss import (
@@ -88,27 +83,17 @@ class ObservationalD3GConfig(QSSConfig):
     """Settings of offline D3G; the defaults are the authors'.
 
     Departures are `normalize_observations`, `clamp_targets`, `proposal_average_step_size`,
-    `learning_rate_decay`, `behaviour_coef`, `gap_units` and `twin_pessimism`; see `QSSConfig` for
-    what isn't explained here.
+    `learning_rate_decay` and `twin_pessimism`; see `QSSConfig` for what isn't explained here.
 
     Attributes:
         normalize_observations: a departure: observations are shifted and scaled by the dataset's
             mean and standard deviation, so that the cycle term weighs all dimensions alike.
         learning_rate_decay: a departure: over this share of training, at its end, the learning
             rate falls in a straight line towards 0.
-        behaviour_coef: a departure: weight of the behaviour term that is added to Eq. 12, see
-            `behaviour.py`.
-        behaviour_weights: which recorded steps it counts, likewise.
-        behaviour_power: a departure: what the behaviour term holds proposals to where recorded
-            steps differ: at 2 their mean, at 1 their median, below 1 more and more their mode,
-            likewise; None measures the recording's behaviour stochasticity, see `data/facts.py`.
     """
 
     normalize_observations: bool = False
     learning_rate_decay: float = 0.0
-    behaviour_coef: float = 0.0
-    behaviour_weights: BehaviourWeights = "advantage"
-    behaviour_power: float | None = 2.0
 
     def __post_init__(self) -> None:
         """Refuse settings that can't be trained with."""
@@ -116,17 +101,6 @@ class ObservationalD3GConfig(QSSConfig):
         if not 0 <= self.learning_rate_decay <= 1:
             raise UserError(
                 f"learning_rate_decay must be in [0, 1], not {self.learning_rate_decay}"
-            )
-        if self.behaviour_coef < 0:
-            raise UserError(f"behaviour_coef must be at least 0, not {self.behaviour_coef}")
-        if self.behaviour_weights not in BEHAVIOUR_WEIGHTS:
-            raise UserError(
-                f"behaviour_weights must be one of {', '.join(BEHAVIOUR_WEIGHTS)}, "
-                f"not {self.behaviour_weights!r}"
-            )
-        if self.behaviour_power is not None and not 0 < self.behaviour_power <= 2:
-            raise UserError(
-                f"behaviour_power must be above 0 and at most 2, not {self.behaviour_power}"
             )
 
 
@@ -159,7 +133,7 @@ class ObservationalD3G:
     """The losses of offline D3G, and when each is applied.
 
     Args:
-        config: settings; for training, a `behaviour_power` that is used is a number.
+        config: settings.
         obs_dim: size of an observation.
         target_low: `(S, 1)` least value a target may take, or None where targets aren't clamped.
         target_high: `(S, 1)` greatest value, likewise.
@@ -224,7 +198,7 @@ class ObservationalD3G:
     def proposal_loss(
         self, parameters: ObservationalD3GParameters, batch: ObservationBatch
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """L_ψ = −Q_1(s, C(s, s'_τ)) + β ‖s'_τ − C(s, s'_τ)‖²: Eq. 12; see `behaviour_coef`. `(S,)`.
+        """L_ψ = −Q_1(s, C(s, s'_τ)) + β ‖s'_τ − C(s, s'_τ)‖²: Eq. 12. `(S,)`.
 
         Gradients reach ψ through the value that conditions f, through f, and through both sides
         of the cycle term; θ and φ are not moved by this loss.
@@ -232,21 +206,4 @@ class ObservationalD3G:
         critic = parameters.critic.members[0]
         proposed = propose_next_obs(parameters.proposal, batch.obs)
         cycled_next_obs = cycle(critic, parameters.q_forward_model, batch.obs, proposed)
-        config = self.config
-        next_obs = batch.next_obs if config.gap_units else None
-        loss, metrics = proposal_loss(
-            critic, batch.obs, proposed, cycled_next_obs, config.cycle_coef, next_obs
-        )
-        if config.behaviour_coef == 0:
-            return loss, metrics
-        if config.behaviour_power is None:
-            raise UserError("behaviour_power=None has to be measured before training")
-        near, more = behaviour_loss(
-            critic,
-            batch,
-            proposed,
-            cycled_next_obs,
-            config.behaviour_weights,
-            config.behaviour_power,
-        )
-        return loss + config.behaviour_coef * near, {**metrics, **more}
+        return proposal_loss(critic, batch.obs, proposed, cycled_next_obs, self.config.cycle_coef)

@@ -47,8 +47,6 @@ class QSSConfig:
             allow, [min(r, 0), max(r, 0)] / (1 − γ).
         proposal_average_step_size: a departure: the policy acts on an exponential average of ψ
             with this step size; None acts on ψ itself.
-        gap_units: a departure: −Q in Eq. 12 is divided by what there is to gain, the mean of
-            |Q_1(s, s'_f) − Q_1(s, s')| over a batch, so that β needs no unit of rewards.
         twin_pessimism: how far y lies from the mean of the twins Q'_i, at 0, towards the lesser, at
             1. Less than 1 is a departure: the lesser is too low by half of what they disagree, over
             and over along the horizon.
@@ -63,7 +61,6 @@ class QSSConfig:
     cycle_coef: float = 1.0
     clamp_targets: bool = False
     proposal_average_step_size: float | None = None
-    gap_units: bool = False
     twin_pessimism: float = 1.0
 
     def __post_init__(self) -> None:
@@ -76,10 +73,6 @@ class QSSConfig:
             raise UserError(f"cycle_coef must be at least 0, not {self.cycle_coef}")
         if not 0 <= self.twin_pessimism <= 1:
             raise UserError(f"twin_pessimism must be in [0, 1], not {self.twin_pessimism}")
-
-
-LEAST_GAP = 1e-6
-"""What the gap, which Q is divided by, is at least: where nothing is to be gained it is 0."""
 
 
 class Transition(Protocol):
@@ -190,7 +183,6 @@ def proposal_loss(
     proposed: Tensor,
     cycled_next_obs: Tensor,
     cycle_coef: float,
-    next_obs: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """L_ψ = −Q_1(s, s'_f) + β ‖s'_τ − s'_f‖²: Eq. 12. `(S,)`.
 
@@ -200,15 +192,8 @@ def proposal_loss(
         proposed: s'_τ, `(S, B, obs_dim)`.
         cycled_next_obs: s'_f = C(s, s'_τ), `(S, B, obs_dim)`.
         cycle_coef: β.
-        next_obs: s' of the data, `(S, B, obs_dim)`, with `gap_units`; else None.
     """
-    values = transition_value(critic, obs, cycled_next_obs)
-    value = values.mean(dim=-1)
+    value = transition_value(critic, obs, cycled_next_obs).mean(dim=-1)
     cycle_error = state_error(proposed, cycled_next_obs)
     metrics = {"proposal_value": value, "cycle_error": cycle_error}
-    if next_obs is None:
-        return cycle_coef * cycle_error - value, metrics
-    with torch.no_grad():
-        gaps = values - transition_value(critic, obs, next_obs)
-        gap = gaps.abs().mean(dim=-1).clamp_min(LEAST_GAP)
-    return cycle_coef * cycle_error - value / gap, {**metrics, "gap": gap}
+    return cycle_coef * cycle_error - value, metrics

@@ -200,7 +200,7 @@ def _gain(run: FinishedRun, seed: int) -> Finding:
     value, gap = number_text(found.value), number_text(found.gap)
     measured = f"|Q| is {value}, and proposals change it by {gap}"
     only_random = run.results.get("random_action_prob") == 1.0
-    if run.config.preset.algorithm.gap_units or only_random or not found.ratio > _DWARFED:
+    if only_random or not found.ratio > _DWARFED:
         return Finding(GAIN, measured)
     # Common, and no harm where proposals hold to the recording all the same; a race had others.
     if run.method == "auto" or seed not in failed_seeds(run):

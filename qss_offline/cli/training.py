@@ -276,9 +276,8 @@ def say(run: Run, as_json: bool = False, video: bool = False, next_line: str | N
     if policy.exists():
         made.append(f"{policy} (the policy)")
     print(f"{results['wall_seconds']:,.0f} s in all. Made: {', '.join(made)}.")
-    if run.method == "bco" or config.preset.algorithm.behaviour_coef > 0:
-        learner = "the policy" if run.method == "bco" else "proposals"
-        print(stochasticity_line(config.facts, config.error_power, learner))
+    if run.method == "bco":
+        print(stochasticity_line(config.facts, config.error_power))
     if config.actions_from is not None:
         known = f"{results['known_steps']:,} steps of {config.actions_from}"
         print(f"The IDM learned first from {known}: online steps don't count them.")

@@ -116,9 +116,9 @@ def power_of(share: float | None) -> float:
     """Return the power of errors against recorded behaviour at a behaviour stochasticity.
 
     Where some actions are random, the mean that a squared error asks for lies beside what the
-    controller does, and a low power asks for the mode (`algorithms/behaviour.py`). Where none
-    is, there is nothing to leave out, and a low power weights the worst fitted states least, which
-    are those in which a robot falls. Where it is unknown, random actions aren't ruled out.
+    controller does, and a low power asks for the mode (`algorithms/bco.py`). Where none is, there
+    is nothing to leave out, and a low power weights the worst fitted states least, which are those
+    in which a robot falls. Where it is unknown, random actions aren't ruled out.
     """
     return MEAN_POWER if share is not None and share < STOCHASTIC_FROM else MODE_POWER
 
@@ -190,15 +190,14 @@ def observation_spread(
     return mean, std, step_std.astype(np.float32)
 
 
-def stochasticity_line(facts: RecordingFacts, power: float, learner: str) -> str:
-    """Return a recording's behaviour stochasticity, and what is learned from it, as a line.
+def stochasticity_line(facts: RecordingFacts, power: float) -> str:
+    """Return a recording's behaviour stochasticity, and what BCO learns from it, as a line.
 
     Args:
         facts: what was measured of the recording.
-        power: of errors against recorded steps.
-        learner: what is held to recorded steps.
+        power: of errors against labels.
     """
     share = facts.behaviour_stochasticity
     measured = "can't be measured" if share is None else f"{share:.1%} of the variance of its steps"
     which = {MEAN_POWER: "the mean", MODE_POWER: "the mode"}.get(power, f"the power {power:g}")
-    return f"behaviour stochasticity: {measured}; {learner} held to {which} of what was done"
+    return f"behaviour stochasticity: {measured}; the policy held to {which} of what was done"

@@ -149,8 +149,8 @@ def start_config(config: OnlineConfig, run: Path) -> OnlineConfig:
     """Return the settings with those of the offline run where carried networks depend on them.
 
     Sizes (of an ensemble as wide as all its trainings together), γ, β, the pessimism of targets,
-    what observations go through, what the inverse model sees, and in which unit values are weighed
-    must be those that the networks were trained with; everything else stays.
+    what observations go through, and what the inverse model sees must be those that the networks
+    were trained with; everything else stays.
 
     Raises:
         UserError: the folder holds no offline run, one of another version of this package, or its
@@ -176,7 +176,6 @@ def start_config(config: OnlineConfig, run: Path) -> OnlineConfig:
             hidden_dims=tuple(offline.ensemble * dim for dim in algorithm.hidden_dims),
             gamma=algorithm.gamma,
             step_inputs=model.step_inputs,
-            gap_units=algorithm.gap_units,
             twin_pessimism=algorithm.twin_pessimism,
             cycle_coef=algorithm.cycle_coef,
         ),

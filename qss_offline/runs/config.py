@@ -50,20 +50,13 @@ class Preset:
         """Updates of a seed's whole ensemble."""
         return self.updates * self.ensemble
 
-    def with_recording(self, facts: RecordingFacts, *, proposes: bool) -> Preset:
-        """Return the preset with what a recording decides.
-
-        Args:
-            facts: what was measured of it.
-            proposes: whether the method trains a proposal.
-        """
-        algorithm, model = self.algorithm, self.inverse.model
-        if proposes and algorithm.behaviour_coef and algorithm.behaviour_power is None:
-            algorithm = replace(algorithm, behaviour_power=facts.error_power)
+    def with_recording(self, facts: RecordingFacts) -> Preset:
+        """Return the preset with what a recording decides."""
+        model = self.inverse.model
         if model.recorded_coef is None:
             able = model.form != "bilinear" and model.step_inputs
             model = replace(model, recorded_coef=facts.recorded_coef if able else 0.0)
-        return replace(self, algorithm=algorithm, inverse=replace(self.inverse, model=model))
+        return replace(self, inverse=replace(self.inverse, model=model))
 
     def spend(
         self, updates: int | None, online_steps: int | None, online_rounds: int | None
@@ -213,12 +206,8 @@ class RunConfig:
 
     @property
     def error_power(self) -> float:
-        """The power of errors against recorded steps, of a run that has measured its recording."""
-        power = self.preset.algorithm.behaviour_power
-        if self.cloning is not None:
-            power = self.cloning.error_power
-        elif self.portfolio is not None:
-            power = self.portfolio.cloning.error_power
+        """The power of errors against labels: of BCO its own, else what the recording asks for."""
+        power = None if self.cloning is None else self.cloning.error_power
         return self.facts.error_power if power is None else power
 
     @property
@@ -261,5 +250,5 @@ class RunConfig:
         portfolio = self.portfolio
         if portfolio is not None:
             portfolio = portfolio.with_power(facts.error_power)
-        preset = self.preset.with_recording(facts, proposes=self.method != "bco")
+        preset = self.preset.with_recording(facts)
         return replace(self, preset=preset, cloning=cloning, portfolio=portfolio, recording=facts)

@@ -28,7 +28,7 @@ from typing import Any
 
 from qss_offline.errors import UserError
 from qss_offline.files import parse_json, read_regular_file, write_bytes, write_json
-from qss_offline.settings_json import to_plain
+from qss_offline.settings_json import still_known, to_plain
 
 MOST_SEEDS = 10_000
 MOST_METRICS_BYTES = 1 << 30
@@ -203,7 +203,7 @@ class RunFolder:
 def _difference(now: Any, then: Any, name: str = "") -> tuple[str, Any, Any] | None:
     """Return the first setting that differs, by its dotted name, and both values as JSON."""
     if isinstance(then, dict) and is_dataclass(now) and not isinstance(now, type):
-        known = {field.name for field in fields(now)}
+        then, known = still_known(then), {field.name for field in fields(now)}
         for strange in sorted(then.keys() - known):
             return f"{name}.{strange}" if name else strange, None, then[strange]
         defaults = {field.name: to_plain(_default(field)) for field in fields(now)}

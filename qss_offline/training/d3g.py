@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from qss_offline.algorithms.ensemble import mean_network
 from qss_offline.algorithms.networks import Network
@@ -45,9 +44,7 @@ def _models_first(config: RunConfig) -> bool:
 
 def d3g_seconds_per_update(config: RunConfig, obs_dim: int, action_dim: int) -> float:
     """Measure how long an update of one model takes in one process."""
-    # Any power takes as long.
-    power = config.preset.algorithm.behaviour_power or 2.0
-    losses = replace(config.preset.algorithm, behaviour_power=power)
+    losses = config.preset.algorithm
     algorithm, widths = ObservationalD3G(losses, obs_dim), (obs_dim, obs_dim, None, None)
     return seconds_per_update(algorithm, widths, 1, losses.batch_size, ObservationBatch)
 

@@ -78,7 +78,7 @@ class OfflineTrainer:
     Args:
         tasks: the seeds; they may read different datasets of equal observation size.
         datasets: the transitions of each dataset id that the tasks name.
-        config: settings of offline D3G; a `behaviour_power` that is used is a number.
+        config: settings of offline D3G.
         facts: what was measured of each dataset, by its id.
         device: where to train.
     """

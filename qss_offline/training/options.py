@@ -93,8 +93,7 @@ class TrainOptions:
     def _check_applies(self, method: Method) -> None:
         if method != "bco" and self.error_power is not None:
             raise UserError(
-                f"--error-power is of BCO's cloning and doesn't apply to method {method}; "
-                "behaviour_power of d3g can be changed with --set"
+                f"--error-power is of BCO's cloning and doesn't apply to method {method}"
             )
         if self.offline_only:
             online = {"steps": self.online_steps, "rounds": self.online_rounds}

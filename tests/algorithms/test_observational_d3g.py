@@ -10,9 +10,7 @@ from qss_offline.algorithms.observational_d3g import (
     ObservationalD3GConfig,
     ObservationalD3GParameters,
     ObservationBatch,
-    cycle,
 )
-from qss_offline.algorithms.qss import propose_next_obs, transition_value
 from qss_offline.engine.state import TrainState, initial_state
 from qss_offline.engine.update import apply_update
 from qss_offline.errors import UserError
@@ -193,26 +191,9 @@ def test_hand_computed_target(pessimism: float, value: float) -> None:
         ("batch_size", 50),
         ("polyak_step_size", 0.0),
         ("twin_pessimism", 1.5),
-        ("behaviour_coef", -1.0),
-        ("behaviour_weights", "good"),
+        ("learning_rate_decay", 1.5),
     ],
 )
 def test_settings_that_cannot_be_trained_with_are_refused(setting: str, value: object) -> None:
     with pytest.raises(UserError, match=setting):
         ObservationalD3GConfig(**{setting: value})  # type: ignore[arg-type]
-
-
-def test_values_are_weighed_in_units_of_the_gap() -> None:
-    config = ObservationalD3GConfig((8,), cycle_coef=2.0, gap_units=True)
-    algorithm = ObservationalD3G(config, OBS_DIM)
-    state, drawn = initial_state(algorithm, [0, 1]), batch(seeds=2)
-    networks = ObservationalD3GParameters(**state.networks)
-    critic = networks.critic.members[0]
-    proposed = propose_next_obs(networks.proposal, drawn.obs)
-    cycled = cycle(critic, networks.q_forward_model, drawn.obs, proposed)
-    values = transition_value(critic, drawn.obs, cycled)
-    gap = (values - transition_value(critic, drawn.obs, drawn.next_obs)).abs().mean(1)
-    error = (proposed - cycled).square().mean((1, 2))
-    loss, metrics = algorithm.proposal_loss(networks, drawn)
-    torch.testing.assert_close(loss, 2.0 * error - values.mean(1) / gap)
-    torch.testing.assert_close(metrics["gap"], gap)

@@ -120,7 +120,7 @@ def test_the_command_repeats_the_run(cloned: FinishedRun) -> None:
     config = replace(
         cloned.config,
         preset_name="default",
-        preset=spent.with_recording(cloned.facts, proposes=False),
+        preset=spent.with_recording(cloned.facts),
         cloning=CloningConfig(sizes.hidden_dims, sizes.batch_size, sizes.learning_rate, power),
         cloning_updates=5000,
         evaluation_episodes=10,

@@ -34,7 +34,7 @@ from qss_offline.online.presets import online_preset
 from qss_offline.overrides import changed
 from qss_offline.parallel.reporting import no_progress
 from qss_offline.runs.folder import RunFolder
-from qss_offline.runs.reader import FinishedRun
+from qss_offline.runs.reader import FinishedRun, load_online_run
 from qss_offline.runs.results import EvaluationPoint, seed_results
 from qss_offline.settings_json import to_plain
 from qss_offline.statistics import Interval
@@ -260,7 +260,7 @@ def test_methods_of_different_recordings_are_not_compared() -> None:
 
 
 def test_long_names_leave_room_for_probabilities() -> None:
-    name = "bodies with behaviour_power=0.5 over BCO with error_power=2"
+    name = "default with twin_pessimism=1 over BCO with error_power=2"
     figure = figures.improvement_figure(
         [(name, Interval(0.5, 0.2, 0.8)), ("a over b", Interval(0.9, 0.8, 1.0))]
     )
@@ -426,6 +426,22 @@ def online_settings_of_test() -> OnlineSettings:
     plan = EvaluationPlan(100, 1)
     return OnlineSettings("Reacher-v5", "d3g-no-cycle", (3, 4), "default with gamma=0.9",
                           config, plan)  # fmt: skip
+
+
+def test_a_setting_that_is_gone_and_was_off_is_no_other_setting(
+    online: Path, tmp_path: Path
+) -> None:
+    methods = {}
+    for value in (False, True):
+        results = json.loads((online / "results.json").read_text())
+        results["config"]["algorithm"]["gap_units"] = value
+        for seed in results["seeds"]:
+            seed["seed"] += 10
+        write_json(tmp_path / "before.json", results)
+        runs = [load_online_run(path) for path in (online, tmp_path / "before.json")]
+        methods[value] = run_methods(runs, run_names(runs))
+    assert methods[False] == ["online D3G⁻ (default with gamma=0.9)"] * 2
+    assert methods[True][1] == "online D3G⁻ (default with gamma=0.9), gap_units=True"
 
 
 @pytest.mark.usefixtures("undrawn")

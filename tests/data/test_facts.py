@@ -13,11 +13,6 @@ import pytest
 import torch
 
 from qss_offline.algorithms.bco import BehaviouralCloning, CloningConfig
-from qss_offline.algorithms.observational_d3g import (
-    ObservationalD3G,
-    ObservationalD3GConfig,
-    ObservationBatch,
-)
 from qss_offline.data import facts as facts_module
 from qss_offline.data.build import build_dataset
 from qss_offline.data.facts import (
@@ -30,7 +25,6 @@ from qss_offline.data.facts import (
 )
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.data.transitions import Transitions
-from qss_offline.engine.state import initial_state
 from qss_offline.errors import UserError
 from qss_offline.evaluation.policies import ObservationScale
 from qss_offline.launch.local import LocalLauncher
@@ -43,10 +37,6 @@ from qss_offline.settings_json import to_plain
 from qss_offline.training.runner import run
 from tests.small_run import settings
 from tests.training.test_bco import CLONING, MODEL, expert_recording
-
-CONFIG = ObservationalD3GConfig(
-    (8, 8), 32, normalize_observations=True, behaviour_coef=1000.0, behaviour_weights="plain"
-)
 
 
 def with_random_steps(recording: Transitions, share: float) -> Transitions:
@@ -80,12 +70,12 @@ def test_recorded_steps_teach_the_idm_where_they_say_something_of_actions() -> N
     for method in ("bco", "auto"):
         asked = preset("default", method)
         for facts, coef in ((plain, 0.0), (mixed, 1.0), (unknown, 1.0)):
-            decided = asked.with_recording(facts, proposes=method == "auto")
+            decided = asked.with_recording(facts)
             assert decided.inverse.model.recorded_coef == coef
-            assert decided.with_recording(mixed, proposes=False) == decided, "decided once"
+            assert decided.with_recording(mixed) == decided, "decided once"
         form = replace(asked.inverse.model, form="bilinear")
         bilinear = replace(asked, inverse=replace(asked.inverse, model=form))
-        decided = bilinear.with_recording(mixed, proposes=False)
+        decided = bilinear.with_recording(mixed)
         assert decided.inverse.model.recorded_coef == 0.0, "it takes no recorded steps"
     assert preset("paper").inverse.model.recorded_coef == 0.0
 
@@ -155,20 +145,14 @@ def test_damaged_facts_are_refused(damage: dict[str, Any], words: str) -> None:
         facts_of_config({}, "here")
 
 
-def test_losses_are_given_numbers() -> None:
-    algorithm = ObservationalD3G(replace(CONFIG, behaviour_power=None), 3)
-    networks = algorithm.parameters_type(**initial_state(algorithm, [0]).networks)
-    obs = torch.zeros(1, 4, 3)
-    batch = ObservationBatch(obs, obs, obs[..., 0], obs[..., 0])
-    with pytest.raises(UserError, match="measured before training"):
-        algorithm.proposal_loss(networks, batch)
+def test_the_loss_is_given_a_number() -> None:
     with pytest.raises(UserError, match="measured before training"):
         BehaviouralCloning(CloningConfig(error_power=None), 3, 1)
 
 
 def test_cloning_in_the_race_measures_a_power_and_the_papers_does_not() -> None:
     assert portfolio_beside(preset("default").algorithm).cloning.error_power is None
-    assert preset("paper").algorithm.behaviour_power == 2
+    assert CloningConfig().error_power == 2
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -185,10 +169,10 @@ def interrupted(_: str, total: int, unit: str) -> Iterator[Reporter]:
     yield report
 
 
-def d3g(dataset: str, power: float | None) -> Callable[..., dict[str, Any]]:
+def d3g(dataset: str, coef: float | None) -> Callable[..., dict[str, Any]]:
     few = settings(dataset)
-    algorithm = replace(few.preset.algorithm, behaviour_coef=1.0, behaviour_power=power)
-    preset = replace(few.preset, algorithm=algorithm, updates=100)
+    inverse = InverseFitConfig(2, 40, 50, model=replace(MODEL, recorded_coef=coef))
+    preset = replace(few.preset, inverse=inverse, updates=100)
     return partial(run, replace(few, seeds=(0,), preset=preset), launcher=LocalLauncher(1))
 
 
@@ -201,22 +185,23 @@ def bco(dataset: str, power: float | None) -> Callable[..., dict[str, Any]]:
     return partial(run, replace(asked, seeds=(0,)), launcher=LocalLauncher(1))
 
 
-@pytest.mark.parametrize("method", [d3g, bco])
+@pytest.mark.parametrize(("method", "decided"), [(d3g, 1.0), (bco, 0.5)])
 def test_a_resumed_run_trains_on_what_was_measured_when_it_began(
     minari_root: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     method: Callable[..., Callable[..., dict[str, Any]]],
+    decided: float,
 ) -> None:
     dataset = build_dataset(DatasetSpec("InvertedPendulum", transitions=500), workers=1).obs_id
     whole, given, broken = (RunFolder(tmp_path / name) for name in ("whole", "given", "broken"))
     measured = method(dataset, None)(whole)
     assert measured["behaviour_stochasticity"] > 0.3
-    method(dataset, 0.5)(given)
+    method(dataset, decided)(given)
     assert files(given.path) == files(whole.path), "measured or given, the run is the same"
     config = read_json(whole.config)
-    settled = config["cloning"] if method is bco else config["preset"]["algorithm"]
-    assert settled["error_power" if method is bco else "behaviour_power"] == 0.5
+    settled = config["cloning"] if method is bco else config["preset"]["inverse"]["model"]
+    assert settled["error_power" if method is bco else "recorded_coef"] == decided
 
     with pytest.raises(KeyboardInterrupt):
         method(dataset, None)(broken, show_progress=interrupted)
@@ -234,9 +219,7 @@ def test_a_resumed_run_trains_on_what_was_measured_when_it_began(
 
 def test_users_see_what_was_measured() -> None:
     facts = replace(recording_facts(PLAIN, True), behaviour_stochasticity=0.0021)
-    line = stochasticity_line(facts, 2.0, "proposals")
-    assert "0.2% of the variance of its steps" in line and "proposals held to the mean" in line
+    line = stochasticity_line(facts, 2.0)
+    assert "0.2% of the variance of its steps; the policy held to the mean" in line
     unknown = replace(facts, behaviour_stochasticity=None)
-    assert "can't be measured; the policy held to the mode" in stochasticity_line(
-        unknown, 0.5, "the policy"
-    )
+    assert "can't be measured; the policy held to the mode" in stochasticity_line(unknown, 0.5)

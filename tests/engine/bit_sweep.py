@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import product
 from typing import Any, TypeVar
 
 import torch
@@ -79,9 +80,7 @@ def d3g_batch(obs: Any, action: Any, next_obs: Any, reward: Any, terminated: Any
 
 
 def offline(config: ObservationalD3GConfig) -> MakeAlgorithm:
-    """Offline D3G; what is measured of a recording elsewhere is the power of a mode here."""
-    power = 0.5 if config.behaviour_power is None else config.behaviour_power
-    config = replace(config, behaviour_power=power)
+    """Offline D3G."""
 
     def make(seeds: int) -> Algorithm:
         limit = torch.full((seeds, 1), 50.0)
@@ -120,10 +119,6 @@ def cases() -> Iterator[tuple[str, MakeAlgorithm, int, Callable[..., Any], str, 
         for method, preset in methods.items()
     }
     algorithms = {name: preset.algorithm for name, preset in presets.items()}
-    default = PRESETS["default"]["d3g"].algorithm
-    near = replace(default, gap_units=True, behaviour_coef=1e3, behaviour_weights="plain")
-    better = replace(near, behaviour_weights="advantage", behaviour_power=2.0)
-    algorithms |= {"held near": near, "held near the better": better}
     for name, config in _distinct(algorithms).items():
         yield (
             f"{name} offline",
@@ -190,17 +185,13 @@ def cases() -> Iterator[tuple[str, MakeAlgorithm, int, Callable[..., Any], str, 
                 "oa",
                 "eager",
             )
-            held = ObservationalD3GConfig(
-                dims,
-                batch_size,
-                behaviour_coef=1.0,
-                behaviour_power=power,
-                gap_units=True,
-                twin_pessimism=0.5,
+        for pessimism, clamped in product((0.5, 1.0), (False, True)):
+            config = ObservationalD3GConfig(
+                dims, batch_size, clamp_targets=clamped, twin_pessimism=pessimism
             )
             yield (
-                f"offline power {power}, {size}",
-                offline(held),
+                f"offline pessimism {pessimism}, clamped {clamped}, {size}",
+                offline(config),
                 batch_size,
                 ObservationBatch,
                 "oosf",

@@ -43,7 +43,7 @@ PLAIN = ObservationalD3GConfig((8, 8), batch_size=32, learning_rate=1e-3)
 SETTINGS = {
     "plain": PLAIN,
     "switched": replace(
-        PLAIN, gap_units=True, twin_pessimism=0.5, behaviour_coef=1.0, behaviour_power=0.5
+        PLAIN, clamp_targets=True, twin_pessimism=0.5, proposal_average_step_size=0.1
     ),
     "each": replace(PLAIN, proposal_update_interval=1),
     "every third": replace(PLAIN, proposal_update_interval=3),
@@ -64,11 +64,17 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulated]:
     yield emulated
 
 
+def offline(config: ObservationalD3GConfig) -> ObservationalD3G:
+    limit = torch.full((len(SEEDS), 1), 0.5)
+    limits = (-limit, limit) if config.clamp_targets else ()
+    return ObservationalD3G(config, 3, *limits)
+
+
 def train(
     mode: Mode, config: ObservationalD3GConfig, stops: tuple[int, ...], resume: bool = False
 ) -> tuple[TrainState, Rows]:
     """Train to each stop in a call of `fit` of its own, from checkpoints if asked to."""
-    algorithm = ObservationalD3G(config, 3)
+    algorithm = offline(config)
     state = initial_state(algorithm, SEEDS)
     sampler = UniformSampler([table(0, 3), table(1, 3)], 32, ObservationBatch)
     metrics: Rows = []
@@ -148,22 +154,18 @@ def kernels(algorithm: Any, batch: Callable[..., Any], shapes: list[tuple[int, .
 
 
 def offline_settings() -> list[ObservationalD3GConfig]:
-    """What offline D3G is trained with, by all presets, and held near recorded steps."""
+    """What offline D3G is trained with, by all presets."""
     algorithms = [one.algorithm for by_method in PRESETS.values() for one in by_method.values()]
-    keep = {"gap_units": True, "behaviour_coef": 1000.0, "behaviour_power": None}
-    near = replace(algorithms[0], behaviour_weights="plain", **keep)
-    better = replace(near, behaviour_weights="advantage", behaviour_power=2.0)
-    return list(dict.fromkeys([*algorithms, near, better]))
+    return list(dict.fromkeys(algorithms))
 
 
 @pytest.mark.parametrize("algorithm", offline_settings())
 def test_the_kernels_of_an_update_keep_to_their_budget(algorithm: ObservationalD3GConfig) -> None:
-    power = algorithm.behaviour_power or 0.5
-    config = replace(algorithm, hidden_dims=(8, 8), batch_size=32, behaviour_power=power)
+    config = replace(algorithm, hidden_dims=(8, 8), batch_size=32)
     rows, one = (1, 32, 3), (1, 32)
-    offline = kernels(ObservationalD3G(config, 3), ObservationBatch, [rows, rows, one, one])
+    found = kernels(ObservationalD3G(config, 3), ObservationBatch, [rows, rows, one, one])
     # Of the authors' 165 are 36 matrix products; of the others most can be fused, see below.
-    assert offline <= 202
+    assert found <= 170
     inverse = InverseDynamics(InverseDynamicsConfig((8, 8), 32), 3, 2)
     assert kernels(inverse, ActionBatch, [rows, rows, (1, 32, 2)]) <= 45
     cloning = BehaviouralCloning(CloningConfig((8, 8), 32), 3, 2)
@@ -173,7 +175,7 @@ def test_the_kernels_of_an_update_keep_to_their_budget(algorithm: ObservationalD
 def fused(config: ObservationalD3GConfig, backend: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return what two updates give fused, and as they are: states, metrics."""
     monkeypatch.setattr("qss_offline.engine.fused.BACKEND", backend)
-    algorithm = ObservationalD3G(config, 3)
+    algorithm = offline(config)
     left, right = (initial_state(algorithm, SEEDS) for _ in range(2))
     update = FusedUpdate(algorithm, left)
     block = UniformSampler([table(0, 3)] * 2, 32, ObservationBatch).draw(

@@ -21,10 +21,9 @@ from tests.engine.test_stacking import table
 PLAIN = ObservationalD3GConfig((16, 16), batch_size=32, learning_rate=1e-3)
 SWITCHED = replace(
     PLAIN,
-    gap_units=True,
+    clamp_targets=True,
     twin_pessimism=0.5,
-    behaviour_coef=1.0,
-    behaviour_power=0.5,
+    proposal_average_step_size=0.1,
 )
 
 
@@ -35,7 +34,9 @@ def train(
     seeds: int = 2,
     config: ObservationalD3GConfig = PLAIN,
 ) -> TrainState:
-    algorithm = ObservationalD3G(config, 3)
+    limit = torch.full((seeds, 1), 0.5, device=device)
+    limits = (-limit, limit) if config.clamp_targets else ()
+    algorithm = ObservationalD3G(config, 3, *limits)
     state = initial_state(algorithm, range(seeds), device)
     columns = tuple(column.to(device) for column in table(0, 3))
     sampler = UniformSampler([columns] * seeds, 8, ObservationBatch)
@@ -49,7 +50,7 @@ def train(
         lambda _, read: seen.update(read()),
         mode=mode,
     )
-    assert set(seen) - {"gap", "behaviour_error", "behaviour_weight"} == {
+    assert set(seen) == {
         "critic_loss",
         "q",
         "td_target",

@@ -265,7 +265,6 @@ def test_networks_are_carried_with_all_that_they_depend_on(offline: Path, tmp_pa
     }  # fmt: skip
     other: dict[str, Any] = {
         "hidden_dims": [8, 24], "gamma": 0.5, "cycle_coef": 7.0, "twin_pessimism": 0.25,
-        "gap_units": True,
     }  # fmt: skip
     assert free | other.keys() == {field.name for field in fields(QSSConfig)}
     config = json.loads((offline / "config.json").read_text())

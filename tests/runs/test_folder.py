@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig
+from qss_offline.algorithms.observational_d3g import ObservationalD3GConfig
 from qss_offline.errors import UserError
 from qss_offline.presets import PRESETS, preset
 from qss_offline.runs.folder import RunFolder, SeedFolder, free_folder
+from qss_offline.settings_json import from_plain, to_plain
 
 
 def test_a_started_folder_is_resumed_with_the_same_settings_only(tmp_path: Path) -> None:
@@ -26,10 +28,10 @@ def test_a_started_folder_is_resumed_with_the_same_settings_only(tmp_path: Path)
 def test_settings_that_a_run_did_not_know_count_as_off(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     folder.start({"preset": {"algorithm": {"gamma": 0.9}}}, resume=False)
-    newer = {"gamma": 0.9, "gap_units": False, "average": None, "decay": 0.0}
+    newer = {"gamma": 0.9, "clamp_targets": False, "average": None, "decay": 0.0}
     folder.start({"preset": {"algorithm": newer}}, resume=True)
-    on = {"preset": {"algorithm": {**newer, "gap_units": True}}}
-    with pytest.raises(UserError, match=r"preset\.algorithm\.gap_units = null, not true"):
+    on = {"preset": {"algorithm": {**newer, "clamp_targets": True}}}
+    with pytest.raises(UserError, match=r"preset\.algorithm\.clamp_targets = null, not true"):
         folder.start(on, resume=True)
 
 
@@ -47,6 +49,26 @@ def test_settings_that_a_dataclass_did_not_know_count_as_its_defaults(tmp_path: 
         gone.start({"model": now}, resume=True)
     with pytest.raises(UserError, match=r"hidden_dims = \[8, 8\], not \[4, 4\]"):
         folder.start({"preset": {"model": replace(now, hidden_dims=(4, 4))}}, resume=True)
+
+
+def test_settings_that_are_gone_are_left_out_where_they_were_off(tmp_path: Path) -> None:
+    now = preset("paper").algorithm
+    off = {"gap_units": False, "behaviour_coef": 0.0, "behaviour_weights": "advantage",
+           "behaviour_power": 2.0}  # fmt: skip
+    assert from_plain(ObservationalD3GConfig, {**to_plain(now), **off}, "run") == now
+    folder = RunFolder(tmp_path / "off")
+    folder.start({"algorithm": {**to_plain(now), **off}}, resume=False)
+    folder.start({"algorithm": now}, resume=True)
+    on = {"gap_units": True, "behaviour_coef": 1.0, "behaviour_weights": "plain",
+          "behaviour_power": None}  # fmt: skip
+    for name, value in on.items():
+        then = {**to_plain(now), **off, name: value}
+        with pytest.raises(UserError, match=f"no setting '{name}'.*another version"):
+            from_plain(ObservationalD3GConfig, then, "run")
+        folder = RunFolder(tmp_path / name)
+        folder.start({"algorithm": then}, resume=False)
+        with pytest.raises(UserError, match=rf"algorithm\.{name} = .*, not null"):
+            folder.start({"algorithm": now}, resume=True)
 
 
 def test_resuming_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
@@ -92,8 +114,6 @@ def test_the_paper_preset_adds_nothing_to_the_paper() -> None:
     assert paper.inverse.model.form == "network"
     assert not paper.inverse.model.step_inputs
     assert paper.inverse.model.average_step_size is None
-    assert paper.algorithm.behaviour_coef == 0
-    assert paper.algorithm.behaviour_power == 2
     assert paper.inverse.online_steps == 100_000
 
 

@@ -12,6 +12,7 @@ from qss_offline.algorithms.bco import (
     CloningConfig,
     LabelledBatch,
     cloned_action,
+    error_power,
 )
 from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig
 from qss_offline.algorithms.networks import Network
@@ -109,6 +110,35 @@ def test_a_low_power_repeats_what_most_steps_do_and_the_square_their_mean() -> N
             repeated[power] = cloned_action(network, batch.obs[:, :1]).item()
     assert repeated[2.0] == pytest.approx(0.1, abs=0.02)
     assert repeated[0.5] == pytest.approx(0.6, abs=0.02)
+
+
+@pytest.mark.parametrize("power", [2.0, 1.0, 0.5])
+def test_hand_computed_powers(power: float) -> None:
+    """Errors of 3 and 4 in two of two dimensions: ‖e‖² = 12.5, and nothing: ‖e‖² = 0."""
+    errors = torch.tensor([[3.0, 4.0], [0.0, 0.0]]).square().mean(dim=-1)
+    nothing = 0.0 if power == 2 else 0.01**power
+    expected = torch.tensor([12.5 ** (power / 2), nothing])
+    torch.testing.assert_close(error_power(errors, power), expected, rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("share", "power", "found"),
+    [(0.6, 2.0, False), (0.6, 1.0, True), (0.4, 1.0, False), (0.4, 0.5, True)],
+)
+def test_powers_ask_for_the_mean_the_median_and_the_mode(
+    share: float, power: float, found: bool
+) -> None:
+    """A share of the labels is (2, 2), the others anywhere between (−2, −2) and (2, 2)."""
+    generator = torch.Generator().manual_seed(0)
+    labels = 4 * torch.rand(400, 2, generator=generator) - 2
+    labels[: int(400 * share)] = 2.0
+    held = labels.mean(dim=0).clone().requires_grad_()
+    optimiser = torch.optim.Adam([held], 1e-2)
+    for _ in range(800):
+        optimiser.zero_grad()
+        error_power((held - labels).square().mean(dim=-1), power).mean().backward()
+        optimiser.step()
+    assert (float((held.detach() - 2).abs().max()) < 0.1) == found, held
 
 
 @pytest.mark.parametrize("power", [0.0, -1.0, 2.5, float("nan")])

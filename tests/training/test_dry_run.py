@@ -47,8 +47,8 @@ PAIRS = [(method, preset) for preset, methods in PRESETS.items() for method in m
 SETTINGS = [
     ["form=bilinear"],
     ["form=network", "recorded_coef=1.0", "average_step_size=None"],
-    ["gap_units=True", "behaviour_coef=1.0", "clamp_targets=False", "normalize_observations=False"],
-    ["behaviour_coef=1.0", "behaviour_weights=plain", "behaviour_power=0.5"],
+    ["twin_pessimism=1.0", "clamp_targets=False", "normalize_observations=False"],
+    ["proposal_average_step_size=None", "learning_rate_decay=0.0"],
     ["proposal_update_interval=3"],
 ]
 

@@ -37,7 +37,7 @@ CONFIG = ObservationalD3GConfig(
     normalize_observations=True,
     clamp_targets=True,
     learning_rate_decay=0.5,
-    gap_units=True,
+    twin_pessimism=0.5,
 )
 
 

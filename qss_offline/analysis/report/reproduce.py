@@ -65,7 +65,7 @@ def _settings(config: RunConfig) -> tuple[list[str], str | None]:
         arguments += ["--online-rounds", str(inverse.rounds)]
     if spent.updates != named.updates:
         arguments += ["--updates", str(spent.updates)]
-    measured = spent.with_recording(config.facts, proposes=config.method != "bco")
+    measured = spent.with_recording(config.facts)
     changes = differences(measured, config.preset)
     if config.method != "bco":
         for change in changes:

@@ -15,7 +15,7 @@ from qss_offline.presets import preset_of
 from qss_offline.runs.reader import LABELS, FinishedRun, OnlineRun, load_any_run
 from qss_offline.runs.results import final_mean
 from qss_offline.runs.tables import header_of, read_table
-from qss_offline.settings_json import to_plain
+from qss_offline.settings_json import still_known, to_plain
 from qss_offline.statistics import counted, mean_of
 
 AnyRun = FinishedRun | OnlineRun
@@ -205,15 +205,11 @@ def _settings(run: AnyRun) -> dict[str, Any]:
     # What was measured is the recording's; the settings say only that it is measured.
     named = preset_of(config.preset_name, run.method)
     if named is not None:
-        decided = named.with_recording(run.facts, proposes=run.method != "bco")
-        algorithm, inverse = config.preset.algorithm, config.preset.inverse
-        if algorithm.behaviour_power == decided.algorithm.behaviour_power:
-            algorithm = replace(algorithm, behaviour_power=named.algorithm.behaviour_power)
+        decided, inverse = named.with_recording(run.facts), config.preset.inverse
         if inverse.model.recorded_coef == decided.inverse.model.recorded_coef:
             coef = named.inverse.model.recorded_coef
             inverse = replace(inverse, model=replace(inverse.model, recorded_coef=coef))
-        preset = replace(config.preset, algorithm=algorithm, inverse=inverse)
-        config = replace(config, preset=preset)
+        config = replace(config, preset=replace(config.preset, inverse=inverse))
     if config.cloning is not None and config.cloning.error_power == measured:
         config = replace(config, cloning=replace(config.cloning, error_power=None))
     if config.portfolio is not None:
@@ -226,7 +222,7 @@ def _flat(value: Any, name: str = "") -> dict[str, Any]:
     if not isinstance(value, dict):
         return {name: value}
     found: dict[str, Any] = {}
-    for key, inner in value.items():
+    for key, inner in still_known(value).items():
         found |= _flat(inner, f"{name}.{key}" if name else str(key))
     return found
 
