@@ -20,6 +20,8 @@ from qss_offline.parallel.pace import in_words
 from qss_offline.parallel.progress import progress
 from qss_offline.runs.folder import RunFolder, parse_seeds, versions
 
+_COMPARED = "d3g", "d3g-no-cycle"
+
 
 def draw_figure6(*, seeds: str, steps: int, launcher: Launcher, out: Path, results: Path) -> None:
     """Train, or go on where runs were interrupted; measure, draw and print.
@@ -27,9 +29,9 @@ def draw_figure6(*, seeds: str, steps: int, launcher: Launcher, out: Path, resul
     Raises:
         UserError: an option can't be used.
     """
-    total = 2 * len(parse_seeds(seeds)) * steps
-    seconds = online_seconds(total, launcher.workers)
-    print(f"This takes about {in_words(seconds)} at most here.", flush=True)
+    asked = [(algorithm, gridworld_config(algorithm, steps)) for algorithm in _COMPARED]
+    seconds = online_seconds(asked, len(parse_seeds(seeds)), launcher.workers)
+    print(f"This takes about {in_words(seconds)} here.", flush=True)
     written = _measured(parse_seeds(seeds), steps, out, launcher)
     command = f"qss reproduce figure6 --seeds {seeds} --steps {steps}"
     write_json(results / "gridworld.json", {"command": command, **written})
@@ -66,7 +68,7 @@ def _measured(seeds: tuple[int, ...], steps: int, out: Path, launcher: Launcher)
         `versions`.
     """
     rows, wall_s = {}, {}
-    for algorithm in ("d3g", "d3g-no-cycle"):
+    for algorithm in _COMPARED:
         config = gridworld_config(algorithm, steps)
         plan = EvaluationPlan(500, 1, True)
         settings = OnlineSettings(ENV_ID, algorithm, seeds, "paper, smaller", config, plan)

@@ -71,9 +71,9 @@ def draw_curves(
                 env_id: {one: replace(config, steps=steps) for one, config in configs.items()}
                 for env_id, configs in asked.items()
             }
-        each = sum(config.steps for configs in asked.values() for config in configs.values())
-        seconds = online_seconds(len(parse_seeds(seeds)) * each, launcher.workers)
-        print(f"This takes about {in_words(seconds)} at most here.", flush=True)
+        each = [one for configs in asked.values() for one in configs.items()]
+        seconds = online_seconds(each, len(parse_seeds(seeds)), launcher.workers)
+        print(f"This takes about {in_words(seconds)} here.", flush=True)
         run_missing(asked, parse_seeds(seeds), preset, runs, results, launcher, progress)
     curves = load_curves(results)
     if not curves:
@@ -115,8 +115,9 @@ def draw_offline_to_online(
     spent = find_preset(preset, "d3g").spend(updates, None, None)
     offline = RunConfig("d3g", env_id, dataset, chosen, preset, spent, evaluation_episodes=episodes)
     plan = EvaluationPlan(evaluate_every, episodes)
-    total = 2 * len(chosen) * steps
-    seconds = in_words(online_seconds(total, launcher.workers))
+    wide = tuple(spent.ensemble * dim for dim in config.algorithm.hidden_dims)
+    run = "d3g", replace(config, algorithm=replace(config.algorithm, hidden_dims=wide))
+    seconds = in_words(online_seconds([run] * 2, len(chosen), launcher.workers))
     print(
         f"This takes about {seconds} here, and as long as learning offline takes: qss train "
         f"{dataset}.",

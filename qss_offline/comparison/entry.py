@@ -9,7 +9,13 @@ from pathlib import Path
 from gymnasium.spaces import flatdim
 
 from qss_offline.baselines.offline import OfflineBaselineConfig
-from qss_offline.comparison.config import PSEUDO, RIVALS, WITHOUT_ACTIONS, ComparisonConfig
+from qss_offline.comparison.config import (
+    PSEUDO,
+    RIVALS,
+    WITHOUT_ACTIONS,
+    ComparisonConfig,
+    evaluation_episodes,
+)
 from qss_offline.comparison.raced import RacedRun, members_cell, members_file
 from qss_offline.comparison.rivals import RivalConfig, RivalRun
 from qss_offline.data.environments import make_env
@@ -167,6 +173,7 @@ class Entry:
             settings.preset,
             seeds=(self.seed,),
             updates=settings.updates,
+            episodes=evaluation_episodes(self.spec.env_id),
             error_power=MEAN_POWER if published else None,
             device=settings.device,
             tf32=settings.tf32,

@@ -106,7 +106,9 @@ class OnlineTraining:
     @property
     def unit_seconds(self) -> float:
         """Seconds of a unit of work, roughly."""
-        return online_seconds(1, 1)
+        settings = self._settings
+        one = settings.algorithm, settings.config
+        return online_seconds([one], workers=1) / settings.config.steps
 
     def start(self) -> None:
         """Write the settings of a new run, or compare those of one that goes on.

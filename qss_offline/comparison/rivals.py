@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qss_offline.baselines.offline import OfflineBaselineConfig, train_offline
+from qss_offline.comparison.config import evaluation_episodes
 from qss_offline.data.load import load_transitions, recorded_behaviour
 from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.errors import UserError
@@ -30,8 +31,6 @@ TASK = "qss_offline.comparison.rivals:train_rival"
 
 _UPDATES_PER_S = {"bc": 156.0, "td3+bc": 70.0, "iql": 48.0, "cql": 8.0}
 """On one thread at their authors' sizes, measured once."""
-_EPISODES = 10
-"""Of each evaluation."""
 _UPDATE_WORK = {"bc": 1.0, "td3+bc": 2.0, "iql": 3.0, "cql": 15.0}
 """Work of an update (`runs/work.py`)."""
 
@@ -65,7 +64,7 @@ class RivalConfig:
     @property
     def units(self) -> float:
         """Work of it, in updates of offline D3G (`runs/work.py`)."""
-        episodes = self.evaluations * _EPISODES
+        episodes = self.evaluations * evaluation_episodes(self.env_id)
         return self.baseline.updates * _UPDATE_WORK[self.baseline.method] + episodes * EPISODE
 
     @property
@@ -184,7 +183,7 @@ def train_rival(settings: Mapping[str, Any], tick: Tick) -> None:
         config.baseline,
         config.seed,
         evaluations=config.evaluations,
-        episodes=_EPISODES,
+        episodes=evaluation_episodes(config.env_id),
         tick=counted_on(tick, 0.0, config.units / config.baseline.updates),
     )
     place.path.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,13 @@ from qss_offline.analysis.plots.comparison import png
 from qss_offline.cli.cells import cell
 from qss_offline.cli.reproduce import table1
 from qss_offline.comparison import grid
-from qss_offline.comparison.config import METHODS, RIVALS, ComparisonConfig, Recorded
+from qss_offline.comparison.config import (
+    METHODS,
+    RIVALS,
+    ComparisonConfig,
+    Recorded,
+    evaluation_episodes,
+)
 from qss_offline.comparison.entry import Entry
 from qss_offline.comparison.paper_results import reported
 from qss_offline.comparison.presets import COMPARISONS, comparison
@@ -109,6 +115,19 @@ def test_runs_are_made_once_each_on_a_recording_of_its_own(
         if entry.method != "d3g"
     }
     assert powers["bco-mean"] == 2.0
+
+
+def test_short_episodes_are_evaluated_more_often(minari_root: Path, tmp_path: Path) -> None:
+    assert evaluation_episodes("Hopper-v5") == 10
+    few = replace(ONE, recorded=(Recorded("reacher", (1.0,), 1),), methods=("d3g", "bc"))
+    entries = entries_of(replace(few, updates=50), tmp_path)
+    assert ran(entries) == []
+    evaluations = [
+        seed["last"]["returns"]
+        for entry in entries
+        for seed in read_json(entry.folder.results)["seeds"]
+    ]
+    assert [len(returns) for returns in evaluations] == [100, 100], "of 50 steps each"
 
 
 def test_a_race_tells_what_each_of_its_members_returned(minari_root: Path, tmp_path: Path) -> None:
