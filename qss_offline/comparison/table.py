@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,19 +25,29 @@ from qss_offline.comparison.rows import (
 from qss_offline.errors import UserError
 from qss_offline.evaluation.normalization import environment_name, normalised
 from qss_offline.runs.reader import LABELS
-from qss_offline.statistics import iqm, number_text
+from qss_offline.statistics import bootstrap_interval, iqm, mean, number_text
 
-Scores = Mapping[tuple[Recording, str], Sequence[float]]
-"""Returns of the last policies, one a seed, of each method on each recording."""
+Scores = Mapping[tuple[Recording, str], Mapping[int, float]]
+"""Returns of the last policies by seed, of each method on each recording."""
 
 
-def last_returns(table: Sequence[Row]) -> dict[tuple[Recording, str], list[float]]:
-    """Return what the last policies returned, seed by seed."""
-    found: dict[tuple[Recording, str], list[float]] = {}
+def last_returns(table: Sequence[Row]) -> dict[tuple[Recording, str], dict[int, float]]:
+    """Return what the last policies returned."""
+    found: dict[tuple[Recording, str], dict[int, float]] = {}
     for row in sorted(table, key=lambda row: row.seed):
         if row.metric == "last":
-            found.setdefault((row.recording, row.method), []).append(row.mean_return)
+            found.setdefault((row.recording, row.method), {})[row.seed] = row.mean_return
     return found
+
+
+def _pairs(scores: Scores, recording: Recording, method: str) -> NDArray[np.float64]:
+    """Return a method's and `CHOSEN`'s returns, `(2, seeds)`, of the seeds that both have.
+
+    A seed has a recording of its own, which makes more difference than the methods often do.
+    """
+    own, other = (scores.get((recording, one), {}) for one in (method, CHOSEN))
+    shared = sorted(own.keys() & other.keys())
+    return np.array([[one[seed] for seed in shared] for one in (own, other)], np.float64)
 
 
 @dataclass(frozen=True)
@@ -105,7 +116,7 @@ def _returns(
     columns = [BEHAVIOUR, *methods]
 
     def cell(recording: Recording, method: str) -> str:
-        found = scores.get((recording, method), ())
+        found = list(scores.get((recording, method), {}).values())
         if method == BEHAVIOUR and found:
             return number_text(float(np.mean(found)))
         return _mean_of_seeds(found) if found or (*recording, method) in asked else "-"
@@ -127,7 +138,7 @@ def _paper(
         _, env_id, level = recording
         paper = [reported(env_id, method, level) for method in REPORTED]
         if any(paper):
-            own = (_mean_of_seeds(scores.get((recording, method), ())) for method in beside)
+            own = (_mean_of_seeds(scores.get((recording, one), {}).values()) for one in beside)
             lines.append((recording_text(recording), *own, *map(str, paper)))
     header = (
         "recording",
@@ -137,74 +148,65 @@ def _paper(
     return Section("Beside the paper", header, tuple(lines)) if lines and beside else None
 
 
-def _mean_of_seeds(returns: Sequence[float]) -> str:
+def _mean_of_seeds(returns: Collection[float]) -> str:
     """Return "951 (3)", of no seeds "missing"."""
-    return f"{number_text(float(np.mean(returns)))} ({len(returns)})" if returns else "missing"
+    return f"{number_text(fmean(returns))} ({len(returns)})" if returns else "missing"
 
 
 def _over_all(recordings: Sequence[Recording], methods: Sequence[str], scores: Scores) -> Section:
-    """Return each method beside `CHOSEN`, on the recordings that both have."""
+    """Return each method beside `CHOSEN`, on the recordings and seeds that both have."""
     lines = []
     for method in methods:
         pairs = [
-            (mine, chosen)
-            for r in recordings
-            if (mine := normalised_scores(scores.get((r, method), ()), r)) is not None
-            and (chosen := normalised_scores(scores.get((r, CHOSEN), ()), r)) is not None
+            np.stack([own, chosen])
+            for recording in recordings
+            for returns in [_pairs(scores, recording, method)]
+            if (own := normalised_scores(returns[0], recording)) is not None
+            and (chosen := normalised_scores(returns[1], recording)) is not None
         ]
         if not pairs:
             continue
-        own, others = zip(*pairs, strict=True)
-        means = [number_text(float(iqm(np.concatenate(side)))) for side in (own, others)]
-        ahead = np.mean([_share_ahead(chosen, mine) for mine, chosen in pairs])
-        points = f"{sum(map(len, own))}, {sum(map(len, others))}"
-        better = "-" if method == CHOSEN else f"{float(ahead):.2f}"
-        lines.append((LABELS[method], str(len(pairs)), points, *means, better))
+        together = np.concatenate(pairs, axis=1)
+        means = [number_text(float(iqm(side))) for side in together]
+        ahead = [0.5 + 0.5 * float(np.sign(chosen - own).mean()) for own, chosen in pairs]
+        better = "-" if method == CHOSEN else str(bootstrap_interval(ahead, _rng(), mean))
+        lines.append((LABELS[method], str(len(pairs)), str(together.shape[1]), *means, better))
     header = (
-        "method", "recordings shared", "runs, auto's", "its normalised return (IQM)", "auto's",
-        "P(auto is better)",
+        "method", "recordings", "seeds in all", "its normalised return (IQM)", "auto's",
+        "share of seeds in which auto is ahead",
     )  # fmt: skip
     return Section("On shared recordings", header, tuple(lines))
 
 
-def normalised_scores(returns: Sequence[float], recording: Recording) -> NDArray[np.float64] | None:
+def _rng() -> np.random.Generator:
+    """Return what draws resamples, so that a table is the same each time."""
+    return np.random.default_rng(0)
+
+
+def normalised_scores(returns: Iterable[float], recording: Recording) -> NDArray[np.float64] | None:
     """Return 0 for random actions and 1 for an expert; None of none, or where that isn't known."""
     scores = [score for one in returns if (score := normalised(one, recording[1])) is not None]
     return np.array(scores, np.float64) if scores else None
 
 
-def _share_ahead(mine: NDArray[np.float64], theirs: NDArray[np.float64]) -> float:
-    """Return P(mine > theirs), ties counted half."""
-    signs = np.sign(mine[:, None] - theirs[None, :])
-    return float(0.5 + 0.5 * signs.mean())
-
-
 def _behind(recordings: Sequence[Recording], methods: Sequence[str], scores: Scores) -> Section:
-    """Return where a method is ahead of `CHOSEN`: the largest lead first."""
+    """Return where a method is ahead of `CHOSEN` on the seeds of both: the largest lead first."""
     leads = []
     for recording in recordings:
-        own = scores.get((recording, CHOSEN))
         for method in methods:
-            other = scores.get((recording, method))
-            if own is None or other is None or np.mean(other) <= np.mean(own):
+            theirs, own = _pairs(scores, recording, method)
+            if not len(own) or theirs.mean() <= own.mean():
                 continue
-            shown = (number_text(float(np.mean(one))) for one in (own, other))
+            shown = (number_text(float(one.mean())) for one in (own, theirs))
             given = "actions" if method in WITH_ACTIONS else "none"
-            scales = [normalised_scores(one, recording) for one in (own, other)]
-            mine, theirs = (None if one is None else one.mean() for one in scales)
-            lead = 0.0 if mine is None or theirs is None else float(theirs - mine)
-            line = (recording_text(recording), *shown, LABELS[method], given, _sure(own, other))
+            ahead = f"{int((theirs > own).sum())} of {len(own)}"
+            known = normalised_scores([theirs.mean(), own.mean()], recording)
+            lead = 0.0 if known is None else float(known[0] - known[1])
+            line = (recording_text(recording), *shown, LABELS[method], given, ahead)
             leads.append((lead, line))
     leads.sort(key=lambda one: -one[0])
-    header = ("recording", "auto", "ahead", "of", "given", "how sure")
+    header = ("recording", "auto", "ahead", "of", "given", "seeds in which it is")
     return Section("Where auto is behind", header, tuple(line for _, line in leads))
-
-
-def _sure(own: Sequence[float], other: Sequence[float]) -> str:
-    """Return how much so few seeds say of which method is better."""
-    if min(len(own), len(other)) == 1:
-        return "a single seed"
-    return "no seeds overlap" if min(other) > max(own) else "seeds overlap"
 
 
 def _choices(recordings: Sequence[Recording], members: Sequence[MemberRow]) -> Section:

@@ -466,10 +466,10 @@ def test_tables_say_what_is_known_missing_and_lost(tmp_path: Path) -> None:
     for line in (
         "| Hopper, 0% | 3,140 | 1,500 (2) | 1,600 (1) | 2,750 (2) |",
         "| Hopper, half-trained, 0% | - | missing | missing | missing |",
-        "| TD3+BC with actions | 1 | 2, 2 | 0.87 | 0.47 | 0.00 |",
-        "| BCO | 1 | 1, 2 | 0.51 | 0.47 | 0.50 |",
-        "| Hopper, 0% | 1,500 | 2,750 | TD3+BC with actions | actions | no seeds overlap |",
-        "| Hopper, 0% | 1,500 | 1,600 | BCO | none | a single seed |",
+        "| TD3+BC with actions | 1 | 2 | 0.87 | 0.47 | 0 |",
+        "| BCO | 1 | 1 | 0.51 | 0.31 | 0 |",
+        "| Hopper, 0% | 1,500 | 2,750 | TD3+BC with actions | actions | 2 of 2 |",
+        "| Hopper, 0% | 1,000 | 1,600 | BCO | none | 1 of 1 |",
         "| Hopper, 0% | 0 | bco 1,581 | d3g 2,519 | 62% |",
         "| environment | method | runs | 20% | 40% | 60% | 80% | 100% |",
         "| Hopper | TD3+BC with actions | 2 | 0.20 | 0.30 | 0.40 | 0.50 | 0.70 |",
@@ -477,6 +477,8 @@ def test_tables_say_what_is_known_missing_and_lost(tmp_path: Path) -> None:
     ):
         assert line in text, line
     assert text.index("TD3+BC with actions | actions") < text.index("BCO | none"), "largest first"
+    apart = [*table[:2], row(1, 1600.0, "bco")]
+    assert "BCO | none" not in markdown(sections(entries_of(settings, tmp_path), apart)), "unpaired"
     lost = [replace(one, won=0) for one in members]
     with pytest.raises(UserError, match="none of them won"):
         sections(entries_of(settings, tmp_path), table, lost)

@@ -62,7 +62,7 @@ def png(table: Sequence[Row]) -> bytes:
     handles: dict[str, Any] = {}
     for place, recording in enumerate(recordings):
         for number, method in enumerate(methods):
-            known = normalised_scores(scores.get((recording, method), ()), recording)
+            known = normalised_scores(scores.get((recording, method), {}).values(), recording)
             if known is None:
                 continue
             at = place + _HEIGHT * ((number + 0.5) / len(methods) - 0.5)
