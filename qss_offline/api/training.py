@@ -227,7 +227,7 @@ def fit_inverse(
     policies; it can be done as often as wanted, in other environments and with other budgets.
 
     Args:
-        run: a run of offline D3G, with an inverse fit or without.
+        run: a run of method "d3g", or of "auto", whose members then race anew on the online steps.
         env: where policies act; None takes the run's own, else the recording's.
         env_kwargs: keyword arguments of the environment.
         actions: a recording with actions, or an earlier run, to learn from. With it no online
