@@ -18,7 +18,13 @@ from qss_offline.api.options import (
 from qss_offline.api.recording import Environment, Recording, recording_of
 from qss_offline.api.runs import OnlineRun, Run, load_run
 from qss_offline.comparison.online_runs import online_run
-from qss_offline.data.environments import check_acting, env_id_of, env_id_of_file, plain_name
+from qss_offline.data.environments import (
+    check_acting,
+    env_id_of,
+    env_id_of_file,
+    plain_name,
+    register_environments,
+)
 from qss_offline.data.load import load_transitions
 from qss_offline.engine.device import choose_device
 from qss_offline.errors import UserError, by_name
@@ -32,6 +38,7 @@ from qss_offline.online.warm_start import start_config
 from qss_offline.overrides import changed, differences, with_changes
 from qss_offline.parallel.progress import progress as show_progress
 from qss_offline.parallel.reporting import ProgressFactory, no_progress, print_notice
+from qss_offline.presets import preset_of
 from qss_offline.runs.config import RunConfig
 from qss_offline.runs.folder import MOST_METRICS_BYTES, RunFolder, free_folder, read_json
 from qss_offline.runs.reader import LABELS, read_run_config
@@ -227,7 +234,8 @@ def fit_inverse(
     policies; it can be done as often as wanted, in other environments and with other budgets.
 
     Args:
-        run: a run of method "d3g", or of "auto", whose members then race anew on the online steps.
+        run: a run of method "d3g", or of "auto", whose members then race anew on the online steps;
+            without such steps D3G is taken.
         env: where policies act; None takes the run's own, else the recording's.
         env_kwargs: keyword arguments of the environment.
         actions: a recording with actions, or an earlier run, to learn from. With it no online
@@ -253,6 +261,9 @@ def fit_inverse(
     named = config.env_id if env is None else env_id_of(env, env_kwargs)
     if actions is not None and online_steps is None:
         online_steps = 0
+    if config.method == "auto" and online_steps == 0:
+        # Without online steps there is no race.
+        config = _without_race(config)
     if online_steps != 0 or config.env_id is not None or env is not None:
         named = environment_of(dataset, named, offline_only=online_steps == 0)
     fitted = changed(config.preset.inverse, change_list(changes))
@@ -289,6 +300,17 @@ def _offline_run(source: RunFolder) -> RunConfig:
             "with qss train --method bco, and --actions"
         )
     return found.config
+
+
+def _without_race(config: RunConfig) -> RunConfig:
+    """Return the settings of a run of auto as those of its D3G alone."""
+    raced, own = (preset_of(config.preset_name, method) for method in ("auto", "d3g"))
+    inverse = config.preset.inverse
+    if raced is not None and own is not None:
+        asked = differences(raced.with_recording(config.facts).inverse, inverse)
+        inverse = changed(own.inverse, asked)
+    preset = replace(config.preset, inverse=inverse)
+    return replace(config, method="d3g", portfolio=None, preset=preset)
 
 
 def _copy_training(source: RunFolder, target: RunFolder, config: RunConfig) -> None:
@@ -429,6 +451,7 @@ def resume(
     *,
     workers: int | None = None,
     launcher: str | Launcher = "local",
+    env: str | None = None,
     progress: bool | ProgressFactory = True,
 ) -> Run | OnlineRun:
     """Go on with a run that was interrupted, to the same bits as if it hadn't been.
@@ -436,6 +459,8 @@ def resume(
     Args:
         run: its folder, which says everything; None takes the newest in `runs/` that isn't
             finished.
+        env: `module:Id` or `file.py:Class` of an environment of your own that it names: what files
+            name is never imported.
         workers: processes; None takes one a core.
         launcher: as for `train`.
         progress: whether to show it, or what makes a progress display.
@@ -443,6 +468,7 @@ def resume(
     Raises:
         UserError: there is no such run, or its settings can't be read.
     """
+    register_environments([] if env is None else [env])
     launched = launcher_of(launcher, workers)
     folder = RunFolder(_newest_unfinished() if run is None else Path(run))
     folder.check(resume=True)

@@ -36,7 +36,7 @@ def draw_online_budget(
     """
     register_environments(env or ())
     if actions_from is not None and variant == "default":
-        raise UserError("--actions-from makes other points: name them with --variant, too")
+        raise UserError("--actions makes other points: name them with --variant, too")
     try:
         steps = [int(budget) for budget in budgets.split(",")]
     except ValueError as error:

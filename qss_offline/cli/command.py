@@ -89,8 +89,8 @@ def main(command: Callable[..., Any]) -> None:
         app.command()(_with_quiet(command))
     _make_current_folder_importable()
     interrupted = (
-        "\ninterrupted; qss resume goes on with a run of training, and the same command with what "
-        "runs many"
+        "\ninterrupted; qss resume goes on with a run of training (in an environment of your own "
+        "with --env, too), and the same command with what runs many"
     )
     # A job in the background of a script is started with Ctrl-C ignored.
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:

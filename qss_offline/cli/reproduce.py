@@ -28,7 +28,7 @@ LADDER = {
 }
 """What climbs in each environment."""
 
-app = make_app("The paper's experiments; each says first how long it takes.")
+app = make_app("The paper's experiments.")
 
 
 def table1(
@@ -166,7 +166,7 @@ def online_budget(
     change: Annotated[
         list[str] | None, Option("--set", help="name=value, another setting of the inverse fit")
     ] = None,
-    actions_from: Annotated[
+    actions: Annotated[
         str | None, Option(help="a recording with actions that the IDM learns from first")
     ] = None,
     variant: Annotated[str, Option(help="name of these settings in the results")] = "default",
@@ -178,7 +178,7 @@ def online_budget(
 
     draw_online_budget(
         runs=runs, budgets=budgets, rounds=rounds, updates=updates, episodes=episodes,
-        change=change, actions_from=actions_from, variant=variant, results=results, env=env,
+        change=change, actions_from=actions, variant=variant, results=results, env=env,
     )  # fmt: skip
 
 

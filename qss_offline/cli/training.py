@@ -122,7 +122,7 @@ def random_obs(
     updates: options.Updates = None,
     online_steps: options.OnlineSteps = None,
     online_rounds: options.OnlineRounds = None,
-    actions_from: Actions = None,
+    actions: Actions = None,
     change: options.Change = None,
     episodes: options.Episodes = 10,
     device: options.Device = "auto",
@@ -149,12 +149,12 @@ def random_obs(
     if dataset is None:
         assert env is not None
         # Refused before anything is recorded.
-        TrainOptions(**asked, actions=actions_from).config("", env)
+        TrainOptions(**asked, actions=actions).config("", env)
         dataset = Recording.from_env(
             env, steps=transitions, randomness=randomness, expert=expert, seed=dataset_seed
         ).dataset_id
     run = learn(
-        dataset, env=env, **asked, actions=actions_from, out=out, tensorboard=tensorboard,
+        dataset, env=env, **asked, actions=actions, out=out, tensorboard=tensorboard,
         if_exists="new" if out is None else "error", begun=begun,
     )  # fmt: skip
     say(run, video=video)

@@ -77,7 +77,7 @@ class ObservationScale:
 
     def batch(self, obs: NDArray[Any]) -> Tensor:
         """Scale one observation or n for a network: `(…, obs_dim)` to `(1, n, obs_dim)`."""
-        return self.apply(torch.as_tensor(np.atleast_2d(obs), dtype=torch.float32)).unsqueeze(0)
+        return self.apply(torch.tensor(np.atleast_2d(obs), dtype=torch.float32)).unsqueeze(0)
 
     def invert(self, obs: Tensor) -> Tensor:
         """Undo `apply`."""

@@ -98,6 +98,18 @@ def test_offline_first_and_the_inverse_later_is_the_run_at_once(
     )
 
 
+def test_a_race_without_online_steps_leaves_d3g(recording: qss.Recording, tmp_path: Path) -> None:
+    options = {"updates": 40, "changes": {"ensemble": 1, "known_updates": 40}, "progress": False}
+    fitted = []
+    for method in ("auto", "d3g"):
+        out = tmp_path / method
+        offline = qss.train(recording, method=method, offline_only=True, out=out, **options)
+        with_actions = qss.fit_inverse(offline, actions=recording.with_actions(), progress=False)
+        assert (with_actions.method, with_actions.evaluated) == ("d3g", True)
+        fitted.append(fitted_parts(with_actions.path))
+    assert fitted[0] == fitted[1] != {}
+
+
 def test_a_fit_that_was_interrupted_goes_on(
     run: qss.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -102,14 +102,14 @@ def test_each_budget_is_fitted_afresh_for_every_seed(trained: Path) -> None:
 
 def test_points_with_known_actions_have_a_name_of_their_own(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--variant"):
-        online_budget([trained], actions_from="me/robot-act-v0", results=tmp_path / "results")
+        online_budget([trained], actions="me/robot-act-v0", results=tmp_path / "results")
     with pytest.raises(UserError, match="me/robot-act-v0"):
         online_budget(
             [trained],
             budgets="40",
             rounds=2,
             updates=40,
-            actions_from="me/robot-act-v0",
+            actions="me/robot-act-v0",
             variant="known",
             results=tmp_path / "results",
         )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -60,6 +62,30 @@ def test_a_file_with_arguments_in_two_processes_and_from_another_folder(
     done = qss_offline("evaluate", str(policy), "--env", told, folder=elsewhere)
     assert done.returncode == 0, done.stderr
     assert "10.0" in done.stdout
+
+
+def test_from_python_a_run_goes_on_where_its_file_is_named(
+    tmp_path: Path, minari_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    env_id = resolve_env_id(f"{write_own(tmp_path)}:Cart?max_episode_steps=5")
+    dataset = build_dataset(DatasetSpec(env_id, transitions=200, shards=1), workers=1).obs_id
+    monkeypatch.setattr("qss_offline.training.rounds.evaluate", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run(
+            configured(env_id, dataset, (0,)),
+            RunFolder(tmp_path / "run"),
+            launcher=LocalLauncher(1),
+        )
+    ends = []
+    for told in ("", f", env={env_id.partition('?')[0]!r}"):
+        resume = f"import qss_offline; qss_offline.resume({str(tmp_path / 'run')!r}{told})"
+        ends.append(subprocess.run([sys.executable, "-c", resume], capture_output=True, text=True))
+    assert ends[0].returncode and "own.py" in ends[0].stderr
+    assert not ends[1].returncode, ends[1].stderr
+    assert load_run(tmp_path / "run").evaluated
 
 
 def test_recordings_of_other_arguments_are_refused(tmp_path: Path, minari_root: Path) -> None:
