@@ -91,12 +91,12 @@ class Rendered:
 
 def picture_name(run: FinishedRun) -> str:
     """What the files of a run's video are called, without an ending: by what they show."""
-    return "plan" if run.method == "d3g" else "acting"
+    return "plan" if run.proposes else "acting"
 
 
 def numbers_name(run: FinishedRun) -> str:
     """What the file of the numbers that go with the video is called."""
-    return "distances.json" if run.method == "d3g" else "acting.json"
+    return "distances.json" if run.proposes else "acting.json"
 
 
 def render_run(
@@ -151,7 +151,7 @@ def render_run(
     numbers: dict[str, Any] = {
         "env_id": run.env_id, "dataset_id": run.dataset_id, "shown_seed": shown,
     }  # fmt: skip
-    if run.method == "d3g":
+    if run.proposes:
         # Without a map the simulator can't be put into the recording's first state.
         plan = planner_of(run, shown).imagine(acting.observations[:1], steps, settle)[0]
         captions = tuple(f"step {step}" for step in range(steps + 1))

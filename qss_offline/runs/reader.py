@@ -18,6 +18,7 @@ from qss_offline.errors import UserError, printable, shown
 from qss_offline.files import parse_json, read_regular_file
 from qss_offline.runs.config import Method, RunConfig
 from qss_offline.runs.folder import MOST_METRICS_BYTES, RunFolder, SeedFolder, read_json
+from qss_offline.runs.portfolio_config import D3G
 from qss_offline.runs.race import Race
 from qss_offline.runs.results import results_of_file, seeds_of_file
 from qss_offline.runs.values import number, whole
@@ -163,6 +164,17 @@ class FinishedRun(Scored):
         (result,) = (one for one in self.results["seeds"] if one["seed"] == seed)
         raced = result.get("race")
         return None if raced is None else Race.of_file(raced, self.folder.results).leader
+
+    @property
+    def proposes(self) -> bool:
+        """Whether D3G's proposals lead: in a run of its own, or where it won every race.
+
+        Raises:
+            UserError: as `winner`.
+        """
+        if self.method == "auto":
+            return all(self.winner(seed) in (None, D3G) for seed in self.seeds)
+        return self.method == "d3g"
 
     @cached_property
     def dataset(self) -> LoadedDataset:

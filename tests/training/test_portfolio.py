@@ -11,9 +11,13 @@ import qss_offline as qss
 from qss_offline.algorithms.bco import CloningConfig
 from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig
 from qss_offline.algorithms.td3_bc import TD3BCConfig
+from qss_offline.analysis.video import render_run
 from qss_offline.cli.training import say
+from qss_offline.files import write_json
+from qss_offline.runs.folder import read_json
 from qss_offline.runs.inverse_config import InverseFitConfig
 from qss_offline.runs.portfolio_config import D3G, MEMBERS, PortfolioConfig
+from qss_offline.runs.reader import load_run
 from qss_offline.training.portfolio.trainer import PortfolioTrainer
 from tests.evaluation.test_policies import (
     SCALE,
@@ -116,3 +120,25 @@ def test_offline_first_and_the_race_later_is_the_run_at_once(
         changes={"model_updates": 5}, out=tmp_path / "online", progress=False,
     )  # fmt: skip
     assert further.returns()[-1]["online_steps"] == 30
+
+
+@pytest.mark.parametrize("member", MEMBERS)
+def test_a_plan_is_shown_where_d3g_leads(member: str, minari_root: Path, tmp_path: Path) -> None:
+    recording = qss.Recording.from_env("InvertedPendulum", steps=400, progress=False)
+    run = qss.train(
+        recording, method="auto", updates=20, online_steps=60, online_rounds=5, episodes=1,
+        changes={"updates_per_round": 5}, out=tmp_path / "run", progress=False,
+    )  # fmt: skip
+    # Whoever has led here, let this member have.
+    seed = run.folder.seed(0)
+    seed.policy.write_bytes(seed.member(member).policy.read_bytes())
+    results = read_json(run.folder.results)
+    for heat in results["seeds"][0]["race"]:
+        heat["reward"] = float(heat["member"] == member)
+    write_json(run.folder.results, results)
+    led = load_run(run.path)
+    assert led.proposes == (member == D3G)
+    numbers = render_run(led, steps=4, episodes=2).numbers
+    assert ("mean" in read_json(numbers)) == led.proposes
+    page = qss.load(run.path).report(video=False).read_text()
+    assert ("What was learned" in page) == led.proposes

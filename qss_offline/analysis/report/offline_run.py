@@ -79,7 +79,7 @@ class RunPart:
             self._attempt("video", self.seen)
             parts.append(page.heading(3, "Results"))
             self._attempt("results", self._results)
-        if run.method == "d3g":
+        if run.proposes:
             parts.append(page.heading(3, "What was learned"))
             self._attempt("figures of training", self._training)
             if run.evaluated:
@@ -131,7 +131,7 @@ class RunPart:
         if not numbers.exists():
             path = shlex.quote(str(run.folder.path))
             raise failure or UserError(f"qss render {path} draws it")
-        planned = run.method == "d3g"
+        planned = run.proposes
         measured = _measured(numbers, planned)
         whose = f"Seed {measured['shown_seed']}"
         between = ", the imagined plan" if planned else ""
