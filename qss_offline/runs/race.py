@@ -6,6 +6,10 @@ others leave, then each of the others in one, and whoever leads then in the last
 member's last two rounds counts: whoever leads after one may have been lucky, and the last round
 tells. A round is one member's, from a reset on: the shorter its share, the less of an episode it
 would show.
+
+Recordings of deterministic behaviour show no way back to it, so that noise breaks policies that
+return thousands without, cloned ones most. There members are compared without noise, and BCO has
+two rounds after the others: what it does changes more from round to round than it does elsewhere.
 """
 
 from __future__ import annotations
@@ -17,8 +21,11 @@ from statistics import fmean
 from typing import Any
 
 from qss_offline.errors import UserError, shown
-from qss_offline.runs.portfolio_config import MEMBERS
+from qss_offline.runs.portfolio_config import LEAST_ROUNDS, MEMBERS
 from qss_offline.runs.values import MISSING, number, whole
+
+_AGAIN = 2
+"""Rounds of BCO after the others' where behaviour was deterministic."""
 
 
 @dataclass(frozen=True)
@@ -77,14 +84,15 @@ class Race:
 
     Args:
         members: names; the last acts first, and of equals the first wins.
+        deterministic: whether the recorded behaviour was.
 
     Attributes:
         rounds: what each round came to but the first, in which nobody acts; None where the member
             whose turn it was had diverged, and the round acted at random.
     """
 
-    def __init__(self, members: Sequence[str] = MEMBERS) -> None:
-        self.members = tuple(members)
+    def __init__(self, members: Sequence[str] = MEMBERS, deterministic: bool = False) -> None:
+        self.members, self._deterministic = tuple(members), deterministic
         self.rounds: list[Heat | None] = []
 
     @property
@@ -99,11 +107,19 @@ class Race:
 
     def turn(self, rounds: int) -> str:
         """Return who acts in the next round, of so many with the first."""
-        number = len(self.rounds) + 2
-        if number == rounds:
+        if len(self.rounds) + 2 == rounds:
             return self.leader
-        before_others = rounds - len(self.members)
-        return self.members[::-1][max(0, number - before_others)]
+        place = self._place(rounds)
+        return self.members[::-1][place if 0 < place < len(self.members) else 0]
+
+    def noisy(self, rounds: int) -> bool:
+        """Return whether the next round, of so many with the first, takes noise on actions."""
+        return not self._deterministic or self._place(rounds) <= 0
+
+    def _place(self, rounds: int) -> int:
+        """Return how many rounds the next is after the last one before the others."""
+        again = min(_AGAIN, max(0, rounds - LEAST_ROUNDS)) if self._deterministic else 0
+        return len(self.rounds) + 2 - (rounds - len(self.members) - again)
 
     def add(self, heat: Heat | None) -> None:
         """Take what a round came to."""

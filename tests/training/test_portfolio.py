@@ -36,13 +36,17 @@ AWAY = constant_step_proposal(0.2)
 
 
 def trainer(
-    leads_home: bool = True, rounds: int = 5, steps: int = 200, with_known: bool = False
+    leads_home: bool = True,
+    rounds: int = 5,
+    steps: int = 200,
+    with_known: bool = False,
+    deterministic: bool = False,
 ) -> PortfolioTrainer:
     """Of a race in which D3G's proposal leads home, or away."""
     return PortfolioTrainer(
         0, expert_recording(3), SCALE, SCALE, to_origin_proposal() if leads_home else AWAY,
         PointMass, InverseFitConfig(rounds, steps, 200, model=MODEL), PORTFOLIO,
-        known() if with_known else None,
+        deterministic, known() if with_known else None,
     )  # fmt: skip
 
 
@@ -71,12 +75,27 @@ def test_every_step_is_counted_and_teaches_the_idm() -> None:
         assert acted == 203 * (number - 1), "the first round is random"
 
 
-def test_a_resumed_race_is_the_uninterrupted_one() -> None:
-    whole, interrupted = trainer(), trainer()
-    for number in range(5):
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_noise_is_left_out_where_it_would_decide(deterministic: bool) -> None:
+    raced = trainer(rounds=7, steps=50, deterministic=deterministic)
+    raced.run_round()
+    for _ in range(6):
+        noisy, acting = raced.race.noisy(7), raced.policy_of(raced.race.turn(7))
+        assert noisy or deterministic
+        raced.run_round()
+        taken = raced.steps[0]
+        assert taken is not None
+        asked = acting(taken.obs[-50:].astype(np.float64)) / raced.action_box.high
+        assert np.allclose(taken.actions[-50:], asked, atol=1e-5) != noisy
+
+
+@pytest.mark.parametrize(("rounds", "deterministic"), [(5, False), (7, True)])
+def test_a_resumed_race_is_the_uninterrupted_one(rounds: int, deterministic: bool) -> None:
+    whole, interrupted = (trainer(rounds=rounds, deterministic=deterministic) for _ in range(2))
+    for number in range(rounds):
         whole.run_round()
         if number:
-            again = trainer()
+            again = trainer(rounds=rounds, deterministic=deterministic)
             again.restore([interrupted.checkpoint(0, {"evaluations": []})])
             interrupted = again
         interrupted.run_round()

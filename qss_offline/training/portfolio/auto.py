@@ -58,6 +58,7 @@ def _race_seeds(config: RunConfig, tasks: Sequence[SeedTask], tick: Tick) -> Non
             env_maker(config.env_id),
             config.inverse,
             config.portfolio,
+            config.facts.deterministic,
             known_steps(config.actions_from, config.env_id),
             config.device,
         )

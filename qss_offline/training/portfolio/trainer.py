@@ -66,6 +66,7 @@ class PortfolioTrainer(InverseModels):
         config: the online budget.
         portfolio: settings of the members; an `error_power` of the cloning is a number here. Those
             that learn from labels need continuous actions: with discrete ones D3G is alone.
+        deterministic: whether the recorded behaviour was.
         known: steps of the same environment whose actions are known.
         device: where all are trained.
     """
@@ -80,6 +81,7 @@ class PortfolioTrainer(InverseModels):
         make_env: Callable[[], gym.Env[Any, Any]] | None,
         config: InverseFitConfig,
         portfolio: PortfolioConfig,
+        deterministic: bool,
         known: ActionSteps | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
@@ -98,7 +100,7 @@ class PortfolioTrainer(InverseModels):
             name: initial_state(learner, self.seeds, self.device)
             for name, learner in self._learners.items()
         }
-        self.race: Race = Race(members)
+        self.race: Race = Race(members, deterministic)
 
     def run_round(self, tick: Tick = no_tick) -> None:
         """Take a round's steps, fit the IDM, label, and train who learns from labels.
@@ -190,7 +192,8 @@ class PortfolioTrainer(InverseModels):
             self.race.add(None)
             return super()._act(env, None, rng)
         pace = Pace(None if env.spec is None else env.spec.max_episode_steps)
-        noise, steps = config.exploration_noise, config.steps_per_round
+        noise = config.exploration_noise if self.race.noisy(config.rounds) else 0.0
+        steps = config.steps_per_round
         taken = take_steps(env, steps, self.actions, acting, noise, rng, pace)
         self.race.add(pace.heat(member))
         return taken
@@ -222,4 +225,4 @@ class PortfolioTrainer(InverseModels):
             parts = [part_of(checkpoint, name)]
             self._states[name] = stack_checkpoints(learner, parts, self.device)
         race = checkpoint.metadata["race"]
-        self.race = Race.of_file(race, "a checkpoint", self.race.members)
+        self.race.rounds = Race.of_file(race, "a checkpoint", self.race.members).rounds
