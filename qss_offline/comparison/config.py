@@ -43,12 +43,10 @@ class Recorded:
     Attributes:
         family: name of a dataset family, or its TOML file.
         levels: their probabilities of random actions.
-        seeds: how many recordings there are of each, and so seeds of a method.
     """
 
     family: str
     levels: tuple[float, ...]
-    seeds: int
 
 
 @dataclass(frozen=True)
@@ -59,10 +57,10 @@ class ComparisonConfig:
         name: goes with every figure.
         recorded: what methods learn from; each seed has a recording of its own.
         methods: some of `METHODS`.
+        seeds: of each method on each family and level.
         preset: of methods that aren't d3rlpy's.
         updates: of these, instead of the preset's.
         rival_updates: updates of d3rlpy's methods.
-        rival_seeds: most seeds of d3rlpy's methods.
         rival_evaluations: evaluations of d3rlpy's methods, evenly spaced over the updates.
         first_seed: the least seed of methods.
         first_recording: the seed of its recording; the next seed has the next recording.
@@ -74,10 +72,10 @@ class ComparisonConfig:
     name: str
     recorded: tuple[Recorded, ...]
     methods: tuple[str, ...]
+    seeds: int
     preset: str = "default"
     updates: int | None = None
     rival_updates: int = 50_000
-    rival_seeds: int = 3
     rival_evaluations: int = 10
     first_seed: int = 0
     first_recording: int = 0
@@ -93,12 +91,7 @@ class ComparisonConfig:
                     f"unknown method {method!r}: there are {', '.join(METHODS)}"
                     f"{nearest(method, METHODS)}"
                 )
-        for recorded in self.recorded:
-            if recorded.seeds <= 0:
-                raise UserError(f"seeds must be above 0, not {recorded.seeds}")
+        if self.seeds <= 0:
+            raise UserError(f"seeds must be above 0, not {self.seeds}")
         if self.rival_updates <= 0:
             raise UserError(f"updates of d3rlpy's methods must be above 0: {self.rival_updates}")
-
-    def seeds_of(self, method: str, recorded: Recorded) -> range:
-        """Return the numbers of the seeds of a method on a family, from 0 on."""
-        return range(min(recorded.seeds, self.rival_seeds if method in RIVALS else recorded.seeds))

@@ -31,14 +31,12 @@ def entries(settings: ComparisonConfig, root: Path) -> list[Entry]:
     Raises:
         UserError: a family or a level is missing, or the folder has runs on other recordings.
     """
-    most = max((recorded.seeds for recorded in settings.recorded), default=0)
     found = [
         Entry(settings, recorded.family, method, settings.first_seed + number, spec, root)
-        for number in range(most)
+        for number in range(settings.seeds)
         for recorded in settings.recorded
         for spec in _recordings(settings, recorded.family, recorded.levels, number)
         for method in settings.methods
-        if number in settings.seeds_of(method, recorded)
     ]
     keys = [entry.key for entry in found]
     if len(set(keys)) < len(keys):

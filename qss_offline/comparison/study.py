@@ -79,8 +79,7 @@ class ComparisonOptions:
             levels = _levels(self.levels)
             recorded = tuple(replace(one, levels=levels) for one in recorded)
         if self.seeds is not None:
-            recorded = tuple(replace(one, seeds=self.seeds) for one in recorded)
-            config = replace(config, rival_seeds=self.seeds)
+            config = replace(config, seeds=self.seeds)
         config = replace(
             config, recorded=recorded, transitions=self.transitions or config.transitions
         )
@@ -98,7 +97,7 @@ def _of_families(
     strange = [family for family in families if family_path(family) not in known]
     if strange and own_levels:
         raise UserError(f"{strange[0]} isn't of {config.name}: say its --levels, too")
-    recorded = tuple(known.get(family_path(family), Recorded(family, (), 1)) for family in families)
+    recorded = tuple(known.get(family_path(family), Recorded(family, ())) for family in families)
     return replace(config, recorded=recorded)
 
 

@@ -16,7 +16,6 @@ from qss_offline.cli.reproduce import table1
 from qss_offline.comparison import grid
 from qss_offline.comparison.config import (
     METHODS,
-    RIVALS,
     ComparisonConfig,
     Recorded,
     evaluation_episodes,
@@ -50,8 +49,9 @@ from tests.test_dependencies import ROOT
 
 SMALL = ComparisonConfig(
     name="small",
-    recorded=(Recorded("inverted_pendulum", (1.0,), 2),),
+    recorded=(Recorded("inverted_pendulum", (1.0,)),),
     methods=("d3g", "bco"),
+    seeds=2,
     preset="small",
     updates=100,
     rival_updates=20,
@@ -60,7 +60,7 @@ SMALL = ComparisonConfig(
     first_recording=3,
     transitions=500,
 )
-ONE = replace(SMALL, recorded=(Recorded("inverted_pendulum", (1.0,), 1),))
+ONE = replace(SMALL, seeds=1)
 HOPPER = "hopper", "Hopper-v5", 0.0
 
 
@@ -119,7 +119,7 @@ def test_runs_are_made_once_each_on_a_recording_of_its_own(
 
 def test_short_episodes_are_evaluated_more_often(minari_root: Path, tmp_path: Path) -> None:
     assert evaluation_episodes("Hopper-v5") == 10
-    few = replace(ONE, recorded=(Recorded("reacher", (1.0,), 1),), methods=("d3g", "bc"))
+    few = replace(ONE, recorded=(Recorded("reacher", (1.0,)),), methods=("d3g", "bc"))
     entries = entries_of(replace(few, updates=50), tmp_path)
     assert ran(entries) == []
     evaluations = [
@@ -253,7 +253,7 @@ def test_unknown_methods_levels_and_families_are_refused(tmp_path: Path) -> None
         replace(SMALL, methods=("d3gg",))
     family = tmp_path / "mine.toml"
     family.write_text('env_id = "InvertedPendulum-v5"\nrandom_action_probs = [1.0]\n')
-    mine = replace(SMALL, recorded=(Recorded(str(family), (0.25,), 1),))
+    mine = replace(ONE, recorded=(Recorded(str(family), (0.25,)),))
     with pytest.raises(UserError, match=r"no random_action_prob 0\.25: it has 1"):
         entries_of(mine, tmp_path)
     with pytest.raises(UserError, match="say its --levels, too"):
@@ -270,7 +270,7 @@ def test_unknown_methods_levels_and_families_are_refused(tmp_path: Path) -> None
     (tmp_path / "other").mkdir()
     again = tmp_path / "other" / "mine.toml"
     again.write_text(family.read_text())
-    two = tuple(Recorded(str(path), (1.0,), 1) for path in (family, again))
+    two = tuple(Recorded(str(path), (1.0,)) for path in (family, again))
     with pytest.raises(UserError, match="two families have one name"):
         entries_of(replace(SMALL, recorded=two), tmp_path)
 
@@ -279,16 +279,6 @@ def test_a_family_by_another_name_is_the_comparisons_own() -> None:
     for name in ("Reacher-v5", "reacher"):
         config = ComparisonOptions("table1", families=name).config()
         assert [one.family for one in config.recorded] == ["reacher"]
-
-
-def test_rivals_have_fewer_seeds_unless_asked() -> None:
-    recorded = Recorded("hopper", (0.0,), 5)
-    settings = replace(SMALL, rival_seeds=3)
-    for method in METHODS:
-        assert len(settings.seeds_of(method, recorded)) == (3 if method in RIVALS else 5)
-    ten = ComparisonOptions("table1", seeds=10).config()
-    for method in METHODS:
-        assert len(ten.seeds_of(method, ten.recorded[0])) == 10, "as many as are asked for"
 
 
 def test_every_shipped_comparison_finds_its_recordings(tmp_path: Path) -> None:
@@ -435,7 +425,7 @@ def test_fresh_rows_replace_earlier_ones_of_the_same_run() -> None:
 def test_tables_say_what_is_known_missing_and_lost(tmp_path: Path) -> None:
     settings = replace(
         SMALL,
-        recorded=(Recorded("hopper", (0.0,), 2), Recorded("hopper_medium", (0.0,), 1)),
+        recorded=(Recorded("hopper", (0.0,)), Recorded("hopper_medium", (0.0,))),
         methods=("auto", "bco", "td3+bc"),
         first_seed=0,
     )
