@@ -7,7 +7,8 @@ takes runs of method auto, whose recordings have twins with the actions, and mea
 - how far the labels of an IDM that learns from the run's online steps are from the true actions,
   where it learns from the recording, too, and where it doesn't;
 - what a policy returns that clones the true actions, where it sees observations in units of their
-  spread, in units of eased spreads (`data/facts.py`), and as they are.
+  spread, in units of eased spreads (`data/facts.py`), and as they are;
+- what the run's BCO returned, without noise on its actions and with that of the online rounds.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from qss_offline.algorithms.bco import BehaviouralCloning, CloningConfig, LabelledBatch
 from qss_offline.algorithms.networks import Network
@@ -30,8 +32,10 @@ from qss_offline.engine.state import initial_state
 from qss_offline.evaluation.actions import ActionBox
 from qss_offline.evaluation.episodes import evaluate
 from qss_offline.evaluation.policies import ClonedPolicy, ObservationScale
+from qss_offline.evaluation.policy_files import load_policy
 from qss_offline.files import write_json
 from qss_offline.runs.folder import RunFolder
+from qss_offline.runs.portfolio_config import CLONING
 from qss_offline.runs.provenance import machine
 from qss_offline.runs.reader import read_run_config
 from qss_offline.training.interaction import online_steps_of
@@ -85,6 +89,15 @@ def measure(run: Path, seeds: int) -> dict[str, Any]:
         policy = ClonedPolicy(Network(network.shape, network.flat.clone()), scale, box)
         return fmean(evaluate(policy, str(config.env_id), EPISODES, EPISODE_SEED).returns)
 
+    cloner = load_policy(folder.seed(seed).member(CLONING).policy)
+    rng, half_range = np.random.default_rng(EPISODE_SEED), (box.high - box.low) / 2
+
+    def with_noise(obs: NDArray[Any]) -> NDArray[Any]:
+        """Act as BCO, with the noise of online rounds: `(n, obs_dim)` to `(n, action_dim)`."""
+        acted = cloner(obs)
+        noise = rng.normal(0, config.inverse.exploration_noise, acted.shape) * half_range
+        return np.clip(acted + noise, box.low, box.high).astype(acted.dtype)
+
     scales = {
         "whole": whole,
         "eased": ObservationScale.of_recording(config.facts.eased()),
@@ -97,6 +110,10 @@ def measure(run: Path, seeds: int) -> dict[str, Any]:
         "cloned": {
             name: [cloned(scale, number) for number in range(seeds)]
             for name, scale in scales.items()
+        },
+        "bco": {
+            name: fmean(evaluate(policy, str(config.env_id), EPISODES, EPISODE_SEED).returns)
+            for name, policy in (("without noise", cloner), ("with noise", with_noise))
         },
     }
 
