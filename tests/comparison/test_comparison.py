@@ -281,6 +281,20 @@ def test_a_family_by_another_name_is_the_comparisons_own() -> None:
         assert [one.family for one in config.recorded] == ["reacher"]
 
 
+def test_every_method_has_as_many_seeds_as_are_asked_for(tmp_path: Path) -> None:
+    for settings in (SMALL, ComparisonOptions("table1", seeds=7).config()):
+        entries = entries_of(replace(settings, methods=METHODS), tmp_path)
+        for row in {(entry.family, entry.spec.random_action_prob) for entry in entries}:
+            for method in METHODS:
+                seeds = [
+                    entry.seed
+                    for entry in entries
+                    if (entry.family, entry.spec.random_action_prob, entry.method) == (*row, method)
+                ]
+                first = settings.first_seed
+                assert seeds == list(range(first, first + settings.seeds)), (row, method)
+
+
 def test_every_shipped_comparison_finds_its_recordings(tmp_path: Path) -> None:
     for settings in COMPARISONS.values():
         entries = grid.entries(settings, tmp_path)

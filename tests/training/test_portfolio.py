@@ -16,7 +16,13 @@ from qss_offline.cli.training import say
 from qss_offline.files import write_json
 from qss_offline.runs.folder import read_json
 from qss_offline.runs.inverse_config import InverseFitConfig
-from qss_offline.runs.portfolio_config import D3G, MEMBERS, PortfolioConfig
+from qss_offline.runs.portfolio_config import (
+    CLONING,
+    D3G,
+    MEMBERS,
+    VALUES,
+    PortfolioConfig,
+)
 from qss_offline.runs.reader import load_run
 from qss_offline.training.portfolio.trainer import PortfolioTrainer
 from tests.evaluation.test_policies import (
@@ -139,6 +145,23 @@ def test_offline_first_and_the_race_later_is_the_run_at_once(
         changes={"model_updates": 5}, out=tmp_path / "online", progress=False,
     )  # fmt: skip
     assert further.returns()[-1]["online_steps"] == 30
+
+
+@pytest.mark.parametrize(("randomness", "deterministic"), [(1.0, False), (0.0, True)])
+def test_the_recording_decides_how_its_members_are_compared(
+    randomness: float, deterministic: bool, minari_root: Path, tmp_path: Path
+) -> None:
+    recording = qss.Recording.from_env(
+        "InvertedPendulum", steps=3_000, randomness=randomness, progress=False
+    )
+    run = qss.train(
+        recording, method="auto", updates=10, online_steps=70, online_rounds=7, episodes=1,
+        changes={"updates_per_round": 5, "ensemble": 1}, out=tmp_path / "run", progress=False,
+    )  # fmt: skip
+    acted = [heat["member"] for heat in run.results["seeds"][0]["race"]]
+    others = acted.index(VALUES)
+    assert others == (1 if deterministic else 3)
+    assert acted[:5] == [CLONING] * others + [VALUES, D3G] + [CLONING] * (3 - others)
 
 
 def test_a_plan_is_shown_where_d3g_leads(minari_root: Path, tmp_path: Path) -> None:
