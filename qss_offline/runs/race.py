@@ -7,9 +7,9 @@ member's last two rounds counts: whoever leads after one may have been lucky, an
 tells. A round is one member's, from a reset on: the shorter its share, the less of an episode it
 would show.
 
-Recordings of deterministic behaviour show no way back to it, so that noise breaks policies that
-return thousands without, cloned ones most. There members are compared without noise, and BCO has
-two rounds after the others: what it does changes more from round to round than it does elsewhere.
+Recordings of deterministic behaviour show no way back to it, so that noise may cost a policy most
+of its return. There members are compared without noise, and BCO has two rounds after the others:
+what it does changes more from round to round than it does elsewhere (`docs/method.md`).
 """
 
 from __future__ import annotations
