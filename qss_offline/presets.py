@@ -41,7 +41,7 @@ _D3G = Preset(
 
 # The IDM learns from the recording, too, where it says something of actions: a few online steps end
 # where a robot falls, which isn't where policies lead. In many short rounds each gets a little
-# further.
+# further. Labels are as exact as the steps near them allow.
 _BCO = replace(
     _D3G,
     inverse=replace(
@@ -49,7 +49,9 @@ _BCO = replace(
         rounds=10,
         steps_per_round=300,
         updates_per_round=1_800,
-        model=replace(_D3G.inverse.model, form="network", recorded_coef=None),
+        model=replace(
+            _D3G.inverse.model, form="network", recorded_coef=None, corrected_labels=True
+        ),
     ),
     updates=15_000,
     ensemble=1,

@@ -27,7 +27,7 @@ MOST_INPUTS = 2_000
 """A wider form is neither small nor soon solved: up to 43 numbers in an observation."""
 _NUMBERS = 1 << 23
 """A hundred thousand recorded steps at once would fill the memory with their products."""
-_LIMIT = 8.0
+LIMIT = 8.0
 """Steps beyond so many spreads count as so many: extrapolation is linear, and would be wild."""
 
 
@@ -51,7 +51,7 @@ def bilinear_inputs(obs: Tensor, step: Tensor) -> Tensor:
     Returns:
         `(…, obs_dim * (obs_dim + 2))`.
     """
-    obs, step = _STATE_SHARE * obs, step.clamp(-_LIMIT, _LIMIT)
+    obs, step = _STATE_SHARE * obs, step.clamp(-LIMIT, LIMIT)
     products = (obs.unsqueeze(-1) * step.unsqueeze(-2)).flatten(-2)
     return torch.cat((obs, step, products), dim=-1)
 

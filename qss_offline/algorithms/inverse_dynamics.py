@@ -11,10 +11,11 @@ the authors' offline mode has no discrete actions:
   where the authors give it s' itself: in a smooth system s' hides the step in the noise of its last
   digits.
 - `average_step_size`: the policy acts on an exponential average of the model.
-- The form "bilinear" takes the place of the network (`bilinear_inverse.py`), and with
-  `recorded_coef` the network learns from recorded steps, too (`semi_supervised_inverse.py`). Both
-  take actions to be forces; of discrete actions it is the network that learns from its own steps,
-  whatever these two say.
+- The form "bilinear" takes the place of the network (`bilinear_inverse.py`), with `recorded_coef`
+  the network learns from recorded steps, too (`semi_supervised_inverse.py`), and with
+  `corrected_labels` online steps correct what it says of recorded ones (`kernel_correction.py`).
+  All take actions to be forces; of discrete actions it is the network that learns from its own
+  steps, whatever these say.
 """
 
 from __future__ import annotations
@@ -97,6 +98,9 @@ class InverseDynamicsConfig:
             aren't known, weighs beside what it learns from its own; see
             `semi_supervised_inverse.py`. At 0 it sees none; None lets the recording decide
             (`data/facts.py`).
+        corrected_labels: a departure: labels of recorded steps are corrected by what the model
+            misses of online steps near them, where it learns from these alone (`recorded_coef` is
+            0); see `kernel_correction.py`.
     """
 
     hidden_dims: tuple[int, ...] = (256, 256)
@@ -106,6 +110,7 @@ class InverseDynamicsConfig:
     average_step_size: float | None = None
     form: InverseForm = "network"
     recorded_coef: float | None = 0.0
+    corrected_labels: bool = False
 
     def __post_init__(self) -> None:
         """Refuse settings that can't be trained with."""
@@ -120,6 +125,8 @@ class InverseDynamicsConfig:
             )
         if self.recorded_coef and not self.step_inputs:
             raise UserError("recorded_coef measures steps: step_inputs must be True")
+        if self.corrected_labels and not self.step_inputs:
+            raise UserError("corrected_labels measures steps: step_inputs must be True")
         if self.form not in get_args(InverseForm):
             raise UserError(f"form must be network, bilinear or either, not {self.form!r}")
         if self.form != "network" and not self.step_inputs:

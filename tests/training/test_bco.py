@@ -1,5 +1,6 @@
 """BCO: its loss, its labels, its rounds; and that it learns from an expert."""
 
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
@@ -55,14 +56,17 @@ def expert_recording(episodes: int, seed: int = 0) -> Transitions:
     )
 
 
-def trainer(seeds: list[int], rounds: int = 2, updates: int = 100) -> BCOTrainer:
+def trainer(
+    seeds: list[int], rounds: int = 2, updates: int = 100, corrected: bool = False
+) -> BCOTrainer:
+    model = replace(MODEL, corrected_labels=corrected)
     return BCOTrainer(
         seeds,
         [expert_recording(5)] * len(seeds),
         [SCALE] * len(seeds),
         [SCALE] * len(seeds),
         PointMass,
-        InverseFitConfig(rounds, 100, updates, model=MODEL),
+        InverseFitConfig(rounds, 100, updates, model=model),
         CLONING,
         cloning_updates=updates,
     )
@@ -163,8 +167,21 @@ def test_labels_are_the_averaged_inverse_model_on_every_recorded_transition() ->
         assert labels[row] == pytest.approx(hidden.tanh().numpy(), abs=1e-5)
 
 
-def test_a_seed_alone_is_the_same_seed_in_a_stack() -> None:
-    alone, stacked = trainer([7]), trainer([2, 7])
+def test_corrected_labels_are_nearer_to_the_actions() -> None:
+    errors = {}
+    for corrected in (False, True):
+        bco = trainer([3], rounds=1, updates=300, corrected=corrected)
+        bco.run_round()
+        true = np.clip(-10 * bco._recorded[0].recording.observations, -2, 2) / 2
+        labels = bco.labels(0).numpy()
+        assert np.abs(labels).max() <= 1
+        errors[corrected] = np.abs(labels - true).mean()
+    assert errors[True] < 0.5 * errors[False], errors
+
+
+@pytest.mark.parametrize("corrected", [False, True])
+def test_a_seed_alone_is_the_same_seed_in_a_stack(corrected: bool) -> None:
+    alone, stacked = trainer([7], corrected=corrected), trainer([2, 7], corrected=corrected)
     for _ in range(2):
         alone.run_round()
         stacked.run_round()
@@ -172,11 +189,12 @@ def test_a_seed_alone_is_the_same_seed_in_a_stack() -> None:
     assert torch.equal(alone.average(0).flat, stacked.average(1).flat)
 
 
-def test_resumed_is_uninterrupted() -> None:
-    whole = trainer([1, 4])
+@pytest.mark.parametrize("corrected", [False, True])
+def test_resumed_is_uninterrupted(corrected: bool) -> None:
+    whole = trainer([1, 4], corrected=corrected)
     whole.run_round()
     checkpoints = [whole.checkpoint(index, {"evaluations": []}) for index in range(2)]
-    resumed = trainer([1, 4])
+    resumed = trainer([1, 4], corrected=corrected)
     resumed.restore([Checkpoint(dict(c.tensors), dict(c.metadata)) for c in checkpoints])
     whole.run_round()
     resumed.run_round()

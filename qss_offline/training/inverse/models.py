@@ -22,6 +22,7 @@ from qss_offline.algorithms.inverse_dynamics import (
     InverseDynamics,
     inverse_action,
 )
+from qss_offline.algorithms.kernel_correction import KernelCorrection, solve_correction
 from qss_offline.algorithms.networks import Network
 from qss_offline.algorithms.semi_supervised_inverse import (
     CODE_NOISE,
@@ -341,6 +342,8 @@ class InverseModels:
         step_scale = scale.step_std if self.config.model.step_inputs else None
         model = self.average(index)
         model = Network(model.shape, send(model.flat, self.device))
+        corrected = self._model.corrected_labels and not self._model.recorded_coef
+        correction = self._correction(index, model) if corrected else None
         labels = torch.empty(len(recorded), len(self.action_box.low), device=self.device)
         for start in range(0, len(recorded), _LABEL_ROWS):
             rows = slice(start, start + _LABEL_ROWS)
@@ -349,7 +352,21 @@ class InverseModels:
                 for name in ("observations", "next_observations")
             )
             labels[rows] = inverse_action(model, obs, next_obs, step_scale).squeeze(0)
+            if correction is not None:
+                assert step_scale is not None, "corrected_labels is refused without step_inputs"
+                step = (next_obs - obs) / step_scale
+                labels[rows] += correction(obs.squeeze(0), step.squeeze(0))
+                labels[rows].clamp_(-1, 1)
         return labels
+
+    def _correction(self, index: int, model: Network) -> KernelCorrection:
+        """Return what a model misses of the steps that the seed at `index` learns from."""
+        columns = self._columns(self._learned_from(index), index)
+        obs, next_obs, actions = (send(column, self.device) for column in columns)
+        spread = self.scales[index].on(self.device).step_std
+        assert spread is not None
+        inferred = inverse_action(model, obs.unsqueeze(0), next_obs.unsqueeze(0), spread)
+        return solve_correction(obs, (next_obs - obs) / spread, actions - inferred.squeeze(0))
 
     def checkpoint(self, index: int, metadata: Mapping[str, Any]) -> Checkpoint:
         """Take the seed at `index` out: its models, moments, random streams and steps."""
