@@ -5,7 +5,7 @@
 takes runs of method auto, whose recordings have twins with the actions, and measures
 
 - how far the labels of an IDM that learns from the run's online steps are from the true actions,
-  where it learns from the recording, too, and where it doesn't;
+  where it learns from the recording, too, where it doesn't, and corrected by these steps;
 - what a policy returns that clones the true actions, where it sees observations in units of their
   spread, in units of eased spreads (`data/facts.py`), and as they are;
 - what the run's BCO returned, without noise on its actions and with that of the online rounds.
@@ -64,9 +64,9 @@ def measure(run: Path, seeds: int) -> dict[str, Any]:
     steps = replace(online_steps_of(folder.seed(seed)), units=box)
     half = UPDATES // 2
 
-    def errors(coef: float) -> float:
+    def errors(coef: float, corrected: bool) -> float:
         """Mean squared error of the labels, over the variance of the true actions."""
-        model = replace(config.inverse.model, recorded_coef=coef)
+        model = replace(config.inverse.model, recorded_coef=coef, corrected_labels=corrected)
         inverse = replace(
             config.inverse, rounds=1, steps_per_round=0, known_updates=half, updates_per_round=half,
             model=model,
@@ -106,7 +106,11 @@ def measure(run: Path, seeds: int) -> dict[str, Any]:
     return {
         "dataset_id": config.dataset_id,
         "behaviour_stochasticity": config.facts.behaviour_stochasticity,
-        "label_error": {"with the recording": errors(1.0), "without": errors(0.0)},
+        "label_error": {
+            "with the recording": errors(1.0, False),
+            "without": errors(0.0, False),
+            "without, corrected": errors(0.0, True),
+        },
         "cloned": {
             name: [cloned(scale, number) for number in range(seeds)]
             for name, scale in scales.items()

@@ -33,7 +33,7 @@ def test_labels_and_scales_are_measured(
     deterministic.main()
     (row,) = read_json(out)["rows"]
     assert row["behaviour_stochasticity"] < 0.03
-    assert row["label_error"]["with the recording"] != row["label_error"]["without"]
+    assert len(set(row["label_error"].values())) == 3
     assert min(row["label_error"].values()) > 0
     assert set(row["cloned"]) == {"whole", "eased", "none"}
     assert all(len(returns) == 2 for returns in row["cloned"].values())

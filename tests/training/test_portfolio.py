@@ -37,7 +37,7 @@ from tests.training.test_known_actions import known
 PORTFOLIO = PortfolioConfig(
     CloningConfig((16, 16), 32, 1e-3), 100, TD3BCConfig((16, 16), 32, 1e-3), 100
 )
-MODEL = InverseDynamicsConfig((16, 16), 32, 3e-3, step_inputs=True)
+MODEL = InverseDynamicsConfig((16, 16), 32, 3e-3, step_inputs=True, corrected_labels=True)
 AWAY = constant_step_proposal(0.2)
 
 
