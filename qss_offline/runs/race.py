@@ -9,7 +9,7 @@ would show.
 
 Recordings of deterministic behaviour show no way back to it, so that noise may cost a policy most
 of its return. There members are compared without noise, and BCO has two rounds after the others:
-what it does changes more from round to round than it does elsewhere (`docs/method.md`).
+what it does may change much from round to round (`docs/method.md`).
 """
 
 from __future__ import annotations
