@@ -75,6 +75,7 @@ def test_differences_make_one_of_two_settings_into_the_other() -> None:
         "inverse.updates_per_round=1800",
         "inverse.model.form=network",
         "inverse.model.recorded_coef=None",
+        "inverse.model.corrected_labels=True",
         "updates=15000",
         "ensemble=1",
     ]
