@@ -19,17 +19,16 @@ from qss_offline.files import write_json
 from qss_offline.runs.provenance import machine
 
 RESULTS = Path("benchmarks/results/corrected_labels.json")
-FAMILIES = (
-    "hopper,half_cheetah,walker2d,inverted_double_pendulum,"
-    "hopper_medium,half_cheetah_medium,walker2d_medium,inverted_double_pendulum_medium"
-)
+ROBOTS = "hopper", "half_cheetah", "walker2d", "inverted_double_pendulum"
+FAMILIES = *ROBOTS, *(f"{robot}_medium" for robot in ROBOTS)
+TRANSITIONS, RECORDING_SEEDS = 100_000, (42, 43)
 
 
-def measure(family: str, data_seed: int, transitions: int, runs: Path) -> dict[str, Any]:
+def measure(family: str, data_seed: int, runs: Path) -> dict[str, Any]:
     """Train BCO twice; return the mean return of each evaluation, one a round."""
     spec = load_family(family_path(family))[0]
     recording = qss.Recording.from_env(
-        spec.env_id, steps=transitions, randomness=0.0, expert=spec.expert, seed=data_seed
+        spec.env_id, steps=TRANSITIONS, randomness=0.0, expert=spec.expert, seed=data_seed
     )
     seed = 10 * data_seed
     found: dict[str, Any] = {"dataset_id": recording.dataset_id, "seed": seed}
@@ -50,16 +49,13 @@ def measure(family: str, data_seed: int, transitions: int, runs: Path) -> dict[s
 def main() -> None:
     """Measure on every recording, and print the last returns."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--families", default=FAMILIES)
-    parser.add_argument("--recordings", default="42,43", help="the seeds that they are drawn with")
-    parser.add_argument("--transitions", type=int, default=100_000)
     parser.add_argument("--runs", type=Path, default=Path("runs/corrected-labels"))
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     rows = []
-    for data_seed in map(int, arguments.recordings.split(",")):
-        for family in arguments.families.split(","):
-            rows.append(measure(family, data_seed, arguments.transitions, arguments.runs))
+    for data_seed in RECORDING_SEEDS:
+        for family in FAMILIES:
+            rows.append(measure(family, data_seed, arguments.runs))
             means = (f"{name} {rows[-1][name][-1]:.1f}" for name in ("as inferred", "corrected"))
             print(family, data_seed, *means, flush=True)
     write_json(arguments.out, {"machine": machine(), "rows": rows})

@@ -9,7 +9,7 @@ its errors on them adds
 
 to the action that it infers. Near a state that is affine in the step, as actions are where forces
 accelerate a robot (`bilinear_inverse.py`), and far from all online steps nothing. A network that
-learns from the recording, too (`semi_supervised_inverse.py`), gains nothing by it that shows.
+learns from the recording, too (`semi_supervised_inverse.py`), gained nothing by it in trials.
 
 A departure: in the paper I is a network alone (Eq. 10). Kernel regression of what a model of a
 robot's inverse dynamics misses is from Nguyen-Tuong and Peters, *Using Model Knowledge for Learning

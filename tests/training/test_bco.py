@@ -3,6 +3,7 @@
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,10 +57,8 @@ def expert_recording(episodes: int, seed: int = 0) -> Transitions:
     )
 
 
-def trainer(
-    seeds: list[int], rounds: int = 2, updates: int = 100, corrected: bool = False
-) -> BCOTrainer:
-    model = replace(MODEL, corrected_labels=corrected)
+def trainer(seeds: list[int], rounds: int = 2, updates: int = 100, **changes: Any) -> BCOTrainer:
+    model = replace(MODEL, **changes)
     return BCOTrainer(
         seeds,
         [expert_recording(5)] * len(seeds),
@@ -170,7 +169,7 @@ def test_labels_are_the_averaged_inverse_model_on_every_recorded_transition() ->
 def test_corrected_labels_are_nearer_to_the_actions() -> None:
     errors = {}
     for corrected in (False, True):
-        bco = trainer([3], rounds=1, updates=300, corrected=corrected)
+        bco = trainer([3], rounds=1, updates=300, corrected_labels=corrected)
         bco.run_round()
         true = np.clip(-10 * bco._recorded[0].recording.observations, -2, 2) / 2
         labels = bco.labels(0).numpy()
@@ -179,9 +178,21 @@ def test_corrected_labels_are_nearer_to_the_actions() -> None:
     assert errors[True] < 0.5 * errors[False], errors
 
 
+def test_labels_of_a_model_that_learns_from_the_recording_are_not_corrected() -> None:
+    labels = []
+    for corrected in (False, True):
+        bco = trainer([3], rounds=1, recorded_coef=1.0, corrected_labels=corrected)
+        bco.run_round()
+        labels.append(bco.labels(0))
+    assert torch.equal(*labels)
+
+
 @pytest.mark.parametrize("corrected", [False, True])
 def test_a_seed_alone_is_the_same_seed_in_a_stack(corrected: bool) -> None:
-    alone, stacked = trainer([7], corrected=corrected), trainer([2, 7], corrected=corrected)
+    alone, stacked = (
+        trainer([7], corrected_labels=corrected),
+        trainer([2, 7], corrected_labels=corrected),
+    )
     for _ in range(2):
         alone.run_round()
         stacked.run_round()
@@ -191,10 +202,10 @@ def test_a_seed_alone_is_the_same_seed_in_a_stack(corrected: bool) -> None:
 
 @pytest.mark.parametrize("corrected", [False, True])
 def test_resumed_is_uninterrupted(corrected: bool) -> None:
-    whole = trainer([1, 4], corrected=corrected)
+    whole = trainer([1, 4], corrected_labels=corrected)
     whole.run_round()
     checkpoints = [whole.checkpoint(index, {"evaluations": []}) for index in range(2)]
-    resumed = trainer([1, 4], corrected=corrected)
+    resumed = trainer([1, 4], corrected_labels=corrected)
     resumed.restore([Checkpoint(dict(c.tensors), dict(c.metadata)) for c in checkpoints])
     whole.run_round()
     resumed.run_round()
