@@ -16,7 +16,7 @@ from qss_offline.training.runner import run
 PRESET = Preset(
     ObservationalD3GConfig((16, 16), 32, normalize_observations=True, clamp_targets=True),
     InverseFitConfig(2, 100, 200, model=InverseDynamicsConfig((16, 16), 32, step_inputs=True)),
-    updates=6000,
+    updates=5000,
 )
 RACED = replace(PRESET, inverse=replace(PRESET.inverse, rounds=LEAST_ROUNDS))
 

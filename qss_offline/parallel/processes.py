@@ -166,8 +166,13 @@ def run_jobs(
         ) from error
     finally:
         stop.value = True
-        pool.shutdown(wait=False, cancel_futures=True)
-        end_workers(set(multiprocessing.active_children()) - others)
+        # A thread of the pool that outlives this call may fail beside the end of the interpreter.
+        closing = threading.Thread(target=pool.shutdown, kwargs={"cancel_futures": True})
+        closing.start()
+        try:
+            end_workers(set(multiprocessing.active_children()) - others)
+        finally:
+            closing.join()
 
 
 def _text(phase: str, note: str) -> str:

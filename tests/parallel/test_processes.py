@@ -1,6 +1,8 @@
 """Jobs in processes of their own: what ends, what dies, and in which order they begin."""
 
+import multiprocessing
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -56,3 +58,24 @@ def test_what_becomes_ready_keeps_its_place(tmp_path: Path) -> None:
     order = (tmp_path / "order").read_text().split()
     assert sorted(order) == names
     assert order.index("a2") < order.index("c1"), order
+
+
+def wait(job: tuple[str, float], tick: Tick) -> None:
+    path, seconds = job
+    Path(path).touch()
+    time.sleep(seconds)
+
+
+@pytest.mark.parametrize("seconds", [0.0, PATIENCE_S], ids=["done", "at work"])
+def test_nothing_is_left_where_the_caller_stops(seconds: float, tmp_path: Path) -> None:
+    """Not even a thread of the pool, which might fail beside the end of the interpreter."""
+    before, slow = set(threading.enumerate()), tmp_path / "slow"
+    jobs = run_jobs(wait, [(str(tmp_path / "fast"), 0.0), (str(slow), seconds)], 2)
+    next(jobs)
+    until = time.monotonic() + PATIENCE_S
+    while not slow.exists():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    jobs.close()
+    assert set(threading.enumerate()) == before
+    assert not multiprocessing.active_children()

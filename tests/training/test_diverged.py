@@ -17,7 +17,9 @@ from qss_offline.training.interaction import take_steps
 from tests.training.test_portfolio import trainer
 
 ENV = "InvertedPendulum-v5"
-TOO_LARGE = {"algorithm.learning_rate": 1e25, "model.learning_rate": 1e25}
+TOO_LARGE = {
+    "algorithm.learning_rate": 1e25, "model.learning_rate": 1e25, "updates_per_round": 10,
+}  # fmt: skip
 
 
 def test_an_episode_that_a_policy_can_not_end_has_no_return() -> None:

@@ -79,7 +79,8 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, s
     """A recording of each environment, by its name."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MINARI_DATASETS_PATH", str(tmp_path_factory.mktemp("minari")))
-        specs = [DatasetSpec(name, transitions=500) for name in ("Reacher-v5", "CartPole-v1")]
+        names = ("InvertedPendulum-v5", "Reacher-v5", "CartPole-v1")
+        specs = [DatasetSpec(name, transitions=500) for name in names]
         yield {spec.env_id: build_dataset(spec, workers=1).obs_id for spec in specs}
 
 
@@ -90,8 +91,8 @@ def config_of(recordings: dict[str, str], options: TrainOptions, env_id: str) ->
 @pytest.mark.parametrize(
     ("method", "preset", "env_id", "changes"),
     [
-        *((method, preset, "Reacher-v5", []) for method, preset in PAIRS),
-        *(("d3g", "default", "Reacher-v5", changes) for changes in SETTINGS),
+        *((method, preset, "InvertedPendulum-v5", []) for method, preset in PAIRS),
+        *(("d3g", "default", "InvertedPendulum-v5", changes) for changes in SETTINGS),
         ("d3g", "default", "CartPole-v1", []),
         ("auto", "default", "CartPole-v1", []),
     ],
@@ -114,7 +115,7 @@ def test_every_preset_and_setting_stays_on_the_device(
 @pytest.mark.parametrize("algorithm", [a for a in ALGORITHMS if a not in BASELINES])
 @pytest.mark.parametrize(
     ("preset", "env_id"),
-    [*((preset, "Reacher-v5") for preset in ONLINE_PRESETS), ("default", "CartPole-v1")],
+    [*((preset, "InvertedPendulum-v5") for preset in ONLINE_PRESETS), ("default", "CartPole-v1")],
 )
 def test_the_online_mode_stays_on_the_device(
     dry: Dry, tmp_path: Path, algorithm: str, preset: str, env_id: str

@@ -112,6 +112,7 @@ def test_work_beside_a_gpu_counts_as_much_as_was_promised(
     facts = recording_facts(load_transitions(dataset).transitions, True)
     config = TrainOptions(
         method, seeds=2, updates=60, online_steps=30, online_rounds=5, episodes=1, device="cpu",
+        changes=["updates_per_round=10"],
     ).config(dataset, "InvertedPendulum-v5", facts)  # fmt: skip
     for cell in training_cells(config.with_recording(facts), RunFolder(tmp_path), {}, 1):
         told: list[float] = []

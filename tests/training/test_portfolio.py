@@ -171,7 +171,7 @@ def test_a_plan_is_shown_where_d3g_leads(minari_root: Path, tmp_path: Path) -> N
         changes={"updates_per_round": 5, "ensemble": 1}, out=tmp_path / "run", progress=False,
     )  # fmt: skip
     seed, results = run.folder.seed(0), read_json(run.folder.results)
-    for member in MEMBERS:
+    for member in (VALUES, D3G):
         # Whoever has led here, let this member have.
         seed.policy.write_bytes(seed.member(member).policy.read_bytes())
         for heat in results["seeds"][0]["race"]:
