@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig
 from qss_offline.algorithms.observational_d3g import ObservationalD3GConfig
+from qss_offline.data.facts import MEAN_POWER
 from qss_offline.errors import UserError, by_name
 from qss_offline.runs.config import METHODS, Method, Preset
 from qss_offline.runs.inverse_config import InverseFitConfig
@@ -74,6 +75,16 @@ PRESETS: Mapping[str, Mapping[Method, Preset]] = {
     "paper": {"d3g": _PAPER, "bco": _PAPER},
 }
 """Presets by name, each for some methods, its own first."""
+
+
+def own_power(name: str) -> float | None:
+    """Return the power of BCO's errors in a preset; None lets the recording decide.
+
+    Args:
+        name: of the preset.
+    """
+    # As published, whatever was recorded.
+    return MEAN_POWER if name == "paper" else None
 
 
 def preset(name: str, method: Method | None = None) -> Preset:

@@ -28,7 +28,7 @@ from qss_offline.algorithms.bilinear_inverse import LIMIT
 RIDGE = 1e-2
 """Variance of what no step explains, where k of a step of mean size with itself is 2."""
 MOST_STEPS = 3_000
-"""Of more online steps so many are taken, evenly spread: solving takes their cube."""
+"""Solving takes their cube."""
 _NUMBERS = 1 << 22
 """A hundred thousand recorded steps at once would fill the memory with their kernels."""
 
@@ -62,17 +62,20 @@ def solve_correction(obs: Tensor, step: Tensor, errors: Tensor) -> KernelCorrect
     """Fit one seed's correction.
 
     Args:
-        obs: s of online steps, `(N, obs_dim)`, scaled.
+        obs: s of online steps, `(N, obs_dim)`, scaled; `taken_steps` says which.
         step: Δ, `(N, obs_dim)`, in units of its spread.
         errors: a − I(s, s'), `(N, action_dim)`, in units of the action box.
     """
-    chosen = torch.linspace(0, len(obs) - 1, min(len(obs), MOST_STEPS)).long().to(obs.device)
-    obs, step, errors = obs[chosen], step[chosen], errors[chosen]
     exact = obs.double(), step.double()
     gram = kernel(*exact, *exact)
     gram.diagonal().add_(RIDGE)
     weights = torch.cholesky_solve(errors.double(), torch.linalg.cholesky(gram))
     return KernelCorrection(obs, step, weights.to(obs.dtype))
+
+
+def taken_steps(count: int) -> Tensor:
+    """Return which of so many steps a correction takes: all, or `MOST_STEPS`, evenly spread."""
+    return torch.linspace(0, count - 1, min(count, MOST_STEPS), dtype=torch.float64).long()
 
 
 def kernel(obs: Tensor, step: Tensor, other_obs: Tensor, other_step: Tensor) -> Tensor:

@@ -258,6 +258,7 @@ def fit_inverse(
     source = run.folder if isinstance(run, Run) else RunFolder(Path(run))
     config = _offline_run(source)
     dataset = load_transitions(config.dataset_id)
+    source.check_recording(config.dataset_id, dataset.info.digest)
     named = config.env_id if env is None else env_id_of(env, env_kwargs)
     if actions is not None and online_steps is None:
         online_steps = 0

@@ -40,6 +40,8 @@ def run_comparison(
             print(f"This takes about {in_words(seconds)}, if nothing else runs.", flush=True)
     failures = [] if show_only else study.run(launcher, progress)
     summary = study.summary()
+    if not show_only:
+        study.write(summary, png(summary.shown), failures)
     for section in summary.sections():
         print_table(section.header, section.rows, section.title)
         print()
@@ -47,7 +49,6 @@ def run_comparison(
     if show_only:
         print(f"{count} missing; returns of {study.returns}. Nothing was run or written.")
         return
-    study.write(summary, png(summary.shown), failures)
     if not summary.ran and not summary.missing:
         print(f"Nothing was run: {study.returns} holds all of these returns already.")
     print(

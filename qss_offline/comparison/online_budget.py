@@ -115,6 +115,7 @@ def load_proposals(path: Path) -> TrainedProposals:
                 )
             trained.append(network_of(checkpoint, "proposal_average", shape))
         proposals.append(mean_network(trained))
+    folder.check_recording(dataset_id, load_transitions(dataset_id).info.digest)
     facts = facts_of_config(config, str(folder.config))
     return TrainedProposals(
         env_id,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -188,6 +189,9 @@ def member_rows(entries: Sequence[Entry]) -> list[MemberRow]:
         race = read_race(entry.folder.seed(seed).result)
         leader = None if race is None else race.leader
         returns = member_returns(members_file(entry.folder, seed))
+        if leader is not None:
+            # One that has diverged by the end has left no policy to act.
+            returns.setdefault(leader, math.nan)
         found += [
             MemberRow(family, entry.spec.env_id, level, seed, name, int(name == leader), value)
             for name, value in returns.items()

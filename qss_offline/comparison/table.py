@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ from qss_offline.comparison.rows import (
     recording_text,
 )
 from qss_offline.errors import UserError
-from qss_offline.evaluation.normalization import environment_name, normalised
+from qss_offline.evaluation.normalization import environment_name, normalised, or_random
 from qss_offline.runs.reader import LABELS
 from qss_offline.statistics import bootstrap_interval, iqm, mean, number_text
 
@@ -32,11 +33,12 @@ Scores = Mapping[tuple[Recording, str], Mapping[int, float]]
 
 
 def last_returns(table: Sequence[Row]) -> dict[tuple[Recording, str], dict[int, float]]:
-    """Return what the last policies returned."""
+    """Return what the last policies returned; those that diverged what random actions return."""
     found: dict[tuple[Recording, str], dict[int, float]] = {}
     for row in sorted(table, key=lambda row: row.seed):
         if row.metric == "last":
-            found.setdefault((row.recording, row.method), {})[row.seed] = row.mean_return
+            value = or_random(row.mean_return, row.env_id)
+            found.setdefault((row.recording, row.method), {})[row.seed] = value
     return found
 
 
@@ -80,6 +82,7 @@ def sections(
         curves: every evaluation.
     """
     scores = last_returns(table)
+    members, curves = _all_known(members), _all_known(curves)
     recordings = list(dict.fromkeys((e.key[0], e.spec.env_id, e.key[1]) for e in entries))
     methods = list(dict.fromkeys(entry.method for entry in entries))
     # A column of nothing but what is missing says nothing.
@@ -95,6 +98,14 @@ def sections(
         found.append(_choices(recordings, members))
     along = _along_updates([method for method in methods if method in RIVALS], curves)
     return [*found, *([along] if along.rows else []), _budgets(methods, table)]
+
+
+KnownRow = TypeVar("KnownRow", MemberRow, PointRow)
+
+
+def _all_known(rows: Sequence[KnownRow]) -> list[KnownRow]:
+    """Return rows with what random actions return for policies that diverged."""
+    return [replace(row, mean_return=or_random(row.mean_return, row.env_id)) for row in rows]
 
 
 def markdown(parts: Sequence[Section]) -> str:
@@ -173,7 +184,7 @@ def _over_all(recordings: Sequence[Recording], methods: Sequence[str], scores: S
         lines.append((LABELS[method], str(len(pairs)), str(together.shape[1]), *means, better))
     header = (
         "method", "recordings", "seeds in all", "its normalised return (IQM)", "auto's",
-        "share of seeds in which auto is ahead",
+        "share of seeds in which auto is ahead, mean over recordings",
     )  # fmt: skip
     return Section("On shared recordings", header, tuple(lines))
 
@@ -295,7 +306,8 @@ def _budgets(methods: Sequence[str], table: Sequence[Row]) -> Section:
 
 _NOTE = (
     "Mean returns of the last policies, with the number of seeds, each of which has a recording of "
-    "its own. Normalised returns are 0 for random actions and 1 for the shipped expert."
+    "its own. Normalised returns are 0 for random actions and 1 for the shipped expert; a policy "
+    "that diverged counts as random actions."
 )
 
 

@@ -42,7 +42,12 @@ class ActionBox:
         """
         assert isinstance(space, gym.spaces.Box)
         check_bounds(space)
-        return ActionBox(space.low.astype(np.float32), space.high.astype(np.float32))
+        low, high = space.low.astype(np.float32), space.high.astype(np.float32)
+        # Rounded inwards: a bound that float32 can't hold may be beyond it there.
+        low = np.where(low < space.low, np.nextafter(low, np.float32(np.inf)), low)
+        high = np.where(high > space.high, np.nextafter(high, np.float32(-np.inf)), high)
+        # A locked action that float32 can't hold has no number inside.
+        return ActionBox(np.minimum(low, high), high)
 
     @property
     def dim(self) -> int:

@@ -80,6 +80,10 @@ def evaluate(
         lengths = np.zeros(episodes, dtype=np.int64)
         running = np.arange(episodes)
         limited = [env.spec is not None and bool(env.spec.max_episode_steps) for env in envs]
+        if getattr(policy, "diverged", None) is not None:
+            # With discrete actions it would act: NaN has an argmax, too.
+            returns[:] = discounted[:] = np.nan
+            weights[:], running = 0.0, running[:0]
         while running.size:
             actions = np.asarray(policy(obs[running]))
             # Of a policy that diverged no return is known, and the environment isn't asked.

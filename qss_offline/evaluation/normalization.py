@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from qss_offline.data.environments import env_name_of
 
 REFERENCES = {
@@ -27,6 +29,12 @@ def reference(env_id: str) -> tuple[float, float] | None:
     With arguments of its own an environment returns something else.
     """
     return None if "?" in env_id else REFERENCES.get(environment_name(env_id))
+
+
+def or_random(value: float, env_id: str) -> float:
+    """Return a return; of a policy that diverged, NaN, what random actions return where known."""
+    found = reference(env_id)
+    return found[0] if found is not None and math.isnan(value) else value
 
 
 def normalised(value: float, env_id: str) -> float | None:

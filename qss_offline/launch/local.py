@@ -34,7 +34,7 @@ class LocalLauncher:
         self.workers = workers
 
     def width(self, cells: Sequence[Cell]) -> int:
-        """Return the processes: one a core, or a GPU each, or one where it isn't worth more."""
+        """Return the processes: one a core, or a GPU where all take one; one for little work."""
         count = self._count(cells)
         env_ids = chain.from_iterable(cell.environments for cell in cells)
         return workers_for(env_ids, count, len(cells))
@@ -45,7 +45,7 @@ class LocalLauncher:
         if self.workers is None and sum(cell.units for cell in cells) < _WORTH_WORKERS:
             return 1
         together = available_cores()
-        if any(cell.gpus >= 1 for cell in cells):
+        if all(cell.gpus >= 1 for cell in cells):
             together = min(together, torch.cuda.device_count())
         return max(1, min(self.workers or together, together, len(cells)))
 
@@ -93,7 +93,8 @@ class LocalLauncher:
             skip.clear()
             jobs = run_jobs(
                 run, some, workers, watch=seen, after=named_indices(some), skip=skip,
-                apart=any(deaths),
+                scarce={place for place, cell in enumerate(some) if cell.gpus >= 1},
+                at_once=torch.cuda.device_count(), apart=any(deaths),
             )  # fmt: skip
             try:
                 for place, failure in jobs:

@@ -84,6 +84,8 @@ def run_jobs(
     watch: Watch | None = None,
     after: Sequence[Sequence[int]] | None = None,
     skip: Container[int] = (),
+    scarce: Container[int] = (),
+    at_once: int = 1,
     apart: bool = False,
 ) -> Iterator[tuple[int, R]]:
     """Run `function(argument, tick)` for each argument and yield `(index, result)` as they end.
@@ -103,6 +105,8 @@ def run_jobs(
         watch: called with what each job tells, instead of `report`.
         after: of each job, those that must have ended before it begins; no circle among them.
         skip: those that aren't begun any more; it may grow while jobs run.
+        scarce: those of which few run at a time.
+        at_once: how few.
         apart: start a process for a single job, too, which may end it.
 
     Raises:
@@ -113,10 +117,15 @@ def run_jobs(
     workers = max(1, min(workers, count))
     show, ended = watch or Gathered(sizes, workers, report).show, [False] * count
     left = list(range(count))
+    waiting: dict[Future[R], int] = {}
 
     def ready() -> list[int]:
         found = [i for i in wanted() if after is None or all(ended[other] for other in after[i])]
-        return found[:1] if here else found
+        if here:
+            return found[:1]
+        free = at_once - sum(index in scarce for index in waiting.values())
+        held = [index for index in found if index in scarce][max(0, free) :]
+        return [index for index in found if index not in held]
 
     def wanted() -> list[int]:
         return [i for i in left if i not in skip]
@@ -141,7 +150,6 @@ def run_jobs(
     stop = context.RawValue(ctypes.c_bool, False)
     pool = ProcessPoolExecutor(workers, context, _start_worker, (shared, stop))
     others = set(multiprocessing.active_children())
-    waiting: dict[Future[R], int] = {}
     try:
         while wanted() or waiting:
             with _one_thread_each(), _without_main(), _without_interrupts():

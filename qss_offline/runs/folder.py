@@ -157,6 +157,22 @@ class RunFolder:
                 "or choose another --out"
             )
 
+    def check_recording(self, dataset_id: str, digest: str | None) -> None:
+        """Refuse a recording that was replaced, under the same id, since the run began with it.
+
+        Args:
+            dataset_id: its id.
+            digest: of what it holds now.
+
+        Raises:
+            UserError: it was.
+        """
+        if read_json(self.config).get("dataset_digest") != digest:
+            raise UserError(
+                f"{dataset_id} isn't the recording that {self.path} began with: it was replaced "
+                "since; train a new run on it, with another --out"
+            )
+
     def start(
         self,
         config: Mapping[str, Any],

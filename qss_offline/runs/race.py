@@ -34,7 +34,8 @@ class Heat:
 
     Attributes:
         member: its name.
-        steps: environment steps.
+        steps: environment steps; 0 where its networks were no longer finite, and the round acted
+            at random.
         reward: the sum of their rewards.
         episode_steps: how long its episodes are expected to be.
     """
@@ -46,8 +47,13 @@ class Heat:
 
     @property
     def mean(self) -> float:
-        """Return of an episode of that length at this pace."""
-        return self.reward / self.steps * self.episode_steps
+        """Return of an episode of that length at this pace; NaN of no steps."""
+        return self.reward / self.steps * self.episode_steps if self.steps else math.nan
+
+    @staticmethod
+    def diverged(member: str) -> Heat:
+        """Return what a member did whose networks were no longer finite."""
+        return Heat(member, 0, 0.0, 0.0)
 
 
 class Pace:
@@ -87,13 +93,12 @@ class Race:
         deterministic: whether the recorded behaviour was.
 
     Attributes:
-        rounds: what each round came to but the first, in which nobody acts; None where the member
-            whose turn it was had diverged, and the round acted at random.
+        rounds: what each round came to but the first, in which nobody acts.
     """
 
     def __init__(self, members: Sequence[str] = MEMBERS, deterministic: bool = False) -> None:
         self.members, self._deterministic = tuple(members), deterministic
-        self.rounds: list[Heat | None] = []
+        self.rounds: list[Heat] = []
 
     @property
     def leader(self) -> str:
@@ -102,8 +107,10 @@ class Race:
 
     def _standing(self, member: str) -> float:
         """Return the mean of what a member did in its last two rounds."""
-        means = [heat.mean for heat in self.rounds if heat is not None and heat.member == member]
-        return fmean(means[-2:]) if means else -math.inf
+        own = [heat for heat in self.rounds if heat.member == member]
+        if not own or not own[-1].steps:
+            return -math.inf
+        return fmean(heat.mean for heat in own[-2:] if heat.steps)
 
     def turn(self, rounds: int) -> str:
         """Return who acts in the next round, of so many with the first."""
@@ -114,20 +121,26 @@ class Race:
 
     def noisy(self, rounds: int) -> bool:
         """Return whether the next round, of so many with the first, takes noise on actions."""
-        return not self._deterministic or self._place(rounds) <= 0
+        if not self._deterministic:
+            return True
+        # All that are compared go without: in few rounds those of BCO before the others, too.
+        return self._place(rounds) <= self._again(rounds) - _AGAIN
+
+    def _again(self, rounds: int) -> int:
+        """Return how many rounds BCO has after the others."""
+        return min(_AGAIN, max(0, rounds - LEAST_ROUNDS)) if self._deterministic else 0
 
     def _place(self, rounds: int) -> int:
         """Return how many rounds the next is after the last one before the others."""
-        again = min(_AGAIN, max(0, rounds - LEAST_ROUNDS)) if self._deterministic else 0
-        return len(self.rounds) + 2 - (rounds - len(self.members) - again)
+        return len(self.rounds) + 2 - (rounds - len(self.members) - self._again(rounds))
 
-    def add(self, heat: Heat | None) -> None:
+    def add(self, heat: Heat) -> None:
         """Take what a round came to."""
         self.rounds.append(heat)
 
-    def plain(self) -> list[dict[str, Any] | None]:
+    def plain(self) -> list[dict[str, Any]]:
         """Return the rounds as JSON holds them."""
-        return [None if heat is None else dict(vars(heat)) for heat in self.rounds]
+        return [dict(vars(heat)) for heat in self.rounds]
 
     @staticmethod
     def of_file(rounds: object, where: object, members: Sequence[str] = MEMBERS) -> Race:
@@ -140,7 +153,7 @@ class Race:
             raise UserError(f"{where}: race is {shown(rounds)}, expected a list")
         race = Race(members)
         for heat in rounds:
-            race.add(None if heat is None else _heat(heat, members, where))
+            race.add(_heat(heat, members, where))
         return race
 
 
@@ -149,8 +162,6 @@ def _heat(heat: object, members: Sequence[str], where: object) -> Heat:
     if not isinstance(heat, dict) or not isinstance(member, str) or member not in members:
         raise UserError(f"{where}: the race holds {shown(heat)}")
     steps = whole(heat.get("steps"), f"{where}: steps of the race")
-    if not steps:
-        raise UserError(f"{where}: a member of the race took no steps")
     reward, length = (
         number(heat.get(name, MISSING), f"{where}: {name} of the race")
         for name in ("reward", "episode_steps")
@@ -174,14 +185,15 @@ def race_table(seeds: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
     for seed in (one for one in seeds if "race" in one):
         race = Race.of_file(seed["race"], f"seed {seed['seed']}")
         for member in sorted(race.members, key=lambda member: member != race.leader):
-            own = [heat for heat in race.rounds if heat is not None and heat.member == member]
+            own = [heat for heat in race.rounds if heat.member == member]
+            did = (f"{heat.mean:.1f}" if heat.steps else "diverged" for heat in own)
             rows.append(
                 (
                     str(seed["seed"]),
                     member,
-                    ", ".join(f"{heat.mean:.1f}" for heat in own) or "never acted",
+                    ", ".join(did) or "never acted",
                     f"{sum(heat.steps for heat in own):,}",
-                    "won" if own and member == race.leader else "",
+                    "won" if own and own[-1].steps and member == race.leader else "",
                 )
             )
     return rows

@@ -101,10 +101,13 @@ class BCOTrainer(InverseModels):
             counted_on(tick, before),
         )
         fitted = self._work((done + 1) * self.config.steps_per_round)
-        tick(fitted + before, "cloning")
+
+        def tell() -> None:
+            tick(fitted + before, "labels")
+
         sampler = UniformSampler(
             [
-                (recorded.column("observations"), self.labels(index))
+                (recorded.column("observations"), self.labels(index, tell))
                 for index, recorded in enumerate(self._seen)
             ],
             self._cloning.batch_size,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from qss_offline.engine.device import training_with
 from qss_offline.launch.cell import SHARED_GPU, Cell, shared_out
@@ -51,8 +54,10 @@ def training_cells(
             for seed in left
             for number in range(len(_tasks(phase, config, folder, seed)))
         ]
-        now = []
-        for some in shared_out(tasks, shares):
+        now, gpus = [], _gpus(phase)
+        # What has a GPU of its own is one stack a GPU.
+        most = math.inf if gpus < 1 or shares is None else torch.cuda.device_count()
+        for some in shared_out(tasks, None if shares is None else int(min(shares, most))):
             # Those of a seed by number, where there are several.
             words = [f"{s}.{n}" if phase.things == "models" else f"{s}" for s, n in some]
             name = f"{path.name} {phase.things} {','.join(words)}"
@@ -70,7 +75,7 @@ def training_cells(
                     f"{len(some)} of {len(tasks)} {phase.things}" if len(some) < len(tasks) else "",
                     () if config.env_id is None else (config.env_id,),
                     recordings,
-                    _gpus(phase),
+                    gpus,
                     after=tuple(earlier for earlier, of in before if of & seeds),
                 )
             )

@@ -66,11 +66,11 @@ class ActionSteps:
     def split(self, share: float) -> tuple[ActionSteps, ActionSteps]:
         """Return the earlier steps, a share of them all, and the later ones."""
         cut = max(1, round(share * len(self)))
-        first, rest = (
-            replace(self, **{name: getattr(self, name)[rows] for name in self.columns})
-            for rows in (slice(cut), slice(cut, None))
-        )
-        return first, rest
+        return self.at(slice(cut)), self.at(slice(cut, None))
+
+    def at(self, rows: slice | NDArray[np.int64]) -> ActionSteps:
+        """Return some of the steps."""
+        return replace(self, **{name: getattr(self, name)[rows] for name in self.columns})
 
     def extend(self, later: ActionSteps) -> ActionSteps:
         """Append later steps."""

@@ -11,7 +11,7 @@ from qss_offline.data.facts import RecordingFacts
 from qss_offline.engine.device import choose_device
 from qss_offline.errors import UserError
 from qss_offline.overrides import changed, with_changes
-from qss_offline.presets import named_method, own_method
+from qss_offline.presets import named_method, own_method, own_power
 from qss_offline.presets import preset as find_preset
 from qss_offline.runs.config import Method, Preset, RunConfig
 from qss_offline.runs.folder import parse_seeds
@@ -113,7 +113,8 @@ class TrainOptions:
             )
         # The sizes of D3G's networks, so that the two can be compared.
         d3g = preset.algorithm
-        config = CloningConfig(d3g.hidden_dims, d3g.batch_size, d3g.learning_rate, self.error_power)
+        power = own_power(self.preset) if self.error_power is None else self.error_power
+        config = CloningConfig(d3g.hidden_dims, d3g.batch_size, d3g.learning_rate, power)
         return config, updates // rounds
 
 

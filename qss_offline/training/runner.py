@@ -131,14 +131,9 @@ class TrainingRun:
         folder.check(resume)
         digest = dataset.info.digest
         earlier = read_json(folder.config) if folder.started else None
-        # What is given by name may be another by the time a run is resumed.
-        if earlier is not None and earlier.get("dataset_digest") != digest:
-            raise UserError(
-                f"{config.dataset_id} isn't the recording that {folder.path} began with: it was "
-                "replaced since; choose another --out to learn from the new one"
-            )
         facts = config.recording
         if earlier is not None:
+            folder.check_recording(config.dataset_id, digest)
             facts = facts_of_config(earlier, str(folder.config))
         if facts is None:
             normalize = config.preset.algorithm.normalize_observations

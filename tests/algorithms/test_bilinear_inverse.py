@@ -23,6 +23,7 @@ from qss_offline.evaluation.policies import ObservationScale
 from qss_offline.evaluation.policy_files import load_policy
 from qss_offline.runs.inverse_config import InverseFitConfig
 from qss_offline.training.bco import BCOTrainer
+from qss_offline.training.inverse import models
 from qss_offline.training.inverse.fitting import InverseFitter
 from tests.evaluation.test_policies import SCALE, PointMass, fits_alike, to_origin_proposal
 from tests.training.test_bco import CLONING, expert_recording
@@ -126,6 +127,12 @@ def test_of_either_the_one_acts_that_erred_less_on_new_steps(
     interrupted.run_round()
     resumed.restore([interrupted.checkpoint(0, {})])
     resumed.run_round()
+    steps = whole.steps[0]
+    assert steps is not None
+    errors = whole._errors(0, steps)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models, "_ROWS", 7)
+        torch.testing.assert_close(whole._errors(0, steps), errors)
     obs = np.linspace(-0.5, 0.5, 11)[:, None]
     np.testing.assert_array_equal(resumed.policy(0)(obs), whole.policy(0)(obs))
     np.testing.assert_array_equal(company.policy(1)(obs), whole.policy(0)(obs))

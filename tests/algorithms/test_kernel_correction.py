@@ -7,7 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig
-from qss_offline.algorithms.kernel_correction import MOST_STEPS, RIDGE, solve_correction
+from qss_offline.algorithms.kernel_correction import (
+    MOST_STEPS,
+    RIDGE,
+    solve_correction,
+    taken_steps,
+)
 from qss_offline.errors import UserError
 
 
@@ -62,12 +67,12 @@ def test_it_corrects_where_there_are_steps_and_adds_nothing_far_from_them() -> N
 
 
 def test_of_many_steps_it_takes_some_from_beginning_to_end() -> None:
-    obs, step, errors = steps(2 * MOST_STEPS, 1, 1)
-    correction = solve_correction(obs, step, errors)
-    assert len(correction.obs) == MOST_STEPS
-    assert torch.equal(correction.obs[[0, -1]], obs[[0, -1]])
-    few = solve_correction(obs[:7], step[:7], errors[:7])
-    assert torch.equal(few.obs, obs[:7])
+    for count in (MOST_STEPS + 1, 2 * MOST_STEPS, 100_000_000):
+        taken = taken_steps(count)
+        assert len(taken) == MOST_STEPS and taken[[0, -1]].tolist() == [0, count - 1]
+        assert (taken.diff() > 0).all()
+    for count in (1, 7, MOST_STEPS):
+        assert taken_steps(count).tolist() == list(range(count))
 
 
 def test_steps_of_any_size_and_number_give_finite_corrections() -> None:

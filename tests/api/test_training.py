@@ -8,6 +8,7 @@ import pytest
 
 import qss_offline as qss
 from qss_offline import UserError
+from qss_offline.comparison.online_budget import load_proposals
 from qss_offline.runs.folder import read_json
 from tests.api.conftest import SMALL
 
@@ -288,3 +289,29 @@ def test_online_runs_are_runs_too(tmp_path: Path) -> None:
     assert opened.summary().seeds == run.summary().seeds
     assert read_json(tmp_path / "online" / "config.json")["method"] == "online"
     assert run.plot().axes
+
+
+def test_a_recording_that_was_replaced_is_not_taken_for_the_one_that_was_learned_from(
+    minari_root: Path, tmp_path: Path
+) -> None:
+    """By whatever goes on with a run."""
+
+    def recorded(seed: int) -> qss.Recording:
+        drawn = qss.Recording.from_env("InvertedPendulum", steps=300, seed=seed, progress=False)
+        rows = drawn.transitions
+        return qss.Recording.from_arrays(
+            rows.observations, rows.rewards, rows.terminations, truncations=rows.truncations,
+            next_observations=rows.next_observations, episodes=rows.episodes, progress=False,
+            name="mine/log", env="InvertedPendulum", overwrite=True,
+        )  # fmt: skip
+
+    few: dict[str, Any] = {"method": "d3g", "updates": 20, "offline_only": True, "progress": False}
+    run = qss.train(recorded(0), out=tmp_path / "run", **few)
+    recorded(1)
+    with pytest.raises(UserError, match="replaced since"):
+        qss.fit_inverse(run, online_steps=30, out=tmp_path / "fit", progress=False)
+    with pytest.raises(UserError, match="replaced since"):
+        load_proposals(run.path)
+    (run.path / "results.json").unlink()
+    with pytest.raises(UserError, match="replaced since"):
+        qss.resume(run.path, progress=False)

@@ -1,6 +1,7 @@
 """A comparison from settings to tables: runs, what is missing, what failed, what is kept."""
 
 import io
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -486,6 +487,30 @@ def test_tables_say_what_is_known_missing_and_lost(tmp_path: Path) -> None:
     lost = [replace(one, won=0) for one in members]
     with pytest.raises(UserError, match="none of them won"):
         sections(entries_of(settings, tmp_path), table, lost)
+
+
+@pytest.mark.parametrize("lost", [{"auto"}, {"bco"}, {"td3+bc"}, {"auto", "bco", "td3+bc"}])
+def test_a_policy_that_diverged_counts_as_random_actions(lost: set[str], tmp_path: Path) -> None:
+    methods = ("auto", "bco", "td3+bc")
+    settings = replace(SMALL, recorded=(Recorded("hopper", (0.0,)),), methods=methods, first_seed=0)
+
+    def text(value: float) -> str:
+        table = [
+            row(seed, value if seed and method in lost else 1000.0, method)
+            for method in methods for seed in (0, 1)
+        ]  # fmt: skip
+        members = [
+            MemberRow(*HOPPER, 1, "d3g", 1, value if "auto" in lost else 900.0),
+            MemberRow(*HOPPER, 1, "bco", 0, 500.0),
+        ]
+        curves = [
+            PointRow(*HOPPER, method, 1, 0, 10, value if method in lost else 900.0)
+            for method in methods
+        ]
+        png(table)
+        return markdown(sections(entries_of(settings, tmp_path), table, members, curves))
+
+    assert text(math.nan) == text(REFERENCES["Hopper"][0])
 
 
 def test_what_has_no_scale_is_not_normalised(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from qss_offline.algorithms.bco import BehaviouralCloning, CloningConfig
 from qss_offline.data import facts as facts_module
 from qss_offline.data.build import build_dataset
 from qss_offline.data.facts import (
+    MODE_POWER,
     eased_spread,
     facts_of_config,
     observation_spread,
@@ -34,6 +35,7 @@ from qss_offline.runs.folder import RunFolder, read_json
 from qss_offline.runs.inverse_config import InverseFitConfig
 from qss_offline.runs.portfolio_config import portfolio_beside
 from qss_offline.settings_json import to_plain
+from qss_offline.training.options import TrainOptions
 from qss_offline.training.runner import run
 from tests.small_run import settings
 from tests.training.test_bco import CLONING, MODEL, expert_recording
@@ -153,6 +155,11 @@ def test_the_loss_is_given_a_number() -> None:
 def test_cloning_in_the_race_measures_a_power_and_the_papers_does_not() -> None:
     assert portfolio_beside(preset("default").algorithm).cloning.error_power is None
     assert CloningConfig().error_power == 2
+    facts = replace(recording_facts(PLAIN, True), error_power=MODE_POWER)
+    for name, asked, power in (("default", None, 0.5), ("paper", None, 2.0), ("paper", 0.5, 0.5)):
+        options = TrainOptions("bco", name, error_power=asked, device="cpu")
+        config = options.config("qss/a/b-v0", "InvertedPendulum-v5").with_recording(facts)
+        assert config.error_power == power
 
 
 def files(folder: Path) -> dict[str, bytes]:

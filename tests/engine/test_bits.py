@@ -29,6 +29,8 @@ def capability(width: str | None) -> str:
 )
 def test_seeds_of_every_loss_and_preset_are_the_same_alone_and_in_stacks(width: str | None) -> None:
     widest = capability(None)
+    if width == widest:
+        pytest.skip("the processor's own, which the default tests take")
     width = width or widest
     if widest not in WIDTHS or WIDTHS.index(width) > WIDTHS.index(widest):
         pytest.skip(f"this processor computes with {widest}")

@@ -9,6 +9,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig
@@ -169,6 +171,19 @@ def test_evaluation_keeps_every_return_and_each_episode_has_its_own_stream() -> 
     assert ten.mean == pytest.approx(np.mean(ten.returns))
     assert len(set(ten.returns)) > 5
     assert evaluate(to_origin, "PointMass-v0", 3, seed=1, make=make).returns == ten.returns[:3]
+
+
+@given(
+    st.floats(-100, 100),
+    st.floats(0.01, 100),
+    st.sampled_from([np.float32, np.float64]),
+)
+def test_actions_lie_in_boxes_of_any_precision(low: float, width: float, dtype: Any) -> None:
+    """Bounds such as 0.1 have no float32 of their own, and what is nearest may lie beyond."""
+    space = gym.spaces.Box(np.array([low], dtype), np.array([low + width], dtype), dtype=dtype)
+    box = ActionBox.of(space)
+    for unit in (-1.0, 0.0, 0.3, 1.0):
+        assert space.contains(box.from_unit(np.array([unit])).astype(dtype)), unit
 
 
 def test_returns_are_discounted_and_first_observations_kept() -> None:

@@ -34,6 +34,15 @@ def once(settings: Mapping[str, Any], tick: Tick) -> None:
         note(settings, tick)
 
 
+def timed(settings: Mapping[str, Any], tick: Tick) -> None:
+    """Write down when it begins and ends, in a file of all."""
+    folder = Path(settings["folder"])
+    for what in ("begins", "ends"):
+        with (folder.parent / "times").open("a") as file:
+            file.write(f"{what} {folder.name}\n")
+        time.sleep(0.5)
+
+
 def needing(settings: Mapping[str, Any], tick: Tick) -> None:
     """Fail where another hasn't run."""
     if not Path(settings["other"]).exists():

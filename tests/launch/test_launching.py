@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from qss_offline.errors import UserError
-from qss_offline.launch.cell import Cell, Launcher, cell_of, shared_out
+from qss_offline.launch import local
+from qss_offline.launch.cell import SHARED_GPU, Cell, Launcher, cell_of, shared_out
 from qss_offline.launch.choice import launcher_of
 from qss_offline.launch.driver import run_shown
 from qss_offline.launch.local import LocalLauncher
@@ -172,3 +173,27 @@ def test_an_unknown_launcher_is_refused() -> None:
         launcher_of("slurm")
     with pytest.raises(UserError, match="workers must be above 0, not 0"):
         launcher_of("local", 0)
+
+
+def test_what_takes_a_gpu_waits_for_one_and_the_rest_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Work of both kinds at once, as of a sweep, on four cores and a GPU."""
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    monkeypatch.setattr(local, "available_cores", lambda: 3)
+    tmp_path.joinpath("times").touch()
+    cells = [
+        replace(cell(tmp_path / f"{gpus:g} {number}", "timed"), gpus=gpus)
+        for gpus in (1.0, SHARED_GPU)
+        for number in range(3)
+    ]
+    assert LocalLauncher().width(cells) == 3 and LocalLauncher().width(cells[:3]) == 1
+    assert set(ended(LocalLauncher(), cells).values()) == {None}
+    at_work: set[str] = set()
+    most = 0
+    for line in (tmp_path / "times").read_text().splitlines():
+        what, name = line.split(" ", 1)
+        (at_work.add if what == "begins" else at_work.remove)(name)
+        assert sum(name.startswith("1 ") for name in at_work) <= 1
+        most = max(most, len(at_work))
+    assert most == 3 and not at_work

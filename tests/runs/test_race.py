@@ -29,8 +29,11 @@ def test_each_member_has_its_turn_and_who_did_best_the_last(
     again = min(2, len(found) - 3) if deterministic else 0
     before = len(found) - 2 - again
     assert acted == [CLONING] * before + [VALUES, D3G] + [CLONING] * again
-    assert noisy == [True] * before + [not deterministic] * (2 + again)
     assert race.noisy(rounds) != deterministic
+    # All that are compared, and no others, go without noise.
+    compared = {len(acted) - 1 - acted[::-1].index(member) for member in MEMBERS}
+    compared |= set([index for index, member in enumerate(acted) if member == CLONING][-2:])
+    assert noisy == [not (deterministic and index in compared) for index in range(len(acted))]
     cloning = [mean for member, mean in zip(acted, found, strict=True) if member == CLONING]
     last = {D3G: found[before + 1], VALUES: found[before], CLONING: fmean(cloning[-2:])}
     leader = max(last, key=last.__getitem__)
@@ -42,11 +45,28 @@ def test_each_member_has_its_turn_and_who_did_best_the_last(
 def test_a_turn_that_nobody_could_take_is_kept() -> None:
     race = Race()
     assert race.turn(5) == CLONING
-    race.add(None)
+    race.add(Heat.diverged(CLONING))
     assert race.turn(5) == VALUES and race.leader == D3G
     race.add(Heat(VALUES, 10, -3.0, 10.0))
-    race.add(None)
+    race.add(Heat.diverged(D3G))
     assert race.turn(5) == VALUES, "of those that acted"
+    race.add(Heat.diverged(VALUES))
+    rows = race_table([{"seed": 0, "race": race.plain()}])
+    assert sorted(row[2] for row in rows) == ["-3.0, diverged", "diverged", "diverged"]
+    assert all(row[4] == "" for row in rows), "nobody won"
+
+
+@given(st.lists(st.sampled_from(MEMBERS), min_size=1, max_size=12), st.data())
+def test_who_diverged_last_does_not_lead_while_another_can(
+    acted: list[str], data: st.DataObject
+) -> None:
+    race = Race()
+    for member in acted:
+        lost = data.draw(st.booleans())
+        race.add(Heat.diverged(member) if lost else Heat(member, 10, data.draw(means), 10.0))
+    last = {heat.member: heat for heat in race.rounds}
+    if any(heat.steps for heat in last.values()):
+        assert last[race.leader].steps
 
 
 def test_with_one_member_there_is_no_choice() -> None:
@@ -61,7 +81,8 @@ def test_with_one_member_there_is_no_choice() -> None:
 def test_a_race_comes_back_from_json_as_it_was(found: list[float | None]) -> None:
     race = Race()
     for index, mean in enumerate(found):
-        race.add(None if mean is None else Heat(MEMBERS[index % 3], 10, mean, 10.0))
+        member = MEMBERS[index % 3]
+        race.add(Heat.diverged(member) if mean is None else Heat(member, 10, mean, 10.0))
     again = Race.of_file(json.loads(json.dumps(race.plain())), "it")
     assert again.rounds == race.rounds and again.leader == race.leader
 
@@ -117,7 +138,7 @@ GOOD = {"member": "bco", "steps": 3, "reward": 1.0, "episode_steps": 3.0}
         [{**GOOD, "member": ["bco"]}],
         [{**GOOD, "steps": -1}],
         [{**GOOD, "steps": 1.5}],
-        [{**GOOD, "steps": 0}],
+        [None],
         [{**GOOD, "reward": "12"}],
         [{**GOOD, "reward": None}],
         [{**GOOD, "episode_steps": math.inf}],

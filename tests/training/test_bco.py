@@ -1,5 +1,6 @@
 """BCO: its loss, its labels, its rounds; and that it learns from an expert."""
 
+import math
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from qss_offline.algorithms import kernel_correction
 from qss_offline.algorithms.bco import (
     BehaviouralCloning,
     CloningConfig,
@@ -16,7 +18,7 @@ from qss_offline.algorithms.bco import (
     cloned_action,
     error_power,
 )
-from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig
+from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig, inverse_action
 from qss_offline.algorithms.networks import Network
 from qss_offline.data.transitions import Transitions
 from qss_offline.engine.checkpoint import Checkpoint
@@ -28,6 +30,7 @@ from qss_offline.evaluation.policy_files import load_policy
 from qss_offline.runs.inverse_config import InverseFitConfig
 from qss_offline.runs.work import CLONING_UPDATE
 from qss_offline.training.bco import BCOTrainer
+from qss_offline.training.inverse import models
 from tests.evaluation.test_policies import PointMass
 
 SCALE = ObservationScale(torch.tensor([0.05]), torch.tensor([0.2]), torch.tensor([0.4]))
@@ -178,6 +181,33 @@ def test_corrected_labels_are_nearer_to_the_actions() -> None:
     assert errors[True] < 0.5 * errors[False], errors
 
 
+def test_long_recordings_are_labelled_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    bco = trainer([3], rounds=1, corrected_labels=True)
+    bco.run_round()
+    told, whole = [], bco.labels(0)
+    monkeypatch.setattr(models, "_ROWS", 7)
+    parts = bco.labels(0, lambda: told.append(True))
+    assert len(told) == math.ceil(len(whole) / 7)
+    torch.testing.assert_close(parts, whole)
+
+
+def test_a_correction_takes_no_more_steps_than_it_can_solve(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bco = trainer([3], rounds=1, corrected_labels=True)
+    bco.run_round()
+    asked: list[int] = []
+
+    def counting(network: Network, obs: torch.Tensor, *rest: Any) -> torch.Tensor:
+        asked.append(obs.shape[1])
+        return inverse_action(network, obs, *rest)
+
+    monkeypatch.setattr(models, "inverse_action", counting)
+    monkeypatch.setattr(kernel_correction, "MOST_STEPS", 10)
+    assert len(bco._correction(0, bco.average(0)).obs) == 10
+    assert asked == [10], "nor does the model"
+
+
 def test_labels_of_a_model_that_learns_from_the_recording_are_not_corrected() -> None:
     labels = []
     for corrected in (False, True):
@@ -226,7 +256,7 @@ def test_progress_counts_and_names_both_models() -> None:
     work = bco.config.work(known=False) + bco.policies.update * CLONING_UPDATE
     assert units[-1] == pytest.approx(work)
     parts = [part for part, _ in groupby(phase for _, phase in told)]
-    assert parts == ["inverse", "cloning"] * 2
+    assert parts == ["inverse", "labels", "cloning"] * 2
 
 
 def test_its_policy_is_saved_and_loaded(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from qss_offline.analysis.diagnostics import FINITE, diagnose
 from qss_offline.evaluation.actions import ActionBox
 from qss_offline.evaluation.episodes import evaluate
 from qss_offline.runs.folder import RunFolder, read_json
+from qss_offline.runs.portfolio_config import CLONING, D3G, VALUES
+from qss_offline.runs.race import Heat
 from qss_offline.training.interaction import take_steps
 from tests.training.test_portfolio import trainer
 
@@ -94,9 +96,26 @@ def test_a_member_that_diverged_does_not_race() -> None:
     race._proposal.flat.fill_(np.nan)
     for _ in range(5):
         race.run_round()
-    acted = [None if heat is None else heat.member for heat in race.race.rounds]
-    assert acted[:3] == ["bco", "td3+bc-labels", None] and acted[3] in acted[:2]
+    *first, d3g, last = race.race.rounds
+    assert [heat.member for heat in first] == [CLONING, VALUES] and d3g == Heat.diverged(D3G)
+    assert last.member in (CLONING, VALUES) and last.steps
     assert np.isfinite(race.policy(0)(np.zeros((1, 1)))).all()
+
+
+@pytest.mark.parametrize("before", range(4))
+def test_whoever_leads_may_still_diverge(before: int) -> None:
+    """In whichever round it is found out, the others go on."""
+    race = trainer()
+    race.run_round()
+    for number in range(4):
+        if number == before:
+            lost = race.race.turn(5)
+            states = {CLONING: race._states[CLONING], VALUES: race._states[VALUES]}
+            flat = race._proposal.flat if lost == D3G else states[lost].networks["policy"].flat
+            flat.fill_(np.nan)
+        race.run_round()
+    assert race.race.rounds[before] == Heat.diverged(lost)
+    assert race.race.leader != lost and race.policy(0).diverged is None
 
 
 def test_where_all_members_diverged_nobody_races() -> None:
@@ -105,8 +124,29 @@ def test_where_all_members_diverged_nobody_races() -> None:
         network.flat.fill_(np.nan)
     for _ in range(5):
         race.run_round()
-    assert race.race.rounds == [None] * 4 and race.policy(0).diverged is not None
+    assert not any(heat.steps for heat in race.race.rounds)
+    assert race.policy(0).diverged is not None
     assert race.steps[0] is not None and len(race.steps[0]) == 5 * race.config.steps_per_round
     again = trainer()
     again.restore([race.checkpoint(0, {})])
-    assert again.race.rounds == [None] * 4 and again.rounds_done == 5
+    assert again.race.rounds == race.race.rounds and again.rounds_done == 5
+
+
+def test_a_policy_of_discrete_actions_that_diverged_returns_nothing(
+    minari_root: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """NaN has an argmax: it could act, and would pass for a policy like any other."""
+    recording = qss.Recording.from_env("CartPole", steps=400, progress=False)
+    offline = qss.train(
+        recording, updates=20, online_steps=60, online_rounds=5, episodes=1, workers=1,
+        changes=TOO_LARGE, progress=False, out=tmp_path / "offline",
+    )  # fmt: skip
+    online = qss.train_online(
+        "CartPole", steps=60, warm_up=20, workers=1, evaluate_every=20, episodes=1,
+        changes={"learning_rate": 1e25}, progress=False, out=tmp_path / "online",
+    )  # fmt: skip
+    for run in (offline, online):
+        (seed,) = run.summary().seeds
+        assert math.isnan(seed.last)
+        assert not RunFolder(run.path).seed(0).policy.exists()
+    assert capfd.readouterr().err.count("diverged") == 2

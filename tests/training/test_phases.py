@@ -13,6 +13,7 @@ from qss_offline.data.build import build_dataset
 from qss_offline.data.facts import recording_facts
 from qss_offline.data.load import load_transitions
 from qss_offline.data.specs import DatasetSpec
+from qss_offline.launch.cell import SHARED_GPU
 from qss_offline.launch.local import LocalLauncher
 from qss_offline.parallel.progress import Reporter
 from qss_offline.runs.config import Method, RunConfig
@@ -99,9 +100,23 @@ def test_bco_names_its_phases(dataset: str, tmp_path: Path) -> None:
     config = replace(config, method="bco", cloning=cloning, cloning_updates=100)
     total, reports = heard_of(config, tmp_path / "run")
     checked(total, reports)
-    parts = ("inverse", "cloning", "evaluating")
-    assert phases(reports)[:6] == [f"{part} round {n} of 2" for n in (1, 2) for part in parts]
+    parts = ("inverse", "labels", "cloning", "evaluating")
+    assert phases(reports)[:8] == [f"{part} round {n} of 2" for n in (1, 2) for part in parts]
     assert reports[-1][1].startswith("return ")
+
+
+@pytest.mark.parametrize(("method", "cells"), [("d3g", [2, 8]), ("auto", [2, 8]), ("bco", [8])])
+def test_a_gpu_trains_one_stack_and_cores_share_what_acts(
+    method: Method, cells: list[int], dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    facts = recording_facts(load_transitions(dataset).transitions, True)
+    options = TrainOptions(method, seeds=10, device="cpu")
+    config = replace(options.config(dataset, "InvertedPendulum-v5", facts), device="cuda")
+    made = training_cells(config.with_recording(facts), RunFolder(tmp_path), {}, 8)
+    phases = [list(some) for _, some in groupby(made, lambda one: one.settings["phase"])]
+    assert [len(phase) for phase in phases] == cells
+    assert [phase[0].gpus for phase in phases][-len(cells) :] == [1.0, SHARED_GPU][-len(cells) :]
 
 
 @pytest.mark.parametrize("method", ["d3g", "bco", "auto"])

@@ -109,7 +109,7 @@ def race_figure(races: Sequence[Race], title: str) -> Figure:
             means = [
                 (number, heat.mean)
                 for number, heat in enumerate(race.rounds, 2)
-                if heat is not None and heat.member == member
+                if heat.member == member
             ]
             axis.plot(*zip(*means, strict=True), marker="o", markersize=4, **style)
             style["label"] = "_"

@@ -22,7 +22,11 @@ from qss_offline.algorithms.inverse_dynamics import (
     InverseDynamics,
     inverse_action,
 )
-from qss_offline.algorithms.kernel_correction import KernelCorrection, solve_correction
+from qss_offline.algorithms.kernel_correction import (
+    KernelCorrection,
+    solve_correction,
+    taken_steps,
+)
 from qss_offline.algorithms.networks import Network
 from qss_offline.algorithms.semi_supervised_inverse import (
     CODE_NOISE,
@@ -49,7 +53,8 @@ from qss_offline.training.recorded import RecordedColumns, batch_transform, reco
 
 _FITTED_SHARE = 0.9
 """Of known steps, before the rest decides between two forms of the IDM."""
-_LABEL_ROWS = 1 << 15
+_ROWS = 1 << 15
+"""Of more at once the memory would hold what a model makes of each."""
 
 
 class InverseModels:
@@ -307,13 +312,14 @@ class InverseModels:
         solved, spread = self._solved[index], self.scales[index].step_std
         assert solved is not None
         assert spread is not None
-        obs, next_obs, actions = (c.unsqueeze(0) for c in self._columns(taken, index))
-        return torch.stack(
-            [
-                (inverse_action(model, obs, next_obs, spread) - actions).double().square().sum()
-                for model in (solved, self._network(index))
-            ]
-        )
+        models, errors = (solved, self._network(index)), torch.zeros(2, dtype=torch.float64)
+        for start in range(0, len(taken), _ROWS):
+            some = taken.at(slice(start, start + _ROWS))
+            obs, next_obs, actions = (c.unsqueeze(0) for c in self._columns(some, index))
+            for form, model in enumerate(models):
+                missed = inverse_action(model, obs, next_obs, spread) - actions
+                errors[form] += missed.double().square().sum()
+        return errors
 
     def _columns(self, steps: ActionSteps, index: int) -> Columns:
         scale = self.scales[index]
@@ -336,8 +342,13 @@ class InverseModels:
         return Policy(*parts, self.actions)
 
     @torch.no_grad()
-    def labels(self, index: int) -> Tensor:
-        """Return I(s, s') for every recorded transition, `(N, action_dim)`, in box units."""
+    def labels(self, index: int, tell: Callable[[], None] = lambda: None) -> Tensor:
+        """Return I(s, s') for every recorded transition, `(N, action_dim)`, in box units.
+
+        Args:
+            index: of the seed.
+            tell: called now and then; recordings may be long.
+        """
         recorded, scale = self._recorded[index], self.scales[index].on(self.device)
         step_scale = scale.step_std if self.config.model.step_inputs else None
         model = self.average(index)
@@ -345,8 +356,9 @@ class InverseModels:
         corrected = self._model.corrected_labels and not self._model.recorded_coef
         correction = self._correction(index, model) if corrected else None
         labels = torch.empty(len(recorded), len(self.action_box.low), device=self.device)
-        for start in range(0, len(recorded), _LABEL_ROWS):
-            rows = slice(start, start + _LABEL_ROWS)
+        for start in range(0, len(recorded), _ROWS):
+            tell()
+            rows = slice(start, start + _ROWS)
             obs, next_obs = (
                 recorded.rows(name, rows).unsqueeze(0)
                 for name in ("observations", "next_observations")
@@ -361,7 +373,8 @@ class InverseModels:
 
     def _correction(self, index: int, model: Network) -> KernelCorrection:
         """Return what a model misses of the steps that the seed at `index` learns from."""
-        columns = self._columns(self._learned_from(index), index)
+        steps = self._learned_from(index)
+        columns = self._columns(steps.at(taken_steps(len(steps)).numpy()), index)
         obs, next_obs, actions = (send(column, self.device) for column in columns)
         spread = self.scales[index].on(self.device).step_std
         assert spread is not None

@@ -46,7 +46,7 @@ from qss_offline.runs.portfolio_config import (
     VALUES,
     PortfolioConfig,
 )
-from qss_offline.runs.race import Pace, Race
+from qss_offline.runs.race import Heat, Pace, Race
 from qss_offline.runs.work import CLONING_UPDATE, VALUED_UPDATE
 from qss_offline.training.interaction import ActionSteps, take_steps
 from qss_offline.training.inverse.models import InverseModels
@@ -114,7 +114,7 @@ class PortfolioTrainer(InverseModels):
         fitted = self._work((done + 1) * self.config.steps_per_round)
         if not self._learners:
             return
-        labels = self.labels(0)
+        labels = self.labels(0, lambda: tick(fitted + before, "labels"))
         cloned = self._states[CLONING].update
 
         def cloning(state: TrainState, _: object) -> None:
@@ -189,7 +189,7 @@ class PortfolioTrainer(InverseModels):
         member = self.race.turn(config.rounds)
         acting = self.policy_of(member)
         if acting.diverged is not None:
-            self.race.add(None)
+            self.race.add(Heat.diverged(member))
             return super()._act(env, None, rng)
         pace = Pace(None if env.spec is None else env.spec.max_episode_steps)
         noise = config.exploration_noise if self.race.noisy(config.rounds) else 0.0
