@@ -44,7 +44,7 @@ from qss_offline.runs.folder import MOST_METRICS_BYTES, RunFolder, free_folder, 
 from qss_offline.runs.reader import LABELS, read_run_config
 from qss_offline.settings_json import settings_of
 from qss_offline.training.interaction import known_steps
-from qss_offline.training.options import TrainOptions, change_list, seed_numbers
+from qss_offline.training.options import TrainOptions, change_list, has_race, in_a_box, seed_numbers
 from qss_offline.training.runner import run
 
 Progress: TypeAlias = "bool | ProgressFactory"
@@ -163,7 +163,7 @@ def asked_run(
     asked = TrainOptions(actions=source, offline_only=offline_only, **options)
     env_id = environment_of(dataset, named, offline_only)
     if env_id is not None and not offline_only:
-        check_acting(env_id, "method bco" if asked.method == "bco" else None)
+        check_acting(env_id, in_a_box(asked.method))
     config = asked.config(dataset.info.dataset_id, env_id)
     # Refused before a folder is made.
     known_steps(config.actions_from, config.env_id)
@@ -262,11 +262,10 @@ def fit_inverse(
     named = config.env_id if env is None else env_id_of(env, env_kwargs)
     if actions is not None and online_steps is None:
         online_steps = 0
-    if config.method == "auto" and online_steps == 0:
-        # Without online steps there is no race.
-        config = _without_race(config)
     if online_steps != 0 or config.env_id is not None or env is not None:
         named = environment_of(dataset, named, offline_only=online_steps == 0)
+    if config.method == "auto" and not has_race(named, online_steps):
+        config = _without_race(config)
     fitted = changed(config.preset.inverse, change_list(changes))
     preset = replace(config.preset, inverse=fitted).spend(None, online_steps, online_rounds)
     config = replace(

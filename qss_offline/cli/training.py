@@ -134,13 +134,13 @@ def random_obs(
     from qss_offline.api.recording import Recording
     from qss_offline.api.training import train as learn
     from qss_offline.data.environments import check_acting, resolve_env_id
-    from qss_offline.training.options import TrainOptions
+    from qss_offline.training.options import TrainOptions, in_a_box
 
     begun = time.monotonic()
     _require_drawing(video)
     if dataset is None:
         env = resolve_env_id(env or DEMO_ENV)
-        check_acting(env, "method bco" if method == "bco" else None)
+        check_acting(env, in_a_box(method))
     asked: dict[str, Any] = {
         "method": method, "preset": preset, "seeds": seeds, "updates": updates,
         "online_steps": online_steps, "online_rounds": online_rounds, "episodes": episodes,

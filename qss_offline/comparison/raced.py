@@ -88,7 +88,7 @@ def let_members_act(settings: Mapping[str, Any], tick: Tick) -> None:
     for name in MEMBERS:
         tick(len(returns) * episodes * EPISODE, f"{name} acts")
         policy = folder.seed(seed).member(name).policy
-        # With discrete actions some have no part in the race.
+        # One that diverged has left none.
         if policy.exists():
             returns[name] = let_act(policy, episodes, begin, settings["env_id"])["returns"]
     write_json(members_file(folder, seed), {"returns": returns})

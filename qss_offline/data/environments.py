@@ -193,6 +193,17 @@ def check_acting(name: str, in_a_box: str | None = None) -> None:
         raise UserError(discrete_refused(in_a_box, resolve_env_id(name)))
 
 
+def has_discrete_actions(env_id: str) -> bool:
+    """Return whether an environment's actions are discrete.
+
+    Raises:
+        UserError: as `make_env`.
+    """
+    env = make_env(env_id)
+    env.close()
+    return isinstance(env.action_space, spaces.Discrete)
+
+
 def discrete_refused(needing: str, env_id: str) -> str:
     """Return that something needs continuous actions, which an environment's aren't."""
     return f"{needing} needs continuous actions; {env_id} has discrete ones"

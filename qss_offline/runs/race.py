@@ -89,21 +89,20 @@ class Race:
     """A race of one seed.
 
     Args:
-        members: names; the last acts first, and of equals the first wins.
         deterministic: whether the recorded behaviour was.
 
     Attributes:
         rounds: what each round came to but the first, in which nobody acts.
     """
 
-    def __init__(self, members: Sequence[str] = MEMBERS, deterministic: bool = False) -> None:
-        self.members, self._deterministic = tuple(members), deterministic
+    def __init__(self, deterministic: bool = False) -> None:
+        self._deterministic = deterministic
         self.rounds: list[Heat] = []
 
     @property
     def leader(self) -> str:
         """Who won, or would win now."""
-        return max(self.members, key=self._standing)
+        return max(MEMBERS, key=self._standing)
 
     def _standing(self, member: str) -> float:
         """Return the mean of what a member did in its last two rounds."""
@@ -117,7 +116,7 @@ class Race:
         if len(self.rounds) + 2 == rounds:
             return self.leader
         place = self._place(rounds)
-        return self.members[::-1][place if 0 < place < len(self.members) else 0]
+        return MEMBERS[::-1][place if 0 < place < len(MEMBERS) else 0]
 
     def noisy(self, rounds: int) -> bool:
         """Return whether the next round, of so many with the first, takes noise on actions."""
@@ -132,7 +131,7 @@ class Race:
 
     def _place(self, rounds: int) -> int:
         """Return how many rounds the next is after the last one before the others."""
-        return len(self.rounds) + 2 - (rounds - len(self.members) - self._again(rounds))
+        return len(self.rounds) + 2 - (rounds - len(MEMBERS) - self._again(rounds))
 
     def add(self, heat: Heat) -> None:
         """Take what a round came to."""
@@ -143,7 +142,7 @@ class Race:
         return [dict(vars(heat)) for heat in self.rounds]
 
     @staticmethod
-    def of_file(rounds: object, where: object, members: Sequence[str] = MEMBERS) -> Race:
+    def of_file(rounds: object, where: object) -> Race:
         """Undo `plain`, of an untrusted file.
 
         Raises:
@@ -151,15 +150,15 @@ class Race:
         """
         if not isinstance(rounds, list):
             raise UserError(f"{where}: race is {shown(rounds)}, expected a list")
-        race = Race(members)
+        race = Race()
         for heat in rounds:
-            race.add(_heat(heat, members, where))
+            race.add(_heat(heat, where))
         return race
 
 
-def _heat(heat: object, members: Sequence[str], where: object) -> Heat:
+def _heat(heat: object, where: object) -> Heat:
     member = heat.get("member") if isinstance(heat, dict) else None
-    if not isinstance(heat, dict) or not isinstance(member, str) or member not in members:
+    if not isinstance(heat, dict) or not isinstance(member, str) or member not in MEMBERS:
         raise UserError(f"{where}: the race holds {shown(heat)}")
     steps = whole(heat.get("steps"), f"{where}: steps of the race")
     reward, length = (
@@ -184,7 +183,7 @@ def race_table(seeds: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for seed in (one for one in seeds if "race" in one):
         race = Race.of_file(seed["race"], f"seed {seed['seed']}")
-        for member in sorted(race.members, key=lambda member: member != race.leader):
+        for member in sorted(MEMBERS, key=lambda member: member != race.leader):
             own = [heat for heat in race.rounds if heat.member == member]
             did = (f"{heat.mean:.1f}" if heat.steps else "diverged" for heat in own)
             rows.append(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qss_offline.algorithms.bco import CloningConfig
+from qss_offline.data.environments import has_discrete_actions
 from qss_offline.data.facts import RecordingFacts
 from qss_offline.engine.device import choose_device
 from qss_offline.errors import UserError
@@ -52,7 +53,7 @@ class TrainOptions:
         Raises:
             UserError: an option is unknown, out of range, or doesn't apply.
         """
-        method = self._method()
+        method = self._method(env_id)
         self._check_applies(method)
         changes = change_list(self.changes)
         named = find_preset(self.preset, method)
@@ -82,13 +83,12 @@ class TrainOptions:
             facts,
         )
 
-    def _method(self) -> Method:
+    def _method(self, env_id: str | None) -> Method:
         """Return the method that is asked for, or the preset's own."""
         if self.method is not None:
             return named_method(self.method)
         own = own_method(self.preset)
-        # Without online steps there is no race.
-        return "d3g" if own == "auto" and self.online_steps == 0 else own
+        return "d3g" if own == "auto" and not has_race(env_id, self.online_steps) else own
 
     def _check_applies(self, method: Method) -> None:
         if method != "bco" and self.error_power is not None:
@@ -116,6 +116,21 @@ class TrainOptions:
         power = own_power(self.preset) if self.error_power is None else self.error_power
         config = CloningConfig(d3g.hidden_dims, d3g.batch_size, d3g.learning_rate, power)
         return config, updates // rounds
+
+
+def in_a_box(method: str | None) -> str | None:
+    """Return what `check_acting` calls a method that takes continuous actions alone."""
+    return f"method {method}" if method in ("auto", "bco") else None
+
+
+def has_race(env_id: str | None, online_steps: int | None) -> bool:
+    """Return whether methods can be raced: on online steps, of continuous actions.
+
+    Args:
+        env_id: where policies act; None where that isn't known yet.
+        online_steps: that are asked for; None are the preset's.
+    """
+    return online_steps != 0 and (env_id is None or not has_discrete_actions(env_id))
 
 
 def change_list(changes: Sequence[str] | Mapping[str, Any]) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ means = st.floats(-1e6, 1e6)
 def test_each_member_has_its_turn_and_who_did_best_the_last(
     found: list[float], deterministic: bool
 ) -> None:
-    race, rounds = Race(deterministic=deterministic), len(found) + 2
+    race, rounds = Race(deterministic), len(found) + 2
     acted, noisy = [], []
     for mean in found:
         acted.append(race.turn(rounds))
@@ -67,14 +67,6 @@ def test_who_diverged_last_does_not_lead_while_another_can(
     last = {heat.member: heat for heat in race.rounds}
     if any(heat.steps for heat in last.values()):
         assert last[race.leader].steps
-
-
-def test_with_one_member_there_is_no_choice() -> None:
-    race = Race((D3G,))
-    for _ in range(4):
-        assert race.turn(5) == D3G
-        race.add(Heat(D3G, 10, 1.0, 10.0))
-    assert race.leader == D3G
 
 
 @given(st.lists(st.none() | means, max_size=8))

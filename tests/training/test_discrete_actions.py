@@ -357,15 +357,30 @@ def test_cartpole_is_learned_from_random_actions_that_nobody_recorded(
     assert seed["last"]["mean"] > 2 * found.results["behaviour_return"] > 40
 
 
-def test_with_discrete_actions_d3g_is_the_only_member(minari_root: Path, tmp_path: Path) -> None:
+def test_with_discrete_actions_there_is_no_race(minari_root: Path, tmp_path: Path) -> None:
     recording = qss.Recording.from_env("CartPole", steps=500, progress=False)
-    small = {"updates": 40, "online_steps": 60, "online_rounds": 5, "episodes": 1}
-    run = qss.train(
-        recording, method="auto", changes={"inverse.updates_per_round": 20},
-        out=tmp_path / "raced",
-        progress=False, **small,
-    )  # fmt: skip
-    race = run.results["seeds"][0]["race"]
-    assert [heat["member"] for heat in race] == ["d3g"] * 4
-    assert sum(heat["steps"] for heat in race) == 48
+    with pytest.raises(UserError, match="method auto needs continuous actions"):
+        qss.train(recording, method="auto", out=tmp_path / "run")
+    few: dict[str, Any] = {"progress": False, "changes": {"updates_per_round": 20}}
+    online = {"online_steps": 60, "online_rounds": 5, "episodes": 1}
+    run = qss.train(recording, updates=40, out=tmp_path / "run", **few, **online)
+    assert run.method == "d3g" and "race" not in run.results["seeds"][0]
     assert run.policy(0)(np.zeros(4)).shape == ()
+
+
+def test_where_actions_turn_out_to_be_discrete_d3g_goes_on_alone(
+    minari_root: Path, tmp_path: Path
+) -> None:
+    """A log without a simulator doesn't say of what its actions are."""
+    rows = qss.Recording.from_env("CartPole", steps=500, progress=False).transitions
+    log = qss.Recording.from_arrays(
+        rows.observations, rows.rewards, rows.terminations, truncations=rows.truncations,
+        next_observations=rows.next_observations, episodes=rows.episodes, progress=False,
+    )  # fmt: skip
+    offline = qss.train(log, updates=40, offline_only=True, out=tmp_path / "run", progress=False)
+    assert offline.method == "auto"
+    run = qss.fit_inverse(
+        offline, env="CartPole", online_steps=60, changes={"updates_per_round": 20}, episodes=1,
+        progress=False,
+    )  # fmt: skip
+    assert run.method == "d3g" and run.policy(0)(np.zeros(4)).shape == ()

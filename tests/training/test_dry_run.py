@@ -94,7 +94,6 @@ def config_of(recordings: dict[str, str], options: TrainOptions, env_id: str) ->
         *((method, preset, "InvertedPendulum-v5", []) for method, preset in PAIRS),
         *(("d3g", "default", "InvertedPendulum-v5", changes) for changes in SETTINGS),
         ("d3g", "default", "CartPole-v1", []),
-        ("auto", "default", "CartPole-v1", []),
     ],
 )
 def test_every_preset_and_setting_stays_on_the_device(

@@ -20,6 +20,7 @@ from qss_offline.analysis.plots.style import (
     styled,
     thousands,
 )
+from qss_offline.runs.portfolio_config import MEMBERS
 from qss_offline.runs.race import Race
 from qss_offline.statistics import ENOUGH, Interval, Profile, mean_band, number_text
 
@@ -99,7 +100,7 @@ def race_figure(races: Sequence[Race], title: str) -> Figure:
     """
     figure = _figure()
     axis = figure.subplots()
-    for index, member in enumerate(races[0].members):
+    for index, member in enumerate(MEMBERS):
         style: dict[str, Any] = {
             "color": COLOURS[index % len(COLOURS)],
             "linestyle": DASHES[index % len(DASHES)],

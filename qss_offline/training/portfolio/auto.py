@@ -12,6 +12,7 @@ from qss_offline.evaluation.policy_files import keep_policy
 from qss_offline.parallel.processes import Tick
 from qss_offline.parallel.reporting import counted_on, no_tick
 from qss_offline.runs.config import RunConfig
+from qss_offline.runs.portfolio_config import MEMBERS
 from qss_offline.runs.results import write_evaluations
 from qss_offline.training.d3g import mean_proposal, offline_trainer, train_models
 from qss_offline.training.interaction import known_steps
@@ -71,5 +72,5 @@ def _race_seeds(config: RunConfig, tasks: Sequence[SeedTask], tick: Tick) -> Non
 
 def _keep_members(trainer: PortfolioTrainer, task: SeedTask, env_id: str | None) -> None:
     """Write the policy of every member."""
-    for member in trainer.race.members:
+    for member in MEMBERS:
         keep_policy(trainer.policy_of(member), task.folder.member(member).policy, env_id)

@@ -30,7 +30,6 @@ from qss_offline.engine.checkpoint import (
 from qss_offline.engine.loop import best_mode, fit
 from qss_offline.engine.sampler import UniformSampler
 from qss_offline.engine.state import TrainState, initial_state
-from qss_offline.evaluation.actions import ActionBox
 from qss_offline.evaluation.policies import (
     ClonedPolicy,
     ObservationScale,
@@ -42,7 +41,6 @@ from qss_offline.runs.inverse_config import InverseFitConfig
 from qss_offline.runs.portfolio_config import (
     CLONING,
     D3G,
-    MEMBERS,
     VALUES,
     PortfolioConfig,
 )
@@ -64,11 +62,13 @@ class PortfolioTrainer(InverseModels):
         proposal: τ of D3G, `(1, P)`.
         make_env: makes the environment; None where there is none.
         config: the online budget.
-        portfolio: settings of the members; an `error_power` of the cloning is a number here. Those
-            that learn from labels need continuous actions: with discrete ones D3G is alone.
+        portfolio: settings of the members; an `error_power` of the cloning is a number here.
         deterministic: whether the recorded behaviour was.
         known: steps of the same environment whose actions are known.
         device: where all are trained.
+
+    Raises:
+        UserError: as for `InverseModels`, or actions are discrete.
     """
 
     def __init__(
@@ -89,18 +89,16 @@ class PortfolioTrainer(InverseModels):
         self._proposal, self._portfolio = proposal, portfolio
         self._policy_scale = policy_scale
         self._seen = self.seen_through((policy_scale,))
-        self._learners: dict[str, Algorithm] = {}
-        members: tuple[str, ...] = (D3G,)
-        if isinstance(self.actions, ActionBox):
-            sizes = len(scale.mean), self.actions.dim
-            self._learners[CLONING] = BehaviouralCloning(portfolio.cloning, *sizes)
-            self._learners[VALUES] = TD3BC(portfolio.values, *sizes)
-            members = MEMBERS
+        sizes = len(scale.mean), self.action_box.dim
+        self._learners: dict[str, Algorithm] = {
+            CLONING: BehaviouralCloning(portfolio.cloning, *sizes),
+            VALUES: TD3BC(portfolio.values, *sizes),
+        }
         self._states: dict[str, TrainState] = {
             name: initial_state(learner, self.seeds, self.device)
             for name, learner in self._learners.items()
         }
-        self.race: Race = Race(members, deterministic)
+        self.race: Race = Race(deterministic)
 
     def run_round(self, tick: Tick = no_tick) -> None:
         """Take a round's steps, fit the IDM, label, and train who learns from labels.
@@ -112,8 +110,6 @@ class PortfolioTrainer(InverseModels):
         before = done * self._portfolio.round_work
         self.fit_round(lambda _: None, counted_on(tick, before))
         fitted = self._work((done + 1) * self.config.steps_per_round)
-        if not self._learners:
-            return
         labels = self.labels(0, lambda: tick(fitted + before, "labels"))
         cloned = self._states[CLONING].update
 
@@ -225,4 +221,4 @@ class PortfolioTrainer(InverseModels):
             parts = [part_of(checkpoint, name)]
             self._states[name] = stack_checkpoints(learner, parts, self.device)
         race = checkpoint.metadata["race"]
-        self.race.rounds = Race.of_file(race, "a checkpoint", self.race.members).rounds
+        self.race.rounds = Race.of_file(race, "a checkpoint").rounds
