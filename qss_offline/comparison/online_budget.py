@@ -60,6 +60,7 @@ class TrainedProposals:
     """The proposals of some seeds of a run, and what they were learned from.
 
     Attributes:
+        folder: of the run.
         env_id: where they are made.
         dataset_id: the recording.
         seeds: of the run.
@@ -69,6 +70,7 @@ class TrainedProposals:
         recording: what was measured of the recording.
     """
 
+    folder: RunFolder
     env_id: str
     dataset_id: str
     seeds: tuple[int, ...]
@@ -115,9 +117,9 @@ def load_proposals(path: Path) -> TrainedProposals:
                 )
             trained.append(network_of(checkpoint, "proposal_average", shape))
         proposals.append(mean_network(trained))
-    folder.check_recording(dataset_id, load_transitions(dataset_id).info.digest)
     facts = facts_of_config(config, str(folder.config))
     return TrainedProposals(
+        folder,
         env_id,
         dataset_id,
         tuple(found),
@@ -158,7 +160,9 @@ def fit_budget(
     Raises:
         UserError: these can't be used.
     """
-    transitions = load_transitions(trained.dataset_id).transitions
+    dataset = load_transitions(trained.dataset_id)
+    trained.folder.check_recording(trained.dataset_id, dataset.info.digest)
+    transitions = dataset.transitions
     scale = ObservationScale.of_recording(trained.recording)
     fitter = InverseFitter(
         trained.seeds,
