@@ -23,6 +23,8 @@ class _Batched(Protocol):
 def check_positive(settings: object, *names: str) -> None:
     """Refuse attributes that aren't above 0; of a tuple, each number counts, and it has some.
 
+    One whose type is `int` must be a whole number.
+
     Raises:
         UserError: the first that isn't.
     """
@@ -33,7 +35,10 @@ def check_positive(settings: object, *names: str) -> None:
             if not value:
                 raise UserError(f"{name} must not be empty")
             numbers = {f"{name}[{index}]": number for index, number in enumerate(value)}
+        whole = type(settings).__annotations__.get(name) == "int"
         for label, number in numbers.items():
+            if whole and (isinstance(number, bool) or not isinstance(number, int)):
+                raise UserError(f"{label} must be a whole number, not {number!r}")
             if number <= 0:
                 raise UserError(f"{label} must be above 0, not {number}")
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from qss_offline.api.figures import displayed
 from qss_offline.data.build import build_dataset
-from qss_offline.data.environments import EnvFactory, env_id_of
+from qss_offline.data.environments import EnvFactory, env_id_of, register_environments
 from qss_offline.data.families import expert_path
 from qss_offline.data.importing import (
     About,
@@ -39,12 +39,24 @@ Environment: TypeAlias = "str | EnvFactory"
 """An id or short name, `module:Id`, `file.py:Class`, or what makes an environment."""
 
 
+def make_known(env: Environment | None) -> None:
+    """Let runs that name an environment of the user's own find it; None names none.
+
+    Raises:
+        UserError: it can't be used.
+    """
+    if isinstance(env, str):
+        register_environments([env])
+    elif env is not None:
+        env_id_of(env)
+
+
 class Recording:
     """A recording of states and rewards, stored as a local Minari dataset.
 
-    Recordings are made with `from_arrays`, `from_csv`, `from_parquet` (`from_file` takes any of the
-    formats) and `from_env`, or opened with `from_minari`. What one holds is mapped from its file,
-    not read into memory.
+    Recordings are made with `from_arrays`, `from_frame`, `from_file` (any of the formats) and
+    `from_env`, or opened with `from_minari`. What one holds is mapped from its file, not read into
+    memory.
 
     Args:
         dataset_id: of a local Minari dataset.
@@ -311,8 +323,13 @@ def recording_of(recording: str | Recording) -> Recording:
     """Return a recording, given itself or its Minari id.
 
     Raises:
-        UserError: there is none of that id.
+        UserError: there is none of that id, or it is a file, which is imported first.
     """
+    if isinstance(recording, str) and Path(recording).is_file():
+        raise UserError(
+            f"{recording} is a file: import it first, with qss data import {recording} --into "
+            "me/NAME, or Recording.from_file"
+        )
     return recording if isinstance(recording, Recording) else Recording(str(recording))
 
 

@@ -10,7 +10,7 @@ from qss_offline.analysis.diagnostics import hints
 from qss_offline.analysis.report.making import make_report
 from qss_offline.analysis.video import Rendered, render_online, render_run
 from qss_offline.api.figures import displayed
-from qss_offline.data.environments import register_environments
+from qss_offline.api.recording import Environment, make_known
 from qss_offline.errors import UserError
 from qss_offline.evaluation.policies import SavedPolicy
 from qss_offline.evaluation.policy_files import load_policy
@@ -319,18 +319,18 @@ def load_run(path: str | Path) -> Run:
     return Run(path)
 
 
-def load(path: str | Path, env: str | None = None) -> Run | OnlineRun | SavedPolicy:
+def load(path: str | Path, env: Environment | None = None) -> Run | OnlineRun | SavedPolicy:
     """Open a finished run, given its folder, or a policy, given its file.
 
     Args:
         path: of the folder or file.
-        env: `module:Id` or `file.py:Class` of an environment of your own that it names: what files
-            name is never imported.
+        env: the environment of your own that it names, as `train` was given it: what files name is
+            never imported.
 
     Raises:
         UserError: there is neither, or it can't be read.
     """
-    register_environments([] if env is None else [env])
+    make_known(env)
     path = Path(path)
     if not path.exists():
         raise UserError(f"{path} does not exist; give a run folder, or a policy.safetensors")

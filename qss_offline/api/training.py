@@ -15,7 +15,7 @@ from qss_offline.api.options import (
     environment_of,
     run_folder,
 )
-from qss_offline.api.recording import Environment, Recording, recording_of
+from qss_offline.api.recording import Environment, Recording, make_known, recording_of
 from qss_offline.api.runs import OnlineRun, Run, load_run
 from qss_offline.comparison.online_runs import online_run
 from qss_offline.data.environments import (
@@ -23,7 +23,6 @@ from qss_offline.data.environments import (
     env_id_of,
     env_id_of_file,
     plain_name,
-    register_environments,
 )
 from qss_offline.data.load import load_transitions
 from qss_offline.engine.device import choose_device
@@ -447,20 +446,20 @@ def _online_config(
 
 
 def resume(
-    run: str | Path | None = None,
+    run: str | Path | Run | OnlineRun | None = None,
     *,
     workers: int | None = None,
     launcher: str | Launcher = "local",
-    env: str | None = None,
+    env: Environment | None = None,
     progress: bool | ProgressFactory = True,
 ) -> Run | OnlineRun:
     """Go on with a run that was interrupted, to the same bits as if it hadn't been.
 
     Args:
-        run: its folder, which says everything; None takes the newest in `runs/` that isn't
-            finished.
-        env: `module:Id` or `file.py:Class` of an environment of your own that it names: what files
-            name is never imported.
+        run: its folder, which says everything, or what was opened of it; None takes the newest in
+            `runs/` that isn't finished.
+        env: the environment of your own that it names, as `train` was given it: what files name is
+            never imported.
         workers: processes; None takes one a core.
         launcher: as for `train`.
         progress: whether to show it, or what makes a progress display.
@@ -468,9 +467,10 @@ def resume(
     Raises:
         UserError: there is no such run, or its settings can't be read.
     """
-    register_environments([] if env is None else [env])
+    make_known(env)
     launched = launcher_of(launcher, workers)
-    folder = RunFolder(_newest_unfinished() if run is None else Path(run))
+    path = run.path if isinstance(run, Run | OnlineRun) else run
+    folder = RunFolder(_newest_unfinished() if path is None else Path(path))
     folder.check(resume=True)
     if not folder.is_online:
         return _run(read_run_config(folder), folder, True, progress, launched)

@@ -260,9 +260,11 @@ def check(
     found = check_source(source, names=names, rules=ImportRules(_listed(ignore), order=order))
     if as_json:
         _json(found.as_json())
-        return
-    for line in found.lines():
-        typer.echo(printable(line))
+    else:
+        for line in found.lines():
+            typer.echo(printable(line))
+    if found.refused:
+        raise typer.Exit(2)
 
 
 @_command("list")

@@ -90,6 +90,8 @@ def _policies(source: Path, seed: int | None) -> list[Path]:
     if seed is not None:
         found = [path for path in found if path.parent.name == str(seed)]
     if not found:
+        if (source / "config.json").exists() and not (source / "results.json").exists():
+            raise UserError(f"{source} is not finished; qss resume {source} goes on")
         which = "" if seed is None else f" of seed {seed}"
         raise UserError(
             f"{source} holds no policy{which}: it diverged, or learned offline only, and then "

@@ -39,6 +39,8 @@ class InverseFitConfig:
     def __post_init__(self) -> None:
         """Refuse a budget that can't be spent."""
         check_positive(self, "rounds", "updates_per_round", "known_updates")
+        if not isinstance(self.steps_per_round, int):
+            raise UserError(f"online steps must be a whole number, not {self.online_steps!r}")
         if self.steps_per_round < 0 or (self.steps_per_round == 0 and self.rounds > 1):
             raise UserError(
                 f"steps_per_round must be above 0, not {self.steps_per_round}; without online "

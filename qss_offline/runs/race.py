@@ -65,22 +65,29 @@ class Pace:
     which also stands where nothing has terminated yet.
 
     Args:
-        limit: environment steps after which an episode is cut; None where there is no limit.
+        limit: environment steps after which an episode is cut; None where that isn't known: then
+            it is the longest that was cut, all of the round's steps where none was.
     """
 
     def __init__(self, limit: int | None) -> None:
         self._limit = limit
         self._reward, self._steps, self._terminations = 0.0, 0, 0
+        self._length, self._longest_cut = 0, 0
 
-    def __call__(self, reward: float, terminated: bool) -> None:
-        """Take a step's reward, and whether it terminated the episode."""
+    def __call__(self, reward: float, terminated: bool, truncated: bool = False) -> None:
+        """Take a step's reward, and whether it terminated or truncated the episode."""
         self._reward += reward
         self._steps += 1
+        self._length += 1
         self._terminations += terminated
+        if truncated and not terminated:
+            self._longest_cut = max(self._longest_cut, self._length)
+        if terminated or truncated:
+            self._length = 0
 
     def heat(self, member: str) -> Heat:
         """Return what a member did."""
-        limit = float(self._limit or self._steps)
+        limit = float(self._limit or self._longest_cut or self._steps)
         length = min(limit, self._steps / self._terminations) if self._terminations else limit
         return Heat(member, self._steps, self._reward, length)
 

@@ -115,7 +115,7 @@ def take_steps(
     policy: Callable[[NDArray[Any]], NDArray[Any]] | None,
     noise: float,
     rng: np.random.Generator,
-    seen: Callable[[float, bool], None] | None = None,
+    seen: Callable[[float, bool, bool], None] | None = None,
 ) -> ActionSteps:
     """Take exactly `steps` environment steps.
 
@@ -127,7 +127,7 @@ def take_steps(
         noise: standard deviation of the noise on the policy's actions, in units of the box;
             discrete ones explore by their own ε.
         rng: source of everything random here.
-        seen: called with each step's reward, and whether it terminated the episode.
+        seen: called with each step's reward, and whether it terminated or truncated the episode.
     """
     choose: _Choose
     if isinstance(actions, OneHotActions):
@@ -144,7 +144,7 @@ def take_steps(
         obs, reward, terminated, truncated, _ = env.step(action)
         after[step] = obs
         if seen is not None:
-            seen(float(reward), bool(terminated))
+            seen(float(reward), bool(terminated), bool(truncated))
         if terminated or truncated:
             obs, _ = env.reset()
     return ActionSteps(before, after, taken)

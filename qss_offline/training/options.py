@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 from qss_offline.algorithms.bco import CloningConfig
@@ -39,6 +40,16 @@ class TrainOptions:
     episodes: int = 10
     device: str = "auto"
     tf32: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse budgets that aren't whole numbers; numpy's are."""
+        for name in ("updates", "online_steps", "online_rounds", "episodes"):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, Integral):
+                raise UserError(f"{name} must be a whole number, not {value!r}")
+            object.__setattr__(self, name, int(value))
 
     def config(
         self, dataset_id: str, env_id: str | None, facts: RecordingFacts | None = None
@@ -146,6 +157,8 @@ def seed_numbers(seeds: int | str | Sequence[int]) -> tuple[int, ...]:
     Raises:
         UserError: there are none, one is there twice, or it is no such text.
     """
-    if isinstance(seeds, int | str):
+    if isinstance(seeds, int | Integral | str):
         return parse_seeds(str(seeds))
+    if seeds is None or isinstance(seeds, float):
+        raise UserError(f"seeds must be a whole number, a text or a list of numbers, not {seeds}")
     return parse_seeds(",".join(map(str, seeds)) + ",")

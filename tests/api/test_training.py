@@ -10,6 +10,7 @@ import qss_offline as qss
 from qss_offline import UserError
 from qss_offline.comparison.online_budget import fit_budget, load_proposals
 from qss_offline.runs.folder import read_json
+from qss_offline.training.options import TrainOptions
 from tests.api.conftest import SMALL
 
 NOWHERE = {"online_steps": 0, "env": None}
@@ -316,3 +317,32 @@ def test_a_recording_that_was_replaced_is_not_taken_for_the_one_that_was_learned
     (run.path / "results.json").unlink()
     with pytest.raises(UserError, match="replaced since"):
         qss.resume(run.path, progress=False)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"updates": 1e2}, {"updates": True}, {"updates": "100"}, {"online_steps": 6e1},
+        {"online_rounds": 3.0}, {"episodes": 1.0}, {"seeds": 2.0}, {"seeds": None},
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("method", ["d3g", "bco", "auto"])
+def test_budgets_that_are_no_whole_numbers_are_refused_before_anything_is_made(
+    recording: qss.Recording, tmp_path: Path, asked: dict[str, Any], method: str
+) -> None:
+    budgets = {"updates": 20, "online_steps": 60, "online_rounds": 5, "episodes": 1, **asked}
+    with pytest.raises(UserError, match=r"must be a whole number|seeds"):
+        qss.train(recording, method=method, out=tmp_path / "run", progress=False, **budgets)
+    assert not (tmp_path / "run").exists()
+
+
+def test_whole_numbers_of_numpy_are_whole_numbers(recording: qss.Recording) -> None:
+    options = TrainOptions("d3g", seeds=np.int64(2), updates=np.int64(20), device="cpu")
+    assert options.config(recording.dataset_id, "InvertedPendulum-v5").seeds == (0, 1)
+
+
+def test_a_file_is_no_recording_yet(tmp_path: Path) -> None:
+    log = tmp_path / "log.csv"
+    log.write_text("obs,reward\n1,2\n")
+    with pytest.raises(UserError, match="is a file: import it first"):
+        qss.train(str(log))

@@ -113,3 +113,34 @@ def test_commands_show_and_write_nothing(
     with pytest.raises(AssertionError, match="2"):
         command(monkeypatch, "import", path)
     assert "--into is missing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("json_too", [[], ["--json"]])
+def test_a_script_is_told_of_a_refusal(
+    json_too: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(AssertionError, match="2"):
+        command(monkeypatch, "check", str(tmp_path / "nothere.csv"), *json_too)
+
+
+@pytest.mark.parametrize("ends", ["terminations", "timeouts"])
+def test_episodes_by_steps_are_not_taken_for_steps_by_environments(
+    ends: str, tmp_path: Path
+) -> None:
+    """They would become steps from one episode to the next."""
+    rng = np.random.default_rng(0)
+    flags = np.zeros((20, 50), bool)
+    flags[:, -1] = True
+    columns = {
+        "observations": rng.normal(size=(20, 50, 2)).cumsum(axis=1),
+        "rewards": rng.normal(size=(20, 50)),
+        ends: flags,
+    }
+    np.savez(tmp_path / "wrong.npz", **columns)
+    (refused,) = check_source(tmp_path / "wrong.npz").refused
+    assert "swap their first two axes" in refused
+    right = {name: np.swapaxes(column, 0, 1) for name, column in columns.items()}
+    np.savez(tmp_path / "right.npz", **right)
+    found = check_source(tmp_path / "right.npz")
+    assert not found.refused and found.report is not None
+    assert found.report.kept.episodes == 20

@@ -108,6 +108,13 @@ def test_who_has_not_fallen_yet_is_expected_to_last_to_the_time_limit() -> None:
     assert heat([1.0] * 120, set(), None).mean == pytest.approx(120)
 
 
+def test_an_environment_that_cuts_its_own_episodes_shows_how_long_they_are() -> None:
+    pace = Pace(None)
+    for step in range(120):
+        pace(-2.0, False, step % 50 == 49)
+    assert pace.heat("bco").mean == pytest.approx(-100)
+
+
 def test_of_equals_the_first_wins() -> None:
     race = Race()
     for member in MEMBERS[::-1]:

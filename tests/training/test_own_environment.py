@@ -12,6 +12,7 @@ from typing import Any
 import gymnasium
 import pytest
 
+import qss_offline as qss
 from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig
 from qss_offline.algorithms.observational_d3g import ObservationalD3GConfig
 from qss_offline.data import DatasetSpec, build_dataset
@@ -117,6 +118,11 @@ def test_a_callable_trains_in_this_process(
     gymnasium.registry.pop(env_id.partition("?")[0])
     with pytest.raises(UserError, match="its environment was a callable"):
         load_run(tmp_path / "run")
+    # As in a process of its own: given again, it is known.
+    opened = qss.load(tmp_path / "run", env=make_short)
+    (tmp_path / "run" / "results.json").unlink()
+    assert isinstance(opened, qss.Run)
+    assert qss.resume(opened, env=make_short, progress=False).returns() == opened.returns()
 
 
 def test_ranges_are_checked_before_training_unless_told_not_to(

@@ -201,6 +201,9 @@ def split_streams(
 
     Returns:
         The columns, and the rows of each stream; none where there is one.
+
+    Raises:
+        UserError: they look like (episodes, steps, ...).
     """
     if "observations" not in roles.columns:
         return columns, ()
@@ -208,6 +211,16 @@ def split_streams(
     if first.ndim <= _SEVERAL or first.dtype == np.uint8:
         return columns, ()
     steps, streams = first.shape[:2]
+    for role in ("terminations", "truncations"):
+        for name in roles.columns.get(role, ()):
+            ends = columns[name]
+            of_all = ends.shape[:2] == (steps, streams) and streams > 1
+            if of_all and ends[:, -1].all() and not ends[:, :-1].any():
+                raise UserError(
+                    f"{name!r} is true at the end of every row: these look like arrays of "
+                    "(episodes, steps, numbers), and (steps, environments, numbers) are needed; "
+                    "swap their first two axes"
+                )
     split = {}
     for name, column in columns.items():
         if column.shape[:2] == (steps, streams):
