@@ -20,7 +20,7 @@ _TABLE1 = ComparisonConfig(
         *(Recorded(f"{family}_medium", (0.0,)) for family in _LEGGED),
     ),
     methods=("auto", "d3g", "bco", "bco-mean", "bc", "td3+bc", "iql"),
-    seeds=5,
+    seeds=6,
     first_seed=310,
     first_recording=31,
 )
