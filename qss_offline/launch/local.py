@@ -94,7 +94,7 @@ class LocalLauncher:
             jobs = run_jobs(
                 run, some, workers, watch=seen, after=named_indices(some), skip=skip,
                 scarce={place for place, cell in enumerate(some) if cell.gpus >= 1},
-                at_once=torch.cuda.device_count(), apart=any(deaths),
+                at_once=max(1, torch.cuda.device_count()), apart=any(deaths),
             )  # fmt: skip
             try:
                 for place, failure in jobs:

@@ -172,6 +172,8 @@ def _heat(heat: object, where: object) -> Heat:
         number(heat.get(name, MISSING), f"{where}: {name} of the race")
         for name in ("reward", "episode_steps")
     )
+    if not steps and (reward or length):
+        raise UserError(f"{where}: a member of the race took no steps, and has a return")
     if not math.isfinite(reward * length):
         raise UserError(f"{where}: the race holds {shown(heat)}, which can't be compared")
     return Heat(member, steps, reward, length)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -55,9 +54,11 @@ def training_cells(
             for number in range(len(_tasks(phase, config, folder, seed)))
         ]
         now, gpus = [], _gpus(phase)
-        # What has a GPU of its own is one stack a GPU.
-        most = math.inf if gpus < 1 or shares is None else torch.cuda.device_count()
-        for some in shared_out(tasks, None if shares is None else int(min(shares, most))):
+        count = shares
+        if shares is not None and gpus >= 1:
+            # One stack a GPU.
+            count = min(shares, max(1, torch.cuda.device_count()))
+        for some in shared_out(tasks, count):
             # Those of a seed by number, where there are several.
             words = [f"{s}.{n}" if phase.things == "models" else f"{s}" for s, n in some]
             name = f"{path.name} {phase.things} {','.join(words)}"

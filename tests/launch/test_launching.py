@@ -175,11 +175,12 @@ def test_an_unknown_launcher_is_refused() -> None:
         launcher_of("local", 0)
 
 
+@pytest.mark.parametrize("found", [0, 1])
 def test_what_takes_a_gpu_waits_for_one_and_the_rest_does_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    found: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Work of both kinds at once, as of a sweep, on four cores and a GPU."""
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: found)
     monkeypatch.setattr(local, "available_cores", lambda: 3)
     tmp_path.joinpath("times").touch()
     cells = [

@@ -138,6 +138,7 @@ GOOD = {"member": "bco", "steps": 3, "reward": 1.0, "episode_steps": 3.0}
         [{**GOOD, "steps": -1}],
         [{**GOOD, "steps": 1.5}],
         [None],
+        [{**GOOD, "steps": 0}],
         [{**GOOD, "reward": "12"}],
         [{**GOOD, "reward": None}],
         [{**GOOD, "episode_steps": math.inf}],
