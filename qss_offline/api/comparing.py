@@ -92,7 +92,8 @@ class Comparison:
             video: whether to draw what policies do.
         """
         folder = None if out is None else Path(out)
-        return make_report([run.path for run in self.runs.values()], folder, video=video)
+        paths = [run.path for run in self.runs.values()]
+        return make_report(paths, folder, names=list(self.runs), video=video)
 
     def __str__(self) -> str:
         """Return the table as lines of tabs."""
@@ -104,9 +105,9 @@ def compare(runs: Mapping[str, str | Path | Run | OnlineRun]) -> Comparison:
     """Put finished runs side by side, by the names that they are given.
 
     Raises:
-        UserError: there are none, or one isn't finished.
+        UserError: there are none, they have no names, or one isn't finished.
     """
-    if not runs:
+    if not isinstance(runs, Mapping) or not runs:
         raise UserError("compare needs runs by name: compare({'first': run, 'second': other})")
     opened: dict[str, Run | OnlineRun] = {}
     for name, one in runs.items():

@@ -226,6 +226,7 @@ def fit_inverse(
     workers: int | None = None,
     out: str | Path | None = None,
     progress: bool | ProgressFactory = True,
+    check_ranges: bool = True,
 ) -> Run:
     """Fit the inverse dynamics models of a run of offline D3G, anew, into a run of its own.
 
@@ -250,6 +251,7 @@ def fit_inverse(
         workers: processes; None takes one a core.
         out: folder of the new run; None names one after the run.
         progress: whether to show it, or what makes a progress display.
+        check_ranges: refuse recordings whose numbers don't fit the environment.
 
     Raises:
         UserError: the run isn't one of offline D3G or isn't finished, or an option can't be used.
@@ -283,7 +285,10 @@ def fit_inverse(
     folder = RunFolder(free_folder(base) if out is None else base)
     folder.check(resume=False)
     fill = partial(_copy_training, source, folder, config)
-    return _run(config, folder, False, progress, LocalLauncher(workers), fill=fill)
+    return _run(
+        config, folder, False, progress, LocalLauncher(workers),
+        check_ranges=check_ranges, fill=fill,
+    )  # fmt: skip
 
 
 def _offline_run(source: RunFolder) -> RunConfig:

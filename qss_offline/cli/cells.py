@@ -29,7 +29,11 @@ _TASKS = (
 
 
 def chosen(
-    launcher: str, workers: int | None, dry_run: bool = False, print_commands: bool = False
+    launcher: str,
+    workers: int | None,
+    dry_run: bool = False,
+    print_commands: bool = False,
+    as_json: bool = False,
 ) -> Launcher:
     """Return the launcher that options ask for, which may be one that only lists.
 
@@ -40,6 +44,8 @@ def chosen(
 
     if dry_run and print_commands:
         raise UserError("--dry-run and --print-commands are two things: take one of them")
+    if as_json and (dry_run or print_commands):
+        raise UserError("--json is of what was run; --dry-run and --print-commands run nothing")
     found = launcher_of(launcher, workers)
     if dry_run:
         return _Listing(found)

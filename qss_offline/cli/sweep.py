@@ -34,7 +34,7 @@ def sweep(
 
     folder = out or Path("runs") / file.stem
     listed = dry_run or print_commands
-    where = chosen(launcher, None, dry_run, print_commands) if listed else launcher
+    where = chosen(launcher, None, dry_run, print_commands, as_json) if listed else launcher
     compared, failures = run_sweep(read_sweep(file), folder, launcher=where)
     if compared is not None:
         page = compared.report(folder / "report", video=video)

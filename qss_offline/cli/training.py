@@ -95,7 +95,7 @@ def train(
         online_steps=online_steps, online_rounds=online_rounds, offline_only=offline_only,
         actions=actions, error_power=error_power, changes=change or (), check_ranges=not any_ranges,
         episodes=episodes, device=device, tf32=tf32, out=out,
-        launcher=chosen(launcher, workers, dry_run, print_commands),
+        launcher=chosen(launcher, workers, dry_run, print_commands, as_json),
         if_exists="new" if out is None else "error", tensorboard=tensorboard,
     )  # fmt: skip
     say(run, as_json, video)
@@ -173,6 +173,7 @@ def fit_inverse(
         list[str] | None, Option("--set", help="name=value, a setting of the inverse fit")
     ] = None,
     episodes: Annotated[int | None, Option(help="episodes of each evaluation (the run's)")] = None,
+    any_ranges: options.AnyRanges = False,
     device: options.Device = "auto",
     tf32: options.Tf32 = False,
     workers: options.Workers = None,
@@ -185,7 +186,7 @@ def fit_inverse(
     made = fit(
         run, env=env, actions=actions, online_steps=online_steps, online_rounds=online_rounds,
         changes=change or (), episodes=episodes, device=device, tf32=tf32, workers=workers,
-        out=out,
+        out=out, check_ranges=not any_ranges,
     )  # fmt: skip
     say(made, as_json)
 

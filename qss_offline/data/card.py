@@ -24,7 +24,8 @@ Minari has no way of its own to say that a dataset holds no actions. This one sa
   an array of shape `(T, 0)`: no byte of an action is stored, and no infos either, as those of
   some environments give actions away.
 - the metadata hold `"observation_only": true`.
-- `recover_environment()` returns the environment with its real action space.
+- `recover_environment()` returns the environment with its real action space, where Gymnasium
+  knows it by its id.
 
 Stock Minari loads, iterates, samples, filters and splits it like any other dataset.
 """

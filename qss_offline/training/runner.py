@@ -147,6 +147,11 @@ class TrainingRun:
         if source in local_dataset_ids() and not RunFolder(Path(source)).started:
             self._opened[source] = load_transitions(source)
         known = known_steps(source, config.env_id)
+        if source in self._opened and config.env_id is not None and check_ranges and not resume:
+            try:
+                ranges.check_ranges(self._opened[source].transitions, config.env_id)
+            except UserError as error:
+                raise UserError(f"actions from {source!r}: {error}") from error
         self._known_count = 0 if known is None else len(known)
         self._action_dim = _action_dim(config.env_id, known)
         if known is not None:

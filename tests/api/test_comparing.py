@@ -25,7 +25,7 @@ def test_runs_are_compared_by_the_names_that_they_are_given(
     assert compared.notes() == []
     assert len(compared.plot().axes) == 1
     page = compared.report(tmp_path / "page", video=False)
-    assert page.exists()
+    assert "ours: " in page.read_text() and "BCO: " in page.read_text()
 
 
 def test_runs_on_different_recordings_are_said_not_to_compare(run: qss.Run, tmp_path: Path) -> None:
@@ -38,6 +38,8 @@ def test_runs_on_different_recordings_are_said_not_to_compare(run: qss.Run, tmp_
 def test_what_is_no_run_is_refused(run: qss.Run) -> None:
     with pytest.raises(UserError, match="needs runs by name"):
         qss.compare({})
+    with pytest.raises(UserError, match="needs runs by name"):
+        qss.compare([run])  # type: ignore[arg-type]
     with pytest.raises(UserError, match="is a policy, not the folder of a run"):
         qss.compare({"x": run.path / "seeds" / "0" / "policy.safetensors"})
 

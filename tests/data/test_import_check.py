@@ -15,7 +15,7 @@ import pyarrow.parquet
 import pytest
 
 from qss_offline.cli import program as cli
-from qss_offline.data import from_arrays
+from qss_offline.data import ImportRules, from_arrays
 from qss_offline.data.importing.checking import check_source
 
 from .logs import make_log
@@ -60,6 +60,9 @@ def test_what_is_suspicious_is_named(tmp_path: Path) -> None:
     for name in ("obs_0", "obs_1"):
         frozen[name][5:8] = frozen[name][4]
     assert "3 rows" in names(write(path, frozen))["duplicated rows"]
+    wild = {name: np.array(column, copy=True) for name, column in good.items()}
+    wild["obs_1"][[7, 8]] = -9999
+    assert names(write(path, wild))["wild values"].startswith("obs_1 holds -9999 and 1 more")
     clock = np.concatenate([np.arange(n) / 50 for n in log.lengths])
     clock[50:70] += 1.0
     found = names(write(path, good | {"timestamp": clock}))
@@ -74,6 +77,17 @@ def test_refusals_come_with_what_mends_them(tmp_path: Path) -> None:
     assert len(found.refused) == 2
     assert "--missing" in found.refused[0] and "--offset obs_1" in found.refused[1]
     assert found.report is not None and found.report.kept.episodes == 2
+    columns["reward"][12] = np.inf
+    columns["step"] = np.concatenate([np.arange(9.0)] * 3)
+    columns["step"][3] = np.nan
+    _, *refused = check_source(write(tmp_path / "log.parquet", columns)).refused
+    assert any("reward" in one and "--missing drop-step" in one for one in refused)
+    clock = check_source(str(tmp_path / "log.parquet")).refused[0]
+    assert clock.startswith("'step' is missing in row 3;") and "--ignore step" in clock
+    rules = ImportRules(missing="drop-step", ignore=("step", "obs_1"))
+    mended = check_source(str(tmp_path / "log.parquet"), rules=rules)
+    assert not mended.refused and mended.report is not None
+    assert mended.report.kept.steps == 27 - 3 - 2 - 1
     (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
     nothing = check_source(str(tmp_path / "bad.csv"))
     assert nothing.report is None and "--observations" in nothing.refused[0]

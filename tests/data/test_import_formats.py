@@ -22,6 +22,7 @@ from qss_offline.data import (
     from_file,
     load_transitions,
     plan_file,
+    plan_frame,
     plan_replay_buffer,
 )
 from qss_offline.errors import UserError
@@ -245,8 +246,8 @@ def test_text_that_is_no_table(tmp_path: Path, text: str, words: str) -> None:
     assert words in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("continued", [True, False])
-def test_folders_of_files(tmp_path: Path, continued: bool) -> None:
+@pytest.mark.parametrize(("continued", "labels"), [(True, True), (False, True), (False, False)])
+def test_folders_of_files(tmp_path: Path, continued: bool, labels: bool) -> None:
     """Files are episodes of their own, unless label and order say that one goes on."""
     log = make_log([4, 7, 5])
     rows = log.rows()
@@ -257,6 +258,8 @@ def test_folders_of_files(tmp_path: Path, continued: bool) -> None:
         part = {name: column[begin:end] for name, column in table.items()}
         if not continued:
             part["trial"] = np.zeros(end - begin, np.int64)
+        if not labels:
+            del part["trial"]
         pa.parquet.write_table(pa.table(part), tmp_path / f"part-{index * 5}.parquet")
     plan = plan_file(tmp_path, names=NAMES)
     same_rows(plan.transitions, *without_last(rows))
@@ -278,6 +281,33 @@ def test_partitioned_folders(tmp_path: Path) -> None:
     plan = plan_file(tmp_path, names=NAMES)
     same_rows(plan.transitions, *without_last(rows))
     assert plan.report.unused == ("robot",)
+
+
+@pytest.mark.parametrize("clock", ["step", "timestamp"])
+@pytest.mark.parametrize("together", [True, False])
+def test_robots_that_number_their_episodes_alike(clock: str, together: bool) -> None:
+    """Rows of two robots are no episode, however they lie and are sorted."""
+    episodes, steps, robots = (
+        axis.reshape(-1)
+        for axis in np.meshgrid(np.arange(3), np.arange(8), np.arange(2), indexing="ij")
+    )
+    rows = np.lexsort((steps, episodes, robots)) if together else np.arange(len(steps))
+    frame = {
+        "robot": robots[rows],
+        "episode": episodes[rows],
+        clock: steps[rows] * 0.02 if clock == "timestamp" else steps[rows],
+        "obs": np.random.default_rng(0).normal(size=(len(rows), 2)),
+        "reward": np.ones(len(rows)),
+    }
+    for order in (None, clock):
+        with pytest.raises(UserError, match="--episodes robot,episode"):
+            plan_frame(frame, rules=ImportRules(order=order))
+    named = ColumnNames(episodes="robot,episode")
+    plan = plan_frame(frame, names=named, rules=ImportRules(order=clock))
+    assert plan.as_json()["kept"]["episodes"] == 6
+    constant = {**frame, clock: episodes[rows]} if together else {}
+    if constant:  # which step of training recorded the episode, say
+        assert plan_frame(constant, names=named).as_json()["kept"]["episodes"] == 6
 
 
 @pytest.mark.parametrize("make", ["empty", "pipe", "missing", "wrong"])

@@ -158,22 +158,30 @@ def test_lists_flags_and_labels_of_other_kinds(minari_root: Path) -> None:
         ({"observations": np.zeros((5, 3))}, "observations: expected 13 rows, got 5"),
         ({"observations": np.zeros((5, 3)), "next_observations": None}, "expected 13 rows, or 17"),
         ({"rewards": np.full(13, np.nan)}, "values are missing: 13 of 'rewards' (first in row 0)"),
-        ({"rewards": [1e300] * 13}, "rewards: row 0 holds NaN or infinity"),
-        ({"rewards": []}, "no rows"),
+        ({"rewards": [1e300] * 13}, "rewards: row 0 holds infinity as float32"),
+        ({"rewards": []}, "rows of rewards 0, but of"),
+        ({"rewards": np.zeros(12)}, "rows of rewards 12, but of terminations, truncations"),
         ({"rewards": ["x"] * 13}, "rewards: expected numbers"),
         ({"rewards": [object()] * 13}, "rewards: expected numbers, got dtype object"),
         ({"rewards": 3.0}, "rewards: expected one row"),
         ({"terminations": np.arange(13)}, "expected true and false"),
-        ({"terminations": np.zeros(4, bool)}, "terminations: expected shape (13,)"),
+        ({"terminations": np.zeros(4, bool)}, "rows of terminations 4, but"),
         ({"terminations": np.ones(13, bool)}, "row 0 ends an episode"),
-        ({"episodes": np.arange(4)}, "episodes: expected shape"),
+        ({"episodes": np.arange(4)}, "rows of episodes 4, but"),
         ({"episodes": [0, 1] * 6 + [0]}, "must lie together"),
-        ({"actions": np.zeros((4, 2))}, "actions: 4 rows"),
+        ({"actions": np.zeros((4, 2))}, "rows of actions 4, but"),
         ({"next_observations": np.zeros((13, 3))}, "row 0 differs from the observations of row 1"),
     ],
 )
 def test_refused_arrays(minari_root: Path, changes: dict[str, Any], words: str) -> None:
     assert words in refusal(**changes)
+
+
+def test_arguments_that_are_none() -> None:
+    with pytest.raises(UserError, match="observations: expected an array"):
+        from_arrays(BASE, observations=None)
+    with pytest.raises(UserError, match="expected names in one text"):
+        ColumnNames(observations=["x", "y"])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,8 @@ def test_cells_are_listed_in_their_order_and_nothing_is_written(
         labelled = after[f"reacher-100-pseudo-iql-{seed} seeds {seed}"]
         assert labelled == order[f"reacher-100-bco-{seed} seeds {seed}"], "labels wait for BCO"
     assert not (tmp_path / "a").exists() and not (tmp_path / "b").exists()
+    for listing in ("--dry-run", "--print-commands"):
+        assert "run nothing" in shell(f"train {dataset} {listing} --json", 2)[-1]
     assert "take one of them" in shell(f"train {dataset} --dry-run --print-commands", 2)[-1]
 
 

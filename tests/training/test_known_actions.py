@@ -34,7 +34,7 @@ from qss_offline.training.interaction import (
 )
 from qss_offline.training.inverse.fitting import InverseFitter
 from qss_offline.training.inverse.models import InverseModels
-from qss_offline.training.runner import run
+from qss_offline.training.runner import TrainingRun, run
 from tests.evaluation.test_policies import SCALE, PointMass, fits_alike, to_origin_proposal
 from tests.small_run import settings
 from tests.training.test_bco import CLONING, expert_recording
@@ -93,6 +93,28 @@ def test_actions_that_an_environment_does_not_take_are_refused(
         return
     with pytest.raises(UserError, match=rf"takes -3 to 3, which {share:.0%}"[:-2]):
         known_steps(stored.act_id, "InvertedPendulum-v5")
+
+
+def test_recordings_of_actions_in_other_units_are_refused_unless_told_not_to(
+    minari_root: Path, tmp_path: Path
+) -> None:
+    pair = build_dataset(DatasetSpec("InvertedPendulum", transitions=300), workers=1)
+    recorded = load_transitions(pair.act_id).transitions
+    degrees = from_arrays(
+        "mine/degrees",
+        observations=recorded.observations * 57.3,
+        next_observations=recorded.next_observations * 57.3,
+        rewards=recorded.rewards,
+        terminations=recorded.terminations,
+        truncations=recorded.truncations,
+        actions=recorded.actions,
+        notice=lambda line: None,
+    )
+    asked = replace(settings(pair.obs_id), actions_from=degrees.act_id)
+    with pytest.raises(UserError, match=f"from '{degrees.act_id}': the recording doesn't fit"):
+        TrainingRun(asked, RunFolder(tmp_path / "run"), False)
+    TrainingRun(asked, RunFolder(tmp_path / "run"), False, check_ranges=False)
+    TrainingRun(replace(asked, actions_from=pair.act_id), RunFolder(tmp_path / "run"), False)
 
 
 def test_with_known_steps_the_first_round_acts_on_the_proposal() -> None:

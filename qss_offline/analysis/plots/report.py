@@ -60,8 +60,10 @@ def _legend(figure: Figure, **options: Any) -> None:
 def _band(axis: Axes, x: Any, rows: NDArray[Any], label: str, index: int) -> None:
     """Draw the mean of `rows` `(points, seeds)` and each seed thinly; of many the 95% interval."""
     colour, dashes = COLOURS[index % len(COLOURS)], DASHES[index % len(DASHES)]
-    axis.plot(x, rows, color=colour, linewidth=0.6, alpha=0.45)
-    axis.plot(x, rows.mean(axis=-1), color=colour, linestyle=dashes, label=label)
+    point = "o" if len(rows) == 1 else None  # which no line shows
+    axis.plot(x, rows, color=colour, linewidth=0.6, alpha=0.45, marker=point, markersize=2)
+    mean = rows.mean(axis=-1)
+    axis.plot(x, mean, color=colour, linestyle=dashes, label=label, marker=point, markersize=4)
     if rows.shape[-1] >= ENOUGH:
         means = mean_band(rows)
         axis.fill_between(x, means.low, means.high, color=colour, alpha=0.18, linewidth=0)

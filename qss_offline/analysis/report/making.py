@@ -32,6 +32,7 @@ def make_report(
     sources: Sequence[Path],
     out: Path | None = None,
     *,
+    names: Sequence[str] | None = None,
     video: bool = True,
     notice: Notice = print_notice,
     progress: ProgressFactory = no_progress,
@@ -41,6 +42,7 @@ def make_report(
     Args:
         sources: folders of finished runs, on recordings or online, and `returns.csv` files.
         out: folder of the report; by default `report` in the only run, or in this folder.
+        names: of the runs; by default those of their folders.
         video: draw what a run did where that isn't there yet.
         notice: called with a line for whatever is left out.
         progress: makes a progress display.
@@ -54,7 +56,7 @@ def make_report(
     if out is None:
         alone = sources[0] if len(sources) == 1 and runs and sources[0].is_dir() else None
         out = Path("report") if alone is None else alone / "report"
-    names = run_names(runs)
+    names = [printable(name) for name in names] if names else run_names(runs)
     methods = run_methods(runs, names)
     book = Book(out, notice)
     today = datetime.datetime.now(datetime.UTC).date().isoformat()

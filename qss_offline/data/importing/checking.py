@@ -17,11 +17,14 @@ from qss_offline.data.importing.resets import find_jumps, step_lengths
 from qss_offline.data.importing.rules import AS_IT_STANDS, ImportRules
 from qss_offline.data.importing.sources import plan_file, plan_minari
 from qss_offline.data.stochasticity import STOCHASTIC_FROM, behaviour_stochasticity
+from qss_offline.data.transitions import Float32Array
 from qss_offline.errors import UserError, printable
 
 _WIDTH = 80
 _SCREEN = 24
 _SAMPLE = 20_000
+_FEW, _APART = 0.05, 5.0
+"""Part of a column's values, and how many times the spread of the others they lie away."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,21 @@ def check_source(
     return SourceCheck(source, plan.faults, plan.report, tuple(findings), share)
 
 
+def _wild(name: str, column: Float32Array) -> str:
+    """Say which of a column's values, few of them, lie far outside all others, with none between.
+
+    Whatever moves there by itself passes what lies between.
+    """
+    ordered = np.sort(column.astype(np.float64))
+    gap = int(np.argmax(np.diff(ordered))) + 1 if len(ordered) > 1 else 0
+    below, above = ordered[:gap], ordered[gap:]
+    few, many = sorted((below, above), key=len)
+    spread = np.ptp(many)
+    if not 0 < len(few) <= _FEW * len(column) or not 0 < _APART * spread < above[0] - below[-1]:
+        return ""
+    return f"{name} holds {few[0]:g}{f' and {len(few) - 1:,} more like it' * (len(few) > 1)}"
+
+
 def _suspicious(plan: ImportPlan) -> tuple[list[Finding], float | None]:
     transitions, steps = plan.transitions, plan.steps
     rows = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), _SAMPLE)).astype(np.int64))
@@ -133,6 +151,17 @@ def _suspicious(plan: ImportPlan) -> tuple[list[Finding], float | None]:
     ]
     if equal:
         say("equal columns", shortened(equal))
+    wild = [
+        line
+        for k, name in enumerate(names)
+        if (line := _wild(name, transitions.observations[:, k]))
+    ]
+    if wild:
+        say(
+            "wild values",
+            f"{shortened(wild)}; if a sensor failed there, empty these cells and take --missing "
+            "interpolate",
+        )
     following = steps.followed()[:-1]
     still = (transitions.observations[1:] == transitions.observations[:-1]).all(axis=1) & following
     if transitions.actions is not None:

@@ -104,14 +104,16 @@ def find_ends(
         flags = {role: flag[rows] for role, flag in flags.items()}
         order = [(name, column[rows]) for name, column in order]
         groups = None if groups is None else groups[rows]
+    labelled = [name for name, _ in columns.get("episodes", ())]
     begins = np.zeros(steps, np.bool_)  # the row is the first of an episode
     begins[0] = True
     if groups is not None:
         begins[1:] |= groups[1:] != groups[:-1]
-        _check_together(groups, begins, [name for name, _ in columns.get("episodes", ())], order)
+        _check_together(groups, begins, labelled, order)
     begins |= flags.get("starts", False)
     if labels is None and "starts" not in flags:
         begins[1:] |= (terminations | truncations)[:-1]
+    _check_alone(begins, labelled, order)
     inside = (terminations | truncations) & ~np.append(begins[1:], True)
     if inside.any():
         who = ",".join(n for role in ("episodes", "starts") for n, _ in columns.get(role, ()))
@@ -161,11 +163,13 @@ def _labels(named: Sequence[tuple[str, Array]]) -> Int64Array | None:
         return None
     for name, column in named:
         if column.dtype.kind == "f" and np.isnan(column).any():
-            raise UserError(
-                f"episodes: {int(np.isnan(column).sum())} values of {shown(name)} are missing; "
-                "every row needs one"
-            )
+            raise UserError(f"episodes: {_missing(name, np.isnan(column))}; every row needs one")
     return _combined([column for _, column in named])
+
+
+def _missing(name: str, gone: BoolArray) -> str:
+    row, rows = int(gone.argmax()), int(gone.sum())
+    return f"{shown(name)} is missing in row {row}{f', and in {rows:,} in all' * (rows > 1)}"
 
 
 def _combined(labels: Sequence[Array]) -> Int64Array:
@@ -269,12 +273,41 @@ def _check_together(
 ) -> None:
     """Refuse episodes whose rows don't lie together."""
     if len(np.unique(groups[begins])) < begins.sum():
-        hint = f"--order {order[0][0]}" if order else "--order COLUMN"
+        name, counts = order[0] if order else ("COLUMN", None)
+        several = counts is not None and len(
+            np.unique(np.column_stack((groups, counts)), axis=0)
+        ) < len(counts)
+        hint = (
+            f"{shown(name)} counts its rows more than once: {_told_apart(names)}"
+            if several
+            else f"--order {name} sorts the rows of each"
+        )
         raise UserError(
             f"episodes: the rows of an episode must lie together, in their order; "
-            f"{', '.join(map(shown, names))} returns to an earlier one ({hint} sorts the rows of "
-            "each)"
+            f"{', '.join(map(shown, names))} returns to an earlier one ({hint})"
         )
+
+
+def _check_alone(
+    begins: BoolArray, names: Sequence[str], order: Sequence[tuple[str, Array]]
+) -> None:
+    """Refuse episodes whose order takes each of its values as many times: rows of several robots,
+    say, that number their episodes alike."""
+    inside = ~begins[1:]
+    for name, column in order:
+        changes = np.flatnonzero(begins[1:] | (column[1:] != column[:-1])) + 1
+        runs = np.diff(np.concatenate(([0], changes, [len(column)])))
+        times = int(np.median(runs))
+        moves = bool((inside & (column[1:] != column[:-1])).any())
+        if times > 1 and moves and np.mean(runs == times) >= _REGULAR:
+            raise UserError(
+                f"episodes: {shown(name)} holds each of its values {times} times in an episode; "
+                f"{_told_apart(names)}, or --ignore {name} takes the rows as they stand"
+            )
+
+
+def _told_apart(names: Sequence[str]) -> str:
+    return f"name what tells them apart, as in --episodes {','.join(['robot', *names])}"
 
 
 def _check_spare(spare: Sequence[tuple[str, Array]], last: BoolArray, refuse: Refuse) -> None:
@@ -306,6 +339,10 @@ def _check_order(
     firsts = np.maximum.accumulate(np.where(begins, np.arange(len(begins)), 0))
     for name, column in order:
         values = column.astype(np.int64) if column.dtype.kind in "biu" else column
+        if np.isnan(values).any():
+            gone = np.isnan(values)
+            refuse(f"{_missing(name, gone)}; --ignore {name} takes the rows as they stand", gone)
+            continue
         steps = np.append(np.diff(values), values[:1] * 0)
         inner = steps[same]
         if not len(inner) or np.mean(inner == 0) > 0.5:

@@ -7,11 +7,25 @@ from collections.abc import Sequence
 import numpy as np
 
 from qss_offline.data.importing.ends import Ends, Refuse
+from qss_offline.data.importing.numbers import beyond_float32
 from qss_offline.data.importing.rules import Missing
 from qss_offline.data.importing.steps import Steps, rows_of
-from qss_offline.data.importing.values import Matrix
+from qss_offline.data.importing.values import Array, Matrix
 from qss_offline.data.transitions import BoolArray, Int64Array, row_chunks
 from qss_offline.errors import shown
+
+
+def as_missing(values: Array) -> Array:
+    """Return an array in which numbers that are infinite, or would be as float32, are missing."""
+    if values.dtype.kind != "f":
+        return values
+    parts = list(row_chunks(len(values)))
+    if not any(beyond_float32(values[part]).any() for part in parts):
+        return values
+    values = values.copy()
+    for part in parts:
+        values[part][beyond_float32(values[part])] = np.nan
+    return values
 
 
 def interpolated(matrix: Matrix, episodes: Int64Array, rows: Int64Array) -> tuple[Matrix, int]:

@@ -78,6 +78,9 @@ class ColumnNames:
         next_observations: after each step.
         actions: at each step.
         episodes: columns that change from episode to episode.
+
+    Raises:
+        UserError: one isn't text.
     """
 
     observations: str | None = None
@@ -87,6 +90,11 @@ class ColumnNames:
     next_observations: str | None = None
     actions: str | None = None
     episodes: str | None = None
+
+    def __post_init__(self) -> None:
+        for role, names in vars(self).items():
+            if not isinstance(names, str | None):
+                raise UserError(f'{role}: expected names in one text, "x,y", got {names!r}')
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from qss_offline.data.importing.ends import Refuse
 from qss_offline.data.importing.steps import Steps, rows_of
 from qss_offline.data.importing.values import Array, Matrix
 from qss_offline.data.precision import Rounding
-from qss_offline.data.transitions import Float32Array, Int64Array, row_chunks
+from qss_offline.data.transitions import BoolArray, Float32Array, Int64Array, row_chunks
 from qss_offline.errors import shown
 
 _GREATEST = float(np.finfo(np.float32).max)
@@ -24,6 +24,11 @@ def as_float32(values: Array, rows: Int64Array) -> Float32Array:
         return np.asarray(rows_of(values, rows).astype(np.float32, copy=False))
 
 
+def beyond_float32(values: Array) -> BoolArray:
+    """Return where numbers are infinite, or would be as float32."""
+    return np.abs(values) > _GREATEST
+
+
 def refuse_infinite(
     role: str, values: Array, steps: Steps, rows: Int64Array, refuse: Refuse
 ) -> None:
@@ -32,14 +37,15 @@ def refuse_infinite(
         return
     bad = np.zeros(len(rows), np.bool_)
     for chunk in row_chunks(len(rows)):
-        size = np.abs(rows_of(values, rows[chunk]))
-        beyond = ~(size <= _GREATEST)
+        beyond = beyond_float32(rows_of(values, rows[chunk]))
         bad[chunk] = beyond.reshape(len(beyond), -1).any(axis=1)
     if bad.any():
-        row = int(bad.argmax())
+        row, count = int(bad.argmax()), int(bad.sum())
         refuse(
-            f"{role}: row {int(steps.rows[row])} holds NaN or infinity as float32 "
-            f"({rows_of(values, rows[row : row + 1])[0]})",
+            f"{role}: row {int(steps.rows[row])} holds infinity as float32 "
+            f"({rows_of(values, rows[row : row + 1])[0]})"
+            f"{f', as {count:,} steps do in all' * (count > 1)}; --missing drop-step leaves out "
+            "the steps that need it",
             bad,
         )
 

@@ -7,6 +7,7 @@ Names become roles (`names`), columns numbers (`values`), rows episodes (`ends`)
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 from gymnasium import spaces
 
 from qss_offline.data.importing.ends import Ends, find_ends
-from qss_offline.data.importing.missing import interpolated, leave_out_missing
+from qss_offline.data.importing.missing import as_missing, interpolated, leave_out_missing
 from qss_offline.data.importing.names import MATRICES, ROLES, Roles, matching
 from qss_offline.data.importing.numbers import (
     as_float32,
@@ -220,20 +221,21 @@ def make_plan(
         arrays[role] = [(n, c[:, 0] if c.ndim == 2 and c.shape[1] == 1 else c) for n, c in named]
     rewards = arrays.pop("rewards", [])
     given = matrices.get("next_observations")
-    rows = _rows(rewards, arrays, given, matrices)
+    rows = _rows({**arrays, "rewards": rewards}, matrices)
     if rewards and rewards[0][1].shape != (rows,):
         raise UserError(f"rewards: expected shape ({rows},), got {rewards[0][1].shape}")
     sort_by = None
     if rules.order is not None:
         sort_by = (rules.order, _column_of(source, rules.order))
+    if rules.missing != "refuse":
+        matrices = {role: replace(m, values=as_missing(m.values)) for role, m in matrices.items()}
+        rewards = [(name, as_missing(column)) for name, column in rewards]
     ends = find_ends(arrays, rows, source.parts, sort_by, rules.resets, judge.refuse)
     notices = [*source.notices, *ends.notices]
     if rules.missing == "interpolate":
         notices += _interpolate(matrices, ends)
     observations, actions = matrices["observations"], matrices.get("actions")
     reward = rewards[0][1] if rewards else None
-    if actions is not None and len(actions.values) != rows:
-        raise UserError(f"actions: {len(actions.values)} rows, but there are {rows} steps")
     following = matrices.get("next_observations", observations)
     steps = pair_rows(
         observations.values, None if given is None else following.values, reward, ends
@@ -323,22 +325,23 @@ def make_plan(
     )
 
 
-def _rows(
-    rewards: Sequence[tuple[str, Array]],
-    arrays: Mapping[str, Sequence[tuple[str, Array]]],
-    given: Matrix | None,
-    matrices: Mapping[str, Matrix],
-) -> int:
-    """Return the number of steps: observations alone may have more rows."""
-    for role, named in (("rewards", rewards), *arrays.items()):
-        if named and role != "spare":
-            rows = len(named[0][1])
-            break
-    else:
-        role, rows = "observations", len((given or matrices["observations"]).values)
-    if rows == 0:
-        raise UserError(f"{role}: no rows; at least one step is needed")
-    return rows
+def _rows(arrays: Mapping[str, Sequence[tuple[str, Array]]], matrices: Mapping[str, Matrix]) -> int:
+    """Return the number of steps: observations alone may have more rows.
+
+    Raises:
+        UserError: roles differ in it, or there are none.
+    """
+    found = {role: len(named[0][1]) for role, named in arrays.items() if named and role != "spare"}
+    found |= {role: len(m.values) for role, m in matrices.items() if role != "observations"}
+    found = found or {"observations": len(matrices["observations"].values)}
+    usual, *others = Counter(found.values()).most_common()
+    if others:
+        said = ", ".join(f"{role} {rows:,}" for role, rows in found.items() if rows != usual[0])
+        agreed = ", ".join(role for role, rows in found.items() if rows == usual[0])
+        raise UserError(f"rows of {said}, but of {agreed} {usual[0]:,}; each step needs one of all")
+    if usual[0] == 0:
+        raise UserError(f"{', '.join(found)}: no rows; at least one step is needed")
+    return usual[0]
 
 
 def _width(source: Source) -> int:

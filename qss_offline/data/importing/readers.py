@@ -11,7 +11,7 @@ import os
 import re
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,6 +37,7 @@ from qss_offline.errors import UserError, shown
 from qss_offline.files import parse_json, read_regular_file
 from qss_offline.parallel.processes import Tick
 
+_ENDS = {"terminations", "truncations", "ends", "starts", "episodes"}
 _INFO_BYTES = 16 << 20
 _MOST_FILES = 1 << 20
 _EPISODE_GROUP = re.compile(
@@ -107,6 +108,10 @@ def read_source(path: Path, names: ColumnNames, rules: ImportRules) -> Source:
     )
     parts = [int(rows) for rows in reply["parts"]]
     columns, streams = split_streams(columns, roles)
+    if len(parts) > 1 and not streams and _ENDS.isdisjoint(roles.columns):
+        name = "each file" if len(files) > 1 else "each group"
+        columns[name] = np.repeat(np.arange(len(parts)), parts)
+        roles = replace(roles, columns={**roles.columns, "episodes": (name,)})
     kind = "a LeRobot dataset" if info else "a folder of files" if path.is_dir() else "a file"
     return Source(
         name=str(path),

@@ -55,6 +55,8 @@ def plan_arrays(
         "truncations": truncations,
         "episodes": episodes,
     }
+    if observations is None:
+        raise UserError("observations: expected an array of one row for each step, got None")
     columns: dict[str, Array] = {}
     roles: dict[str, tuple[str, ...]] = {}
     ignored = []
