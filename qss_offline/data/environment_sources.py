@@ -206,10 +206,12 @@ def env_id_for(stored: object, named: str | None, source: object) -> str:
     if named is None:
         return env_id_of_file(stored, source)
     asked = resolve_env_id(named)
-    if env_name_of(str(stored)) != env_name_of(asked):
+    if not _same_name(str(stored), asked):
         raise UserError(f"{source} acts in {printable(stored)}, not in {asked}")
     if parse_name(asked).arguments:
         return asked
+    if str(stored).startswith(CALLABLE):
+        stored = str(replace(parse_name(str(stored)), id=parse_name(asked).id))
     own = parse_name(env_id_of_file(stored, source)).arguments
     return str(replace(parse_name(asked), arguments=own))
 
@@ -226,9 +228,15 @@ def same_environment(one: str, other: str) -> bool:
 
     Sources don't count, nor do time limits, which change no step.
     """
-    if env_name_of(one) != env_name_of(other):
+    if not _same_name(one, other):
         return False
     first, second = (_arguments_of(text) for text in (one, other))
+    return first == second
+
+
+def _same_name(one: str, other: str) -> bool:
+    """Return whether names are alike: a callable may stand in a module or file by now."""
+    first, second = (env_name_of(text).removeprefix(CALLABLE) for text in (one, other))
     return first == second
 
 

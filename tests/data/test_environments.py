@@ -323,6 +323,12 @@ def test_a_file_has_the_arguments_that_the_user_leaves_out(tmp_path: Path) -> No
     assert env_id_for(stored, None, "policy") == f"{path}:Cart?gain=2", "it has been named now"
     with pytest.raises(UserError, match="acts in"):
         env_id_for(stored, "Reacher", "policy")
+    # A class of a notebook that stands in a file by now.
+    assert env_id_for("callable/Cart?gain=2", f"{path}:Cart", "policy") == f"{path}:Cart?gain=2"
+    assert same_environment("callable/Cart?gain=2", f"{path}:Cart?gain=2")
+    assert not same_environment("callable/Cart?gain=2", f"{path}:Cart?gain=3")
+    with pytest.raises(UserError, match="acts in"):
+        env_id_for("callable/Other", f"{path}:Cart", "policy")
     with pytest.raises(UserError, match="its environment was a callable"):
         env_id_of_file("callable/make", "config.json")
 
