@@ -108,12 +108,12 @@ def train(dataset_id: str, updates: int, limit_mib: int) -> Row:
     transitions = load_transitions(dataset_id).transitions
     config = ObservationalD3GConfig((64, 64), 256, normalize_observations=True)
     with tempfile.TemporaryDirectory() as folder:
-        task = SeedTask(0, dataset_id, RunFolder(Path(folder)).seed(0))
+        task = SeedTask(0, RunFolder(Path(folder)).seed(0))
         trainer = OfflineTrainer(
             [task],
-            {dataset_id: transitions},
+            transitions,
             config,
-            {dataset_id: recording_facts(transitions, config.normalize_observations)},
+            recording_facts(transitions, config.normalize_observations),
         )
         begin = time.perf_counter()
         state = trainer.run(updates, no_tick)

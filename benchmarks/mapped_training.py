@@ -83,10 +83,8 @@ def main() -> None:
         if arguments.limit_mib is not None:
             limit = int((before["limited"] + arguments.limit_mib) * 2**20)
             resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-        task = SeedTask(0, "synthetic-v0", RunFolder(folder / "run").seed(0))
-        trainer = OfflineTrainer(
-            [task], {"synthetic-v0": transitions}, config, {"synthetic-v0": facts}
-        )
+        task = SeedTask(0, RunFolder(folder / "run").seed(0))
+        trainer = OfflineTrainer([task], transitions, config, facts)
         state = trainer.run(arguments.updates, no_tick)
         print(
             json.dumps(

@@ -91,10 +91,8 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     for arithmetic in ("float32", "tf32"):
         folder = RunFolder(arguments.runs / f"{env_id}-{arithmetic}")
-        tasks = [SeedTask(seed, dataset, folder.seed(seed)) for seed in seeds]
-        trainer = OfflineTrainer(
-            tasks, {dataset: transitions}, settings.algorithm, {dataset: facts}
-        )
+        tasks = [SeedTask(seed, folder.seed(seed)) for seed in seeds]
+        trainer = OfflineTrainer(tasks, transitions, settings.algorithm, facts)
         title = f"{arithmetic}, {len(seeds)} seeds"
         with progress(title, settings.updates * len(seeds), "updates") as report:
 
@@ -116,7 +114,7 @@ def main() -> None:
                 Network(average.shape, average.flat[by_seed[s] : by_seed[s] + 1].clone())
                 for s in seeds
             ],
-            [trainer.scales[dataset]] * len(seeds),
+            [trainer.scale] * len(seeds),
             lambda: make_env(env_id),
             settings.inverse,
             recordings=[transitions] * len(seeds),

@@ -33,6 +33,7 @@ ENOUGH = 5
 """Runs that an interval takes; of fewer each score is shown."""
 
 RESAMPLES = 10_000
+_CONFIDENCE = 0.95
 # Of numbers in words: what is beyond is as good as infinite, what is below as good as nothing.
 _MOST, _LEAST = 1e12, 1e-6
 # Numbers held at once while resampling: tens of megabytes.
@@ -103,7 +104,6 @@ def bootstrap_interval(
     rng: Generator,
     statistic: Statistic = iqm,
     *,
-    confidence: float = 0.95,
     resamples: int = RESAMPLES,
 ) -> Interval:
     """Return a statistic of all scores of all tasks, with its stratified bootstrap interval.
@@ -112,7 +112,6 @@ def bootstrap_interval(
         scores: `(runs, tasks)`, or `(runs,)` for one task.
         rng: draws the resamples.
         statistic: `iqm`, `mean`, or anything that reduces the last axis.
-        confidence: share of the interval.
         resamples: how many; the bounds vary with the draw, less the more there are.
 
     Raises:
@@ -123,7 +122,7 @@ def bootstrap_interval(
     def of_all(*resampled: FloatArray) -> FloatArray:
         return statistic(np.concatenate(resampled, axis=-1))
 
-    return _interval(tasks, of_all, sum(map(len, tasks)), rng, confidence, resamples)
+    return _interval(tasks, of_all, sum(map(len, tasks)), rng, resamples)
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,7 +241,6 @@ def probability_of_improvement(
     others: ArrayLike,
     rng: Generator,
     *,
-    confidence: float = 0.95,
     resamples: int = RESAMPLES,
 ) -> Interval:
     """Return P(X > Y): how likely a run of one method beats a run of another on a task.
@@ -253,7 +251,6 @@ def probability_of_improvement(
         scores: X, `(runs, tasks)` or `(runs,)`.
         others: Y, of the same tasks; it may hold another number of runs.
         rng: draws the resamples, of X and of Y, within each task.
-        confidence: share of the interval.
         resamples: how many.
 
     Raises:
@@ -270,7 +267,7 @@ def probability_of_improvement(
         return np.asarray(np.mean(shares, axis=0), np.float64)
 
     numbers = len(left) * len(left[0]) * len(right[0])
-    return _interval([*left, *right], beats, numbers, rng, confidence, resamples)
+    return _interval([*left, *right], beats, numbers, rng, resamples)
 
 
 def performance_profile(
@@ -278,7 +275,6 @@ def performance_profile(
     thresholds: ArrayLike,
     rng: Generator,
     *,
-    confidence: float = 0.95,
     resamples: int = 2_000,
 ) -> Profile:
     """Return the share of runs above each threshold, with pointwise bootstrap bands.
@@ -287,7 +283,6 @@ def performance_profile(
         scores: `(runs, tasks)` or `(runs,)`, normalised where tasks differ in scale.
         thresholds: `(thresholds,)`; a score counts where it is strictly above.
         rng: draws the resamples.
-        confidence: share of each pointwise interval.
         resamples: how many.
 
     Raises:
@@ -304,7 +299,7 @@ def performance_profile(
         return mean(np.concatenate(resampled, axis=-1))
 
     numbers = len(marks) * sum(map(len, tasks))
-    low, high = _bounds(above, share, numbers, rng, confidence, resamples)
+    low, high = _bounds(above, share, numbers, rng, resamples)
     fractions = share(*above)
     # NaN, where there are no bounds, stays.
     return Profile(marks, fractions, np.minimum(low, fractions), np.maximum(high, fractions))
@@ -335,10 +330,9 @@ def _interval(
     statistic: Callable[..., FloatArray],
     numbers: int,
     rng: Generator,
-    confidence: float,
     resamples: int,
 ) -> Interval:
-    low, high = _bounds(samples, statistic, numbers, rng, confidence, resamples)
+    low, high = _bounds(samples, statistic, numbers, rng, resamples)
     estimate = float(statistic(*samples))
     return Interval(estimate, float(np.minimum(low, estimate)), float(np.maximum(high, estimate)))
 
@@ -348,14 +342,9 @@ def _bounds(
     statistic: Callable[..., FloatArray],
     numbers: int,
     rng: Generator,
-    confidence: float,
     resamples: int,
 ) -> tuple[Any, Any]:
     """Return the percentile bounds; `numbers` is what one resample holds in memory."""
-    if not 0 < confidence < 1:
-        raise UserError(f"confidence: {confidence} is not between 0 and 1")
-    if resamples < 1:
-        raise UserError(f"resamples: {resamples} is not at least 1")
     if min(sample.shape[-1] for sample in samples) < ENOUGH:
         return np.nan, np.nan
 
@@ -371,7 +360,7 @@ def _bounds(
         batch=max(1, _BATCH_NUMBERS // numbers),
         vectorized=True,
         axis=-1,
-        confidence_level=confidence,
+        confidence_level=_CONFIDENCE,
         method="percentile",
         random_state=rng,  # `rng` since SciPy 1.15, which still takes the old name
     ).confidence_interval

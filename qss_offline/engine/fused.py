@@ -8,7 +8,6 @@ Triton, which comes with torch there) and up to a minute; where it fails, update
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import torch
@@ -20,7 +19,7 @@ from qss_offline.engine.adam import AdamState, adam_step, adam_step_in_parts
 from qss_offline.engine.state import TrainState
 from qss_offline.engine.update import Metrics, apply_update
 from qss_offline.errors import printable
-from qss_offline.parallel.reporting import print_notice
+from qss_offline.parallel.reporting import say_once
 
 BACKEND = "inductor"
 """Of `torch.compile`."""
@@ -85,7 +84,7 @@ class FusedUpdate:
             _check(list(expected.values()) + before, [found[name] for name in expected] + after)
         except Exception as error:  # Compilers fail in ways of their own.
             reason = printable(str(error).partition("\n")[0])
-            _say_once(f"updates aren't fused, which is slower: {type(error).__name__}: {reason}")
+            say_once(f"updates aren't fused, which is slower: {type(error).__name__}: {reason}")
             return function(plain=False)
         return fused
 
@@ -109,8 +108,3 @@ def _check(expected: list[Tensor], found: list[Tensor]) -> None:
         difference = torch.linalg.vector_norm(one - another)
         if not difference <= _TOLERANCE * torch.linalg.vector_norm(one) + 1e-6:
             raise ArithmeticError("fused updates give other numbers")
-
-
-@cache
-def _say_once(message: str) -> None:
-    print_notice(message)

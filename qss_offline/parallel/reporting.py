@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import cache
 from statistics import fmean
 from typing import Protocol, TypeAlias
 
@@ -93,3 +94,9 @@ def print_notice(message: str) -> None:
     if is_quiet():
         return
     print(printable(message), file=sys.stderr, flush=True)
+
+
+@cache
+def say_once(message: str) -> None:
+    """Print a line as `print_notice` does, the first time in this process."""
+    print_notice(message)

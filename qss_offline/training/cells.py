@@ -92,7 +92,7 @@ def _gpus(phase: Phase) -> float:
 
 
 def _tasks(phase: Phase, config: RunConfig, folder: RunFolder, seed: int) -> list[Any]:
-    return list(phase.tasks(config, SeedTask(seed, config.dataset_id, folder.seed(seed))))
+    return list(phase.tasks(config, SeedTask(seed, folder.seed(seed))))
 
 
 def train_cell(settings: Mapping[str, Any], tick: Tick) -> None:

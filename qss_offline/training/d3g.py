@@ -51,9 +51,8 @@ def d3g_seconds_per_update(config: RunConfig, obs_dim: int, action_dim: int) -> 
 
 def offline_trainer(config: RunConfig, tasks: Sequence[SeedTask], device: str) -> OfflineTrainer:
     """Return what trains Q, τ and f of some trainings."""
-    transitions = {config.dataset_id: load_transitions(config.dataset_id).transitions}
-    facts = {config.dataset_id: config.facts}
-    return OfflineTrainer(tasks, transitions, config.preset.algorithm, facts, device)
+    transitions = load_transitions(config.dataset_id).transitions
+    return OfflineTrainer(tasks, transitions, config.preset.algorithm, config.facts, device)
 
 
 def train_models(config: RunConfig, tasks: Sequence[SeedTask], tick: Tick) -> None:
@@ -99,7 +98,6 @@ def _fitter(
     dataset: LoadedDataset,
 ) -> InverseFitter:
     """Return what fits the inverse models of some seeds, from the start."""
-    scales = [trainer.scales[task.dataset_id] for task in tasks]
     rows = {seed: row for row, seed in enumerate(state.seeds)}
     return InverseFitter(
         [task.seed for task in tasks],
@@ -107,7 +105,7 @@ def _fitter(
             mean_proposal(state, [rows[m.seed] for m in member_tasks(task, config.preset.ensemble)])
             for task in tasks
         ],
-        scales,
+        [trainer.scale] * len(tasks),
         env_maker(config.env_id),
         config.preset.inverse,
         known_steps(config.actions_from, config.env_id),

@@ -50,13 +50,11 @@ class SeedTask:
     """One seed to train.
 
     Attributes:
-        seed: of everything random but the dataset.
-        dataset_id: what it learns from.
+        seed: of everything random but the recording.
         folder: where its files go.
     """
 
     seed: int
-    dataset_id: str
     folder: SeedFolder
 
 
@@ -67,7 +65,7 @@ def member_tasks(task: SeedTask, ensemble: int) -> list[SeedTask]:
         UserError: as `member_seeds`.
     """
     return [
-        SeedTask(seed, task.dataset_id, task.folder.member(number))
+        SeedTask(seed, task.folder.member(number))
         for number, seed in enumerate(member_seeds(task.seed, ensemble))
     ]
 
@@ -76,39 +74,28 @@ class OfflineTrainer:
     """Trains the proposals of several seeds in one stack, in this process.
 
     Args:
-        tasks: the seeds; they may read different datasets of equal observation size.
-        datasets: the transitions of each dataset id that the tasks name.
+        tasks: the seeds.
+        transitions: what all learn from.
         config: settings of offline D3G.
-        facts: what was measured of each dataset, by its id.
+        facts: what was measured of the transitions.
         device: where to train.
     """
 
     def __init__(
         self,
         tasks: Sequence[SeedTask],
-        datasets: Mapping[str, Transitions],
+        transitions: Transitions,
         config: ObservationalD3GConfig,
-        facts: Mapping[str, RecordingFacts],
+        facts: RecordingFacts,
         device: torch.device | str = "cpu",
     ) -> None:
         self.tasks, self.config, self.device = tuple(tasks), config, torch.device(device)
-        self._datasets = datasets
-        self.scales = {
-            dataset_id: ObservationScale.of_recording(facts[dataset_id]) for dataset_id in datasets
-        }
-        self._recorded = {
-            dataset_id: RecordedColumns(
-                transitions,
-                self.scales[dataset_id] if config.normalize_observations else None,
-                self.device,
-            )
-            for dataset_id, transitions in datasets.items()
-        }
-        self._limits = {
-            dataset_id: facts[dataset_id].value_limits(config.gamma) for dataset_id in datasets
-        }
+        self.scale = ObservationScale.of_recording(facts)
+        seen_through = self.scale if config.normalize_observations else None
+        self._recorded = RecordedColumns(transitions, seen_through, self.device)
+        self._obs_dim, self._limits = transitions.obs_dim, facts.value_limits(config.gamma)
 
-    def run(self, updates: int, tick: Tick, stop_at: int | None = None) -> TrainState:
+    def run(self, updates: int, tick: Tick) -> TrainState:
         """Train every seed to `updates`, from its checkpoint where it has one.
 
         Seeds that stand further back, as after a kill between two files, catch up first.
@@ -117,7 +104,6 @@ class OfflineTrainer:
             updates: of the whole training, which the learning rate goes by.
             tick: called with the number of updates done, over all seeds, and the values that the
                 critics give to proposals and to recorded steps.
-            stop_at: an earlier update to stop at.
         """
         schedule = linear_decay(self.config.learning_rate, self.config.learning_rate_decay, updates)
         fused = updates >= FUSED_FROM
@@ -138,8 +124,7 @@ class OfflineTrainer:
                 joined = merge_states([state, joined])
             tasks, state = [*tasks, *joining], joined
         assert state is not None
-        stop = updates if stop_at is None else stop_at
-        self._fit(tasks, state, stop, schedule, fused, told)
+        self._fit(tasks, state, updates, schedule, fused, told)
         return state
 
     def _stand(self, task: SeedTask) -> int:
@@ -162,14 +147,13 @@ class OfflineTrainer:
     def _algorithm(self, tasks: Sequence[SeedTask]) -> ObservationalD3G:
         limits: tuple[Tensor | None, Tensor | None] = (None, None)
         if self.config.clamp_targets:
-            rows = torch.tensor([self._limits[task.dataset_id] for task in tasks])
+            rows = torch.tensor([self._limits] * len(tasks))
             low, high = rows.to(self.device).unsqueeze(-1).unbind(1)
             limits = (low, high)
-        obs_dim = self._datasets[tasks[0].dataset_id].obs_dim
-        return ObservationalD3G(self.config, obs_dim, *limits)
+        return ObservationalD3G(self.config, self._obs_dim, *limits)
 
     def _sampler(self, tasks: Sequence[SeedTask]) -> UniformSampler:
-        recorded = [self._recorded[task.dataset_id] for task in tasks]
+        recorded = [self._recorded] * len(tasks)
         return UniformSampler(
             [tuple(map(one.column, _COLUMNS)) for one in recorded],
             self.config.batch_size,

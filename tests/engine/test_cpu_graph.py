@@ -15,12 +15,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from qss_offline.algorithms.networks import MLPShape, Network, mlp
 from qss_offline.algorithms.protocol import TrackRule, UpdateRule
-from qss_offline.engine import cpu_graph
 from qss_offline.engine.cpu_graph import recorded_gradients
 from qss_offline.engine.cpu_graph.graph import Graph, SpareMemory
 from qss_offline.engine.cpu_graph.recorder import CannotRecordError, Recorder
 from qss_offline.engine.state import TrainState, initial_state
 from qss_offline.engine.update import Gradients, apply_update, eager_gradients
+from qss_offline.parallel.reporting import say_once
 
 WAYS: tuple[Gradients, Gradients] = (recorded_gradients, eager_gradients)
 Function = Callable[..., Sequence[Tensor]]
@@ -240,7 +240,7 @@ def train(algorithm: Regression, gradients: Gradients, updates: int = 6) -> Trai
 
 @pytest.fixture(autouse=True)
 def unsaid() -> Iterator[None]:
-    cpu_graph._say_once.cache_clear()
+    say_once.cache_clear()
     yield
 
 

@@ -125,7 +125,7 @@ def test_an_ensemble_costs_what_it_says() -> None:
 
 
 def test_seeds_that_would_meet_are_refused(tmp_path: Path) -> None:
-    task = SeedTask(1_000_000, "any", SeedFolder(tmp_path))
+    task = SeedTask(1_000_000, SeedFolder(tmp_path))
     assert member_tasks(task, 1) == [task]
     with pytest.raises(UserError, match="below 1,000,000"):
         member_tasks(task, 2)

@@ -55,32 +55,9 @@ def recording(stream: int, rows: int = 300, shift: float = 0.0) -> Transitions:
     )
 
 
-def trainer(tasks: list[SeedTask], datasets: dict[str, Transitions]) -> OfflineTrainer:
-    facts = {name: recording_facts(one, True) for name, one in datasets.items()}
-    return OfflineTrainer(tasks, datasets, CONFIG, facts)
-
-
-def train(
-    tasks: list[SeedTask],
-    updates: int,
-    datasets: dict[str, Transitions],
-    stop_at: int | None = None,
-) -> None:
-    trainer(tasks, datasets).run(updates, no_tick, stop_at)
-
-
-def test_levels_of_one_table_train_in_one_stack(tmp_path: Path) -> None:
-    datasets = {"a": recording(0), "b": recording(1, shift=5.0)}
-    together = [SeedTask(0, name, SeedFolder(tmp_path / "together" / name)) for name in datasets]
-    train(together, 100, datasets)
-    for name, transitions in datasets.items():
-        alone = SeedTask(0, name, SeedFolder(tmp_path / "alone" / name))
-        train([alone], 100, {name: transitions})
-        for file in ("training.safetensors", "metrics.jsonl"):
-            left, right = (tmp_path / kind / name / file for kind in ("alone", "together"))
-            assert left.exists() == right.exists()
-            if left.exists():
-                assert left.read_bytes() == right.read_bytes(), (name, file)
+def trainer(tasks: list[SeedTask]) -> OfflineTrainer:
+    transitions = recording(0)
+    return OfflineTrainer(tasks, transitions, CONFIG, recording_facts(transitions, True))
 
 
 def test_seeds_that_stand_apart_catch_up_to_the_same_bits(
@@ -88,18 +65,23 @@ def test_seeds_that_stand_apart_catch_up_to_the_same_bits(
 ) -> None:
     monkeypatch.setattr(offline_training, "LOG_INTERVAL", CHUNK)
     monkeypatch.setattr(offline_training, "CHECKPOINT_INTERVAL", 2 * CHUNK)
-    datasets = {"a": recording(0)}
 
     def tasks(kind: str) -> list[SeedTask]:
-        return [SeedTask(seed, "a", SeedFolder(tmp_path / kind / str(seed))) for seed in (0, 1, 2)]
+        return [SeedTask(seed, SeedFolder(tmp_path / kind / str(seed))) for seed in (0, 1, 2)]
 
     end = 4 * CHUNK
-    train(tasks("whole"), end, datasets)
+    trainer(tasks("whole")).run(end, no_tick)
     apart = tasks("apart")
-    train(apart[:1], end, datasets, stop_at=2 * CHUNK)
-    train(apart[1:2], end, datasets)
+
+    def interrupt(units: float, *_: str) -> None:
+        if units >= 2 * CHUNK:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trainer(apart[:1]).run(end, interrupt)
+    trainer(apart[1:2]).run(end, no_tick)
     reports: list[float] = []
-    trainer(apart, datasets).run(end, lambda units, *_: reports.append(units))
+    trainer(apart).run(end, lambda units, *_: reports.append(units))
     assert reports[0] == 6 * CHUNK, "what was done before is said first"
     assert reports == sorted(reports), "progress must not go backwards"
     assert reports[-1] == 3 * end

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import operator
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -21,7 +21,7 @@ from qss_offline.algorithms.protocol import Algorithm, UpdateRule
 from qss_offline.engine.cpu_graph.graph import Graph, SpareMemory
 from qss_offline.engine.cpu_graph.recorder import CannotRecordError, Recorder
 from qss_offline.engine.update import GradientOf, Metrics, eager_gradients
-from qss_offline.parallel.reporting import print_notice
+from qss_offline.parallel.reporting import say_once
 
 
 @dataclass
@@ -82,7 +82,7 @@ class _Recording:
         except (CannotRecordError, RuntimeError) as error:
             self._rules[rule.network] = None
             reason = str(error).partition("\n")[0]
-            _say_once(f"the loss of {rule.network!r} runs eager, which is slower: {reason}")
+            say_once(f"the loss of {rule.network!r} runs eager, which is slower: {reason}")
         return expected
 
     def _record(self, eager: GradientOf, rule: UpdateRule) -> _Recorded:
@@ -119,8 +119,3 @@ def recorded_gradients(
 def _same_bits(left: tuple[Tensor, Metrics], right: tuple[Tensor, Metrics]) -> bool:
     pairs = zip((left[0], *left[1].values()), (right[0], *right[1].values()), strict=True)
     return all(torch.allclose(*pair, rtol=0, atol=0, equal_nan=True) for pair in pairs)
-
-
-@cache
-def _say_once(message: str) -> None:
-    print_notice(message)
