@@ -221,22 +221,25 @@ def _behind(recordings: Sequence[Recording], methods: Sequence[str], scores: Sco
 
 
 def _choices(recordings: Sequence[Recording], members: Sequence[MemberRow]) -> Section:
-    """Return what choosing cost in each race."""
+    """Return what choosing cost in the races on each recording."""
     lines = []
     for recording in recordings:
         here = [row for row in members if row.recording == recording]
-        for seed in sorted({row.seed for row in here}):
-            race = [row for row in here if row.seed == seed]
-            won, best = _won(race), _best(race)
-            shown = recording_text(recording), str(seed), *map(_member_text, (won, best))
-            share = kept(race)
-            lines.append((*shown, "-" if share is None else f"{share:.0%}"))
-    header = ("recording", "seed", "chosen", "best member", "kept")
-    return Section("What choosing cost", header, tuple(lines))
+        races = [[row for row in here if row.seed == k] for k in sorted({r.seed for r in here})]
+        if races:
+            won = (_won(race) for race in races)
+            chosen = "; ".join(f"{row.member} {number_text(row.mean_return)}" for row in won)
+            lines.append((recording_text(recording), chosen, "; ".join(map(_kept_text, races))))
+    return Section("What choosing cost", ("recording", "chosen, each seed", "kept"), tuple(lines))
 
 
-def _member_text(row: MemberRow) -> str:
-    return f"{row.member} {number_text(row.mean_return)}"
+def _kept_text(race: Sequence[MemberRow]) -> str:
+    """Return the share that was kept, and of what where another member had more."""
+    share, best = kept(race), _best(race)
+    if share is None:
+        return "-"
+    text = f"{share:.0%}"
+    return text if best.won or text == "100%" else f"{text} of {best.member}"
 
 
 def kept(race: Sequence[MemberRow]) -> float | None:

@@ -460,6 +460,8 @@ def test_tables_say_what_is_known_missing_and_lost(tmp_path: Path) -> None:
     members = [
         MemberRow(*HOPPER, 0, "bco", 1, at(0.5)),
         MemberRow(*HOPPER, 0, "d3g", 0, at(0.8)),
+        MemberRow(*HOPPER, 1, "d3g", 1, at(0.8)),
+        MemberRow(*HOPPER, 1, "bco", 0, at(0.5)),
     ]
     curves = [
         PointRow(*HOPPER, "td3+bc", seed, 0, updates, at(share))
@@ -475,7 +477,7 @@ def test_tables_say_what_is_known_missing_and_lost(tmp_path: Path) -> None:
         "| BCO | 1 | 1 | 0.51 | 0.31 | 0 |",
         "| Hopper, 0% | 1,500 | 2,750 | TD3+BC with actions | actions | 2 of 2 |",
         "| Hopper, 0% | 1,000 | 1,600 | BCO | none | 1 of 1 |",
-        "| Hopper, 0% | 0 | bco 1,581 | d3g 2,519 | 62% |",
+        "| Hopper, 0% | bco 1,581; d3g 2,519 | 62% of d3g; 100% |",
         "| environment | method | runs | 20% | 40% | 60% | 80% | 100% |",
         "| Hopper | TD3+BC with actions | 2 | 0.20 | 0.30 | 0.40 | 0.50 | 0.70 |",
         "| BCO | 100 | 3,000 | 2 |",
