@@ -19,7 +19,7 @@ from qss_offline.runs.folder import RunFolder
 from qss_offline.runs.reader import FinishedRun, Scored, load_online_run
 from qss_offline.runs.reader import OnlineRun as ScoredOnlineRun
 from qss_offline.runs.reader import load_run as load_finished_run
-from qss_offline.runs.results import learning_curve
+from qss_offline.runs.results import best_seed, learning_curve
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -123,13 +123,18 @@ class _AnyRun(Generic[Done]):
             if s["evaluations"]
         )
 
+    @property
+    def best_seed(self) -> int:
+        """The seed whose last return is highest; without evaluations the first."""
+        return best_seed(self.results)
+
     def policy(self, seed: int | None = None) -> SavedPolicy:
-        """Return the policy of a seed, of the first by default.
+        """Return the policy of a seed, of `best_seed` by default.
 
         Raises:
             UserError: there is none.
         """
-        chosen = self.seeds[0] if seed is None else seed
+        chosen = self.best_seed if seed is None else seed
         if chosen not in self.seeds:
             known = ", ".join(map(str, self.seeds))
             raise UserError(f"{self.path} has no seed {chosen}; its seeds are {known}")

@@ -142,16 +142,26 @@ def report(
 def export(
     source: Source,
     to: Annotated[Path, Option("--to", help="file to write: .onnx, or .pt for TorchScript")],
-    seed: Annotated[int | None, Option(help="seed of a run (the first)")] = None,
+    seed: Annotated[
+        int | None, Option(help="seed of a run (that whose last return is highest)")
+    ] = None,
     overwrite: Annotated[bool, Option("--overwrite", help="replace the file")] = False,
 ) -> None:
     """Write a policy as a file that needs nothing of this package: ONNX or TorchScript."""
     from qss_offline.evaluation.export import export_policy
     from qss_offline.evaluation.policy_files import load_policy
+    from qss_offline.runs.folder import RunFolder, read_json
+    from qss_offline.runs.results import best_seed, results_of_file
 
     if to.exists() and not overwrite:
         raise UserError(f"{to} exists; add --overwrite, or choose another name")
-    written = export_policy(load_policy(_policies(source, seed)[0]), to)
+    found = _policies(source, seed)
+    results = RunFolder(source).results
+    if len(found) > 1 and results.exists():
+        best = best_seed(results_of_file(read_json(results), results))
+        found = _policies(source, best)
+        print(f"the policy of seed {best}, whose last return is highest")
+    written = export_policy(load_policy(found[0]), to)
     print(f"made {to}: observations in, actions out, both in the environment's units")
     print(f"{written.checked_with} ran it: it acts as the policy does, to {written.difference:.1e}")
 

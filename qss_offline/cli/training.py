@@ -273,9 +273,10 @@ def say(run: Run, as_json: bool = False, video: bool = False, next_line: str | N
     if raced := race_table(results["seeds"]):
         print_table(RACE_HEADER, raced, title="the race on online steps")
     made = [f"{run.folder.results} (all returns)"] if run.evaluated else [f"{run.path}"]
-    policy = run.folder.seed(run.seeds[0]).policy
+    policy = run.folder.seed(run.best_seed).policy
     if policy.exists():
-        made.append(f"{policy} (the policy)")
+        of_seed = f" of seed {run.best_seed}, which returned most" if len(run.seeds) > 1 else ""
+        made.append(f"{policy} (the policy{of_seed})")
     print(f"{results['wall_seconds']:,.0f} s in all. Made: {', '.join(made)}.")
     if run.method == "bco":
         print(stochasticity_line(config.facts, config.error_power))

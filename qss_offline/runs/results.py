@@ -280,3 +280,17 @@ def _some(values: object, where: str) -> list[Any]:
     if not isinstance(values, list) or not values:
         raise UserError(f"{where} is {shown(values)}, expected a list that holds something")
     return values
+
+
+def best_seed(results: Mapping[str, Any]) -> int:
+    """Return the seed whose last return is highest; without evaluations, the first.
+
+    Args:
+        results: what `results.json` holds.
+    """
+    last = {
+        int(seed["seed"]): seed["last"]["mean"]
+        for seed in results["seeds"]
+        if seed["evaluations"] and math.isfinite(seed["last"]["mean"])
+    }
+    return max(last, key=lambda seed: last[seed], default=int(results["seeds"][0]["seed"]))

@@ -4,6 +4,7 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from qss_offline import __version__
@@ -46,7 +47,8 @@ def qss(
 def test_runs_are_listed_acted_with_exported_and_compared(qss: Qss) -> None:
     assert "qss demo makes one" in qss("runs")[0]
     out, err = qss(
-        f"train {DATASET} --method d3g {SMALL} --set ensemble=1 --set updates_per_round=20"
+        f"train {DATASET} --method d3g {SMALL} --seeds 2 --set ensemble=1 "
+        "--set updates_per_round=20"
     )
     path = "runs/Reacher-v5-random-100-n500-s0-d3g"
     assert f"{path}/results.json" in out and f"qss report {path}" in out
@@ -59,13 +61,16 @@ def test_runs_are_listed_acted_with_exported_and_compared(qss: Qss) -> None:
     assert listed[path]["state"] == listed[f"{path}-2"]["state"] == "finished"
     assert listed[path]["scores"] and not listed[f"{path}-2"]["scores"]
     acted = json.loads(qss(f"evaluate {path} --episodes 2 --json")[0])
-    assert [len(one["returns"]) for one in acted] == [2]
+    assert [len(one["returns"]) for one in acted] == [2, 2]
     _, err = qss(f"evaluate {path}-2", code=2)
     assert f"qss fit-inverse {path}-2" in err
-    out, _ = qss(f"fit-inverse {path}-2 --online-steps 30 --episodes 1 --json -q")
-    assert json.loads(out)["seeds"][0]["online_steps"] == 30
+    fitted, _ = qss(f"fit-inverse {path}-2 --online-steps 30 --episodes 1 --json -q")
+    assert json.loads(fitted)["seeds"][0]["online_steps"] == 30
+    last = [score["last"] for score in json.loads(qss(f"compare {path} --json")[0])]
+    best = f"the policy of seed {int(np.argmax(last))}, "
+    assert best in out, "what is named at the end is what is exported"
     out, _ = qss(f"export {path} --to policy.pt")
-    assert "it acts as the policy does" in out and Path("policy.pt").exists()
+    assert best in out and "it acts as the policy does" in out and Path("policy.pt").exists()
     assert "exists; add --overwrite" in qss(f"export {path} --to policy.pt", code=2)[1]
     compared = qss(f"compare first={path} later={path}-2-inverse --json")
     assert {row["name"] for row in json.loads(compared[0])} == {"first", "later"}

@@ -28,6 +28,7 @@ from qss_offline.online.presets import ALGORITHMS, online_preset
 from qss_offline.runs.folder import SeedFolder, read_json
 from qss_offline.runs.results import (
     EvaluationPoint,
+    best_seed,
     final_mean,
     seed_results,
     value_curve,
@@ -128,6 +129,14 @@ def test_scores_are_the_mean_of_the_last_three_evaluations() -> None:
     assert final_mean(found) == pytest.approx(3.0)
     assert found["last"] == {"mean": 6.0, "returns": [6.0]}
     assert found["best"] == {"mean": 6.0, "evaluation": 2, "online_steps": 1}
+
+
+def test_the_best_seed_is_by_last_returns() -> None:
+    lasts = {4: [1.0], 7: [3.0], 2: [float("nan")], 9: [3.0]}
+    seeds = [evaluated(seed, {0: [9.0 - seed], 1: last}) for seed, last in lasts.items()]
+    assert best_seed({"seeds": seeds}) == 7, "of equals the first"
+    assert best_seed({"seeds": seeds[2:3]}) == 2
+    assert best_seed({"seeds": [{"seed": 5, "evaluations": []}]}) == 5
 
 
 def test_curves_are_read_and_drawn(
