@@ -95,23 +95,6 @@ def test_killed_runs_resume_to_the_same_bits(minari_root: Path, tmp_path: Path) 
         assert seed["online_steps"] == 200
 
 
-def test_ctrl_c_ends_in_one_line_and_leaves_a_run_to_resume(
-    minari_root: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "run"
-    small = ("--set", "ensemble=1", "--set", "algorithm.hidden_dims=(16, 16)")
-    process = start(*COMMAND, "--transitions", "2000", "--seeds", "2", "--out", str(out), *small)
-    while not (out / "seeds" / "0" / "training.safetensors").exists():
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 130
-    assert "interrupted" in err
-    assert "qss resume" in err
-    assert "Traceback" not in err
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
