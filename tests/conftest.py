@@ -60,6 +60,15 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(isolated, "call", call)
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are left blank: drawing takes most of the time that a report takes."""
+    from qss_offline.analysis.plots import style
+
+    monkeypatch.setattr(style, "to_png", lambda figure: b"\x89PNG")
+    monkeypatch.setattr(style, "to_svg", lambda figure: b"<svg/>")
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     without = {

@@ -52,6 +52,7 @@ LAZY = {"d3rlpy", "gym", "ray", "tensorboard", "huggingface_hub", "matplotlib", 
         "onnxscript", "onnxruntime", "imageio_ffmpeg", "PIL"}  # fmt: skip
 
 
+@cache
 def imports(path: Path, top_level_only: bool = False) -> set[str]:
     tree = ast.parse(path.read_text())
     nodes = tree.body if top_level_only else ast.walk(tree)

@@ -15,7 +15,6 @@ from qss_offline.algorithms.bco import CloningConfig
 from qss_offline.analysis.diagnostics import diagnose, hints
 from qss_offline.analysis.measures import inverse_fit
 from qss_offline.analysis.models import inverse_model_of
-from qss_offline.analysis.plots import style
 from qss_offline.analysis.report.making import make_report
 from qss_offline.analysis.report.reproduce import command
 from qss_offline.analysis.video import render_run
@@ -23,13 +22,6 @@ from qss_offline.engine.checkpoint import Checkpoint, load_checkpoint, save_chec
 from qss_offline.errors import UserError
 from qss_offline.presets import preset
 from qss_offline.runs.reader import FinishedRun, load_run
-
-
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures are left blank: drawing takes most of the time."""
-    monkeypatch.setattr(style, "to_png", lambda figure: b"\x89PNG")
-    monkeypatch.setattr(style, "to_svg", lambda figure: b"<svg/>")
 
 
 def hint(run: FinishedRun, name: str) -> str | None:
@@ -139,6 +131,7 @@ def test_the_command_repeats_the_run(cloned: FinishedRun) -> None:
 
 
 @pytest.mark.usefixtures("drawing")
+@pytest.mark.usefixtures("undrawn")
 def test_the_policy_is_drawn_beside_the_recording(cloned: FinishedRun) -> None:
     pytest.importorskip("imageio_ffmpeg")
     made = render_run(cloned, steps=5, seed=1)

@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 
 from qss_offline.analysis.plots import report as figures
-from qss_offline.analysis.plots import style
 from qss_offline.analysis.report import making, page
 from qss_offline.analysis.report.book import Book
 from qss_offline.analysis.report.comparison import Scores, Task, compare
@@ -134,13 +133,6 @@ def test_the_report_holds_what_it_promises(reported: Path) -> None:
     assert {"performance-profiles.svg", "probability-of-improvement.png"} <= made
     svg = (reported.parent / "one-values.svg").read_text()
     assert "<text" in svg and "<dc:date>" not in svg
-
-
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures are left blank: drawing takes most of the time."""
-    monkeypatch.setattr(style, "to_png", lambda figure: b"\x89PNG")
-    monkeypatch.setattr(style, "to_svg", lambda figure: b"<svg/>")
 
 
 @pytest.mark.usefixtures("undrawn")

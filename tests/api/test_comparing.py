@@ -9,6 +9,7 @@ from qss_offline import UserError
 from tests.api.conftest import SMALL
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_runs_are_compared_by_the_names_that_they_are_given(
     run: qss.Run, recording: qss.Recording, tmp_path: Path
 ) -> None:

@@ -9,6 +9,8 @@ import pytest
 import qss_offline as qss
 from qss_offline import UserError
 
+pytestmark = pytest.mark.usefixtures("in_process")
+
 
 def arrays(rows: int = 30) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)

@@ -101,7 +101,8 @@ def test_offline_first_and_the_inverse_later_is_the_run_at_once(
 
 
 def test_a_race_without_online_steps_leaves_d3g(recording: qss.Recording, tmp_path: Path) -> None:
-    options = {"updates": 40, "changes": {"ensemble": 1, "known_updates": 40}, "progress": False}
+    few = {"ensemble": 1, "known_updates": 40, "updates_per_round": 20}
+    options: dict[str, Any] = {"updates": 40, "changes": few, "progress": False}
     fitted = []
     for method in ("auto", "d3g"):
         out = tmp_path / method
@@ -292,6 +293,7 @@ def test_online_runs_are_runs_too(tmp_path: Path) -> None:
     assert run.plot().axes
 
 
+@pytest.mark.usefixtures("in_process")
 def test_a_recording_that_was_replaced_is_not_taken_for_the_one_that_was_learned_from(
     minari_root: Path, tmp_path: Path
 ) -> None:

@@ -124,6 +124,7 @@ def test_the_environment_itself_goes_from_obs_to_next_obs(recording: Transitions
     env.close()
 
 
+@pytest.mark.usefixtures("in_process")
 def test_the_zeros_of_terminal_transitions_never_reach_a_recording(
     recording: Transitions, minari_root: Path
 ) -> None:

@@ -2,12 +2,14 @@
 
 import os
 import time
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 from typer import Argument
 
 from qss_offline.cli.command import main
+from qss_offline.parallel import processes
 from qss_offline.parallel.processes import Tick, run_jobs
 
 LONG_S = 600.0
@@ -19,8 +21,13 @@ def work(job: tuple[str, float], tick: Tick) -> None:
     time.sleep(seconds)
 
 
-def stuck(how: Annotated[str, Argument()], folder: Annotated[str, Argument()]) -> None:
-    """Work for ten minutes."""
+def stuck(
+    how: Annotated[str, Argument()],
+    folder: Annotated[str, Argument()],
+    grace: Annotated[float, Argument()] = processes.GRACE_S,
+) -> None:
+    """Work for ten minutes; workers that are to end have `grace` seconds for it."""
+    processes.end_workers = partial(processes.end_workers, grace_s=grace)
     # Workers import it by its own name, not by that of the running script.
     from tests.cli.stuck import work
 

@@ -64,7 +64,8 @@ def test_runs_are_listed_acted_with_exported_and_compared(qss: Qss) -> None:
     assert [len(one["returns"]) for one in acted] == [2, 2]
     _, err = qss(f"evaluate {path}-2", code=2)
     assert f"qss fit-inverse {path}-2" in err
-    fitted, _ = qss(f"fit-inverse {path}-2 --online-steps 30 --episodes 1 --json -q")
+    fitted, _ = qss(f"fit-inverse {path}-2 --online-steps 30 --episodes 1 --json -q "
+                   "--set updates_per_round=20")  # fmt: skip
     assert json.loads(fitted)["seeds"][0]["online_steps"] == 30
     last = [score["last"] for score in json.loads(qss(f"compare {path} --json")[0])]
     best = f"the policy of seed {int(np.argmax(last))}, "
@@ -77,6 +78,7 @@ def test_runs_are_listed_acted_with_exported_and_compared(qss: Qss) -> None:
     assert "two runs are called 'a'" in qss(f"compare a={path} a={path}", code=2)[1]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_sweep_trains_what_is_missing_and_names_what_failed(qss: Qss) -> None:
     Path("small.toml").write_text(
         f'recordings = ["{DATASET}", "no/such-obs-v0", "{DATASET}"]\n'

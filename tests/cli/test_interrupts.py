@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import qss_offline as qss
 from qss_offline.data.build import build_dataset
 from qss_offline.data.specs import DatasetSpec
 from tests.patience import PATIENCE_S
@@ -23,6 +24,7 @@ ROOT = Path(__file__).parent.parent.parent
 SHORT_RUN = (
     "recipes.random_obs", "--method", "d3g", "--seeds", "2", "--updates", "2000", "--episodes", "1",
     "--online-steps", "300", "--set", "updates_per_round=100", "--set", "known_updates=100",
+    "--set", "ensemble=2", "--set", "algorithm.batch_size=32",
     "--set", "algorithm.hidden_dims=(16, 16)", "--set", "model.hidden_dims=(16, 16)",
 )  # fmt: skip
 
@@ -96,7 +98,7 @@ def interrupt(process: subprocess.Popen[str], everybody: bool) -> None:
 @pytest.mark.parametrize("everybody", [True, False], ids=["terminal", "kill"])
 @pytest.mark.parametrize("how", ["alone", "workers", "between"])
 def test_the_first_asks_for_a_clean_end(how: str, everybody: bool, tmp_path: Path) -> None:
-    process = start("tests.cli.stuck", how, str(tmp_path))
+    process = start("tests.cli.stuck", how, str(tmp_path), "0.5")
     wait_until(lambda: is_at_it(how, tmp_path, process), process)
     interrupt(process, everybody)
     assert "interrupted; qss resume goes on" in ends(process)
@@ -125,9 +127,7 @@ def test_a_run_is_resumed_after_either(minari_root: Path, tmp_path: Path) -> Non
     insist(process)
     ends(process)
     assert not (out / "results.json").exists()
-    process = start("qss_offline.cli.program", "resume", str(out))
-    _, said = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 0, said
+    qss.resume(out, workers=1, progress=False)
     results = json.loads((out / "results.json").read_text())
     assert [seed["seed"] for seed in results["seeds"]] == [0, 1]
     assert list(out.rglob(".*")) == []

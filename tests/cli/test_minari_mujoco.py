@@ -46,6 +46,7 @@ def foreign(env_id: str, dataset_id: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.usefixtures("in_process", "undrawn")
 def test_public_datasets_are_pulled_measured_and_learned_from(
     minari_root: Path,
     tmp_path: Path,

@@ -21,7 +21,7 @@ COMMANDS = {
     "--set algorithm.batch_size=32",
     "bco": f"train {DATASET} --method bco --updates 30 {SMALL}",
     "online": "train-online Reacher --seeds 3, --steps 150 --warm-up 40 --evaluate-every 50 "
-    "--episodes 1",
+    "--episodes 1 --set model_updates=5",
 }
 
 

@@ -51,12 +51,22 @@ def pair(minari_root: Path, built_once: tuple[Path, DatasetPair]) -> DatasetPair
     return built_once[1]
 
 
-@pytest.fixture
-def mine(minari_root: Path) -> tuple[str, str]:
-    """A pair of forty episodes."""
-    stored = from_arrays("mine/thing/all", **make_transitions(list(range(1, 41))).columns())
+@pytest.fixture(scope="session")
+def mine_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[str, str]]:
+    root = tmp_path_factory.mktemp("mine") / "minari"
+    root.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINARI_DATASETS_PATH", str(root))
+        stored = from_arrays("mine/thing/all", **make_transitions(list(range(1, 41))).columns())
     assert stored.act_id is not None
-    return stored.obs_id, stored.act_id
+    return root, (stored.obs_id, stored.act_id)
+
+
+@pytest.fixture
+def mine(minari_root: Path, mine_once: tuple[Path, tuple[str, str]]) -> tuple[str, str]:
+    """A pair of forty episodes."""
+    shutil.copytree(mine_once[0], minari_root, dirs_exist_ok=True)
+    return mine_once[1]
 
 
 def make_transitions(

@@ -243,6 +243,7 @@ LEGAL = {
 
 
 @pytest.mark.parametrize("kind", sorted(LEGAL))
+@pytest.mark.usefixtures("in_process")
 def test_observations_are_flattened_in_training_as_in_recording(
     kind: str, minari_root: object
 ) -> None:

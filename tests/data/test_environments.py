@@ -287,6 +287,7 @@ def reacher(frame_skip: int, minari_id: str) -> str:
     return stored.obs_id
 
 
+@pytest.mark.usefixtures("in_process")
 def test_recordings_of_other_arguments_are_of_other_environments(minari_root: Path) -> None:
     slow, fast = reacher(2, "qss/a/two"), reacher(10, "qss/a/ten")
     assert load_transitions(slow).info.env_id == "Reacher-v5?frame_skip=2"

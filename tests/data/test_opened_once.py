@@ -30,9 +30,8 @@ def test_a_run_opens_and_hashes_each_recording_once(
     monkeypatch.setattr(
         columns, "digest", lambda rows: (hashed.append(rows.actions is None), digest(rows))[1]
     )
-    config = replace(
-        settings(pair.obs_id), preset=replace(PRESET, updates=100), actions_from=pair.act_id
-    )
+    few = replace(PRESET, updates=100, inverse=replace(PRESET.inverse, known_updates=100))
+    config = replace(settings(pair.obs_id), preset=few, actions_from=pair.act_id)
     run(config, RunFolder(tmp_path / "run"), launcher=LocalLauncher(1))
     assert sorted(path.parent.parent.name[-6:] for path in opened) == ["act-v0", "obs-v0"]
     assert sorted(hashed) == [False, True]

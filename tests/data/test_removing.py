@@ -15,6 +15,8 @@ from qss_offline.files import write_json
 from tests.data.conftest import make_transitions
 from tests.patience import PATIENCE_S
 
+pytestmark = pytest.mark.usefixtures("in_process")
+
 
 @pytest.fixture
 def mine(minari_root: Path) -> tuple[str, str]:

@@ -71,9 +71,9 @@ def assert_same_bits(left: Checkpoint, right: Checkpoint) -> None:
 def test_a_seed_alone_equals_the_same_seed_in_any_stack(
     obs_dim: int, width: int, batch_size: int
 ) -> None:
-    alone = train([4], 120, obs_dim, width, batch_size=batch_size)
+    alone = train([4], 60, obs_dim, width, batch_size=batch_size)
     for company in ([4, 0], [1, 2, 4, 7, 3]):
-        stack = train(company, 120, obs_dim, width, batch_size=batch_size)
+        stack = train(company, 60, obs_dim, width, batch_size=batch_size)
         assert_same_bits(seed_checkpoint(stack, company.index(4)), seed_checkpoint(alone, 0))
 
 

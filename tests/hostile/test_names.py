@@ -26,6 +26,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
         *("/x/y", "me//x", "me/x y", "me/\x1b[1m", "me/x\n", "me/x-v0", "x", "", "me/é"),
     ],
 )
+@pytest.mark.usefixtures("in_process")
 def test_names_that_are_refused(minari_root: Path, name: str, run: Cli, tmp_path: Path) -> None:
     given = dict(TRUTH.columns())
     assert "dataset id" in (refused(from_arrays, name, **given) or "")

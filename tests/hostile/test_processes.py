@@ -171,6 +171,7 @@ def test_a_killed_build_worker(minari_root: Path, monkeypatch: pytest.MonkeyPatc
     assert build_dataset(spec, 1, notice=quiet).built
 
 
+@pytest.mark.usefixtures("in_process")
 def test_a_stale_lock_keeps_nobody_waiting(minari_root: Path) -> None:
     """A lock is what the system holds for a process, not the file that outlives it."""
     workplace = minari_root / ".qss-offline"

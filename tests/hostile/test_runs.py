@@ -260,6 +260,7 @@ def trap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     ],
     ids=["look", "resume", "online_budget", "report", "actions_from"],
 )
+@pytest.mark.usefixtures("undrawn")
 def test_no_module_that_a_run_names_is_imported(
     act: Callable[[Path], Any], trained: FinishedRun, trap: str
 ) -> None:

@@ -68,6 +68,7 @@ def test_cells_are_listed_in_their_order_and_nothing_is_written(
     assert "take one of them" in shell(f"train {dataset} --dry-run --print-commands", 2)[-1]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_printed_commands_come_to_the_same_bits(dataset: str, tmp_path: Path, shell: Shell) -> None:
     shell(f"train {dataset} {SMALL} --seeds 2 --out whole")
     Path("two.toml").write_text(

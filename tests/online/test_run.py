@@ -21,6 +21,7 @@ from qss_offline.algorithms.observational_d3g import ObservationalD3GConfig
 from qss_offline.algorithms.qss import QSSConfig, qss_shapes
 from qss_offline.analysis.plots.learning_curves import load_curves
 from qss_offline.api.training import train_online
+from qss_offline.cli.program import main
 from qss_offline.comparison.online_runs import online_run
 from qss_offline.data.build import build_dataset
 from qss_offline.data.load import load_transitions
@@ -46,7 +47,6 @@ from qss_offline.runs.reader import load_online_run, load_run, read_run_config
 from qss_offline.runs.results import evaluation_means, learning_curve
 from qss_offline.training.runner import run
 from tests.online.small_run import CONFIG, settings
-from tests.patience import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 PENDULUM, GRIDWORLD = "InvertedPendulum-v5", "Gridworld-v0"
@@ -117,6 +117,7 @@ def run_here(made: OnlineSettings, folder: RunFolder) -> None:
     OnlineTrainer(tasks, made.env_id, made.config, made.plan, mode="eager").run(no_tick)
 
 
+@pytest.mark.usefixtures("in_process")
 def test_a_replay_becomes_a_pair_of_datasets(minari_root: Path, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     config = replace(CONFIG, steps=300)
@@ -137,6 +138,7 @@ def test_a_replay_becomes_a_pair_of_datasets(minari_root: Path, tmp_path: Path) 
     assert without.info.observation_only
 
 
+@pytest.mark.usefixtures("in_process")
 def test_discrete_actions_are_exported_one_hot(minari_root: Path, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     config = replace(CONFIG, steps=200)
@@ -338,10 +340,14 @@ def test_bad_input_is_refused_before_anything_is_written(
     assert not list(tmp_path.iterdir())
 
 
-def test_bad_input_is_one_line_and_code_2() -> None:
-    process = start("qss_offline.cli.program", "train-online", "Pendulum", "--algo", "none")
-    _, err = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 2
+def test_bad_input_is_one_line_and_code_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["qss", "train-online", "Pendulum", "--algo", "none"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    err = capsys.readouterr().err
     assert err.startswith("error: unknown algorithm 'none'")
     assert len(err.splitlines()) == 1
 

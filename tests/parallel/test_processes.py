@@ -4,10 +4,12 @@ import multiprocessing
 import os
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from qss_offline.parallel import processes
 from qss_offline.parallel.processes import Tick, WorkerDied, run_jobs
 from tests.patience import PATIENCE_S
 
@@ -67,8 +69,11 @@ def wait(job: tuple[str, float], tick: Tick) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.0, PATIENCE_S], ids=["done", "at work"])
-def test_nothing_is_left_where_the_caller_stops(seconds: float, tmp_path: Path) -> None:
+def test_nothing_is_left_where_the_caller_stops(
+    seconds: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Not even a thread of the pool, which might fail beside the end of the interpreter."""
+    monkeypatch.setattr(processes, "end_workers", partial(processes.end_workers, grace_s=0.3))
     before, slow = set(threading.enumerate()), tmp_path / "slow"
     jobs = run_jobs(wait, [(str(tmp_path / "fast"), 0.0), (str(slow), seconds)], 2)
     next(jobs)

@@ -91,7 +91,8 @@ def test_the_recipe_makes_a_policy_and_says_where(
     minari_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
-    budget = {"updates": 40, "online_steps": 30, "online_rounds": 1}
+    budget = {"updates": 40, "online_steps": 30, "online_rounds": 1,
+              "change": ["updates_per_round=20"]}  # fmt: skip
     random_obs(method="bco", transitions=500, episodes=1, out=out, **budget)
     printed = capsys.readouterr().out
     policy = out / "seeds" / "0" / "policy.safetensors"

@@ -50,7 +50,7 @@ from tests.evaluation.test_policies import SCALE, fits_alike, to_origin_proposal
 MODEL = InverseDynamicsConfig((16, 16), 32, 3e-3, step_inputs=True)
 PRESET = Preset(
     ObservationalD3GConfig((16, 16), 32, normalize_observations=True, clamp_targets=True),
-    InverseFitConfig(2, 60, 40, model=replace(MODEL, form="either")),
+    InverseFitConfig(2, 60, 40, known_updates=60, model=replace(MODEL, form="either")),
     updates=60,
     ensemble=2,
 )
@@ -200,6 +200,7 @@ def test_a_recording_is_observation_only_and_alone(
         recording.with_actions()
 
 
+@pytest.mark.usefixtures("in_process")
 def test_a_log_with_discrete_actions_is_imported_without_them(
     minari_root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -293,6 +294,7 @@ def test_steps_of_an_earlier_run_are_known_with_and_without_a_simulator(
         known_steps(recorded(lane), lane)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_from_python_to_a_report_and_on_to_online(minari_root: Path, tmp_path: Path) -> None:
     recording = qss.Recording.from_env("CartPole", steps=500, progress=False)
     small: dict[str, Any] = {"episodes": 2, "workers": 1, "progress": False}
@@ -309,7 +311,7 @@ def test_from_python_to_a_report_and_on_to_online(minari_root: Path, tmp_path: P
     assert isinstance(fitted.policy(), DiscretePolicy)
     online = qss.train_online(
         "CartPole", start=found, steps=120, warm_up=60, evaluate_every=60, out=tmp_path / "online",
-        **small,
+        changes={"model_updates": 5}, **small,
     )  # fmt: skip
     assert online.env_id == "CartPole-v1"
 
@@ -368,6 +370,7 @@ def test_with_discrete_actions_there_is_no_race(minari_root: Path, tmp_path: Pat
     assert run.policy(0)(np.zeros(4)).shape == ()
 
 
+@pytest.mark.usefixtures("in_process")
 def test_where_actions_turn_out_to_be_discrete_d3g_goes_on_alone(
     minari_root: Path, tmp_path: Path
 ) -> None:

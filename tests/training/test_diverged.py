@@ -83,7 +83,8 @@ def test_an_online_run_keeps_no_policy_from_before(
     """The one that stood after an earlier evaluation would pass for the last."""
     run = qss.train_online(
         "InvertedPendulum", steps=300, warm_up=100, seeds=2, workers=1, evaluate_every=100,
-        episodes=1, changes={"learning_rate": 1e25}, progress=False, out=tmp_path / "run",
+        episodes=1, changes={"learning_rate": 1e25, "model_updates": 5}, progress=False,
+        out=tmp_path / "run",
     )  # fmt: skip
     first, *_, last = read_json(RunFolder(run.path).results)["seeds"][0]["evaluations"]
     assert math.isfinite(first["mean"]) and last["mean"] is None
@@ -143,7 +144,8 @@ def test_a_policy_of_discrete_actions_that_diverged_returns_nothing(
     )  # fmt: skip
     online = qss.train_online(
         "CartPole", steps=60, warm_up=20, workers=1, evaluate_every=20, episodes=1,
-        changes={"learning_rate": 1e25}, progress=False, out=tmp_path / "online",
+        changes={"learning_rate": 1e25, "model_updates": 5}, progress=False,
+        out=tmp_path / "online",
     )  # fmt: skip
     for run in (offline, online):
         (seed,) = run.summary().seeds

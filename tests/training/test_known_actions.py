@@ -76,6 +76,7 @@ def test_a_twin_is_read_in_units_of_the_action_box(minari_root: Path) -> None:
 @pytest.mark.parametrize(
     ("bounds", "share"), [(1.0, 0.0), (1.0001, 0.0), (1.5, 1 / 3), (3.0, 2 / 3)]
 )
+@pytest.mark.usefixtures("in_process")
 def test_actions_that_an_environment_does_not_take_are_refused(
     minari_root: Path, bounds: float, share: float
 ) -> None:
@@ -95,6 +96,7 @@ def test_actions_that_an_environment_does_not_take_are_refused(
         known_steps(stored.act_id, "InvertedPendulum-v5")
 
 
+@pytest.mark.usefixtures("in_process")
 def test_recordings_of_actions_in_other_units_are_refused_unless_told_not_to(
     minari_root: Path, tmp_path: Path
 ) -> None:

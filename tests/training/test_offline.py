@@ -143,6 +143,7 @@ def test_what_a_worker_that_dies_was_at_goes_on_in_another(
         assert files[0].read_bytes() == files[1].read_bytes()
 
 
+@pytest.mark.usefixtures("in_process")
 def test_a_dataset_of_other_observations_is_refused(minari_root: Path, tmp_path: Path) -> None:
     """By their sizes, where a recording doesn't say of which environment it is."""
     named = build_dataset(DatasetSpec("Reacher", transitions=100), workers=1).obs_id

@@ -80,12 +80,16 @@ def test_from_python_a_run_goes_on_where_its_file_is_named(
             RunFolder(tmp_path / "run"),
             launcher=LocalLauncher(1),
         )
-    ends = []
-    for told in ("", f", env={env_id.partition('?')[0]!r}"):
-        resume = f"import qss_offline; qss_offline.resume({str(tmp_path / 'run')!r}{told})"
-        ends.append(subprocess.run([sys.executable, "-c", resume], capture_output=True, text=True))
-    assert ends[0].returncode and "own.py" in ends[0].stderr
-    assert not ends[1].returncode, ends[1].stderr
+    path = str(tmp_path / "run")
+    program = (
+        "import qss_offline as qss\n"
+        f"try: qss.resume({path!r})\n"
+        "except qss.UserError as error: print(error)\n"
+        f"qss.resume({path!r}, env={env_id.partition('?')[0]!r})"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "own.py" in done.stdout, "without its file it is refused"
     assert load_run(tmp_path / "run").evaluated
 
 

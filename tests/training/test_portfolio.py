@@ -51,7 +51,7 @@ def trainer(
     """Of a race in which D3G's proposal leads home, or away."""
     return PortfolioTrainer(
         0, expert_recording(3), SCALE, SCALE, to_origin_proposal() if leads_home else AWAY,
-        PointMass, InverseFitConfig(rounds, steps, 200, model=MODEL), PORTFOLIO,
+        PointMass, InverseFitConfig(rounds, steps, 200, known_updates=200, model=MODEL), PORTFOLIO,
         deterministic, known() if with_known else None,
     )  # fmt: skip
 
@@ -123,6 +123,7 @@ def test_without_steps_nobody_races() -> None:
     assert np.isfinite(idle.policy(0)(np.zeros((2, 1)))).all()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_offline_first_and_the_race_later_is_the_run_at_once(
     minari_root: Path, tmp_path: Path
 ) -> None:
@@ -164,6 +165,7 @@ def test_the_recording_decides_how_its_members_are_compared(
     assert acted[:5] == [CLONING] * others + [VALUES, D3G] + [CLONING] * (3 - others)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_plan_is_shown_where_d3g_leads(minari_root: Path, tmp_path: Path) -> None:
     recording = qss.Recording.from_env("InvertedPendulum", steps=400, progress=False)
     run = qss.train(

@@ -23,6 +23,8 @@ from qss_offline.training.phases import Phase
 from qss_offline.training.runner import recorded_behaviour
 from tests.small_run import settings
 
+pytestmark = pytest.mark.usefixtures("in_process")
+
 
 def untrained(config: RunConfig, tasks: Sequence[SeedTask], tick: Tick) -> None:
     assert len(config.facts.step_std) in (4, 10)
