@@ -30,7 +30,7 @@ from rich.table import Table
 from qss_offline.analysis.plots.style import BLUE, ORANGE, styled, to_png
 from qss_offline.data.build import build_dataset
 from qss_offline.data.families import family_path
-from qss_offline.data.specs import load_family
+from qss_offline.data.specs import read_family
 from qss_offline.errors import UserError
 from qss_offline.files import write_bytes, write_json
 from qss_offline.launch.local import LocalLauncher
@@ -198,7 +198,7 @@ def main() -> None:
     asked = set(arguments.parts.split(","))
     if not asked <= set(PARTS):
         raise UserError(f"--parts takes some of {','.join(PARTS)}, not {arguments.parts!r}")
-    family = load_family(family_path(arguments.family))
+    family = read_family(family_path(arguments.family)).specs
     specs = {round(100 * spec.random_action_prob): spec for spec in family}
     spec = replace(specs[arguments.level], seed=arguments.data_seed)
     name = f"{spec.env_id}-random-{arguments.level}"

@@ -14,7 +14,7 @@ from typing import Any
 
 import qss_offline as qss
 from qss_offline.data.families import family_path
-from qss_offline.data.specs import load_family
+from qss_offline.data.specs import read_family
 from qss_offline.files import write_json
 from qss_offline.runs.provenance import machine
 
@@ -26,7 +26,7 @@ TRANSITIONS, RECORDING_SEEDS = 100_000, (42, 43)
 
 def measure(family: str, data_seed: int, runs: Path) -> dict[str, Any]:
     """Train BCO twice; return the mean return of each evaluation, one a round."""
-    spec = load_family(family_path(family))[0]
+    spec = read_family(family_path(family)).specs[0]
     recording = qss.Recording.from_env(
         spec.env_id, steps=TRANSITIONS, randomness=0.0, expert=spec.expert, seed=data_seed
     )

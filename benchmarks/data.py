@@ -23,8 +23,7 @@ import shutil
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -281,21 +280,6 @@ def markdown(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
-@contextmanager
-def temporary_root() -> Iterator[Path]:
-    """Let Minari use a folder that is removed afterwards."""
-    with tempfile.TemporaryDirectory(prefix="qss-benchmark-") as folder:
-        before = os.environ.get("MINARI_DATASETS_PATH")
-        os.environ["MINARI_DATASETS_PATH"] = folder
-        try:
-            yield Path(folder)
-        finally:
-            if before is None:
-                del os.environ["MINARI_DATASETS_PATH"]
-            else:
-                os.environ["MINARI_DATASETS_PATH"] = before
-
-
 def main() -> None:
     """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -329,7 +313,8 @@ def main() -> None:
         )
         write_json(arguments.out, {"machine": machine(), "rows": rows})
 
-    with temporary_root() as root:
+    with tempfile.TemporaryDirectory(prefix="qss-benchmark-") as folder:
+        os.environ["MINARI_DATASETS_PATH"], root = folder, Path(folder)
         # The small ones of all environments first: who stops it keeps something of each.
         cases = [(size, env_id) for env_id in arguments.envs for size in sizes[env_id]]
         for size, env_id in sorted(cases):

@@ -30,11 +30,7 @@ class PlainD3G:
         self,
         obs_dim: int,
         hidden_dims: Sequence[int] = (256, 256),
-        gamma: float = 0.99,
-        polyak_step_size: float = 0.005,
-        proposal_update_interval: int = 2,
         cycle_coef: float = 1.0,
-        learning_rate: float = 3e-4,
         device: torch.device | str = "cpu",
     ) -> None:
         self.critics = nn.ModuleList(
@@ -44,12 +40,10 @@ class PlainD3G:
         self.forward_model = perceptron((obs_dim + 1, *hidden_dims, obs_dim)).to(device)
         self.critics_target = copy.deepcopy(self.critics)
         self.proposal_target = copy.deepcopy(self.proposal)
-        self.critic_optimiser = torch.optim.Adam(self.critics.parameters(), lr=learning_rate)
-        self.proposal_optimiser = torch.optim.Adam(self.proposal.parameters(), lr=learning_rate)
-        self.forward_optimiser = torch.optim.Adam(self.forward_model.parameters(), lr=learning_rate)
-        self.gamma, self.polyak_step_size = gamma, polyak_step_size
-        self.interval, self.cycle_coef = proposal_update_interval, cycle_coef
-        self.update_count = 0
+        self.critic_optimiser = torch.optim.Adam(self.critics.parameters(), lr=3e-4)
+        self.proposal_optimiser = torch.optim.Adam(self.proposal.parameters(), lr=3e-4)
+        self.forward_optimiser = torch.optim.Adam(self.forward_model.parameters(), lr=3e-4)
+        self.cycle_coef, self.update_count = cycle_coef, 0
 
     def update(self, obs: Tensor, next_obs: Tensor, reward: Tensor, terminated: Tensor) -> None:
         """One update. `obs`, `next_obs` `(B, obs_dim)`; `reward`, `terminated` `(B, 1)`."""
@@ -60,7 +54,7 @@ class PlainD3G:
             reached = next_obs + self.forward_model(torch.cat((next_obs, q), 1))
             pair = torch.cat((next_obs, reached), 1)
             value = torch.min(self.critics_target[0](pair), self.critics_target[1](pair))
-            target = reward + self.gamma * (1 - terminated) * value
+            target = reward + 0.99 * (1 - terminated) * value
         pair = torch.cat((obs, next_obs), 1)
         critic_loss = sum(
             (F.mse_loss(critic(pair), target) for critic in self.critics), torch.zeros(())
@@ -76,7 +70,7 @@ class PlainD3G:
         forward_loss.backward()
         self.forward_optimiser.step()
 
-        if self.update_count % self.interval == 0:
+        if self.update_count % 2 == 0:
             proposed = obs + self.proposal(obs)
             q = self.critics[0](torch.cat((obs, proposed), 1))
             reached = obs + self.forward_model(torch.cat((obs, q), 1))
@@ -93,4 +87,4 @@ class PlainD3G:
                     for parameter, averaged in zip(
                         source.parameters(), target.parameters(), strict=True
                     ):
-                        averaged.lerp_(parameter, self.polyak_step_size)
+                        averaged.lerp_(parameter, 0.005)

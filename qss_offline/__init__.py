@@ -45,20 +45,7 @@ _PLACES = {
     "train_online": "api.training",
 }
 
-__all__ = [
-    "ColumnNames",
-    "ImportRules",
-    "OnlineRun",
-    "Recording",
-    "Run",
-    "UserError",
-    "compare",
-    "fit_inverse",
-    "load",
-    "resume",
-    "train",
-    "train_online",
-]
+__all__ = list(_PLACES)
 
 
 def __getattr__(name: str) -> Any:

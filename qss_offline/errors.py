@@ -17,10 +17,10 @@ class UserError(Exception):
     """
 
 
-def nearest(name: str, candidates: Iterable[str], count: int = 3) -> str:
+def nearest(name: str, candidates: Iterable[str]) -> str:
     """Return `"; did you mean a, b or c?"` for the closest candidates, or an empty string."""
     by_lower = {candidate.lower(): candidate for candidate in candidates}
-    matches = difflib.get_close_matches(name.lower(), list(by_lower), n=count, cutoff=0.5)
+    matches = difflib.get_close_matches(name.lower(), list(by_lower), cutoff=0.5)
     if not matches:
         return ""
     names = [by_lower[match] for match in matches]

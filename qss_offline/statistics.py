@@ -142,12 +142,12 @@ class MeanBand:
         return np.stack((self.mean - self.low, self.high - self.mean))
 
 
-def mean_band(samples: ArrayLike, axis: int = -1) -> MeanBand:
-    """Return means along `axis`, the axis of the seeds, with pointwise 95% bootstrap intervals.
+def mean_band(samples: ArrayLike) -> MeanBand:
+    """Return means along the last axis, that of the seeds, with pointwise 95% bootstrap intervals.
 
     A resample draws the same seeds at every point; 2,000 are drawn, always the same.
     """
-    array = np.moveaxis(np.asarray(samples, np.float64), axis, -1)
+    array = np.asarray(samples, np.float64)
     means, count = np.asarray(array.mean(axis=-1)), array.shape[-1]
     if count < ENOUGH:
         none = np.full_like(means, np.nan)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any
 
 from qss_offline.errors import UserError
 
@@ -13,11 +13,6 @@ Torch computes the numbers left over at the end of an elementwise operation one 
 or a logistic function gives other last bits there. Its loops take 32 numbers of float32 at a time
 with AVX-512, 16 with AVX2; and the 128 bytes keep each seed's block of a batched product aligned.
 """
-
-
-class _Batched(Protocol):
-    @property
-    def batch_size(self) -> int: ...
 
 
 def check_positive(settings: object, *names: str) -> None:
@@ -43,7 +38,7 @@ def check_positive(settings: object, *names: str) -> None:
                 raise UserError(f"{label} must be above 0, not {number}")
 
 
-def check_batch_size(settings: _Batched) -> None:
+def check_batch_size(settings: Any) -> None:
     """Refuse a `batch_size` that isn't a multiple of `ROWS_TOGETHER`.
 
     A seed's last numbers would be computed one by one when it is trained alone, and together with

@@ -38,16 +38,10 @@ class ValueAgainstReturn:
         promised: `(n,)` min_i Q_i(s, C(s, s + τ(s))) at states that the policy came through.
         true: `(n,)` the discounted return that followed, past the time limit, until all that is
             left weighs less than 1%.
-        gamma: discount.
-        horizon: steps that were followed after the last of these states.
-        terminated: share of the episodes that the environment ended.
     """
 
     promised: FloatArray
     true: FloatArray
-    gamma: float
-    horizon: int
-    terminated: float
 
     @property
     def overestimation(self) -> float:
@@ -74,11 +68,7 @@ def value_against_return(
     chosen = np.arange(_VALUED_STEPS)[None] < rollouts.lengths[:, None]
     obs = rollouts.observations[:, :_VALUED_STEPS][chosen]
     return ValueAgainstReturn(
-        planner.value(obs, planner.cycle(obs)),
-        returns[:, :_VALUED_STEPS][chosen],
-        gamma,
-        horizon,
-        float(rollouts.terminated.mean()),
+        planner.value(obs, planner.cycle(obs)), returns[:, :_VALUED_STEPS][chosen]
     )
 
 
@@ -95,9 +85,7 @@ class Coverage:
         proposed: `(m, 2)` proposals s + τ(s) at recorded states.
         cycled_next_obs: `(m, 2)` C(s, s + τ(s)) at the same states.
         explained: share of the recording's variance on each of the two axes.
-        proposed_outside: share of the proposals that are outside.
-        cycled_outside: likewise of C; 1% of the recording itself is.
-        step_ratio: size of the proposed steps, over that of recorded ones (medians).
+        proposed_outside: share of the proposals that are outside; of the recording itself 1% is.
     """
 
     recorded: FloatArray
@@ -105,8 +93,6 @@ class Coverage:
     cycled_next_obs: FloatArray
     explained: tuple[float, float]
     proposed_outside: float
-    cycled_outside: float
-    step_ratio: float
 
 
 def coverage(planner: Planner, transitions: Transitions, seed: int = 0) -> Coverage:
@@ -142,17 +128,12 @@ def coverage(planner: Planner, transitions: Transitions, seed: int = 0) -> Cover
     def plane(states: NDArray[Any]) -> FloatArray:
         return np.asarray((states / std - center) @ axes.T, np.float64)
 
-    def size(states: NDArray[Any]) -> float:
-        return float(np.median(np.linalg.norm((states - obs) / std, axis=1)))
-
     return Coverage(
         (recorded - center) @ axes.T,
         plane(proposed),
         plane(cycled_next_obs),
         (float(shares[0]), float(shares[1])),
         float((away(proposed) > limit).mean()),
-        float((away(cycled_next_obs) > limit).mean()),
-        size(proposed) / max(size(own), 1e-12),
     )
 
 

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from qss_offline.analysis.camera import Camera, Frames
 from qss_offline.analysis.models import observation_std, planner_of, policy_of
 from qss_offline.analysis.painting import DrawingError, film_actions, paint
-from qss_offline.analysis.painting import require_drawing as require_painting
 from qss_offline.analysis.planning import Planner, plan_distances
 from qss_offline.analysis.poses import NoPoseError, PoseMap, pose_map
 from qss_offline.analysis.rollouts import without_time_limit
@@ -440,24 +439,6 @@ def _font(size: int) -> Any:
     from PIL import ImageFont
 
     return ImageFont.truetype(font_manager.findfont("DejaVu Sans"), size)
-
-
-def require_drawing(env_id: str | None = None) -> None:
-    """Find out, before work of hours, whether a video can be made here.
-
-    Args:
-        env_id: of what; MuJoCo is only asked for where it draws.
-
-    Raises:
-        DrawingError: it can't; the message says what is missing.
-    """
-    _video_writer()
-    if env_id is not None:
-        env = make_env(env_id)
-        env.close()
-        if not hasattr(env.unwrapped, "model"):
-            return
-    require_painting()
 
 
 def _video_writer() -> Any:

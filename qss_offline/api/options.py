@@ -7,7 +7,6 @@ from pathlib import Path
 from qss_offline.data.environments import env_id_of_file
 from qss_offline.data.load import LoadedDataset
 from qss_offline.errors import UserError
-from qss_offline.runs.config import RunConfig
 from qss_offline.runs.folder import RunFolder, free_folder
 
 IF_EXISTS = ("error", "resume", "new")
@@ -23,11 +22,11 @@ def recording_name(dataset_id: str) -> str:
     return name.replace("/", "-")
 
 
-def run_folder(config: RunConfig, out: str | Path | None, if_exists: str) -> tuple[RunFolder, bool]:
+def run_folder(name: str, out: str | Path | None, if_exists: str) -> tuple[RunFolder, bool]:
     """Return the folder of a run, and whether there is a run to go on with.
 
     Args:
-        config: of the run, whose recording and method name the folder unless `out` does.
+        name: of the folder in `runs/`, unless `out` names one.
         out: the folder.
         if_exists: one of `IF_EXISTS`, where there is a run: refuse it, go on with it, or take
             another folder beside it.
@@ -35,9 +34,7 @@ def run_folder(config: RunConfig, out: str | Path | None, if_exists: str) -> tup
     Raises:
         UserError: there is a run and it is refused.
     """
-    base = Path("runs") / f"{recording_name(config.dataset_id)}-{config.method}"
-    if out is not None:
-        base = Path(out)
+    base = Path("runs") / name if out is None else Path(out)
     folder = RunFolder(free_folder(base) if if_exists == "new" else base)
     if if_exists == "error":
         folder.check(resume=False)

@@ -315,15 +315,6 @@ class OnlineRun(_AnyRun[ScoredOnlineRun]):
         return f"OnlineRun({str(self.path)!r}: {self.algorithm} in {self.env_id}, last {scores})"
 
 
-def load_run(path: str | Path) -> Run:
-    """Open a finished run on a recording.
-
-    Raises:
-        UserError: there is none.
-    """
-    return Run(path)
-
-
 def load(path: str | Path, env: Environment | None = None) -> Run | OnlineRun | SavedPolicy:
     """Open a finished run, given its folder, or a policy, given its file.
 

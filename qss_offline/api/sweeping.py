@@ -12,7 +12,7 @@ from typing import Any
 from qss_offline.api.comparing import Comparison, compare
 from qss_offline.api.options import recording_name
 from qss_offline.api.recording import Recording, spec_of_env
-from qss_offline.api.runs import Run, load_run
+from qss_offline.api.runs import Run
 from qss_offline.api.training import asked_run, progress_of
 from qss_offline.data.local import local_dataset_ids
 from qss_offline.errors import UserError, nearest, shown
@@ -139,7 +139,7 @@ def run_sweep(
         begun, launch(begun, launched, progress_of(progress), title), strict=True
     ):
         if ended.results is not None:
-            runs[training.name] = load_run(training.folder.path)
+            runs[training.name] = Run(training.folder.path)
         for reason in ended.failures:
             fail(training.name, reason)
     return (compare(runs) if runs else None), failures

@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import qss_offline.online.gridworld  # noqa: F401  registers the gridworld
 from qss_offline.analysis.tracking import tensorboard_progress
-from qss_offline.api.options import (
-    IF_EXISTS,
-    environment_of,
-    run_folder,
-)
+from qss_offline.api.options import IF_EXISTS, environment_of, recording_name, run_folder
 from qss_offline.api.recording import Environment, Recording, make_known, recording_of
-from qss_offline.api.runs import OnlineRun, Run, load_run
+from qss_offline.api.runs import OnlineRun, Run
 from qss_offline.comparison.online_runs import online_run
 from qss_offline.data.environments import (
     check_acting,
@@ -45,9 +42,6 @@ from qss_offline.settings_json import settings_of
 from qss_offline.training.interaction import known_steps
 from qss_offline.training.options import TrainOptions, change_list, has_race, in_a_box, seed_numbers
 from qss_offline.training.runner import run
-
-Progress: TypeAlias = "bool | ProgressFactory"
-
 
 _MOST_CHECKPOINT_BYTES = 1 << 34
 
@@ -166,7 +160,8 @@ def asked_run(
     config = asked.config(dataset.info.dataset_id, env_id)
     # Refused before a folder is made.
     known_steps(config.actions_from, config.env_id)
-    return config, *run_folder(config, out, if_exists)
+    name = f"{recording_name(config.dataset_id)}-{config.method}"
+    return config, *run_folder(name, out, if_exists)
 
 
 def _run(
@@ -187,7 +182,7 @@ def _run(
     if progress is not False:
         print_notice(f"{'resuming' if resume else 'run folder'} {folder.path}: {described(config)}")
     run(config, folder, resume, show, launcher, begun, check_ranges=check_ranges, fill=fill)
-    return load_run(folder.path)
+    return Run(folder.path)
 
 
 def described(config: RunConfig) -> str:
@@ -297,7 +292,7 @@ def _offline_run(source: RunFolder) -> RunConfig:
     Raises:
         UserError: there is no such run, or it isn't finished.
     """
-    found = load_run(source.path)
+    found = Run(source.path)
     if found.method == "bco":
         raise UserError(
             f"{source.path} is a run of BCO, which learns from actions all along; train it anew "
@@ -319,18 +314,11 @@ def _without_race(config: RunConfig) -> RunConfig:
 
 def _copy_training(source: RunFolder, target: RunFolder, config: RunConfig) -> None:
     """Copy what was learned offline; the run's settings are written after it."""
-    for seed in config.seeds:
-        pairs = [
-            (
-                source.seed(seed).member(training),
-                target.seed(seed).member(training),
-            )
-            for training in range(config.preset.ensemble)
-        ]
-        for before, after in pairs:
-            write_bytes(after.training, read_regular_file(before.training, _MOST_CHECKPOINT_BYTES))
-            if before.metrics.exists():
-                write_bytes(after.metrics, read_regular_file(before.metrics, MOST_METRICS_BYTES))
+    for seed, number in product(config.seeds, range(config.preset.ensemble)):
+        before, after = (one.seed(seed).member(number) for one in (source, target))
+        write_bytes(after.training, read_regular_file(before.training, _MOST_CHECKPOINT_BYTES))
+        if before.metrics.exists():
+            write_bytes(after.metrics, read_regular_file(before.metrics, MOST_METRICS_BYTES))
     target.set_elapsed(source.elapsed_s)
 
 
@@ -401,11 +389,7 @@ def train_online(
     )
     check_acting(settings.env_id)
     name = f"online-{plain_name(settings.env_id)}-{algorithm}".replace("/", "-")
-    base = Path("runs") / name if out is None else Path(out)
-    folder = RunFolder(free_folder(base) if if_exists == "new" else base)
-    if if_exists == "error":
-        folder.check(resume=False)
-    return _run_online(settings, folder, folder.started, progress, launched)
+    return _run_online(settings, *run_folder(name, out, if_exists), progress, launched)
 
 
 def _run_online(

@@ -5,20 +5,13 @@ Nothing here imports d3rlpy: both sides only need methods of the right names.
 
 from __future__ import annotations
 
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qss_offline.errors import UserError
 from qss_offline.evaluation.episodes import BatchPolicy
-
-
-class Predicts(Protocol):
-    """What a d3rlpy algorithm and `PolicyAlgo` have in common."""
-
-    def predict(self, x: NDArray[Any]) -> NDArray[Any]:
-        """Map observations `(n, obs_dim)` to greedy actions `(n, action_dim)`."""
 
 
 class PolicyAlgo:
@@ -52,10 +45,10 @@ class PolicyAlgo:
         raise UserError("this policy has no value of actions: use an evaluator of returns")
 
 
-def batch_policy(algo: Predicts) -> BatchPolicy:
+def batch_policy(algo: Any) -> BatchPolicy:
     """Return a d3rlpy algorithm as a policy for `qss_offline.evaluation.episodes.evaluate`."""
 
     def act(obs: NDArray[Any]) -> NDArray[Any]:
-        return algo.predict(np.asarray(obs, np.float32))
+        return np.asarray(algo.predict(np.asarray(obs, np.float32)))
 
     return act

@@ -9,7 +9,7 @@ Imports d3rlpy at its top: import it inside the function that needs it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 from d3rlpy.constants import ActionSpace
@@ -161,41 +161,9 @@ class ColumnReplayBuffer(ReplayBufferBase):  # type: ignore[misc]
         """Return the number of episodes kept, none."""
         return 0
 
-    def _refuse(self) -> NoReturn:
+    def _refuse(*arguments: Any, **named: Any) -> NoReturn:
         raise NotImplementedError("a buffer of columns keeps transitions, no episodes")
 
-    def append_episode(self, episode: Any) -> None:
-        """Refuse."""
-        self._refuse()
-
-    def sample_trajectory(self, length: int) -> NoReturn:
-        """Refuse."""
-        self._refuse()
-
-    def sample_trajectory_batch(self, batch_size: int, length: int) -> NoReturn:
-        """Refuse."""
-        self._refuse()
-
-    def dump(self, f: BinaryIO) -> None:
-        """Refuse."""
-        self._refuse()
-
-    @classmethod
-    def from_episode_generator(cls, *args: Any, **kwargs: Any) -> NoReturn:
-        """Refuse."""
-        raise NotImplementedError("build d3rlpy's own ReplayBuffer from episodes")
-
-    @classmethod
-    def load(cls, *args: Any, **kwargs: Any) -> NoReturn:
-        """Refuse."""
-        raise NotImplementedError("build d3rlpy's own ReplayBuffer from a file")
-
-    @property
-    def buffer(self) -> NoReturn:
-        """Refuse."""
-        self._refuse()
-
-    @property
-    def trajectory_slicer(self) -> NoReturn:
-        """Refuse."""
-        self._refuse()
+    append_episode = sample_trajectory = sample_trajectory_batch = dump = _refuse
+    from_episode_generator = load = _refuse
+    buffer = trajectory_slicer = property(_refuse)

@@ -80,13 +80,8 @@ def main(command: Callable[..., Any]) -> None:
     if isinstance(command, typer.Typer):
         app = command
     else:
-        app = typer.Typer(
-            add_completion=False,
-            pretty_exceptions_enable=False,
-            rich_markup_mode=None,
-            context_settings={"help_option_names": ["-h", "--help"]},
-        )
-        app.command()(_with_quiet(command))
+        app = make_app("")
+        add(app, command)
     _make_current_folder_importable()
     interrupted = (
         "\ninterrupted; qss resume goes on with a run of training (in an environment of your own "

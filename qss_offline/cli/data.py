@@ -39,7 +39,7 @@ DatasetId = Annotated[str, Argument(help="a Minari id, such as qss/Reacher/mine-
 Into = Annotated[str, Option("--into", help="namespace/.../name, without -obs-v0 or -act-v0")]
 Ignore = Annotated[
     list[str] | None,
-    Option("--ignore", "--drop", help="columns that are taken as if they weren't there"),
+    Option("--ignore", help="columns that are taken as if they weren't there"),
 ]
 Order = Annotated[str | None, Option("--order", help="column that sorts the rows of episodes")]
 Missing = Annotated[
@@ -354,10 +354,9 @@ def stats(
     from qss_offline.data.statistics import dataset_statistics
 
     numbers = dataset_statistics(dataset_id, picture, overwrite=overwrite)
-    values = {key: value for key, value in asdict(numbers).items() if key != "picture"}
-    _json(values)
-    if numbers.picture is not None:
-        typer.echo(f"made {numbers.picture}", err=True)
+    _json(asdict(numbers))
+    if picture is not None:
+        typer.echo(f"made {picture}", err=True)
 
 
 @_command("split")

@@ -5,6 +5,7 @@ Commands import what they need when they run: asking for help must not wait for 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -18,14 +19,15 @@ from qss_offline.cli.command import main as run_command
 app = make_app(
     "Policies from recordings that hold no actions. Begin with `qss demo`.", completion=True
 )
-training.register(app)
-runs.register(app)
-for group, commands in (
-    (app, (sweep.sweep, cells.cell, about.presets, about.doctor)),
-    (data.app, (recording.record, recording.train_expert)),
-):
-    for command in commands:
-        add(group, command)
+_COMMANDS: tuple[Callable[..., None], ...] = (
+    training.demo, training.train, training.train_online, training.fit_inverse, training.resume,
+    runs.runs, runs.evaluate, runs.render, runs.report, runs.export, runs.compare, sweep.sweep,
+    cells.cell, about.presets, about.doctor,
+)  # fmt: skip
+for command in _COMMANDS:
+    add(app, command)
+add(data.app, recording.record)
+add(data.app, recording.train_expert)
 app.add_typer(data.app, name="data")
 app.add_typer(reproduce.app, name="reproduce")
 

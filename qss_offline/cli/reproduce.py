@@ -33,9 +33,6 @@ app = make_app("The paper's experiments.")
 
 def table1(
     preset: options.Comparison = "table1",
-    quick: Annotated[
-        bool, Option("--quick", help="minutes instead of hours: one environment, D3G and BCO")
-    ] = False,
     methods: options.Methods = None,
     levels: options.Levels = None,
     families: options.Families = None,
@@ -63,10 +60,9 @@ def table1(
     """Table 1, extended: every method on recordings from expert to random behaviour."""
     from qss_offline.cli.cells import chosen
     from qss_offline.cli.compare import run_comparison
-    from qss_offline.comparison.presets import QUICK
 
     run_comparison(
-        preset=QUICK if quick else preset, methods=methods, levels=levels, families=families,
+        preset=preset, methods=methods, levels=levels, families=families,
         seeds=seeds, updates=updates, rival_updates=rival_updates, transitions=transitions,
         device=device, tf32=tf32, runs=runs, out=out, show_only=show_only,
         launcher=chosen(launcher, workers, dry_run, print_commands),
@@ -209,15 +205,8 @@ def offline_to_online(
 
 
 def minari_mujoco(
-    env: Annotated[str, Option(help="of Minari's mujoco/ENV/LEVEL-v0")] = ",".join(
-        (
-            "hopper",
-            "halfcheetah",
-            "walker2d",
-            "invertedpendulum",
-            "inverteddoublependulum",
-            "reacher",
-        )
+    env: Annotated[str, Option(help="of Minari's mujoco/ENV/LEVEL-v0")] = (
+        "hopper,halfcheetah,walker2d,invertedpendulum,inverteddoublependulum,reacher"
     ),
     level: Annotated[str, Option(help="of the same")] = "simple,medium,expert",
     source: Annotated[

@@ -10,7 +10,6 @@ import typer
 from typer import Argument, Option
 
 from qss_offline.cli import options
-from qss_offline.cli.command import add
 from qss_offline.errors import UserError, printable
 from qss_offline.parallel.progress import progress
 
@@ -195,9 +194,3 @@ def compare(
     for line in compared.notes():
         print(line)
     print(f"made {compared.report(out)}")
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    for command in (runs, evaluate, render, report, export, compare):
-        add(app, command)

@@ -12,7 +12,6 @@ import typer
 from typer import Argument, Option
 
 from qss_offline.cli import options
-from qss_offline.cli.command import add
 
 if TYPE_CHECKING:
     from qss_offline.api.runs import OnlineRun, Run
@@ -372,9 +371,3 @@ def say_online(run: OnlineRun, as_json: bool = False) -> None:
         f"Next: its learning curve with qss report {run.path}; what it saw, as a recording: "
         f"qss data import {run.path} --into my/replay"
     )
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    for command in (demo, train, train_online, fit_inverse, resume):
-        add(app, command)

@@ -6,16 +6,15 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from qss_offline.comparison.config import RIVALS, ComparisonConfig
+from qss_offline.comparison.config import ComparisonConfig
 from qss_offline.comparison.entry import Entry, Key
 from qss_offline.comparison.rivals import RivalRun
 from qss_offline.data.build import build_datasets
 from qss_offline.data.families import family_path
-from qss_offline.data.specs import DatasetSpec, load_family
+from qss_offline.data.specs import DatasetSpec, read_family
 from qss_offline.errors import UserError
 from qss_offline.launch.cell import Launcher
 from qss_offline.launch.driver import launch
-from qss_offline.launch.local import LocalLauncher
 from qss_offline.parallel.reporting import Notice, ProgressFactory, no_progress, print_notice
 from qss_offline.statistics import counted
 from qss_offline.training.runner import TrainingRun
@@ -51,7 +50,7 @@ def _recordings(
 ) -> list[DatasetSpec]:
     """Return the recordings of a seed, by its number."""
     path = family_path(family)
-    by_level = {spec.random_action_prob: spec for spec in load_family(path)}
+    by_level = {spec.random_action_prob: spec for spec in read_family(path).specs}
     specs = []
     for level in levels:
         if level not in by_level:
@@ -86,7 +85,7 @@ def seconds(left: Sequence[Entry], launcher: Launcher) -> float:
 
 def run_missing(
     left: Sequence[Entry],
-    launcher: Launcher | None = None,
+    launcher: Launcher,
     show_progress: ProgressFactory = no_progress,
     notice: Notice = print_notice,
 ) -> list[str]:
@@ -94,11 +93,10 @@ def run_missing(
 
     Args:
         left: the runs.
-        launcher: where; None takes processes of one thread each here.
+        launcher: where.
         show_progress: makes a progress display.
         notice: gets a line for what failed.
     """
-    launcher = launcher or LocalLauncher()
     if launcher.dry:
         list(launcher.run([cell for one in left for cell in one.planned()], lambda *_: None))
         return []
@@ -124,8 +122,3 @@ def run_missing(
         for reason in ended.failures:
             fail(entry, reason)
     return failures
-
-
-def needs_d3rlpy(left: Sequence[Entry]) -> bool:
-    """Return whether any of some runs is one of d3rlpy's methods."""
-    return any(entry.method in RIVALS for entry in left)

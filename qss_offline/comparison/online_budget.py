@@ -13,6 +13,7 @@ from pathlib import Path
 from qss_offline.algorithms.ensemble import mean_network
 from qss_offline.algorithms.networks import Network
 from qss_offline.algorithms.observational_d3g import ObservationalD3G, ObservationalD3GConfig
+from qss_offline.comparison.rows import read_rows
 from qss_offline.data.environments import env_id_of_file, make_env
 from qss_offline.data.facts import RecordingFacts, facts_of_config
 from qss_offline.data.load import load_transitions
@@ -27,7 +28,7 @@ from qss_offline.parallel.reporting import ProgressFactory, no_progress, no_tick
 from qss_offline.runs.config import Preset
 from qss_offline.runs.folder import RunFolder, read_json
 from qss_offline.runs.inverse_config import InverseFitConfig
-from qss_offline.runs.tables import read_table, write_table
+from qss_offline.runs.tables import write_table
 from qss_offline.settings_json import from_plain
 from qss_offline.training.interaction import known_steps
 from qss_offline.training.inverse.fitting import InverseFitter
@@ -103,9 +104,10 @@ def load_proposals(path: Path) -> TrainedProposals:
     )
     if not found:
         raise UserError(f"{path} holds no trained seed")
+    facts = facts_of_config(config, str(folder.config))
+    shape = ObservationalD3G(preset.algorithm, len(facts.step_std)).shapes["proposal"]
     proposals = []
     for seed in found:
-        shape = ObservationalD3G(preset.algorithm, _obs_dim(env_id)).shapes["proposal"]
         trained = []
         for number in range(preset.ensemble):
             checkpoint = load_checkpoint(folder.seed(seed).member(number).training)
@@ -117,7 +119,6 @@ def load_proposals(path: Path) -> TrainedProposals:
                 )
             trained.append(network_of(checkpoint, "proposal_average", shape))
         proposals.append(mean_network(trained))
-    facts = facts_of_config(config, str(folder.config))
     return TrainedProposals(
         folder,
         env_id,
@@ -128,14 +129,6 @@ def load_proposals(path: Path) -> TrainedProposals:
         preset.inverse,
         facts,
     )
-
-
-def _obs_dim(env_id: str) -> int:
-    env = make_env(env_id)
-    shape = env.observation_space.shape
-    env.close()
-    assert shape is not None
-    return int(shape[0])
 
 
 def fit_budget(
@@ -239,7 +232,7 @@ def fit_missing(
     Raises:
         UserError: these can't be used.
     """
-    rows = read_rows(table)
+    rows = read_rows(table, BudgetRow)
     jobs = []
     for trained in runs:
         in_all = trained.inverse.updates(known=False) if updates is None else updates
@@ -277,12 +270,3 @@ def returns_by_budget(rows: Sequence[BudgetRow]) -> dict[tuple[str, str, int], l
         key = row.dataset_id, row.variant, row.online_steps
         found.setdefault(key, []).append(row.mean_return)
     return found
-
-
-def read_rows(path: Path) -> list[BudgetRow]:
-    """Read the rows of a table; none where there is no file.
-
-    Raises:
-        UserError: the file holds something else.
-    """
-    return read_table(path, BudgetRow) if path.exists() else []

@@ -12,7 +12,6 @@ from qss_offline.errors import UserError
 from qss_offline.files import write_json
 from qss_offline.launch.cell import Launcher
 from qss_offline.launch.driver import launch
-from qss_offline.launch.local import LocalLauncher
 from qss_offline.online.config import EvaluationPlan, OnlineConfig, OnlineSettings
 from qss_offline.online.warm_start import start_config
 from qss_offline.parallel.reporting import ProgressFactory, no_progress
@@ -28,7 +27,7 @@ def run_missing(
     preset_name: str,
     runs: Path,
     results: Path,
-    launcher: Launcher | None = None,
+    launcher: Launcher,
     show_progress: ProgressFactory = no_progress,
 ) -> None:
     """Run each environment with its algorithms, side by side; finished runs are read.
@@ -39,7 +38,7 @@ def run_missing(
         preset_name: where the settings came from.
         runs: folder of the run folders, which are named `<environment>-<algorithm>`.
         results: folder of a copy of each `results.json`, of the same name.
-        launcher: where; None takes processes here.
+        launcher: where.
         show_progress: makes a progress display.
 
     Raises:
@@ -57,7 +56,6 @@ def run_missing(
             begun.append(OnlineTraining(settings, folder, folder.started))
     title = counted(len(begun), "run")
     failures: list[str] = []
-    launcher = launcher or LocalLauncher()
     ended = launch(begun, launcher, show_progress, title, unit="steps")
     for path, one in zip(copies, ended, strict=True):
         failures += one.failures
@@ -96,7 +94,7 @@ def run_from_offline_and_nothing(
     config: OnlineConfig,
     plan: EvaluationPlan,
     runs: Path,
-    launcher: Launcher | None = None,
+    launcher: Launcher,
     show_progress: ProgressFactory = no_progress,
 ) -> dict[str, dict[str, Any]]:
     """Learn offline and go on online, and learn online from nothing; finished runs are read.
@@ -106,7 +104,7 @@ def run_from_offline_and_nothing(
         config: settings of both online runs, but for what a start brings with it, to both.
         plan: their evaluations.
         runs: folder of the three run folders.
-        launcher: where; None takes processes here.
+        launcher: where.
         show_progress: makes a progress display.
 
     Returns:

@@ -13,7 +13,7 @@ from qss_offline.comparison.raced import member_returns, members_file
 from qss_offline.evaluation.normalization import environment_name, normalised
 from qss_offline.runs.folder import read_json
 from qss_offline.runs.results import read_evaluations, read_race, seed_results
-from qss_offline.runs.tables import read_table, write_table
+from qss_offline.runs.tables import RowT, read_table, write_table
 from qss_offline.runs.values import MISSING, number, whole
 
 BEHAVIOUR = "behaviour"
@@ -224,8 +224,8 @@ def write_rows(path: Path, kind: type[AnyRow], table: Iterable[AnyRow]) -> None:
     write_table(path, kind, sorted(table, key=lambda row: list(map(str, astuple(row)))))
 
 
-def read_rows(path: Path, kind: type[AnyRow]) -> list[AnyRow]:
-    """Read rows that `write_rows` wrote; of a file that isn't there none.
+def read_rows(path: Path, kind: type[RowT]) -> list[RowT]:
+    """Read a table; of a file that isn't there no rows.
 
     Raises:
         UserError: the file can't be read or has other columns.

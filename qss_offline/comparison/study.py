@@ -8,7 +8,7 @@ from pathlib import Path
 
 from qss_offline.baselines import require_d3rlpy
 from qss_offline.comparison import grid
-from qss_offline.comparison.config import ComparisonConfig, Recorded
+from qss_offline.comparison.config import RIVALS, ComparisonConfig, Recorded
 from qss_offline.comparison.entry import Entry
 from qss_offline.comparison.presets import comparison
 from qss_offline.comparison.rows import (
@@ -176,12 +176,10 @@ class Study:
         """Return the runs that are neither done nor known from earlier commands."""
         return grid.missing(self.entries, {row.key for row in self._earlier})
 
-    def run(
-        self, launcher: Launcher | None = None, show_progress: ProgressFactory = no_progress
-    ) -> list[str]:
+    def run(self, launcher: Launcher, show_progress: ProgressFactory = no_progress) -> list[str]:
         """Run what is missing; return a line for each run that failed."""
         left = self.missing()
-        if grid.needs_d3rlpy(left):
+        if any(entry.method in RIVALS for entry in left):
             require_d3rlpy()
         in_a_box = [name for name in self.config.methods if name not in ("auto", "d3g")]
         for env_id in {entry.spec.env_id for entry in self.entries}:

@@ -1,99 +1,44 @@
 """Datasets without actions: collecting, importing, storing, loading, sharing. No torch here."""
 
-from qss_offline.data.build import FamilyMember, build_dataset, build_datasets, build_family
-from qss_offline.data.card import dataset_card, write_card
-from qss_offline.data.collect import collect
-from qss_offline.data.edit import merge_datasets, sample_dataset, split_dataset
-from qss_offline.data.environments import make_env, resolve_env_id
-from qss_offline.data.export import export_dataset
-from qss_offline.data.hub import pull_dataset, push_dataset
-from qss_offline.data.importing import (
-    About,
-    ColumnNames,
-    ImportPlan,
-    ImportRules,
-    RoleReport,
-    from_arrays,
-    from_file,
-    from_frame,
-    from_minari,
-    from_replay_buffer,
-    plan_arrays,
-    plan_file,
-    plan_frame,
-    plan_minari,
-    plan_replay_buffer,
-)
-from qss_offline.data.listing import Summary, describe, list_datasets
-from qss_offline.data.load import (
-    DatasetInfo,
-    LoadedDataset,
-    load_transitions,
-    observation_statistics,
-)
-from qss_offline.data.minari_format import BehaviourReturns
-from qss_offline.data.policies import MLPExpert, load_expert, save_expert
-from qss_offline.data.record_policy import collect_with_policy
-from qss_offline.data.specs import DatasetSpec, Family, load_family, read_family
-from qss_offline.data.statistics import Statistics, dataset_statistics
-from qss_offline.data.transitions import Transitions
-from qss_offline.data.verify import Check, Verification, verify_dataset
-from qss_offline.data.write import DatasetPair, StoredDatasets, write_pair
-
-__all__ = [
-    "About",
-    "BehaviourReturns",
-    "Check",
-    "ColumnNames",
-    "DatasetInfo",
-    "DatasetPair",
-    "DatasetSpec",
-    "Family",
-    "FamilyMember",
-    "ImportPlan",
-    "ImportRules",
-    "LoadedDataset",
-    "MLPExpert",
-    "RoleReport",
-    "Statistics",
-    "StoredDatasets",
-    "Summary",
-    "Transitions",
-    "Verification",
-    "build_dataset",
-    "build_datasets",
-    "build_family",
-    "collect",
-    "collect_with_policy",
-    "dataset_card",
-    "dataset_statistics",
-    "describe",
-    "export_dataset",
-    "from_arrays",
-    "from_file",
-    "from_frame",
-    "from_minari",
-    "from_replay_buffer",
-    "list_datasets",
-    "load_expert",
-    "load_family",
-    "load_transitions",
-    "make_env",
-    "merge_datasets",
-    "observation_statistics",
-    "plan_arrays",
-    "plan_file",
-    "plan_frame",
-    "plan_minari",
-    "plan_replay_buffer",
-    "pull_dataset",
-    "push_dataset",
-    "read_family",
-    "resolve_env_id",
-    "sample_dataset",
-    "save_expert",
-    "split_dataset",
-    "verify_dataset",
-    "write_card",
-    "write_pair",
-]
+from qss_offline.data.build import build_dataset as build_dataset
+from qss_offline.data.build import build_datasets as build_datasets
+from qss_offline.data.build import build_family as build_family
+from qss_offline.data.card import dataset_card as dataset_card
+from qss_offline.data.card import write_card as write_card
+from qss_offline.data.collect import collect as collect
+from qss_offline.data.edit import merge_datasets as merge_datasets
+from qss_offline.data.edit import sample_dataset as sample_dataset
+from qss_offline.data.edit import split_dataset as split_dataset
+from qss_offline.data.environments import make_env as make_env
+from qss_offline.data.environments import resolve_env_id as resolve_env_id
+from qss_offline.data.export import export_dataset as export_dataset
+from qss_offline.data.hub import pull_dataset as pull_dataset
+from qss_offline.data.hub import push_dataset as push_dataset
+from qss_offline.data.importing import About as About
+from qss_offline.data.importing import ColumnNames as ColumnNames
+from qss_offline.data.importing import ImportRules as ImportRules
+from qss_offline.data.importing import from_arrays as from_arrays
+from qss_offline.data.importing import from_file as from_file
+from qss_offline.data.importing import from_frame as from_frame
+from qss_offline.data.importing import from_minari as from_minari
+from qss_offline.data.importing import from_replay_buffer as from_replay_buffer
+from qss_offline.data.importing import plan_arrays as plan_arrays
+from qss_offline.data.importing import plan_file as plan_file
+from qss_offline.data.importing import plan_frame as plan_frame
+from qss_offline.data.importing import plan_minari as plan_minari
+from qss_offline.data.importing import plan_replay_buffer as plan_replay_buffer
+from qss_offline.data.listing import describe as describe
+from qss_offline.data.listing import list_datasets as list_datasets
+from qss_offline.data.load import LoadedDataset as LoadedDataset
+from qss_offline.data.load import load_transitions as load_transitions
+from qss_offline.data.load import observation_statistics as observation_statistics
+from qss_offline.data.policies import MLPExpert as MLPExpert
+from qss_offline.data.policies import load_expert as load_expert
+from qss_offline.data.policies import save_expert as save_expert
+from qss_offline.data.record_policy import collect_with_policy as collect_with_policy
+from qss_offline.data.specs import DatasetSpec as DatasetSpec
+from qss_offline.data.specs import read_family as read_family
+from qss_offline.data.statistics import dataset_statistics as dataset_statistics
+from qss_offline.data.transitions import Transitions as Transitions
+from qss_offline.data.verify import verify_dataset as verify_dataset
+from qss_offline.data.write import DatasetPair as DatasetPair

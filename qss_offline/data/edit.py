@@ -16,7 +16,7 @@ from qss_offline.data.spaces import read_space
 from qss_offline.data.transitions import Int64Array, Transitions
 from qss_offline.data.write import StoredDatasets
 from qss_offline.errors import UserError
-from qss_offline.parallel.reporting import Notice, ProgressFactory, no_progress, print_notice
+from qss_offline.parallel.reporting import ProgressFactory, no_progress
 
 
 def split_dataset(
@@ -25,7 +25,6 @@ def split_dataset(
     *,
     seed: int = 0,
     overwrite: bool = False,
-    notice: Notice = print_notice,
     progress: ProgressFactory = no_progress,
 ) -> list[StoredDatasets]:
     """Deal a dataset's episodes out to several new ones, at random.
@@ -36,7 +35,6 @@ def split_dataset(
             most. Every part gets an episode at least.
         seed: of the dealing.
         overwrite: replace datasets that exist.
-        notice: called with a line about whatever is out of the ordinary.
         progress: makes reporters.
 
     Raises:
@@ -49,7 +47,7 @@ def split_dataset(
         )
     for name in parts:
         check_base_id(name)
-    transitions, metadata = _load(dataset_id, notice)
+    transitions, metadata = _load(dataset_id)
     total = len(transitions.episode_starts())
     bounds = np.round(np.cumsum([0.0, *parts.values()]) * total).astype(int)
     if (np.diff(bounds) < 1).any():
@@ -69,7 +67,6 @@ def merge_datasets(
     into: str,
     *,
     overwrite: bool = False,
-    notice: Notice = print_notice,
     progress: ProgressFactory = no_progress,
 ) -> StoredDatasets:
     """Put several datasets one behind the other.
@@ -78,7 +75,6 @@ def merge_datasets(
         dataset_ids: two or more Minari ids; all with actions or all without.
         into: `namespace/.../name` of what is made.
         overwrite: replace datasets that exist.
-        notice: called with a line about whatever is out of the ordinary.
         progress: makes reporters.
 
     Raises:
@@ -91,7 +87,7 @@ def merge_datasets(
     if len(set(dataset_ids)) < len(dataset_ids):
         raise UserError("merge: a dataset occurs twice; its episodes would count twice")
     check_base_id(into)
-    loaded = [_load(dataset_id, notice) for dataset_id in dataset_ids]
+    loaded = [_load(dataset_id) for dataset_id in dataset_ids]
     without = [
         name for name, (part, _) in zip(dataset_ids, loaded, strict=True) if part.actions is None
     ]
@@ -127,7 +123,6 @@ def sample_dataset(
     transitions: int | None = None,
     seed: int = 0,
     overwrite: bool = False,
-    notice: Notice = print_notice,
     progress: ProgressFactory = no_progress,
 ) -> StoredDatasets:
     """Draw whole episodes at random, without replacement.
@@ -140,7 +135,6 @@ def sample_dataset(
             is cut there, as a truncation.
         seed: of the draw.
         overwrite: replace datasets that exist.
-        notice: called with a line about whatever is out of the ordinary.
         progress: makes reporters.
 
     Raises:
@@ -152,7 +146,7 @@ def sample_dataset(
     wanted, what = (episodes, "episodes") if episodes is not None else (transitions, "transitions")
     assert wanted is not None
     check_base_id(into)
-    source, metadata = _load(dataset_id, notice)
+    source, metadata = _load(dataset_id)
     lengths = source.episode_lengths()
     there = len(lengths) if what == "episodes" else len(source)
     if not 1 <= wanted <= there:
@@ -167,8 +161,8 @@ def sample_dataset(
     return _derive(drawn, into, [metadata], made, overwrite, progress)
 
 
-def _load(dataset_id: str, notice: Notice) -> tuple[Transitions, dict[str, Any]]:
-    loaded = load_transitions(dataset_id, notice=notice)
+def _load(dataset_id: str) -> tuple[Transitions, dict[str, Any]]:
+    loaded = load_transitions(dataset_id)
     return loaded.transitions, read_metadata(dataset_id)
 
 

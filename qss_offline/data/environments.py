@@ -15,57 +15,28 @@ from gymnasium import spaces
 from gymnasium.wrappers import FlattenObservation
 
 from qss_offline.data.checked_environment import CheckedEnv
-from qss_offline.data.environment_modules import EnvFactory, one_line, quiet
-from qss_offline.data.environment_names import (
-    env_name_of,
-    plain_name,
-    without_folder,
-    without_source,
-)
-from qss_offline.data.environment_sources import (
-    env_id_for,
-    env_id_of,
-    env_id_of_file,
-    env_id_of_spec,
-    env_id_with,
-    env_spec,
-    importable,
-    known_in_workers,
-    register_as_elsewhere,
-    register_environments,
-    registrations,
-    resolve_env_id,
-    same_environment,
-    workers_for,
-)
+from qss_offline.data.environment_modules import EnvFactory as EnvFactory
+from qss_offline.data.environment_modules import one_line, quiet
+from qss_offline.data.environment_names import env_name_of as env_name_of
+from qss_offline.data.environment_names import plain_name as plain_name
+from qss_offline.data.environment_names import without_folder as without_folder
+from qss_offline.data.environment_names import without_source as without_source
+from qss_offline.data.environment_sources import env_id_for as env_id_for
+from qss_offline.data.environment_sources import env_id_of as env_id_of
+from qss_offline.data.environment_sources import env_id_of_file as env_id_of_file
+from qss_offline.data.environment_sources import env_id_of_spec as env_id_of_spec
+from qss_offline.data.environment_sources import env_id_with as env_id_with
+from qss_offline.data.environment_sources import env_spec as env_spec
+from qss_offline.data.environment_sources import importable as importable
+from qss_offline.data.environment_sources import known_in_workers as known_in_workers
+from qss_offline.data.environment_sources import register_as_elsewhere as register_as_elsewhere
+from qss_offline.data.environment_sources import register_environments as register_environments
+from qss_offline.data.environment_sources import registrations as registrations
+from qss_offline.data.environment_sources import resolve_env_id as resolve_env_id
+from qss_offline.data.environment_sources import same_environment as same_environment
+from qss_offline.data.environment_sources import workers_for as workers_for
 from qss_offline.data.spaces import check_bounds, is_vector, vector_size
 from qss_offline.errors import UserError
-
-__all__ = [
-    "Env",
-    "EnvFactory",
-    "check_acting",
-    "discrete_refused",
-    "env_id_for",
-    "env_id_of",
-    "env_id_of_file",
-    "env_id_of_spec",
-    "env_id_with",
-    "env_name_of",
-    "env_spec",
-    "importable",
-    "known_in_workers",
-    "make_env",
-    "plain_name",
-    "register_as_elsewhere",
-    "register_environments",
-    "registrations",
-    "resolve_env_id",
-    "same_environment",
-    "without_folder",
-    "without_source",
-    "workers_for",
-]
 
 Env: TypeAlias = "gymnasium.Env[Any, Any]"
 

@@ -12,14 +12,11 @@ import pyarrow.parquet
 from qss_offline.data.load import load_transitions
 from qss_offline.errors import UserError
 from qss_offline.files import atomic_path
-from qss_offline.parallel.reporting import Notice, print_notice
 
 _EXPORT_ROWS = 1 << 18
 
 
-def export_dataset(
-    dataset_id: str, path: Path, *, overwrite: bool = False, notice: Notice = print_notice
-) -> Path:
+def export_dataset(dataset_id: str, path: Path, *, overwrite: bool = False) -> Path:
     """Write a dataset's transitions to a `.parquet` or `.npz` file, one row for each step.
 
     Parquet holds the matrices as lists of a fixed size. `from_file` reads either back, to the
@@ -29,7 +26,6 @@ def export_dataset(
         dataset_id: Minari id.
         path: where to; the suffix decides on the format.
         overwrite: replace a file that exists.
-        notice: called with a line about whatever is out of the ordinary.
 
     Raises:
         UserError: the dataset can't be loaded, the suffix is another, the file exists, or it
@@ -39,7 +35,7 @@ def export_dataset(
         raise UserError(f"{path}: expected a file that ends in .parquet or .npz")
     if path.exists() and not overwrite:
         raise UserError(f"{path} exists; overwrite it or choose another name")
-    loaded = load_transitions(dataset_id, notice=notice)
+    loaded = load_transitions(dataset_id)
     columns: dict[str, Any] = dict(loaded.transitions.columns())
     if loaded.info.rewards_missing:
         del columns["rewards"]

@@ -22,7 +22,7 @@ from qss_offline.data.minari_format import (
 from qss_offline.data.spaces import is_placeholder, read_space
 from qss_offline.data.transitions import Float32Array, Transitions, row_chunks
 from qss_offline.errors import UserError
-from qss_offline.parallel.reporting import Notice, ProgressFactory, no_progress, print_notice
+from qss_offline.parallel.reporting import Notice, print_notice
 
 # A column whose spread is below this is as good as constant: dividing by it would amplify noise.
 # Units are the user's own, so that the spread is compared with the last digits that float32 keeps.
@@ -84,10 +84,8 @@ def recorded_behaviour(dataset: LoadedDataset) -> BehaviourReturns:
 
 def load_transitions(
     dataset_id: str,
-    obs_dim: int | None = None,
     *,
     notice: Notice = print_notice,
-    progress: ProgressFactory = no_progress,
 ) -> LoadedDataset:
     """Load a local Minari dataset.
 
@@ -97,13 +95,11 @@ def load_transitions(
 
     Args:
         dataset_id: Minari id.
-        obs_dim: expected numbers in an observation; None takes any.
         notice: called with a line about whatever is out of the ordinary.
-        progress: makes a reporter for reading the episodes.
 
     Raises:
         UserError: the id is unknown, the dataset half-built or damaged, its observations not
-            vectors, of another size, NaN or infinite, its arrays don't fit together, or float32
+            vectors, NaN or infinite, its arrays don't fit together, or float32
             can't hold how its numbers change.
     """
     metadata = read_metadata(dataset_id)
@@ -115,14 +111,10 @@ def load_transitions(
             "`qss data import` does"
         )
     actual = observation_space.shape[0]
-    if obs_dim is not None and actual != obs_dim:
-        raise UserError(
-            f"dataset {dataset_id!r}: its observations hold {actual} numbers, expected {obs_dim}"
-        )
     action_space = _usable_actions(metadata, notice)
     sidecar = _from_sidecar(dataset_id, metadata, notice)
     if sidecar is None:
-        sidecar = _from_episodes(dataset_id, metadata, action_space is not None, notice, progress)
+        sidecar = _from_episodes(dataset_id, metadata, action_space is not None, notice)
     elif sidecar.transitions.obs_dim != actual or (
         (sidecar.transitions.actions is None) != (action_space is None)
     ):
@@ -229,10 +221,9 @@ def _from_episodes(
     metadata: dict[str, Any],
     with_actions: bool,
     notice: Notice,
-    progress: ProgressFactory,
 ) -> columns.Sidecar:
     data = data_folder(dataset_id)
-    stored = read_episodes(dataset_id, metadata, data, with_actions=with_actions, progress=progress)
+    stored = read_episodes(dataset_id, metadata, data, with_actions=with_actions)
     if stored.unfinished:
         notice(
             f"{dataset_id}: {stored.unfinished} episodes end without termination or truncation; "

@@ -146,23 +146,13 @@ def data_folder(dataset_id: str, root: Path | None = None) -> Path:
         near = nearest(dataset_id, known) or ("" if known else "; there are no datasets yet")
         raise UserError(f"no dataset {dataset_id!r} in {root}{near}")
     data = folder / "data"
-    check_folder(folder, f"dataset {dataset_id!r}")
+    list(plain_files(folder, f"dataset {dataset_id!r}"))
     if not (data / METADATA_FILE).is_file():
         raise UserError(
             f"dataset {dataset_id!r} is half-built, {data / METADATA_FILE} is missing; "
             f"delete {folder} and build or download it again"
         )
     return data
-
-
-def check_folder(folder: Path, what: str) -> None:
-    """Check that a folder holds files and folders only: no way out of it, no pipe, no device.
-
-    Raises:
-        UserError: it holds a symbolic link or something that is no file; `what` names it.
-    """
-    for _ in plain_files(folder, what):
-        pass
 
 
 def plain_files(folder: Path, what: str) -> Iterator[Path]:

@@ -17,7 +17,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -39,13 +39,6 @@ _MAX_EXPERT_BYTES = 64 << 20
 PLAN_STEPS = 1 << 12
 
 
-class Expert(Protocol):
-    """Maps one observation, (obs_dim,), to one action, (act_dim,)."""
-
-    def __call__(self, observation: npt.NDArray[Any], /) -> npt.NDArray[Any]:
-        """Return the action."""
-
-
 @dataclass(frozen=True, eq=False)
 class Plan:
     """What is settled before some steps of a shard are collected.
@@ -58,16 +51,6 @@ class Plan:
 
     actions: Float32Array | Int64Array
     random: BoolArray
-
-
-class Behaviour(Protocol):
-    """Draws everything random ahead, in a few large calls, and acts at the other steps."""
-
-    def plans(self, seed: SeedSequence, steps: int) -> Iterator[Plan]:
-        """Draw the random part of `steps` steps, in pieces of at most `PLAN_STEPS`."""
-
-    def act(self, observation: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Return the action, (act_dim,), where the plan leaves it open."""
 
 
 def _pieces(steps: int) -> Iterator[int]:
@@ -118,12 +101,12 @@ class MixtureBehaviour:
         random_action_prob: from 0 (always the expert) to 1.
 
     Raises:
-        UserError: the box isn't finite or the probability isn't in [0, 1].
+        UserError: the box isn't finite.
     """
 
-    def __init__(self, action_space: spaces.Box, expert: Expert, random_action_prob: float) -> None:
-        if not 0.0 <= random_action_prob <= 1.0:
-            raise UserError(f"random_action_prob: {random_action_prob} is not between 0 and 1")
+    def __init__(
+        self, action_space: spaces.Box, expert: MLPExpert, random_action_prob: float
+    ) -> None:
         check_bounds(action_space)
         self._box = action_space
         self._expert = expert
@@ -140,6 +123,9 @@ class MixtureBehaviour:
         """Ask the expert."""
         action: npt.NDArray[Any] = np.clip(self._expert(observation), self._box.low, self._box.high)
         return action
+
+
+Behaviour = RandomBehaviour | MixtureBehaviour
 
 
 @dataclass(frozen=True, eq=False)

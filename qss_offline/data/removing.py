@@ -15,7 +15,6 @@ from qss_offline.data.metadata import MAX_BYTES
 from qss_offline.data.publish import NAMESPACE_FILE, hold_stage
 from qss_offline.errors import UserError, nearest
 from qss_offline.files import parse_json, read_regular_file
-from qss_offline.parallel.reporting import Notice, print_notice
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ def removable(dataset_ids: Sequence[str]) -> list[Removable]:
     return found
 
 
-def remove(dataset: Removable, notice: Notice = print_notice) -> None:
+def remove(dataset: Removable) -> None:
     """Remove a dataset, and the folders of its namespace that are empty then.
 
     It leaves its name at once, for the hidden folder in which it would be built: whoever builds
@@ -61,13 +60,12 @@ def remove(dataset: Removable, notice: Notice = print_notice) -> None:
 
     Args:
         dataset: what `removable` found.
-        notice: called with a line if a builder has to be waited for.
 
     Raises:
         UserError: it can't be removed, or is gone meanwhile.
     """
     base_id = re.sub(r"-(obs|act)-v\d+$", "", dataset.dataset_id)
-    with hold_stage(base_id, notice) as stage:
+    with hold_stage(base_id) as stage:
         try:
             leaving = stage.folder / "removed"
             dataset.path.rename(leaving)

@@ -173,15 +173,6 @@ _FAMILY_KEYS = {"random_action_probs", "paper_returns"} | {
 }
 
 
-def load_family(path: Path) -> tuple[DatasetSpec, ...]:
-    """Return what a TOML file says is to be recorded (see `read_family`).
-
-    Raises:
-        UserError: as for `read_family`.
-    """
-    return read_family(path).specs
-
-
 def read_family(path: Path) -> Family:
     """Read a TOML file that describes a family of datasets, one for each randomness.
 

@@ -41,7 +41,6 @@ class Statistics:
         coverage: share of the cells that are visited, of a 50 by 50 grid over the first two
             principal components of the observations, each from its 0.5% to its 99.5% quantile.
         stochasticity: see `behaviour_stochasticity`; None where a recording is too small to tell.
-        picture: where the picture is, None where none was drawn.
     """
 
     dataset_id: str
@@ -56,7 +55,6 @@ class Statistics:
     length_interval: tuple[float, float] | None
     coverage: float
     stochasticity: float | None
-    picture: Path | None = None
 
 
 def interval_of_mean(values: Float64Array) -> tuple[float, float] | None:
@@ -110,7 +108,6 @@ def dataset_statistics(
         length_interval=interval_of_mean(lengths.astype(np.float64)),
         coverage=float((grid > 0).mean()),
         stochasticity=behaviour_stochasticity(transitions),
-        picture=picture,
     )
 
 

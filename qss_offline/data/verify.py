@@ -129,7 +129,7 @@ def verify_dataset(
     checks.append(_inside("observations within their space", transitions.observations, flat))
     if transitions.actions is not None and isinstance(action_space, spaces.Box):
         checks.append(_inside("actions within their space", transitions.actions, action_space))
-    checks.append(_secrecy(metadata, action_space, stored.extras))
+    checks.append(_secrecy(action_space, stored.extras))
     if is_placeholder(action_space):
         checks.append(_twin(metadata, data, transitions, root))
     else:
@@ -217,9 +217,7 @@ def _inside(name: str, values: Float32Array, space: spaces.Box) -> Check:
     return Check(name, True, "yes")
 
 
-def _secrecy(
-    metadata: dict[str, Any], action_space: spaces.Space[Any], extras: tuple[str, ...]
-) -> Check:
+def _secrecy(action_space: spaces.Space[Any], extras: tuple[str, ...]) -> Check:
     name = "nothing besides the five arrays"
     if not is_placeholder(action_space):
         return Check(name, None, ", ".join(extras) or "yes")

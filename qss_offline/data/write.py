@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -85,38 +84,6 @@ class DatasetPair(StoredDatasets):
     built: bool
 
 
-def write_pair(
-    transitions: Transitions,
-    spec: DatasetSpec,
-    *,
-    stage: Stage | None = None,
-    overwrite: bool = False,
-    workers: int | None = None,
-    progress: ProgressFactory = no_progress,
-) -> DatasetPair:
-    """Write the two Minari datasets of a recording, each with its sidecar.
-
-    Where actions are discrete there is the observation-only one alone.
-
-    Args:
-        transitions: the recording, with actions unless they are discrete.
-        spec: what was recorded; it names the datasets and becomes part of their metadata.
-        stage: a stage that the caller holds; by default one is held for this call.
-        overwrite: replace datasets that exist.
-        workers: 2 writes both files of episodes side by side; by default where that is quicker.
-        progress: makes a reporter of episodes written, of both datasets together.
-
-    Raises:
-        UserError: the recording has no actions or its rows don't follow each other, a dataset
-            of that id exists, the root can't be written to, or the disk is full.
-    """
-    with nullcontext(stage) if stage is not None else hold_stage(spec.base_id) as held:
-        (pair,) = write_pairs(
-            [(transitions, spec, held)], overwrite=overwrite, workers=workers, progress=progress
-        )
-    return pair
-
-
 def write_pairs(
     recordings: Sequence[tuple[Transitions, DatasetSpec, Stage]],
     *,
@@ -124,16 +91,22 @@ def write_pairs(
     workers: int | None = None,
     progress: ProgressFactory = no_progress,
 ) -> list[DatasetPair]:
-    """Write the pairs of several recordings side by side; see `write_pair`.
+    """Write the two Minari datasets of each recording, with their sidecars, side by side.
+
+    Where actions are discrete there is the observation-only one alone.
 
     Args:
         recordings: each with its spec and a stage that the caller holds.
         overwrite: replace datasets that exist.
         workers: processes, one for each file of episodes that is being written.
         progress: makes a reporter of episodes written, of all datasets together.
+
+    Raises:
+        UserError: a recording has no actions or its rows don't follow each other, a dataset of
+            that id exists, the root can't be written to, or the disk is full.
     """
     drafts = [
-        Draft(transitions, _spec_description(spec, behaviour_returns(transitions, spec)), held)
+        Draft(transitions, _spec_description(spec, transitions), held)
         for transitions, spec, held in recordings
     ]
     written = write_drafts(drafts, overwrite=overwrite, workers=workers, progress=progress)
@@ -145,7 +118,6 @@ def write_datasets(
     description: Description,
     *,
     overwrite: bool = False,
-    workers: int | None = None,
     check: Check | None = None,
     progress: ProgressFactory = no_progress,
 ) -> StoredDatasets:
@@ -156,7 +128,6 @@ def write_datasets(
             for them.
         description: what is said about it, ids and spaces included.
         overwrite: replace datasets that exist.
-        workers: 2 writes both files of episodes side by side; by default where that is quicker.
         check: called with the id of each dataset and a root where it lies, before it is visible.
         progress: makes a reporter of episodes written, of both datasets together.
 
@@ -169,7 +140,6 @@ def write_datasets(
         (stored,) = write_drafts(
             [Draft(transitions, description, held)],
             overwrite=overwrite,
-            workers=workers,
             check=check,
             progress=progress,
         )
@@ -354,7 +324,7 @@ def _check_unseen(draft: Draft, check: Check) -> None:
         (root / dataset_id).rename(draft.stage.folder / kind)
 
 
-def _spec_description(spec: DatasetSpec, returns: BehaviourReturns) -> Description:
+def _spec_description(spec: DatasetSpec, transitions: Transitions) -> Description:
     env = make_env(spec.env_id)
     try:
         observation_space, action_space = env.observation_space, env.action_space
@@ -370,7 +340,7 @@ def _spec_description(spec: DatasetSpec, returns: BehaviourReturns) -> Descripti
         algorithm_name=f"{percent} uniformly random actions, else an expert's"
         if spec.behaviour_expert
         else "uniformly random actions",
-        behaviour_return=returns,
+        behaviour_return=returns_of(complete_returns(transitions, spec)),
         metadata=env_metadata(spec.env_id)
         | {
             "author": ["QSS Offline"],
@@ -379,8 +349,3 @@ def _spec_description(spec: DatasetSpec, returns: BehaviourReturns) -> Descripti
             "spec": spec.identity(),
         },
     )
-
-
-def behaviour_returns(transitions: Transitions, spec: DatasetSpec) -> BehaviourReturns:
-    """Return the spread of the behaviour's returns over the episodes that weren't cut."""
-    return returns_of(complete_returns(transitions, spec))

@@ -31,23 +31,21 @@ class _Fixed:
 def seconds_per_update(
     algorithm: Algorithm,
     widths: Sequence[int | None],
-    seeds: int,
     batch_size: int,
     make_batch: Callable[..., Any],
 ) -> float:
-    """Return the seconds that one update of all seeds of a stack takes in this thread, on a CPU.
+    """Return the seconds that one update of a seed takes in this thread, on a CPU.
 
     Args:
         algorithm: what is trained; its step sizes are 0 here.
         widths: numbers in a row of each column of a batch; None for a column without that axis.
-        seeds: S.
         batch_size: B.
         make_batch: makes a batch of its columns.
     """
     generator = torch.Generator().manual_seed(0)
-    shapes = [(seeds, batch_size) if w is None else (seeds, batch_size, w) for w in widths]
+    shapes = [(1, batch_size) if w is None else (1, batch_size, w) for w in widths]
     sampler = _Fixed([torch.rand(shape, generator=generator) for shape in shapes], make_batch)
-    state = initial_state(algorithm, range(seeds))
+    state = initial_state(algorithm, (0,))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -7,40 +7,16 @@ bounds; of a Discrete space, one-hot.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from numpy.typing import NDArray
 
 from qss_offline.engine.streams import stream
 from qss_offline.errors import UserError
 from qss_offline.evaluation.actions import ActionBox, OneHotActions, Vector, finite_or_middle
 
 _BLOCK = 1_000
-
-
-class Actions(Protocol):
-    """One kind of action space."""
-
-    @property
-    def dim(self) -> int:
-        """Numbers in an action vector."""
-
-    @property
-    def discrete(self) -> bool:
-        """Whether vectors are one-hot."""
-
-    def random(self, rng: np.random.Generator, count: int) -> Vector:
-        """Draw uniformly random actions, `(count, dim)`."""
-
-    def explore(
-        self, rng: np.random.Generator, count: int
-    ) -> Callable[[int, NDArray[np.float32]], Vector]:
-        """Draw the noise of `count` steps; return `f(step among them, greedy)`, `(dim,)` each."""
-
-    def to_env(self, vector: Vector) -> Any:
-        """Map an action vector to what `env.step` takes."""
 
 
 class BoxActions:
@@ -76,6 +52,9 @@ class BoxActions:
     def to_env(self, vector: Vector) -> Vector:
         """Map to the environment's units, `(dim,)`."""
         return self.box.from_unit(vector)
+
+
+Actions = BoxActions | OneHotActions
 
 
 def actions_of(space: gym.Space[Any], noise: float, epsilon: float) -> Actions:

@@ -79,7 +79,6 @@ def run_jobs(
     arguments: Sequence[A],
     workers: int,
     report: Reporter = silent,
-    sizes: Sequence[float] | None = None,
     *,
     watch: Watch | None = None,
     after: Sequence[Sequence[int]] | None = None,
@@ -100,8 +99,6 @@ def run_jobs(
         arguments: one for each job.
         workers: processes, at least 1.
         report: called with the units done in all jobs together, and what the slowest is doing.
-        sizes: units of each job, where they are known: then what is reported goes by the time that
-            the jobs take together, which is more than their sum says when the last runs alone.
         watch: called with what each job tells, instead of `report`.
         after: of each job, those that must have ended before it begins; no circle among them.
         skip: those that aren't begun any more; it may grow while jobs run.
@@ -115,7 +112,7 @@ def run_jobs(
     count = len(arguments)
     here = min(workers, count) <= 1 and not apart
     workers = max(1, min(workers, count))
-    show, ended = watch or Gathered(sizes, workers, report).show, [False] * count
+    show, ended = watch or Gathered(None, workers, report).show, [False] * count
     left = list(range(count))
     waiting: dict[Future[R], int] = {}
 

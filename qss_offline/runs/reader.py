@@ -24,13 +24,6 @@ from qss_offline.runs.results import results_of_file, seeds_of_file
 from qss_offline.runs.values import number, whole
 from qss_offline.settings_json import settings_of
 
-TITLES: dict[Method, str] = {
-    "d3g": "offline D3G",
-    "bco": "BCO",
-    "auto": "a race of D3G, BCO and TD3+BC",
-}
-"""Methods in words."""
-
 LABELS: dict[str, str] = {
     "d3g": "D3G",
     "d3g-no-cycle": "D3G⁻",
@@ -207,16 +200,12 @@ class FinishedRun(Scored):
         }
 
 
-def load_run(path: Path, method: Method | None = None) -> FinishedRun:
+def load_run(path: Path) -> FinishedRun:
     """Read the folder of a finished run.
-
-    Args:
-        path: the folder.
-        method: of the run; None takes any.
 
     Raises:
         UserError: there is no such folder, it holds no run, one that isn't finished, an online one,
-            another method's, or one of another version of this package.
+            or one of another version of this package.
     """
     folder = RunFolder(path)
     if not path.is_dir():
@@ -228,8 +217,6 @@ def load_run(path: Path, method: Method | None = None) -> FinishedRun:
     config = read_run_config(folder)
     results = results_of_file(read_json(folder.results), folder.results)
     run = FinishedRun(results, folder, config)
-    if method is not None and run.method != method:
-        raise UserError(f"{path} holds no run of {TITLES[method]}, but of {TITLES[run.method]}")
     if run.config.recording is None:
         raise UserError(f"{folder.config}: recording is missing: it is of another version")
     return run

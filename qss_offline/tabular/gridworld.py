@@ -58,7 +58,7 @@ def gridworld(
     return from_probabilities(probabilities, rewards, terminal, 0, max_episode_steps)
 
 
-def cliffworld(size: int = 11, wind: float = 0.5, max_episode_steps: int = 500) -> TabularMDP:
+def cliffworld(size: int = 11, wind: float = 0.5) -> TabularMDP:
     """Return the windy cliff of the authors' appendix: a grid with an abyss below its last row.
 
     The episode begins in the bottom left corner, and the goal is the bottom right one. On the
@@ -81,7 +81,7 @@ def cliffworld(size: int = 11, wind: float = 0.5, max_episode_steps: int = 500) 
     rewards[:, goal] = GOAL_REWARD
     terminal = np.arange(num_states) >= size * size
     terminal[goal] = True
-    return from_probabilities(probabilities, rewards, terminal, int(edge[0]), max_episode_steps)
+    return from_probabilities(probabilities, rewards, terminal, int(edge[0]))
 
 
 def _moves(rows: int, columns: int) -> FloatArray:

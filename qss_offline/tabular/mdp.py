@@ -59,11 +59,6 @@ class TabularMDP:
         """A."""
         return int(self.probabilities.shape[1])
 
-    @property
-    def max_neighbours(self) -> int:
-        """N, the size of the largest N(s)."""
-        return int(self.probabilities.shape[2])
-
     def inverse_dynamics(self) -> BoolArray:
         """Return `(S, N, A)`: the actions that I(s, s') may answer with.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,16 +15,6 @@ from qss_offline.tabular.mdp import BoolArray, FloatArray, IntArray
 
 Columns = Mapping[str, NDArray[Any]]
 """A table to save: equally long columns by name."""
-
-
-class Result(Protocol):
-    """What all results can do."""
-
-    def tables(self) -> dict[str, Columns]:
-        """Return the raw results as tables, by file name without suffix."""
-
-    def findings(self) -> dict[str, Any]:
-        """Return the figures worth quoting, ready for JSON."""
 
 
 @dataclass(frozen=True)
@@ -267,6 +257,9 @@ class CliffResult:
             }
             for name, curves in self.curves.items()
         }
+
+
+Result = EquivalenceResult | StochasticResult | RedundantResult | PermutedResult | CliffResult
 
 
 def _axes(**axes: ArrayLike) -> dict[str, NDArray[Any]]:

@@ -23,7 +23,7 @@ class Solution:
     values: FloatArray
 
 
-def solve_qsa(mdp: TabularMDP, gamma: float = 0.99, tolerance: float = 1e-12) -> Solution:
+def solve_qsa(mdp: TabularMDP, gamma: float = 0.99) -> Solution:
     """Solve Q*(s, a) = E[r + γ max_a' Q*(s', a') | s, a]."""
 
     def backup(values: FloatArray) -> FloatArray:
@@ -31,10 +31,10 @@ def solve_qsa(mdp: TabularMDP, gamma: float = 0.99, tolerance: float = 1e-12) ->
         table: FloatArray = np.einsum("san,sn->sa", mdp.probabilities, outcomes)
         return table
 
-    return _iterate(backup, mdp, tolerance)
+    return _iterate(backup, mdp)
 
 
-def solve_qss(mdp: TabularMDP, gamma: float = 0.99, tolerance: float = 1e-12) -> Solution:
+def solve_qss(mdp: TabularMDP, gamma: float = 0.99) -> Solution:
     """Solve Eq. 1, Q*(s, s') = r + γ max_{s''∈N(s')} Q*(s', s'').
 
     How likely a neighbour is doesn't enter: under slip this is the best case, not the expected.
@@ -44,20 +44,18 @@ def solve_qss(mdp: TabularMDP, gamma: float = 0.99, tolerance: float = 1e-12) ->
         outcomes = mdp.rewards + gamma * values[mdp.neighbours]
         return np.where(mdp.is_neighbour, outcomes, -np.inf)
 
-    return _iterate(backup, mdp, tolerance)
+    return _iterate(backup, mdp)
 
 
-def _iterate(
-    backup: Callable[[FloatArray], FloatArray], mdp: TabularMDP, tolerance: float
-) -> Solution:
-    """Repeat `backup` until no value moves by more than `tolerance`."""
+def _iterate(backup: Callable[[FloatArray], FloatArray], mdp: TabularMDP) -> Solution:
+    """Repeat `backup` until no value moves by more than 1e-12."""
     values = np.zeros(mdp.num_states)
     while True:
         table = backup(values)
         updated = np.where(mdp.terminal, 0.0, table.max(axis=1))
         change = float(np.abs(updated - values).max())
         values = updated
-        if change <= tolerance:
+        if change <= 1e-12:
             return Solution(table, values)
 
 

@@ -191,4 +191,4 @@ def bco_seconds_per_update(config: RunConfig, obs_dim: int, action_dim: int) -> 
     # Any power takes as long.
     cloning = replace(config.cloning, error_power=config.cloning.error_power or 2.0)
     algorithm, widths = BehaviouralCloning(cloning, obs_dim, action_dim), (obs_dim, action_dim)
-    return seconds_per_update(algorithm, widths, 1, cloning.batch_size, LabelledBatch)
+    return seconds_per_update(algorithm, widths, cloning.batch_size, LabelledBatch)

@@ -46,7 +46,7 @@ def d3g_seconds_per_update(config: RunConfig, obs_dim: int, action_dim: int) -> 
     """Measure how long an update of one model takes in one process."""
     losses = config.preset.algorithm
     algorithm, widths = ObservationalD3G(losses, obs_dim), (obs_dim, obs_dim, None, None)
-    return seconds_per_update(algorithm, widths, 1, losses.batch_size, ObservationBatch)
+    return seconds_per_update(algorithm, widths, losses.batch_size, ObservationBatch)
 
 
 def offline_trainer(config: RunConfig, tasks: Sequence[SeedTask], device: str) -> OfflineTrainer:

@@ -9,7 +9,6 @@ from typing import Any
 
 from qss_offline.algorithms.bco import CloningConfig
 from qss_offline.data.environments import has_discrete_actions
-from qss_offline.data.facts import RecordingFacts
 from qss_offline.engine.device import choose_device
 from qss_offline.errors import UserError
 from qss_offline.overrides import changed, with_changes
@@ -51,15 +50,12 @@ class TrainOptions:
                 raise UserError(f"{name} must be a whole number, not {value!r}")
             object.__setattr__(self, name, int(value))
 
-    def config(
-        self, dataset_id: str, env_id: str | None, facts: RecordingFacts | None = None
-    ) -> RunConfig:
+    def config(self, dataset_id: str, env_id: str | None) -> RunConfig:
         """Return the settings of a run.
 
         Args:
             dataset_id: what it learns from.
             env_id: where it acts; None acts nowhere.
-            facts: what was measured of the recording already.
 
         Raises:
             UserError: an option is unknown, out of range, or doesn't apply.
@@ -91,7 +87,6 @@ class TrainOptions:
             self.tf32,
             self.actions,
             self.offline_only,
-            facts,
         )
 
     def _method(self, env_id: str | None) -> Method:

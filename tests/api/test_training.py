@@ -13,8 +13,6 @@ from qss_offline.runs.folder import read_json
 from qss_offline.training.options import TrainOptions
 from tests.api.conftest import SMALL
 
-NOWHERE = {"online_steps": 0, "env": None}
-
 
 @pytest.fixture
 def without_env(recording: qss.Recording) -> tuple[qss.Recording, qss.Recording]:

@@ -24,7 +24,6 @@ from qss_offline.runs.results import evaluation_means
 from qss_offline.training.runner import run
 from tests.small_run import settings
 
-COMMAND = (sys.executable, "-m", "recipes.random_obs")
 ROOT = Path(__file__).parents[2]
 
 

@@ -16,9 +16,9 @@ from qss_offline.comparison.online_budget import (
     BudgetRow,
     fit_budget,
     load_proposals,
-    read_rows,
     spread,
 )
+from qss_offline.comparison.rows import read_rows
 from qss_offline.data.build import build_dataset
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -136,11 +136,11 @@ def test_every_budget_is_evaluated_on_the_same_episodes(
 def test_rows_come_back_as_they_were_written(tmp_path: Path) -> None:
     rows = [BudgetRow("A-v0", "a/b-v0", "default", 3, 100, -4.25)]
     write_table(tmp_path / "returns.csv", BudgetRow, rows)
-    assert read_rows(tmp_path / "returns.csv") == rows
-    assert read_rows(tmp_path / "nothing.csv") == []
+    assert read_rows(tmp_path / "returns.csv", BudgetRow) == rows
+    assert read_rows(tmp_path / "nothing.csv", BudgetRow) == []
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
     with pytest.raises(UserError, match="no column 'env_id'"):
-        read_rows(tmp_path / "other.csv")
+        read_rows(tmp_path / "other.csv", BudgetRow)
 
 
 def test_a_folder_without_proposals_is_refused(tmp_path: Path) -> None:

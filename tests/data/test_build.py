@@ -24,8 +24,8 @@ from qss_offline.data import (
     build_dataset,
     build_datasets,
     build_family,
-    load_family,
     load_transitions,
+    read_family,
     save_expert,
 )
 from qss_offline.data.collect import complete_episodes
@@ -342,7 +342,7 @@ def family(tmp_path: Path) -> Path:
 def test_a_family_built_side_by_side_is_what_each_is_alone(
     family: Path, minari_root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    specs = load_family(family)
+    specs = read_family(family).specs
     alone = [build(spec) for spec in specs]
     first = contents(minari_root)
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "other"))
@@ -353,7 +353,7 @@ def test_a_family_built_side_by_side_is_what_each_is_alone(
 
 @pytest.mark.usefixtures("in_process")
 def test_a_family_keeps_what_is_there_and_verifies_all(family: Path, minari_root: Path) -> None:
-    specs = load_family(family)
+    specs = read_family(family).specs
     build(specs[1])
     notices: list[str] = []
     members = build_family(specs, workers=1, notice=notices.append)

@@ -65,9 +65,9 @@ def quiet(message: str) -> None:
     pass
 
 
-def refusal(dataset_id: str = FOREIGN, **more: Any) -> str:
+def refusal(dataset_id: str = FOREIGN) -> str:
     with pytest.raises(UserError) as caught:
-        load_transitions(dataset_id, notice=lambda message: None, **more)
+        load_transitions(dataset_id, notice=lambda message: None)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -80,7 +80,7 @@ pytestmark = [
 
 def test_info(pair: DatasetPair, recording: Transitions) -> None:
     notices: list[str] = []
-    obs = load_transitions(pair.obs_id, obs_dim=4, notice=notices.append)
+    obs = load_transitions(pair.obs_id, notice=notices.append)
     act = load_transitions(pair.act_id, notice=notices.append)
     assert not notices
     assert same(act.transitions, recording)
@@ -282,10 +282,6 @@ def test_unknown_ids(pair: DatasetPair, dataset_id: str, words: str) -> None:
 
 def test_no_datasets_at_all(minari_root: Path) -> None:
     assert "there are no datasets yet" in refusal("qss/x/y-v0")
-
-
-def test_another_observation_size(pair: DatasetPair) -> None:
-    assert "hold 4 numbers, expected 11" in refusal(pair.obs_id, obs_dim=11)
 
 
 Damage = Callable[[Path], Any]

@@ -22,13 +22,19 @@ from qss_offline.data import (
     collect,
     load_transitions,
     publish,
-    write_pair,
 )
+from qss_offline.data.write import write_pairs
 from qss_offline.errors import UserError
 
 from .conftest import make_transitions, same
 
 pytestmark = pytest.mark.usefixtures("in_process")
+
+
+def write_pair(transitions: Transitions, spec: DatasetSpec, **options: Any) -> DatasetPair:
+    with publish.hold_stage(spec.base_id) as held:
+        (pair,) = write_pairs([(transitions, spec, held)], **options)
+    return pair
 
 
 def cli(*arguments: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qss_offline.data import DatasetSpec, Transitions, collect, load_family
+from qss_offline.data import DatasetSpec, Transitions, collect, read_family
 from qss_offline.data.ranges import check_ranges
 from qss_offline.errors import UserError
 
@@ -20,7 +20,7 @@ FAMILIES = sorted(path.stem for path in DATASETS.glob("*.toml"))
 
 @cache
 def recorded(family: str, most_random: bool) -> tuple[str, Transitions]:
-    levels = load_family(DATASETS / f"{family}.toml")
+    levels = read_family(DATASETS / f"{family}.toml").specs
     chosen = (max if most_random else min)(levels, key=lambda spec: spec.random_action_prob)
     small = replace(chosen, transitions=1_600, shards=2)
     return small.env_id, collect(small, 1)

@@ -11,7 +11,6 @@ from minari.dataset.minari_dataset import parse_dataset_id
 
 from qss_offline.data import (
     DatasetSpec,
-    load_family,
     make_env,
     read_family,
     resolve_env_id,
@@ -199,7 +198,7 @@ def test_an_unused_expert_is_no_part_of_the_identity() -> None:
 
 def test_shipped_families() -> None:
     for path in sorted((REPOSITORY / "datasets").glob("*.toml")):
-        assert all(spec.transitions == 100_000 for spec in load_family(path))
+        assert all(spec.transitions == 100_000 for spec in read_family(path).specs)
     assert not list((REPOSITORY / "datasets").rglob("*.py"))
 
 
@@ -209,11 +208,11 @@ def test_family(tmp_path: Path) -> None:
         'env_id = "Reacher"\ntransitions = 50\nexpert = "e/x.safetensors"\n'
         "random_action_probs = [1.0, 0.5, 0]\n"
     )
-    family = load_family(path)
+    family = read_family(path).specs
     assert [spec.random_action_prob for spec in family] == [1.0, 0.5, 0.0]
     assert family[1].expert == tmp_path / "e/x.safetensors"
     path.write_text('env_id = "Reacher"\nseed = 4\nrandom_action_prob = 1.0\n')
-    assert load_family(path) == (DatasetSpec("Reacher", seed=4),)
+    assert read_family(path).specs == (DatasetSpec("Reacher", seed=4),)
 
 
 def test_paper_returns(tmp_path: Path) -> None:
@@ -222,7 +221,7 @@ def test_paper_returns(tmp_path: Path) -> None:
         'env_id = "Reacher"\npaper_returns = { "0" = -4.1, "0.25" = -12.5, "1.0" = -40 }\n'
     )
     family = read_family(path)
-    assert family.specs == load_family(path) == (DatasetSpec("Reacher"),)
+    assert family.specs == read_family(path).specs == (DatasetSpec("Reacher"),)
     assert family.paper_returns == {0.0: -4.1, 0.25: -12.5, 1.0: -40.0}
 
 
@@ -255,7 +254,7 @@ def test_bad_toml(tmp_path: Path, text: str, words: str) -> None:
     path = tmp_path / "bad.toml"
     path.write_text(text)
     with pytest.raises(UserError) as caught:
-        load_family(path)
+        read_family(path)
     assert words in str(caught.value)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -263,7 +262,7 @@ def test_bad_toml(tmp_path: Path, text: str, words: str) -> None:
 
 def test_missing_toml(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot read"):
-        load_family(tmp_path / "none.toml")
+        read_family(tmp_path / "none.toml")
 
 
 def test_every_family_without_a_suffix_has_its_expert_where_it_is_looked_for() -> None:

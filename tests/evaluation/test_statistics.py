@@ -188,7 +188,6 @@ def test_five_have_one_everywhere() -> None:
     # The same bootstrap, but for what was drawn.
     assert (band.low[0], band.high[0]) == pytest.approx((interval.low, interval.high), abs=0.4)
     assert band.errors[:, 0] == pytest.approx((5 - band.low[0], band.high[0] - 5))
-    assert mean_band(np.transpose([scores, [0.0] * 5]), axis=0).high.tolist() == band.high.tolist()
 
 
 def test_groups_of_scores_are_shown_alike() -> None:

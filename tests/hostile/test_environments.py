@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qss_offline.data import DatasetSpec, from_arrays, list_datasets, load_family, load_transitions
+from qss_offline.data import DatasetSpec, from_arrays, list_datasets, load_transitions, read_family
 from qss_offline.data.environments import (
     env_id_of_file,
     env_name_of,
@@ -100,7 +100,7 @@ def in_config(env_id: str, folder: Path) -> None:
 def in_family(env_id: str, folder: Path) -> None:
     path = folder / "family.toml"
     path.write_text(f"env_id = {json.dumps(env_id)}\n")
-    load_family(path)
+    read_family(path)
 
 
 def in_string(env_id: str, folder: Path) -> None:

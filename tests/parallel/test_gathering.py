@@ -21,7 +21,8 @@ def work(job: tuple[int, int], tick: Tick) -> int:
 def reports(jobs: Sequence[tuple[int, int]], workers: int) -> list[tuple[int, str]]:
     heard: list[tuple[int, str]] = []
     sizes = [float(units) for _, units in jobs]
-    ended = run_jobs(work, jobs, workers, lambda done, note="": heard.append((done, note)), sizes)
+    gathered = Gathered(sizes, workers, lambda done, note="": heard.append((done, note)))
+    ended = run_jobs(work, jobs, workers, watch=gathered.show)
     assert sorted(ended) == [(index, number) for index, (number, _) in enumerate(jobs)]
     return heard
 

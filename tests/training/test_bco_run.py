@@ -19,7 +19,6 @@ from qss_offline.parallel.progress import Reporter
 from qss_offline.runs.config import RunConfig
 from qss_offline.runs.folder import RunFolder, read_json
 from qss_offline.runs.inverse_config import InverseFitConfig
-from qss_offline.runs.reader import load_run
 from qss_offline.training.runner import run
 from tests.small_run import PRESET
 
@@ -77,8 +76,6 @@ def test_an_interrupted_run_resumes_to_the_same_bits(settings: RunConfig, tmp_pa
     assert [seed["seed"] for seed in results["seeds"]] == [0, 1]
     assert results["seeds"][0]["online_steps"] == 120
     assert len(results["seeds"][0]["evaluations"]) == 3
-    with pytest.raises(UserError, match="holds no run of offline D3G"):
-        load_run(whole, "d3g")
 
 
 def test_processes_make_no_difference(settings: RunConfig, tmp_path: Path) -> None:

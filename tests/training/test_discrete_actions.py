@@ -333,7 +333,7 @@ def test_what_needs_continuous_actions_is_refused_before_anything_is_made(
     )
     options = ComparisonOptions("table1", "d3g,bco", "100", str(tmp_path / "cartpole.toml"))
     with pytest.raises(UserError, match="bco needs continuous actions"):
-        Study(options).run()
+        Study(options).run(LocalLauncher(1))
     assert local_dataset_ids() == [recording]
     mixed = DatasetSpec("CartPole", 0.5, 100, expert=expert_path("InvertedPendulum-v5"))
     with pytest.raises(UserError, match="an expert needs continuous actions; CartPole-v1 has"):

@@ -120,7 +120,7 @@ def test_a_gpu_trains_one_stack_and_cores_share_what_acts(
     cells = [max(1, gpus) if count == 2 else count for count in cells]
     facts = recording_facts(load_transitions(dataset).transitions, True)
     options = TrainOptions(method, seeds=10, device="cpu")
-    config = replace(options.config(dataset, "InvertedPendulum-v5", facts), device="cuda")
+    config = replace(options.config(dataset, "InvertedPendulum-v5"), device="cuda")
     made = training_cells(config.with_recording(facts), RunFolder(tmp_path), {}, 8)
     phases = [list(some) for _, some in groupby(made, lambda one: one.settings["phase"])]
     assert [len(phase) for phase in phases] == cells
@@ -136,7 +136,7 @@ def test_work_beside_a_gpu_counts_as_much_as_was_promised(
     config = TrainOptions(
         method, seeds=2, updates=60, online_steps=30, online_rounds=5, episodes=1, device="cpu",
         changes=["updates_per_round=10"],
-    ).config(dataset, "InvertedPendulum-v5", facts)  # fmt: skip
+    ).config(dataset, "InvertedPendulum-v5")  # fmt: skip
     for cell in training_cells(config.with_recording(facts), RunFolder(tmp_path), {}, 1):
         told: list[float] = []
 

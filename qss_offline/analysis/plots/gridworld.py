@@ -81,9 +81,11 @@ def _draw_distance(panel: Axes, seeds: Sequence[Mapping[str, Any]], name: str) -
 
 
 def _draw_trajectories(panel: Axes, seeds: Sequence[Mapping[str, Any]], name: str) -> None:
+    from matplotlib.patches import Rectangle
+
     panel.grid(visible=False)
     panel.add_patch(
-        _rectangle((-0.5, -0.5), SIZE, SIZE, facecolor="#f2f2f2", edgecolor="black", zorder=0)
+        Rectangle((-0.5, -0.5), SIZE, SIZE, facecolor="#f2f2f2", edgecolor="black", zorder=0)
     )
     for number, (seed, colour) in enumerate(zip(seeds, COLOURS * len(seeds), strict=False)):
         # Lines of several seeds that lie on each other stay visible.
@@ -99,9 +101,3 @@ def _draw_trajectories(panel: Axes, seeds: Sequence[Mapping[str, Any]], name: st
     panel.set_title(f"{name}: trajectories that τ imagines", loc="left")
     panel.set_xlabel("column")
     panel.set_ylabel("row")
-
-
-def _rectangle(corner: tuple[float, float], width: float, height: float, **style: Any) -> Any:
-    from matplotlib.patches import Rectangle
-
-    return Rectangle(corner, width, height, **style)

@@ -257,13 +257,9 @@ class RunPart:
         def stacked(name: str) -> NDArray[np.float64]:
             return np.stack([one[name][:rows] for one in logged], axis=1)
 
-        limits: tuple[float, float] | None
-        try:
-            limits = run.facts.value_limits(run.config.preset.algorithm.gamma)
-            least, most = map(number_text, limits)
-            allowed = f" The rewards allow {least} to {most}."
-        except UserError:
-            limits, allowed = None, ""
+        limits = run.facts.value_limits(run.config.preset.algorithm.gamma)
+        least, most = map(number_text, limits)
+        allowed = f" The rewards allow {least} to {most}."
         q, proposed = stacked("q"), stacked("proposal_value")
         error = stacked("cycle_error")
         ends = number_text(float(error[-1].mean()))

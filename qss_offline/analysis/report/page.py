@@ -141,9 +141,9 @@ def folded(summary: str, content: str) -> str:
     return f"<details><summary>{escape(summary)}</summary>{content}</details>"
 
 
-def picture(content: bytes, alt: str, caption: str, kind: str = "png") -> str:
+def picture(content: bytes, alt: str, caption: str) -> str:
     """Return a figure with an alternative text."""
-    image = f'<img src="{_data(content, f"image/{kind}")}" alt="{escape(alt)}">'
+    image = f'<img src="{_data(content, "image/png")}" alt="{escape(alt)}">'
     return f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>"
 
 

@@ -126,14 +126,12 @@ def read_source(path: Path, names: ColumnNames, rules: ImportRules) -> Source:
 
 def _files(path: Path) -> tuple[list[Path], dict[str, Any]]:
     """Return the files of a recording in their order, and what a LeRobot dataset says of itself."""
-    if path.is_file():
-        if path.suffix.lower() not in SUFFIXES:
-            raise UserError(f"{path}: expected a folder, or a file that ends in {_SUFFIX_LIST}")
-        return [path], {}
     if not path.is_dir():
         if path.suffix.lower() not in SUFFIXES:
             raise UserError(f"{path}: expected a folder, or a file that ends in {_SUFFIX_LIST}")
-        raise UserError(f"{path} does not exist")
+        if not path.is_file():
+            raise UserError(f"{path} does not exist")
+        return [path], {}
     info: dict[str, Any] = {}
     folder = path
     if (path / "meta" / "info.json").is_file() and (path / "data").is_dir():
@@ -262,9 +260,7 @@ def _npz() -> _Format:
                     header = file.tell()
                 if dtype.hasobject:
                     raise UserError(f"{member.filename} holds Python objects: refused")
-                size = dtype.itemsize
-                for length in shape:
-                    size *= int(length)
+                size = _bytes(shape, dtype)
                 if size != member.file_size - header:
                     raise UserError(
                         f"{member.filename} claims {size:,} bytes, but holds "

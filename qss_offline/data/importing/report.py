@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 from qss_offline.errors import printable
 
@@ -160,9 +160,6 @@ class RoleReport:
     def as_json(self) -> dict[str, Any]:
         """Return all of it as JSON values."""
         return asdict(self)
-
-
-Show: TypeAlias = Callable[[RoleReport], None]
 
 
 def print_report(report: RoleReport) -> None:

@@ -20,7 +20,7 @@ from qss_offline.data.importing.plan import ImportPlan, Source, make_plan
 from qss_offline.data.importing.readers import read_source
 from qss_offline.data.importing.rules import AS_IT_STANDS, ImportRules
 from qss_offline.data.importing.store import NOTHING_KNOWN, About, flattening
-from qss_offline.data.importing.tables import column_of, flat_table, frame_table, kind_of
+from qss_offline.data.importing.tables import column_of, frame_table, kind_of
 from qss_offline.data.importing.values import Array, as_column, flattened, split_streams
 from qss_offline.data.local import check_base_id, data_folder, read_metadata
 from qss_offline.data.spaces import is_placeholder, is_vector, read_space
@@ -154,7 +154,6 @@ def plan_frame(
     names: ColumnNames | None = None,
     observation_only: bool = False,
     rules: ImportRules = AS_IT_STANDS,
-    name: str = "a frame",
 ) -> ImportPlan:
     """Check a frame of pandas or polars, a table of Arrow, or a dict of columns; see `from_frame`.
 
@@ -174,7 +173,7 @@ def plan_frame(
         roles = resolve(kinds, names or ColumnNames(), rules.ignore, rules.order)
         columns = {key: as_column(key, columns[key]) for key in roles.read}
     else:
-        table = flat_table(frame_table(frame))
+        table = frame_table(frame)
         kinds = {field.name: kind_of(field.type) for field in table.schema}
         roles = resolve(kinds, names or ColumnNames(), rules.ignore, rules.order)
         text = roles.columns.get("episodes", ())
@@ -182,7 +181,9 @@ def plan_frame(
             key: as_column(key, column_of(table, key), text=key in text) for key in roles.read
         }
     return make_plan(
-        _source(name, {"kind": "a frame"}, columns, roles), rules, observation_only=observation_only
+        _source("a frame", {"kind": "a frame"}, columns, roles),
+        rules,
+        observation_only=observation_only,
     )
 
 
