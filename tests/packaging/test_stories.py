@@ -48,7 +48,7 @@ def test_a_csv_of_an_own_environment_becomes_a_film_and_a_file(shell: Path) -> N
 
 @pytest.mark.slow
 def test_the_papers_table_becomes_a_page(shell: Path) -> None:
-    small = {"table1-quick": "table1-quick --transitions 2000 --updates 60"}
+    small = {"--preset table1-quick": "--preset table1-quick --transitions 2000 --updates 60"}
     said = follow(section(PAGE, "From the paper"), shell, small)
     assert "This takes about " in said
     page = (shell / "paper" / "report.html").read_text()
