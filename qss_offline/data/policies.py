@@ -101,12 +101,14 @@ class MixtureBehaviour:
         random_action_prob: from 0 (always the expert) to 1.
 
     Raises:
-        UserError: the box isn't finite.
+        UserError: the box isn't finite or the probability isn't in [0, 1].
     """
 
     def __init__(
         self, action_space: spaces.Box, expert: MLPExpert, random_action_prob: float
     ) -> None:
+        if not 0.0 <= random_action_prob <= 1.0:
+            raise UserError(f"random_action_prob: {random_action_prob} is not between 0 and 1")
         check_bounds(action_space)
         self._box = action_space
         self._expert = expert

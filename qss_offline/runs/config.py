@@ -10,7 +10,7 @@ from qss_offline.algorithms.ensemble import member_seeds
 from qss_offline.algorithms.observational_d3g import ObservationalD3GConfig
 from qss_offline.algorithms.validation import check_positive
 from qss_offline.data.facts import RecordingFacts
-from qss_offline.errors import UserError
+from qss_offline.errors import UserError, nearest
 from qss_offline.runs.inverse_config import InverseFitConfig
 from qss_offline.runs.portfolio_config import LEAST_ROUNDS, PortfolioConfig
 from qss_offline.runs.work import CLONING_UPDATE, EPISODE, GPU_SPEEDUP
@@ -142,6 +142,9 @@ class RunConfig:
     def __post_init__(self) -> None:
         """Refuse a run without episodes or actions to learn from, or settings of another method."""
         check_positive(self, "evaluation_episodes")
+        if self.method not in METHODS:
+            hint = nearest(self.method, METHODS) or f"; there are {', '.join(METHODS)}"
+            raise UserError(f"unknown method {self.method!r}{hint}")
         if (self.method == "auto") != (self.portfolio is not None):
             raise UserError("method auto needs settings of its members (portfolio), others none")
         if self.portfolio is not None and not self.offline_only:

@@ -63,13 +63,16 @@ def test_killed_runs_resume_to_the_same_bits(minari_root: Path, tmp_path: Path) 
     run(settings(dataset), RunFolder(whole), launcher=LocalLauncher(1))
     command = (sys.executable, "-m", "tests.small_run", dataset)
     rng = np.random.default_rng(0)
-    process = start(*command, str(killed))
-    while checkpoint_update(killed / "seeds" / "0" / "training.safetensors") < 2000:
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.05)
-    time.sleep(float(rng.uniform(0, 0.5)))
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    resume: tuple[str, ...] = ()
+    for goal in (2000, 4000):
+        process = start(*command, str(killed), *resume)
+        while checkpoint_update(killed / "seeds" / "0" / "training.safetensors") < goal:
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.05)
+        time.sleep(float(rng.uniform(0, 0.5)))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        resume = ("--resume",)
     run(settings(dataset), RunFolder(killed), resume=True, launcher=LocalLauncher(1))
     assert files_of_interest(killed) == files_of_interest(whole)
 

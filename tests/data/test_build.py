@@ -256,7 +256,7 @@ def test_two_builders_of_the_same(tmp_path: Path, minari_root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("attempts", "least"), [(3, 1), pytest.param(65, 50, marks=pytest.mark.slow)]
+    ("attempts", "least"), [(4, 2), pytest.param(65, 50, marks=pytest.mark.slow)]
 )
 @pytest.mark.timeout(1_200)
 def test_killed_builders(tmp_path: Path, minari_root: Path, attempts: int, least: int) -> None:
@@ -499,7 +499,7 @@ def test_replacing_leaves_no_gap(minari_root: Path, tmp_path: Path) -> None:
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        for _ in range(3):
+        for _ in range(5):
             build(spec, overwrite=True)
     finally:
         ended.set()

@@ -149,6 +149,15 @@ def test_learned_values_converge_to_value_iteration(make: Make) -> None:
     assert curves.returns[-1].tolist() == [[-6.0] * 3]
 
 
+def test_the_deterministic_case_is_learned_equal_by_both() -> None:
+    mdp = gridworld(5)
+    worlds = Worlds([mdp])
+    schedule = Schedule(tuple(range(3)), 16_000, 16_000, epsilon_end=1.0)
+    qsa = learn(make_qsa(worlds, 3, FAST), worlds, schedule).values[-1]
+    qss = learn(make_qss(worlds, 3, FAST), worlds, schedule).values[-1]
+    np.testing.assert_allclose(qss, qsa, rtol=0, atol=1e-6)
+
+
 def test_under_slip_qss_learns_the_best_case() -> None:
     mdp = gridworld(4, slip=0.5)
     worlds = Worlds([mdp])

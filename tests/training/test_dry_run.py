@@ -43,12 +43,7 @@ SMALL_RUN = TrainOptions(
     device="cpu",
 )
 LOCAL = LocalLauncher(1)
-PAIRS = [
-    (method, preset)
-    for preset, methods in PRESETS.items()
-    for method in methods
-    if preset != "quick"  # the default with one training, of which `paper` has one, too
-]
+PAIRS = [(method, preset) for preset, methods in PRESETS.items() for method in methods]
 SETTINGS = [
     # The IDM's and D3G's act in different parts of a run.
     ["form=bilinear", "twin_pessimism=1.0", "clamp_targets=False", "normalize_observations=False",

@@ -25,8 +25,8 @@ def as_float32(values: Array, rows: Int64Array) -> Float32Array:
 
 
 def beyond_float32(values: Array) -> BoolArray:
-    """Return where numbers are infinite, or would be as float32."""
-    return np.abs(values) > _GREATEST
+    """Return where numbers are NaN or infinite, or would be as float32."""
+    return ~(np.abs(values) <= _GREATEST)
 
 
 def refuse_infinite(
@@ -42,7 +42,7 @@ def refuse_infinite(
     if bad.any():
         row, count = int(bad.argmax()), int(bad.sum())
         refuse(
-            f"{role}: row {int(steps.rows[row])} holds infinity as float32 "
+            f"{role}: row {int(steps.rows[row])} holds NaN or infinity as float32 "
             f"({rows_of(values, rows[row : row + 1])[0]})"
             f"{f', as {count:,} steps do in all' * (count > 1)}; --missing drop-step leaves out "
             "the steps that need it",
