@@ -51,9 +51,7 @@ Resets = Annotated[
 Overwrite = Annotated[bool, Option("--overwrite", help="replace what is there")]
 Seed = Annotated[int, Option("--seed", min=0, help="seed of the draw")]
 License = Annotated[str | None, Option("--license", help="SPDX identifier, such as cc-by-4.0")]
-Token = Annotated[
-    str | None, Option("--token", help="Hugging Face token, or the path of a key for gcp")
-]
+Token = Annotated[str | None, Option("--token", help="Hugging Face token")]
 
 # Characters of a dataset's own text in a table.
 _MAX_TEXT = 60
@@ -374,6 +372,8 @@ def split(
     parts: dict[str, float] = {}
     for part in into:
         name, _, share = part.partition("=")
+        if name in parts:
+            raise UserError(f"--into {name} is given twice")
         try:
             parts[name] = float(share)
         except ValueError as error:
@@ -449,7 +449,7 @@ def card(
 @_command("push")
 def push(
     dataset_id: DatasetId,
-    to: Annotated[str, Option("--to", help="hf://USER, gcp://BUCKET or a folder")],
+    to: Annotated[str, Option("--to", help="hf://USER or a folder")],
     twin: Annotated[bool, Option("--twin", help="the twin too")] = False,
     license: License = None,
     token: Token = None,
@@ -465,7 +465,7 @@ def push(
 @_command("pull")
 def pull(
     dataset_id: DatasetId,
-    source: Annotated[str, Option("--from", help="hf://USER, gcp://BUCKET or a folder")],
+    source: Annotated[str, Option("--from", help="hf://USER or a folder")],
     token: Token = None,
     overwrite: Overwrite = False,
     max_gb: Annotated[

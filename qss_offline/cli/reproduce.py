@@ -209,9 +209,7 @@ def minari_mujoco(
         "hopper,halfcheetah,walker2d,invertedpendulum,inverteddoublependulum,reacher"
     ),
     level: Annotated[str, Option(help="of the same")] = "simple,medium,expert",
-    source: Annotated[
-        str, Option("--from", help="hf://USER, gcp://BUCKET or a folder")
-    ] = "hf://farama-minari",
+    source: Annotated[str, Option("--from", help="hf://USER or a folder")] = "hf://farama-minari",
     methods: Annotated[str, Option(help="trained on each")] = "auto,d3g,bco",
     seeds: options.Seeds = "3",
     out: Annotated[Path, Option(help="folder of the runs")] = Path("runs/minari-mujoco"),

@@ -81,7 +81,7 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         if self._action_dtype is not None:
             if type(action) is not np.ndarray or action.dtype != self._action_dtype:
                 action = np.asarray(action, self._action_dtype)
-            if not isfinite(action.dot(action)) and not np.isfinite(action).all():
+            if not isfinite(np.vdot(action, action)) and not np.isfinite(action).all():
                 raise self._refused(f"an action isn't finite: {action.tolist()}")
         self._steps += 1
         try:

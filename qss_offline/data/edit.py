@@ -10,11 +10,11 @@ from gymnasium import spaces
 
 from qss_offline.data.importing import About, store
 from qss_offline.data.load import load_transitions
-from qss_offline.data.local import check_base_id, read_metadata
+from qss_offline.data.local import check_base_id, pair_id, read_metadata
 from qss_offline.data.metadata import env_id_of
 from qss_offline.data.spaces import read_space
 from qss_offline.data.transitions import Int64Array, Transitions
-from qss_offline.data.write import StoredDatasets
+from qss_offline.data.write import StoredDatasets, check_free
 from qss_offline.errors import UserError
 from qss_offline.parallel.reporting import ProgressFactory, no_progress
 
@@ -41,7 +41,8 @@ def split_dataset(
         UserError: the shares make no sense, there are too few episodes, or a dataset can't be
             read or written.
     """
-    if not parts or any(share <= 0 for share in parts.values()) or sum(parts.values()) > 1 + 1e-9:
+    shares = list(parts.values())
+    if not parts or not all(share > 0 for share in shares) or not sum(shares) <= 1 + 1e-9:
         raise UserError(
             f"parts: expected shares above 0 that add up to 1 at most, got {dict(parts)}"
         )
@@ -52,6 +53,8 @@ def split_dataset(
     bounds = np.round(np.cumsum([0.0, *parts.values()]) * total).astype(int)
     if (np.diff(bounds) < 1).any():
         raise UserError(f"parts: {total} episodes are too few for {dict(parts)}")
+    kinds = ("obs",) if transitions.actions is None else ("obs", "act")
+    check_free([pair_id(name, kind) for name in parts for kind in kinds], overwrite)
     order = np.random.default_rng(seed).permutation(total)
     written = []
     for index, (name, share) in enumerate(parts.items()):

@@ -1,7 +1,7 @@
-"""Datasets to others and back, through Minari's own remotes.
+"""Datasets to others and back: through the Hugging Face Hub as Minari does it, or a folder.
 
-A remote is `hf://USER_OR_ORGANISATION`, `gcp://BUCKET`, or a folder. For folders this module
-registers one more scheme with Minari, `file://`, so that they take the same way as the others.
+A remote is `hf://USER_OR_ORGANISATION`, where `minari download` finds what was pushed, or a folder
+that is laid out like a Minari root.
 
 What is pulled is downloaded into a hidden folder, checked there in full, digests first of all,
 and renamed into place: a damaged download is never visible, and replaces nothing. A folder is
@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -27,35 +27,34 @@ from qss_offline.data import sandbox, verify
 from qss_offline.data import sidecar as columns
 from qss_offline.data.card import CARD_FILE, write_card
 from qss_offline.data.load import expected_digest
-from qss_offline.data.local import check_place, dataset_ids, minari_root, plain_files, read_metadata
-from qss_offline.data.metadata import MAX_BYTES, check_metadata
-from qss_offline.data.publish import NAMESPACE_FILE, hold_stage, publish
-from qss_offline.errors import UserError
-from qss_offline.files import (
-    atomic_directory,
-    open_regular_file,
-    read_regular_file,
-    size_text,
-    write_bytes,
+from qss_offline.data.local import (
+    METADATA_FILE,
+    check_place,
+    minari_root,
+    plain_files,
+    read_metadata,
 )
+from qss_offline.data.metadata import check_metadata
+from qss_offline.data.publish import hold_stage, publish
+from qss_offline.errors import UserError
+from qss_offline.files import atomic_directory, open_regular_file, size_text
 from qss_offline.parallel.reporting import Notice, ProgressFactory, no_progress, print_notice
 
-FOLDER_SCHEME = "file"
 MAX_PULLED_BYTES = 20 * 10**9
 _CHUNK_BYTES = 1 << 20
 
 
-class FolderStorage(CloudStorage):  # type: ignore[misc]  # Minari has no types
-    """A folder as a remote of Minari, laid out like a Minari root.
+class FolderStorage:
+    """A folder as a remote.
 
     Args:
-        name: path of the folder.
-        token: unused; the other remotes have one.
+        root: the folder.
+        limit: bytes that are allowed of a dataset.
     """
 
-    def __init__(self, name: str, token: str | None = None) -> None:
-        self._root = Path(name)
-        self.limit = MAX_PULLED_BYTES
+    def __init__(self, root: Path, limit: int = MAX_PULLED_BYTES) -> None:
+        self._root = root
+        self._limit = limit
 
     def upload_dataset(self, dataset_id: str) -> None:
         """Copy a local dataset here; it becomes visible when it is whole."""
@@ -63,12 +62,9 @@ class FolderStorage(CloudStorage):  # type: ignore[misc]  # Minari has no types
         with atomic_directory(self._root / dataset_id) as temporary:
             _copy_files(source, temporary, f"dataset {dataset_id!r}", sys.maxsize)
 
-    def list_datasets(self, prefix: str | None = None) -> Iterable[str]:
-        """Yield the ids of the datasets here that begin with `prefix`."""
-        below = (prefix or "").rpartition("/")[0]
-        for dataset_id in sorted(dataset_ids(self._root, below)):
-            if dataset_id.startswith(prefix or ""):
-                yield dataset_id
+    def list_datasets(self, prefix: str) -> list[str]:
+        """Return the dataset of that id, if it is here."""
+        return [prefix] if (self._root / prefix / "data" / METADATA_FILE).exists() else []
 
     def get_dataset_metadata(self, dataset_id: str) -> dict[str, Any]:
         """Return a dataset's metadata."""
@@ -79,25 +75,7 @@ class FolderStorage(CloudStorage):  # type: ignore[misc]  # Minari has no types
         source = self._root / dataset_id
         if not source.resolve().is_relative_to(self._root.resolve()):
             raise UserError(f"dataset {dataset_id!r} is a link to elsewhere: refused")
-        _copy_files(source, path / dataset_id, f"dataset {dataset_id!r}", self.limit)
-
-    def list_namespaces(self) -> Iterable[str]:
-        """Yield the namespaces here."""
-        for path in sorted(self._root.rglob(NAMESPACE_FILE)):
-            yield path.parent.relative_to(self._root).as_posix()
-
-    def download_namespace_metadata(self, namespace: str, path: Path) -> None:
-        """Copy a namespace's metadata from here into `path`."""
-        self._copy_namespace(self._root / namespace, path / namespace)
-
-    def upload_namespace(self, namespace: str) -> None:
-        """Copy a local namespace's metadata here."""
-        self._copy_namespace(minari_root() / namespace, self._root / namespace)
-
-    @staticmethod
-    def _copy_namespace(source: Path, target: Path) -> None:
-        content = read_regular_file(source / NAMESPACE_FILE, MAX_BYTES)
-        write_bytes(target / NAMESPACE_FILE, content)
+        _copy_files(source, path / dataset_id, f"dataset {dataset_id!r}", self._limit)
 
 
 def _copy_files(source: Path, target: Path, what: str, limit: int) -> None:
@@ -135,26 +113,19 @@ def _check_size(size: float, limit: int, what: str) -> None:
         )
 
 
-def remote_address(remote: str) -> str:
-    """Return a remote as Minari takes it: `scheme://name`.
+def _open(remote: str, token: str | None, limit: int = MAX_PULLED_BYTES) -> Any:
+    """Open a remote.
 
     Raises:
-        UserError: the scheme is unknown or the name is missing.
+        UserError: it is none, or the Hub's library is missing or fails.
     """
     if "://" not in remote:
-        return f"{FOLDER_SCHEME}://{Path(remote).absolute()}"
+        return FolderStorage(Path(remote), limit)
     scheme, _, name = remote.partition("://")
-    known = {*remotes._registry, FOLDER_SCHEME}
-    if scheme not in known or not name.strip("/"):
-        raise UserError(f"remote {remote!r}: expected hf://USER, gcp://BUCKET or a folder")
-    return f"{scheme}://{name.rstrip('/')}"
-
-
-def _open(remote: str, token: str | None) -> CloudStorage:
-    remotes._registry.setdefault(FOLDER_SCHEME, lambda: FolderStorage)
-    address = remote_address(remote)
+    if scheme != "hf" or not name.strip("/"):
+        raise UserError(f"remote {remote!r}: expected hf://USER or a folder")
     try:
-        return remotes.get_cloud_storage(address, token)
+        return remotes.get_cloud_storage(f"hf://{name.rstrip('/')}", token)
     except ImportError as error:
         raise UserError(f"remote {remote!r}: {_one_line(error)}") from error
     except Exception as error:
@@ -197,9 +168,8 @@ def push_dataset(
 
     Args:
         dataset_id: Minari id.
-        to: `hf://USER`, `gcp://BUCKET` or a folder.
-        token: Hugging Face token, or path of a service account's key for `gcp`; by default what
-            the remote's library finds for itself.
+        to: `hf://USER` or a folder.
+        token: Hugging Face token; by default the one that the Hub's library finds.
         twin: upload the twin too.
         license: SPDX identifier for the card.
         notice: called with a line about what is done.
@@ -228,26 +198,25 @@ def push_dataset(
         if license is not None or not (minari_root() / one / CARD_FILE).is_file():
             write_card(one, license=license, notice=notice)
         with _remote_errors(to):
-            _upload(storage, one)
+            if isinstance(storage, CloudStorage):
+                _upload_namespaces(storage, one)
+            storage.upload_dataset(one)
+            if isinstance(storage, CloudStorage):
+                _upload_repository_card(storage, one)
         notice(f"{one} is in {to}")
     return ids
 
 
-def _upload(storage: CloudStorage, dataset_id: str) -> None:
-    namespace = dataset_id.rpartition("/")[0] or None
+def _upload_namespaces(storage: CloudStorage, dataset_id: str) -> None:
     there = set(storage.list_namespaces())
-    for part in namespace_hierarchy(namespace):
+    for part in namespace_hierarchy(dataset_id.rpartition("/")[0] or None):
         if part not in there:
             storage.upload_namespace(part)
-    storage.upload_dataset(dataset_id)
-    _upload_repository_card(storage, dataset_id)
 
 
 def _upload_repository_card(storage: CloudStorage, dataset_id: str) -> None:
     """Give a new repository of the Hub the card as its README, where the Hub looks for tags."""
-    api = getattr(storage, "_api", None)
-    if api is None:
-        return
+    api = storage._api
     repository = f"{storage.name}/{dataset_id.partition('/')[0]}"
     if not api.file_exists(repository, CARD_FILE, repo_type="dataset"):
         api.upload_file(
@@ -272,11 +241,11 @@ def pull_dataset(
 
     Args:
         dataset_id: Minari id.
-        source: `hf://USER`, `gcp://BUCKET` or a folder.
+        source: `hf://USER` or a folder.
         token: as for `push_dataset`.
         overwrite: replace a local dataset of that id.
-        max_bytes: refuse more. A folder is measured; other remotes are believed at first, and
-            what came of them is measured.
+        max_bytes: refuse more. A folder is measured; the Hub is believed at first, and what came
+            of it is measured.
         notice: called with a line if there was no digest to check.
         progress: makes reporters of verifying.
 
@@ -291,9 +260,7 @@ def pull_dataset(
     root = minari_root()
     if (root / dataset_id).exists() and not overwrite:
         raise UserError(f"dataset {dataset_id!r} is here already; overwrite it or keep it")
-    storage = _open(source, token)
-    if isinstance(storage, FolderStorage):
-        storage.limit = max_bytes
+    storage = _open(source, token, max_bytes)
     what = f"dataset {dataset_id!r}"
     with hold_stage(f"pull/{dataset_id}", notice) as stage:
         downloads = stage.folder / "downloads"
@@ -324,7 +291,7 @@ def pull_dataset(
     return digest
 
 
-def _declared_bytes(storage: CloudStorage, dataset_id: str) -> float:
+def _declared_bytes(storage: Any, dataset_id: str) -> float:
     """Return what a remote's metadata say of a dataset's size, 0 where they say nothing."""
     damaged = f"dataset {dataset_id!r}: its metadata are damaged"
     try:

@@ -99,17 +99,12 @@ def pair_id(base_id: str, kind: str) -> str:
 
 def local_dataset_ids() -> list[str]:
     """Return the ids of all folders in the Minari root that look like datasets."""
-    return sorted(dataset_ids(minari_root()))
+    return sorted(_dataset_ids(minari_root()))
 
 
-def dataset_ids(root: Path, below: str = "") -> Iterator[str]:
-    """Yield the ids of all folders that look like datasets, those half-built included.
-
-    Args:
-        root: the folder of all datasets.
-        below: a folder in it, beside or under which datasets are looked for.
-    """
-    waiting = [below]
+def _dataset_ids(root: Path) -> Iterator[str]:
+    """Yield the ids of all folders that look like datasets, those half-built included."""
+    waiting = [""]
     while waiting:
         name = waiting.pop()
         try:

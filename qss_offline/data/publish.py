@@ -60,7 +60,8 @@ def hold_stage(base_id: str, notice: Notice = print_notice) -> Iterator[Stage]:
         UserError: the Minari root can't be written to, or the disk is full.
     """
     workplace = minari_root() / _WORKPLACE
-    slug = base_id.replace("/", "__")
+    # No id holds a dot, so that no two of them have one name here.
+    slug = base_id.replace("/", ".")
     try:
         workplace.mkdir(exist_ok=True)
         with _lock(workplace / f"{slug}.lock", f"waiting for another builder of {base_id}", notice):
@@ -69,7 +70,7 @@ def hold_stage(base_id: str, notice: Notice = print_notice) -> Iterator[Stage]:
                 if other.stem != slug:
                     # Held: its builder lives, and nothing is to be done.
                     with suppress(BlockingIOError), _lock(other):
-                        _recover(other.with_suffix(""))
+                        _recover(workplace / other.stem)
             folder = workplace / slug
             folder.mkdir()
             try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from typing import Any, TypeAlias
 
 import gymnasium
@@ -11,6 +12,7 @@ from gymnasium import spaces
 from gymnasium.wrappers import FlattenObservation
 
 from qss_offline.data.checked_environment import CheckedEnv
+from qss_offline.data.column_files import column_types
 from qss_offline.data.environments import (
     env_id_of_spec,
     make_any,
@@ -18,7 +20,6 @@ from qss_offline.data.environments import (
     without_folder,
 )
 from qss_offline.data.importing import NOTHING_KNOWN, About, flattening, store
-from qss_offline.data.importing.values import Array
 from qss_offline.data.local import check_base_id
 from qss_offline.data.spaces import is_vector, vector_size
 from qss_offline.data.transitions import Transitions
@@ -63,24 +64,11 @@ def collect_with_policy(
     check_base_id(dataset_id)
     if isinstance(transitions, bool) or not isinstance(transitions, int) or transitions < 1:
         raise UserError(f"transitions: expected a whole number of at least 1, got {transitions!r}")
-    if isinstance(env, str):
-        made = make_any(resolve_env_id(env))
-        try:
-            return collect_with_policy(
-                made,
-                policy,
-                dataset_id,
-                transitions=transitions,
-                seed=seed,
-                observation_only=observation_only,
-                about=about,
-                overwrite=overwrite,
-                progress=progress,
-            )
-        finally:
-            made.close()
-    keep_actions = not observation_only and is_vector(env.action_space)
-    recorded = _record(env, policy, transitions, seed, keep_actions, progress)
+    with ExitStack() as opened:
+        if isinstance(env, str):
+            env = opened.enter_context(closing(make_any(resolve_env_id(env))))
+        keep_actions = not observation_only and is_vector(env.action_space)
+        recorded = _record(env, policy, transitions, seed, keep_actions, progress)
     extra = flattening(env.observation_space)
     if env.spec is not None:
         extra["env_id"] = without_folder(env_id_of_spec(env.spec))
@@ -107,26 +95,6 @@ def collect_with_policy(
     )
 
 
-class _Unflattened(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Keeps the last observation as the environment gave it, for the policy."""
-
-    def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
-        super().__init__(env)
-        self.observed: Any = None
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
-        """Keep the first observation of an episode."""
-        return self._kept(self.env.reset(seed=seed, options=options))
-
-    def step(self, action: Any) -> Any:
-        """Keep the observation after a step."""
-        return self._kept(self.env.step(action))
-
-    def _kept(self, answer: Any) -> Any:
-        self.observed = answer[0] if isinstance(answer, tuple) else None
-        return answer
-
-
 def _record(
     env: gymnasium.Env[Any, Any],
     policy: Policy,
@@ -137,25 +105,15 @@ def _record(
 ) -> Transitions:
     space = env.observation_space
     obs_dim = vector_size(space)
-    unflattened = _Unflattened(env)
     name = repr(type(env.unwrapped).__name__ if env.spec is None else env.spec.id)
-    env = CheckedEnv(unflattened if is_vector(space) else FlattenObservation(unflattened), name)
-    arrays: dict[str, Array] = {
-        "observations": np.empty((steps, obs_dim), np.float32),
-        "next_observations": np.empty((steps, obs_dim), np.float32),
-        "rewards": np.empty(steps, np.float32),
-        "terminations": np.zeros(steps, np.bool_),
-        "truncations": np.zeros(steps, np.bool_),
-        "episodes": np.empty(steps, np.int64),
-    }
-    if keep_actions:
-        assert env.action_space.shape is not None
-        arrays["actions"] = np.empty((steps, *env.action_space.shape), np.float32)
+    env = CheckedEnv(env if is_vector(space) else FlattenObservation(env), name)
+    act_dim = vector_size(env.action_space) if keep_actions else None
+    arrays = {name: kind.empty(steps) for name, kind in column_types(obs_dim, act_dim).items()}
     episode = 0
     observation, _ = env.reset(seed=seed)
     with progress("collecting", steps, "transitions") as report:
         for row in range(steps):
-            action = policy(unflattened.observed)
+            action = policy(spaces.unflatten(space, observation))
             if keep_actions and np.shape(action) != env.action_space.shape:
                 raise UserError(
                     f"policy: it returned an action of shape {np.shape(action)}, expected "

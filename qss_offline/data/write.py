@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -204,11 +204,20 @@ def write_drafts(
     return stored
 
 
-def _check_draft(draft: Draft, overwrite: bool) -> None:
-    for dataset_id in draft.ids.values():
+def check_free(dataset_ids: Iterable[str], overwrite: bool) -> None:
+    """Check that datasets of these ids may be written.
+
+    Raises:
+        UserError: one would hide another or be hidden by it, or exists and isn't to be replaced.
+    """
+    for dataset_id in dataset_ids:
         check_place(dataset_id)
         if not overwrite and (minari_root() / dataset_id).exists():
             raise UserError(f"dataset {dataset_id!r} exists; overwrite it or choose a name")
+
+
+def _check_draft(draft: Draft, overwrite: bool) -> None:
+    check_free(draft.ids.values(), overwrite)
     if "act" in draft.ids and draft.transitions.actions is None:
         raise UserError("actions: a pair of datasets is written from a recording with actions")
     _check_alignment(draft.transitions)

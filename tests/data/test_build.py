@@ -14,8 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import minari
 import pytest
+from gymnasium.envs.mujoco.inverted_pendulum_v5 import InvertedPendulumEnv
 
 from qss_offline.data import (
     DatasetPair,
@@ -310,7 +312,7 @@ def test_waiting_ends_when_the_other_builder_is_killed(tmp_path: Path, minari_ro
     while not any(path.is_dir() for path in workplace.glob("*")):
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    stale = workplace / "qss__InvertedPendulum__v5-random-100-n1000000-s0"
+    stale = workplace / "qss.InvertedPendulum.v5-random-100-n1000000-s0"
     assert stale.is_dir()
     # A builder of another pair leaves a living one's folder alone, and removes a dead one's.
     build(DatasetSpec("InvertedPendulum", transitions=20))
@@ -373,6 +375,18 @@ def test_a_family_keeps_what_is_there_and_verifies_all(family: Path, minari_root
     episodes_file.write_bytes(content)
     with pytest.raises(UserError, match="checks failed"):
         build_family(specs, workers=1, notice=quiet)
+
+
+def test_ids_that_are_alike_are_built_side_by_side(minari_root: Path) -> None:
+    ids = ["two/parts-v0", "two__parts-v0", "two_/parts-v0", "two/_parts-v0"]
+    for env_id in ids:
+        gymnasium.register(env_id, InvertedPendulumEnv, max_episode_steps=20)
+    try:
+        specs = [DatasetSpec(env_id, transitions=20, shards=1) for env_id in ids]
+        assert len({pair.obs_id for pair in build_datasets(specs, 4, notice=quiet)}) == 4
+    finally:
+        for env_id in ids:
+            del gymnasium.registry[env_id]
 
 
 def test_two_specs_of_one_id(minari_root: Path) -> None:

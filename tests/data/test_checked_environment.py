@@ -320,6 +320,21 @@ def test_actions_come_in_the_dtype_of_their_space(dtype: Any) -> None:
     take_steps(env, 15, ActionBox.of(env.action_space), None, 0.1, np.random.default_rng(0))
 
 
+@pytest.mark.parametrize("shape", [(), (1,), (2, 2), (2, 1, 3)])
+def test_actions_of_any_shape_are_taken(minari_root: object, shape: tuple[int, ...]) -> None:
+    class Shaped(Track):
+        action_space = spaces.Box(-1, 1, shape)
+
+        def step(self, action: Any) -> Any:
+            assert self.action_space.contains(action), action
+            return super().step(np.ones(1))
+
+    stored = collect_with_policy(
+        register(Shaped), lambda obs: np.ones(shape, np.float32), "mine/x", transitions=15
+    )
+    assert (stored.act_id is not None) == (len(shape) == 1)
+
+
 @pytest.mark.parametrize("action", [np.nan, np.inf])
 def test_no_action_that_is_not_finite_reaches_an_environment(action: float) -> None:
     env = make_env(register(Track))

@@ -95,7 +95,9 @@ def test_sample(mine: tuple[str, str]) -> None:
     for wrong in ({}, {"episodes": 41}, {"transitions": 0}, {"episodes": 1, "transitions": 1}):
         with pytest.raises(UserError):
             sample_dataset(mine[0], "mine/wrong", **wrong)
-    for parts in ({}, {"mine/x": 0.0}, {"mine/x": 1.2}, {"mine/x": 0.001}, {"x": 1.0}):
+    nan = {"mine/x": float("nan"), "mine/wrong": 0.5}
+    there = {"mine/wrong": 0.5, "mine/ten": 0.5}
+    for parts in ({}, {"mine/x": 0.0}, {"mine/x": 1.2}, {"mine/x": 0.001}, {"x": 1.0}, nan, there):
         with pytest.raises(UserError):
             split_dataset(mine[0], parts)
     assert not any("wrong" in one.dataset_id for one in list_datasets())

@@ -4,18 +4,15 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import venv
-from contextlib import nullcontext
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import huggingface_hub
 import minari
 import pytest
 from huggingface_hub.errors import EntryNotFoundError
-from minari.storage import remotes
 
 from qss_offline.data import (
     DatasetPair,
@@ -25,7 +22,6 @@ from qss_offline.data import (
     push_dataset,
     verify_dataset,
 )
-from qss_offline.data.hub import FolderStorage
 from qss_offline.errors import UserError
 
 from .conftest import same
@@ -85,17 +81,6 @@ def test_round_trip_through_a_folder(
     assert all(path.suffix == ".lock" for path in (there / ".qss-offline").iterdir())
 
 
-def test_stock_minari_takes_from_our_folder(
-    pair: DatasetPair, tmp_path: Path, elsewhere: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    remote = tmp_path / "remote"
-    push_dataset(pair.obs_id, str(remote), notice=quiet)
-    elsewhere()
-    monkeypatch.setenv("MINARI_REMOTE", f"file://{remote}")
-    minari.download_dataset(pair.obs_id)
-    assert minari.load_dataset(pair.obs_id).total_steps == 1500
-
-
 @pytest.mark.parametrize("damage", ["episodes", "sidecar", "metadata", "cut", "link", "pipe"])
 def test_what_came_damaged_never_becomes_visible(
     pair: DatasetPair, tmp_path: Path, elsewhere: Any, damage: str
@@ -141,74 +126,14 @@ def test_a_foreign_dataset_without_digest(
 
 
 def test_refusals(pair: DatasetPair, tmp_path: Path, minari_root: Path) -> None:
-    for remote in ("ftp://x", "hf://", "s3:///"):
-        message = refusal(push_dataset, pair.obs_id, remote)
-        assert "expected hf://USER, gcp://BUCKET or a folder" in message
+    for remote in ("ftp://x", "hf://", "s3:///", "gcp://x"):
+        assert "expected hf://USER or a folder" in refusal(push_dataset, pair.obs_id, remote)
     assert "is not in" in refusal(pull_dataset, "qss/none-v0", str(tmp_path))
     assert "malformed" in refusal(pull_dataset, "../../x-v0", str(tmp_path))
     assert "no dataset" in refusal(push_dataset, "qss/none-v0", str(tmp_path))
     os.truncate(minari_root / pair.obs_id / "data" / "main_data.hdf5", 999)
     assert "checks failed" in refusal(push_dataset, pair.obs_id, str(tmp_path / "remote"))
     assert not (tmp_path / "remote").exists()
-
-
-def test_gcp_needs_its_library(pair: DatasetPair) -> None:
-    assert "google-cloud-storage" in refusal(push_dataset, pair.obs_id, "gcp://bucket")
-
-
-class FakeBucket:
-    """A bucket of Google's as Minari's GCPStorage sees it, in a folder."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    def blob(self, name: str) -> Any:
-        path = self.root / name
-
-        def upload(source: Path) -> None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, path)
-
-        return SimpleNamespace(
-            name=name,
-            path=path,
-            size=0,
-            upload_from_filename=upload,
-            download_as_bytes=lambda client: path.read_bytes(),
-        )
-
-    def list_blobs(self, prefix: str | None = None) -> list[Any]:
-        names = (p.relative_to(self.root).as_posix() for p in self.root.rglob("*") if p.is_file())
-        return [self.blob(name) for name in sorted(names) if name.startswith(prefix or "")]
-
-
-def test_round_trip_through_a_fake_bucket(
-    pair: DatasetPair, tmp_path: Path, elsewhere: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Minari's own GCPStorage, with Google's library replaced."""
-    (tmp_path / "bucket").mkdir()
-    client = SimpleNamespace(
-        download_blob_to_file=lambda blob, file: file.write(blob.path.read_bytes())
-    )
-    storage: Any = ModuleType("google.cloud.storage")
-    storage.Client = SimpleNamespace(
-        create_anonymous_client=lambda: client,
-        from_service_account_json=lambda json_credentials_path: client,
-    )
-    storage.Bucket = lambda client, name: FakeBucket(tmp_path / name)
-    cloud: Any = ModuleType("google.cloud")
-    cloud.storage = storage
-    tqdm: Any = ModuleType("tqdm")
-    tqdm.tqdm = SimpleNamespace(wrapattr=lambda file, name, total: nullcontext(file))
-    fakes = {"google": ModuleType("google"), "google.cloud": cloud}
-    fakes |= {"google.cloud.storage": storage, "tqdm": tqdm}
-    for name, module in fakes.items():
-        monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.delitem(sys.modules, "minari.storage.remotes.gcp", raising=False)
-    push_dataset(pair.obs_id, "gcp://bucket", notice=quiet)
-    elsewhere()
-    assert pull_dataset(pair.obs_id, "gcp://bucket", notice=quiet) == pair.obs_digest
-    monkeypatch.delitem(sys.modules, "minari.storage.remotes.gcp", raising=False)
 
 
 class FakeHub:
@@ -316,10 +241,6 @@ def test_a_hub_that_fails(pair: DatasetPair, hub: Path, monkeypatch: pytest.Monk
     message = refusal(push_dataset, pair.obs_id, "hf://someone")
     assert message == "remote 'hf://someone': OSError: no route to host"
     assert "no route" in refusal(pull_dataset, "qss/x-v0", "hf://someone")
-
-
-def test_folder_storage_is_minaris_own_interface() -> None:
-    assert issubclass(FolderStorage, remotes.CloudStorage)
 
 
 @pytest.mark.slow

@@ -175,11 +175,11 @@ def test_a_killed_build_worker(minari_root: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_stale_lock_keeps_nobody_waiting(minari_root: Path) -> None:
     """A lock is what the system holds for a process, not the file that outlives it."""
     workplace = minari_root / ".qss-offline"
-    (workplace / "me__thing" / "obs" / "data").mkdir(parents=True)
-    (workplace / "me__thing.lock").touch()
+    (workplace / "me.thing" / "obs" / "data").mkdir(parents=True)
+    (workplace / "me.thing.lock").touch()
     from_arrays("me/thing", **make_transitions([5, 1]).columns())
     assert len(list_datasets()) == 2
-    assert [path.name for path in workplace.iterdir()] == ["me__thing.lock"]
+    assert [path.name for path in workplace.iterdir()] == ["me.thing.lock"]
 
 
 # --- recordings that unpack to more than there is -------------------------------------------

@@ -137,7 +137,7 @@ def test_metadata_that_are_none(
 ) -> None:
     (remote / OURS / "data" / "metadata.json").write_text(text)
     if storage == "another remote":
-        monkeypatch.setattr(sharing, "_open", lambda *_: Anywhere(str(remote)))
+        monkeypatch.setattr(sharing, "_open", lambda *_: Anywhere(remote))
     message = pull(remote)
     assert message and not any(
         word in message for word in ("Error", "recursion", "attribute", "set_int_max_str_digits")
