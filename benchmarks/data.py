@@ -252,7 +252,7 @@ def show(rows: list[Row]) -> None:
 
 
 def markdown(rows: list[Row]) -> str:
-    """Return the table of docs/data.md: a line for each size, a column for each step."""
+    """Return the table of docs/performance.md: a line for each size, a column for each step."""
     steps = (
         ("build", "build both datasets"),
         ("verify", "verify the one without actions"),
