@@ -57,6 +57,11 @@ def printable(text: object) -> str:
     )
 
 
+def one_line(error: BaseException) -> str:
+    """Return in a line what an exception of somebody else's says."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
 _SHOWN = 60
 
 

@@ -11,7 +11,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from qss_offline.data.environment_modules import one_line
+from qss_offline.errors import one_line
 
 Frames = NDArray[np.uint8]
 

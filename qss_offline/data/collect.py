@@ -8,7 +8,6 @@ piece by piece (`column_files`): a longer recording takes no more memory.
 from __future__ import annotations
 
 import itertools
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,18 +27,12 @@ from qss_offline.data.environments import (
     make_env,
     workers_for,
 )
-from qss_offline.data.policies import (
-    Behaviour,
-    MixtureBehaviour,
-    Plan,
-    RandomBehaviour,
-    load_expert,
-)
+from qss_offline.data.policies import Behaviour, Plan, load_expert
+from qss_offline.data.sandbox import check_disk
 from qss_offline.data.scratch import scratch_folder
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.data.transitions import BoolArray, Float64Array, Transitions, row_chunks
 from qss_offline.errors import UserError
-from qss_offline.files import size_text
 from qss_offline.parallel.processes import Tick, available_cores, run_jobs
 from qss_offline.parallel.progress import Reporter, silent
 
@@ -59,7 +52,7 @@ def make_behaviour(spec: DatasetSpec, env: Env) -> Behaviour:
     action_space = env.action_space
     assert isinstance(action_space, spaces.Box | spaces.Discrete)  # make_env has checked it
     if spec.behaviour_expert is None:
-        return RandomBehaviour(action_space)
+        return Behaviour(action_space)
     if isinstance(action_space, spaces.Discrete):
         raise UserError(discrete_refused("an expert", spec.env_id))
     expert = load_expert(spec.behaviour_expert)
@@ -73,7 +66,7 @@ def make_behaviour(spec: DatasetSpec, env: Env) -> Behaviour:
             f"{expert.obs_dim} numbers to {len(expert.action_low)}, but {spec.env_id} needs "
             f"{observation_space.shape[0]} to {action_space.shape[0]}"
         )
-    return MixtureBehaviour(action_space, expert, spec.random_action_prob)
+    return Behaviour(action_space, expert, spec.random_action_prob)
 
 
 def default_workers(transitions: int) -> int:
@@ -170,12 +163,7 @@ def _check_room(specs: Sequence[DatasetSpec], types: list[ColumnTypes], folder: 
         spec.transitions * sum(column.row_bytes for column in columns.values())
         for spec, columns in zip(specs, types, strict=True)
     )
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise UserError(
-            f"transitions: no space left for them, they take {size_text(needed)} "
-            f"and {size_text(free)} are free"
-        )
+    check_disk(needed, folder, "a recording of so many transitions")
 
 
 def _whole(folder: Path, types: ColumnTypes, rows: int) -> Transitions:

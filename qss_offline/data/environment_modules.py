@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 
 import gymnasium
 
-from qss_offline.errors import UserError, shown
+from qss_offline.errors import UserError, one_line, shown
 
 EnvFactory: TypeAlias = Callable[..., "gymnasium.Env[Any, Any]"]
 
@@ -30,11 +30,6 @@ def quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-def one_line(error: BaseException) -> str:
-    """Return what an exception of somebody else's says."""
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def load_module(name: str) -> ModuleType:

@@ -11,9 +11,10 @@ import json
 import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import gymnasium
 from gymnasium.envs.registration import EnvSpec, registry
@@ -82,21 +83,6 @@ def resolve_env_id(name: str) -> str:
     return str(found)
 
 
-def env_id_with(env: str, kwargs: Mapping[str, Any]) -> str:
-    """Return the string of an environment with keyword arguments, beside those that it has.
-
-    Args:
-        env: anything that `resolve_env_id` takes.
-        kwargs: of JSON types; tuples become lists.
-
-    Raises:
-        UserError: as `resolve_env_id`, or a value isn't of such a type.
-    """
-    name = parse_name(env)
-    arguments = {**name.arguments, **json_values(name.id, kwargs)}
-    return resolve_env_id(str(replace(name, arguments=arguments)))
-
-
 def env_id_of(env: str | EnvFactory, kwargs: Mapping[str, Any] | None = None) -> str:
     """Return the string of an environment that is given by name, class or function.
 
@@ -106,10 +92,11 @@ def env_id_of(env: str | EnvFactory, kwargs: Mapping[str, Any] | None = None) ->
 
     Args:
         env: anything that `resolve_env_id` takes, or what makes an environment.
-        kwargs: keyword arguments, of JSON types.
+        kwargs: keyword arguments beside those of the string, of JSON types; tuples become lists.
 
     Raises:
-        UserError: as `env_id_with`, or an environment is given instead of what makes it.
+        UserError: as `resolve_env_id`, a value isn't of such a type, or an environment is given
+            instead of what makes it.
     """
     if not isinstance(env, str):
         if isinstance(env, gymnasium.Env) or not callable(env):
@@ -118,7 +105,9 @@ def env_id_of(env: str | EnvFactory, kwargs: Mapping[str, Any] | None = None) ->
                 f"got a {type(env).__name__}"
             )
         env = _id_of_callable(env)
-    return env_id_with(env, kwargs or {})
+    name = parse_name(env)
+    arguments = {**name.arguments, **json_values(name.id, kwargs or {})}
+    return resolve_env_id(str(replace(name, arguments=arguments)))
 
 
 def register_environments(names: Iterable[str]) -> None:
@@ -315,19 +304,6 @@ def workers_for(
     return workers
 
 
-@dataclass(frozen=True)
-class _KnownInWorkers(Generic[P, R]):
-    """A function, and how environments are registered that it needs."""
-
-    function: Callable[P, R]
-    specs: tuple[EnvSpec, ...]
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        for spec in self.specs:
-            registry.setdefault(spec.id, spec)
-        return self.function(*args, **kwargs)
-
-
 def known_in_workers(function: Callable[P, R], env_ids: Iterable[str | None]) -> Callable[P, R]:
     """Return a function for worker processes that knows what this process registered.
 
@@ -336,7 +312,15 @@ def known_in_workers(function: Callable[P, R], env_ids: Iterable[str | None]) ->
         env_ids: resolved ids of the environments that it makes. Those with a source are loaded
             from there; the registration of others goes along.
     """
-    return _KnownInWorkers(function, _registered_specs(env_ids))
+    return partial(_run_registered, _registered_specs(env_ids), function)
+
+
+def _run_registered(
+    specs: Iterable[EnvSpec], function: Callable[P, R], *args: P.args, **kwargs: P.kwargs
+) -> R:
+    for spec in specs:
+        registry.setdefault(spec.id, spec)
+    return function(*args, **kwargs)
 
 
 def registrations(env_ids: Iterable[str]) -> list[str]:

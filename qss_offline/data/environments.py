@@ -16,7 +16,7 @@ from gymnasium.wrappers import FlattenObservation
 
 from qss_offline.data.checked_environment import CheckedEnv
 from qss_offline.data.environment_modules import EnvFactory as EnvFactory
-from qss_offline.data.environment_modules import one_line, quiet
+from qss_offline.data.environment_modules import quiet
 from qss_offline.data.environment_names import env_name_of as env_name_of
 from qss_offline.data.environment_names import plain_name as plain_name
 from qss_offline.data.environment_names import without_folder as without_folder
@@ -25,7 +25,6 @@ from qss_offline.data.environment_sources import env_id_for as env_id_for
 from qss_offline.data.environment_sources import env_id_of as env_id_of
 from qss_offline.data.environment_sources import env_id_of_file as env_id_of_file
 from qss_offline.data.environment_sources import env_id_of_spec as env_id_of_spec
-from qss_offline.data.environment_sources import env_id_with as env_id_with
 from qss_offline.data.environment_sources import env_spec as env_spec
 from qss_offline.data.environment_sources import importable as importable
 from qss_offline.data.environment_sources import known_in_workers as known_in_workers
@@ -36,7 +35,7 @@ from qss_offline.data.environment_sources import resolve_env_id as resolve_env_i
 from qss_offline.data.environment_sources import same_environment as same_environment
 from qss_offline.data.environment_sources import workers_for as workers_for
 from qss_offline.data.spaces import check_bounds, is_vector, vector_size
-from qss_offline.errors import UserError
+from qss_offline.errors import UserError, one_line
 
 Env: TypeAlias = "gymnasium.Env[Any, Any]"
 

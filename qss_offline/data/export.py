@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet
+import pyarrow.parquet as pq
 
 from qss_offline.data.load import load_transitions
+from qss_offline.data.sidecar import to_arrow
 from qss_offline.errors import UserError
 from qss_offline.files import atomic_path
 
@@ -43,26 +44,6 @@ def export_dataset(dataset_id: str, path: Path, *, overwrite: bool = False) -> P
         if path.suffix == ".npz":
             np.savez(file, allow_pickle=False, **columns)
         else:
-            _write_parquet(columns, len(loaded.transitions), file)
+            table = pa.table({name: to_arrow(column) for name, column in columns.items()})
+            pq.write_table(table, file, compression="zstd", row_group_size=_EXPORT_ROWS)
     return path
-
-
-def _write_parquet(columns: dict[str, Any], steps: int, file: Any) -> None:
-    writer = None
-    try:
-        for start in range(0, steps, _EXPORT_ROWS):
-            rows = slice(start, start + _EXPORT_ROWS)
-            arrays = {}
-            for name, column in columns.items():
-                part = np.ascontiguousarray(column[rows])
-                array = pa.array(part.reshape(-1))
-                if part.ndim == 2:
-                    array = pa.FixedSizeListArray.from_arrays(array, part.shape[1])
-                arrays[name] = array
-            table = pa.table(arrays)
-            if writer is None:
-                writer = pa.parquet.ParquetWriter(file, table.schema, compression="zstd")
-            writer.write_table(table)
-    finally:
-        if writer is not None:
-            writer.close()

@@ -36,7 +36,7 @@ from qss_offline.data.local import (
 )
 from qss_offline.data.metadata import check_metadata
 from qss_offline.data.publish import hold_stage, publish
-from qss_offline.errors import UserError
+from qss_offline.errors import UserError, one_line
 from qss_offline.files import atomic_directory, open_regular_file, size_text
 from qss_offline.parallel.reporting import Notice, ProgressFactory, no_progress, print_notice
 
@@ -127,19 +127,15 @@ def _open(remote: str, token: str | None, limit: int = MAX_PULLED_BYTES) -> Any:
     try:
         return remotes.get_cloud_storage(f"hf://{name.rstrip('/')}", token)
     except ImportError as error:
-        raise UserError(f"remote {remote!r}: {_one_line(error)}") from error
+        raise UserError(f"remote {remote!r}: {one_line(error)}") from error
     except Exception as error:
         raise _failed(remote, error) from error
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def _failed(remote: str, error: Exception) -> UserError:
     if isinstance(error, OSError) and error.strerror and error.filename:
         return UserError(f"remote {remote!r}: {error.filename}: {error.strerror}")
-    return UserError(f"remote {remote!r}: {type(error).__name__}: {_one_line(error)}")
+    return UserError(f"remote {remote!r}: {type(error).__name__}: {one_line(error)}")
 
 
 @contextmanager

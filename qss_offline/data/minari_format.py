@@ -161,7 +161,6 @@ def shared_metadata(description: Description, steps: int, episodes: int) -> dict
         "minari_version": version("minari"),
         "transitions": steps,
         "behaviour_return": asdict(description.behaviour_return),
-        "value_dtype": "float32",
         "versions": _versions(),
         "algorithm_name": description.algorithm_name,
     }
@@ -177,7 +176,6 @@ def kind_metadata(description: Description, kind: str, digests: dict[str, str]) 
     twin = "act" if kind == "obs" else "obs"
     if twin in digests:
         metadata["twin"] = pair_id(description.base_id, twin)
-        metadata["twin_digest"] = digests[twin]
     precision = "Observations and rewards are float32 values in the environment's dtype."
     if kind == "obs":
         metadata["action_space"] = serialize_space(NO_ACTIONS)

@@ -53,81 +53,55 @@ class Plan:
     random: BoolArray
 
 
-def _pieces(steps: int) -> Iterator[int]:
-    """Yield sizes that add up to `steps`, of at most `PLAN_STEPS` each."""
-    for start in range(0, steps, PLAN_STEPS):
-        yield min(PLAN_STEPS, steps - start)
+class Behaviour:
+    """At each step, independently, a random action with `random_action_prob`, else the expert's.
 
-
-def _uniform(box: spaces.Box, rng: Generator, steps: int) -> Float32Array:
-    """Draw (steps, act_dim) actions."""
-    return rng.uniform(box.low, box.high, (steps, *box.shape)).astype(np.float32)
-
-
-class RandomBehaviour:
-    """Uniformly random actions, in a finite box or discrete.
+    Args:
+        action_space: of the random actions, drawn uniformly; the expert's are clipped to it.
+        expert: maps an observation to an action; None: every action is random.
+        random_action_prob: from 0 (always the expert) to 1.
 
     Raises:
         UserError: the box isn't finite.
     """
 
-    def __init__(self, action_space: spaces.Box | spaces.Discrete) -> None:
+    def __init__(
+        self,
+        action_space: spaces.Box | spaces.Discrete,
+        expert: MLPExpert | None = None,
+        random_action_prob: float = 1.0,
+    ) -> None:
         if isinstance(action_space, spaces.Box):
             check_bounds(action_space)
         self._space = action_space
-
-    def plans(self, seed: SeedSequence, steps: int) -> Iterator[Plan]:
-        """Draw an action for every step."""
-        rng, space = np.random.default_rng(seed), self._space
-        for piece in _pieces(steps):
-            everywhere = np.ones(piece, dtype=np.bool_)
-            if isinstance(space, spaces.Box):
-                yield Plan(_uniform(space, rng, piece), everywhere)
-            else:
-                drawn = rng.integers(space.start, space.start + space.n, piece)
-                yield Plan(drawn, everywhere)
-
-    def act(self, observation: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Never called: the plan settles every step."""
-        raise AssertionError("random behaviour leaves no step open")
-
-
-class MixtureBehaviour:
-    """At each step, independently, a random action with `random_action_prob`, else the expert's.
-
-    Args:
-        action_space: finite box of the random actions; the expert's actions are clipped to it.
-        expert: maps an observation to an action.
-        random_action_prob: from 0 (always the expert) to 1.
-
-    Raises:
-        UserError: the box isn't finite or the probability isn't in [0, 1].
-    """
-
-    def __init__(
-        self, action_space: spaces.Box, expert: MLPExpert, random_action_prob: float
-    ) -> None:
-        if not 0.0 <= random_action_prob <= 1.0:
-            raise UserError(f"random_action_prob: {random_action_prob} is not between 0 and 1")
-        check_bounds(action_space)
-        self._box = action_space
         self._expert = expert
         self._probability = random_action_prob
 
     def plans(self, seed: SeedSequence, steps: int) -> Iterator[Plan]:
         """Draw which steps are random, and a random action for every step."""
-        action_rng, choice_rng = map(np.random.default_rng, seed.spawn(2))
-        for piece in _pieces(steps):
-            actions = _uniform(self._box, action_rng, piece)
-            yield Plan(actions, choice_rng.random(piece) < self._probability)
+        seeds = [seed] if self._expert is None else seed.spawn(2)
+        action_rng, *choice_rng = map(np.random.default_rng, seeds)
+        for start in range(0, steps, PLAN_STEPS):
+            piece = min(PLAN_STEPS, steps - start)
+            actions = self._uniform(action_rng, piece)
+            random = np.ones(piece, np.bool_)
+            for rng in choice_rng:
+                random = rng.random(piece) < self._probability
+            yield Plan(actions, random)
+
+    def _uniform(self, rng: Generator, steps: int) -> Float32Array | Int64Array:
+        """Draw (steps, act_dim) actions, or (steps,) of discrete ones."""
+        space = self._space
+        if isinstance(space, spaces.Discrete):
+            return rng.integers(space.start, space.start + space.n, steps)
+        return rng.uniform(space.low, space.high, (steps, *space.shape)).astype(np.float32)
 
     def act(self, observation: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Ask the expert."""
-        action: npt.NDArray[Any] = np.clip(self._expert(observation), self._box.low, self._box.high)
+        assert self._expert is not None and isinstance(self._space, spaces.Box)
+        low, high = self._space.low, self._space.high
+        action: npt.NDArray[Any] = np.clip(self._expert(observation), low, high)
         return action
-
-
-Behaviour = RandomBehaviour | MixtureBehaviour
 
 
 @dataclass(frozen=True, eq=False)

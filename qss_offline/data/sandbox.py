@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import qss_offline
-from qss_offline.errors import UserError
+from qss_offline.errors import UserError, one_line
 from qss_offline.files import size_text
 from qss_offline.parallel.processes import Tick
 from qss_offline.parallel.progress import Reporter, silent
@@ -199,7 +199,7 @@ def serve() -> None:
         send({"error": f"it takes more than {size_text(order['bytes'])} of memory to read"})
     except Exception as error:
         # A damaged file makes h5py, pyarrow and Minari raise almost anything.
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        reason = one_line(error)
         send({"error": f"it can't be read: {reason}"})
     answers.flush()
     # Without the libraries' own tidying up, which may crash on what a damaged file left.

@@ -20,10 +20,9 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
-import weakref
-from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from qss_offline.data.transitions import Transitions
-from qss_offline.errors import UserError
+from qss_offline.errors import UserError, one_line
 from qss_offline.files import atomic_path
 
 FILE_NAME = "columns.arrow"
@@ -106,14 +105,10 @@ def write_sidecar(path: Path, transitions: Transitions, info: SidecarInfo) -> No
     Raises:
         UserError: the folder can't be written to or the disk is full.
     """
-    names, arrays = [], []
-    for name, column in transitions.columns().items():
-        flat = np.ascontiguousarray(column).reshape(-1)
-        values = pa.array(flat.view(np.uint8) if flat.dtype == np.bool_ else flat)
-        if column.ndim == 2:
-            values = pa.FixedSizeListArray.from_arrays(values, column.shape[1])
-        names.append(name)
-        arrays.append(values)
+    arrays = {
+        name: to_arrow(column.view(np.uint8) if column.dtype == np.bool_ else column)
+        for name, column in transitions.columns().items()
+    }
     metadata = {
         "format": _FORMAT,
         "total_steps": str(info.total_steps),
@@ -122,7 +117,7 @@ def write_sidecar(path: Path, transitions: Transitions, info: SidecarInfo) -> No
         "digest": info.digest,
     }
     schema = pa.schema(
-        [(name, array.type) for name, array in zip(names, arrays, strict=True)],
+        [(name, array.type) for name, array in arrays.items()],
         metadata={_PREFIX + key: value for key, value in metadata.items()},
     )
     with (
@@ -130,7 +125,15 @@ def write_sidecar(path: Path, transitions: Transitions, info: SidecarInfo) -> No
         temporary.open("wb") as file,  # opened by Python: a full disk is then an OSError
         pa.ipc.new_file(file, schema) as writer,
     ):
-        writer.write_batch(pa.record_batch(arrays, schema=schema))
+        writer.write_batch(pa.record_batch(list(arrays.values()), schema=schema))
+
+
+def to_arrow(column: npt.NDArray[Any]) -> pa.Array:
+    """Return a column as an Arrow array, a matrix as lists of a fixed size; nothing is copied."""
+    values = pa.array(np.ascontiguousarray(column).reshape(-1))
+    if column.ndim == 2:
+        values = pa.FixedSizeListArray.from_arrays(values, column.shape[1])
+    return values
 
 
 def mark_current(data: Path) -> None:
@@ -176,12 +179,6 @@ def read_sidecar(
     return Sidecar(transitions, info)
 
 
-_opened: dict[tuple[object, ...], tuple[weakref.ref[Transitions], SidecarInfo]] = {}
-# A run's recording and its twin stay mapped between two uses; pages of a mapped file
-# take no memory that the system couldn't use otherwise.
-_latest: deque[Transitions] = deque(maxlen=2)
-
-
 def open_sidecar(
     path: Path, total_steps: int, total_episodes: int, expected_digest: str | None = None
 ) -> Sidecar:
@@ -190,19 +187,14 @@ def open_sidecar(
     A file that was replaced or written to since is mapped and checked anew. Arguments and what is
     raised are those of `read_sidecar`.
     """
-    state = _state(path)
-    key = (path.absolute(), state, total_steps, total_episodes, expected_digest)
-    reference, info = _opened.get(key, (None, None))
-    transitions = None if reference is None else reference()
-    if transitions is None or info is None:
-        sidecar = read_sidecar(path, total_steps, total_episodes, expected_digest)
-        transitions, info = sidecar.transitions, sidecar.info
-        # Not if the file was replaced while it was read.
-        if _state(path) == state:
-            reference = weakref.ref(transitions, lambda _: _opened.pop(key, None))
-            _opened[key] = reference, info
-    _latest.append(transitions)
-    return Sidecar(transitions, info)
+    return _opened(path.absolute(), _state(path), total_steps, total_episodes, expected_digest)
+
+
+# A run's recording and its twin stay mapped between two uses; pages of a mapped file
+# take no memory that the system couldn't use otherwise.
+@lru_cache(maxsize=2)
+def _opened(path: Path, state: tuple[int, ...], *expected: Any) -> Sidecar:
+    return read_sidecar(path, *expected)
 
 
 def _state(path: Path) -> tuple[int, ...]:
@@ -219,8 +211,9 @@ class _DamagedError(Exception):
 
 
 def _mendable(path: Path, error: Exception) -> UserError:
-    reason = " ".join(str(error).split())
-    return UserError(f"{path} is damaged: {reason}; delete it to rebuild it from the episodes")
+    return UserError(
+        f"{path} is damaged: {one_line(error)}; delete it to rebuild it from the episodes"
+    )
 
 
 def _info(schema: pa.Schema) -> SidecarInfo:

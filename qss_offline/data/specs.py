@@ -169,7 +169,7 @@ class Family:
 
 
 _FAMILY_KEYS = {"random_action_probs", "paper_returns"} | {
-    field.name for field in fields(DatasetSpec)
+    field.name for field in fields(DatasetSpec) if field.name != "random_action_prob"
 }
 
 
@@ -223,10 +223,8 @@ def _specs(table: dict[str, Any], folder: Path) -> tuple[DatasetSpec, ...]:
     if "env_id" not in table:
         raise UserError('env_id is missing, such as env_id = "InvertedPendulum-v5"')
     table = {**table, "env_id": env_id_of_file(table["env_id"], "env_id")}
-    if "random_action_probs" in table and "random_action_prob" in table:
-        raise UserError("give random_action_probs or random_action_prob, not both")
     settings = {key: value for key, value in table.items() if key != "paper_returns"}
-    levels = settings.pop("random_action_probs", [settings.pop("random_action_prob", 1.0)])
+    levels = settings.pop("random_action_probs", [1.0])
     if not isinstance(levels, list) or not levels:
         raise UserError(f"random_action_probs: expected a list of numbers, got {levels!r}")
     if len({float(x) for x in levels if isinstance(x, int | float)}) != len(levels):

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from qss_offline.data.column_files import column_types
 from qss_offline.errors import UserError
 
 Float32Array: TypeAlias = npt.NDArray[np.float32]
@@ -164,16 +165,7 @@ class Transitions:
         return sums
 
 
-_DTYPES = {
-    "observations": np.float32,
-    "next_observations": np.float32,
-    "rewards": np.float32,
-    "terminations": np.bool_,
-    "truncations": np.bool_,
-    "episodes": np.int64,
-    "actions": np.float32,
-}
-_MATRICES = ("observations", "next_observations", "actions")
+_TYPES = column_types(1, 1)
 
 
 def _check_layout(columns: dict[str, npt.NDArray[Any]]) -> int:
@@ -182,10 +174,10 @@ def _check_layout(columns: dict[str, npt.NDArray[Any]]) -> int:
     for name, column in columns.items():
         if not isinstance(column, np.ndarray):
             raise UserError(f"{name}: expected a NumPy array, got {type(column).__name__}")
-        dtype = np.dtype(_DTYPES[name])
+        dtype = np.dtype(_TYPES[name].dtype)
         if column.dtype != dtype:
             raise UserError(f"{name}: expected dtype {dtype}, got {column.dtype}")
-        dimensions = 2 if name in _MATRICES else 1
+        dimensions = 1 if _TYPES[name].width is None else 2
         if column.ndim != dimensions or (dimensions == 2 and column.shape[1] == 0):
             shape = "(N, at least 1)" if dimensions == 2 else "(N,)"
             raise UserError(f"{name}: expected shape {shape}, got {column.shape}")

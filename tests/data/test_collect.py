@@ -16,7 +16,7 @@ from gymnasium import spaces
 from qss_offline.data import DatasetSpec, MLPExpert, Transitions, collect, load_expert, save_expert
 from qss_offline.data.collect import collect_all, complete_episodes
 from qss_offline.data.environments import make_env
-from qss_offline.data.policies import Behaviour, MixtureBehaviour, Plan, RandomBehaviour
+from qss_offline.data.policies import Behaviour, Plan
 from qss_offline.errors import UserError
 from tests.patience import PATIENCE_S
 
@@ -93,7 +93,7 @@ def test_the_columns_lie_in_the_given_folder_without_a_name(tmp_path: Path) -> N
 
 
 def test_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match=r"they take 102\.0 TB"):
+    with pytest.raises(UserError, match=r"would take 102\.0 TB of disk"):
         collect(DatasetSpec("Reacher", transitions=10**12), 1)
 
 
@@ -160,14 +160,14 @@ def drawn(behaviour: Behaviour, steps: int) -> Plan:
 
 def test_mixture_asks_the_expert_with_the_right_frequency() -> None:
     space = spaces.Box(-1, 1, (2,))
-    behaviour = MixtureBehaviour(space, lambda observation: np.array([9.0, -9.0]), 0.25)
+    behaviour = Behaviour(space, lambda observation: np.array([9.0, -9.0]), 0.25)
     plan = drawn(behaviour, 20_000)
     assert abs(plan.random.mean() - 0.25) < 0.02
     assert behaviour.act(np.zeros(3)).tolist() == [1.0, -1.0]
     # The choice and the action must not be tied to each other.
     assert abs(np.corrcoef(plan.random, plan.actions[:, 0])[0, 1]) < 0.03
     for probability, asked in ((0.0, 0.0), (1.0, 1.0)):
-        extreme = MixtureBehaviour(space, make_expert(), probability)
+        extreme = Behaviour(space, make_expert(), probability)
         assert drawn(extreme, 1000).random.mean() == asked
 
 
@@ -186,12 +186,12 @@ def test_expert_alone_acts(expert_path: Path) -> None:
 
 def test_random_actions_fill_the_box() -> None:
     space = spaces.Box(np.array([-3, 0], np.float32), np.array([-1, 10], np.float32))
-    plan = drawn(RandomBehaviour(space), 5_000)
+    plan = drawn(Behaviour(space), 5_000)
     assert plan.actions.dtype == np.float32
     assert (plan.actions >= space.low).all() and (plan.actions <= space.high).all()
     np.testing.assert_allclose(plan.actions.mean(axis=0), [-2, 5], atol=0.2)
     with pytest.raises(UserError, match="finite bounds"):
-        RandomBehaviour(spaces.Box(-np.inf, np.inf, (1,)))
+        Behaviour(spaces.Box(-np.inf, np.inf, (1,)))
 
 
 def test_expert_is_what_the_format_says(expert_path: Path) -> None:

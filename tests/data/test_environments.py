@@ -27,7 +27,6 @@ from qss_offline.data.environments import (
     env_id_of,
     env_id_of_file,
     env_id_of_spec,
-    env_id_with,
     env_name_of,
     env_spec,
     importable,
@@ -155,14 +154,14 @@ def test_arguments_that_are_registered_so_are_left_out() -> None:
 
 
 def test_the_python_api_adds_arguments() -> None:
-    assert env_id_with("Hopper?frame_skip=2", {"healthy_z_range": (0.5, 2)}) == (
+    assert env_id_of("Hopper?frame_skip=2", {"healthy_z_range": (0.5, 2)}) == (
         "Hopper-v5?frame_skip=2&healthy_z_range=[0.5,2]"
     )
     assert env_id_of("Hopper", {"frame_skip": 3}) == "Hopper-v5?frame_skip=3"
     with pytest.raises(UserError, match="which JSON can't hold"):
-        env_id_with("Hopper", {"frame_skip": object()})
+        env_id_of("Hopper", {"frame_skip": object()})
     with pytest.raises(UserError, match="no name of an argument"):
-        env_id_with("Hopper", {"a&b": 1})
+        env_id_of("Hopper", {"a&b": 1})
     with pytest.raises(UserError, match="got a"):
         env_id_of(gymnasium.make("Pendulum-v1"))  # type: ignore[arg-type]
 

@@ -127,7 +127,6 @@ def test_metadata(pair: DatasetPair, minari_root: Path, small_spec: DatasetSpec)
     assert obs["observation_only"] is True and act["observation_only"] is False
     assert (obs["twin"], act["twin"]) == (pair.act_id, pair.obs_id)
     assert (obs["digest"], act["digest"]) == (pair.obs_digest, pair.act_digest)
-    assert obs["twin_digest"] == pair.act_digest
     for one in metadata.values():
         assert one["random_action_prob"] == 1.0
         assert one["seed"] == small_spec.seed

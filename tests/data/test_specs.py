@@ -211,7 +211,7 @@ def test_family(tmp_path: Path) -> None:
     family = read_family(path).specs
     assert [spec.random_action_prob for spec in family] == [1.0, 0.5, 0.0]
     assert family[1].expert == tmp_path / "e/x.safetensors"
-    path.write_text('env_id = "Reacher"\nseed = 4\nrandom_action_prob = 1.0\n')
+    path.write_text('env_id = "Reacher"\nseed = 4\n')
     assert read_family(path).specs == (DatasetSpec("Reacher", seed=4),)
 
 
@@ -243,7 +243,7 @@ def test_paper_returns(tmp_path: Path) -> None:
         ('env_id = "Reacher"\nrandom_action_probs = []', "expected a list of numbers"),
         ('env_id = "Reacher"\nrandom_action_probs = [1.0, 1]', "expected different numbers"),
         ('env_id = "Reacher"\nrandom_action_probs = ["a"]', "expected different numbers"),
-        ('env_id = "Reacher"\nrandom_action_probs = [1]\nrandom_action_prob = 1', "not both"),
+        ('env_id = "Reacher"\nrandom_action_prob = 1', "did you mean random_action_probs"),
         ('env_id = "Reacher"\nexpert = 5', "expert: expected a path"),
         ('env_id = "Reacher"\nname = "x"\nrandom_action_probs = [1, 0.5]', "can't share one"),
         ("env_id = 5", "expected a Gymnasium id"),
