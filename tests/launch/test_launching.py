@@ -19,7 +19,7 @@ from qss_offline.launch.lock import hold
 from qss_offline.launch.worker import FAILED, run_cell
 from qss_offline.parallel.reporting import no_progress, no_tick
 from qss_offline.settings_json import to_plain
-from tests.launch.tasks import cell
+from tests.launch.tasks import cell, most_at_work
 from tests.patience import PATIENCE_S
 
 
@@ -191,10 +191,8 @@ def test_what_takes_a_gpu_waits_for_one_and_the_rest_does_not(
         assert LocalLauncher().width(cells) == 3 and LocalLauncher().width(cells[:3]) == 1
     assert set(ended(LocalLauncher(), cells).values()) == {None}
     at_work: set[str] = set()
-    most = 0
     for line in (tmp_path / "times").read_text().splitlines():
         what, name = line.split(" ", 1)
         (at_work.add if what == "begins" else at_work.remove)(name)
         assert sum(name.startswith("1 ") for name in at_work) <= 1
-        most = max(most, len(at_work))
-    assert most == 3 and not at_work
+    assert most_at_work(tmp_path / "times") == 3 and not at_work
