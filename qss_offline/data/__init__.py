@@ -41,4 +41,4 @@ from qss_offline.data.specs import read_family as read_family
 from qss_offline.data.statistics import dataset_statistics as dataset_statistics
 from qss_offline.data.transitions import Transitions as Transitions
 from qss_offline.data.verify import verify_dataset as verify_dataset
-from qss_offline.data.write import DatasetPair as DatasetPair
+from qss_offline.data.write import StoredDatasets as StoredDatasets

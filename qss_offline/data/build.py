@@ -7,16 +7,19 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from qss_offline.data import sidecar as columns
+from gymnasium import spaces
+
 from qss_offline.data import verify
 from qss_offline.data.collect import collect_all, complete_returns, default_workers
+from qss_offline.data.environments import make_env
 from qss_offline.data.load import load_transitions
-from qss_offline.data.local import check_base_id, data_folder, minari_root, read_metadata
-from qss_offline.data.minari_format import recorded_returns
+from qss_offline.data.local import check_base_id, minari_root, read_metadata
+from qss_offline.data.minari_format import Description, env_metadata, returns_of
 from qss_offline.data.publish import Stage, hold_stage
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.data.statistics import interval_of_mean
-from qss_offline.data.write import DatasetPair, write_pairs
+from qss_offline.data.transitions import Transitions
+from qss_offline.data.write import Draft, StoredDatasets, write_drafts
 from qss_offline.errors import UserError
 from qss_offline.parallel.processes import Tick, available_cores, run_jobs
 from qss_offline.parallel.progress import Reporter
@@ -30,7 +33,7 @@ def build_dataset(
     *,
     notice: Notice = print_notice,
     progress: ProgressFactory = no_progress,
-) -> DatasetPair:
+) -> StoredDatasets:
     """Collect what `spec` describes and write it as a pair of Minari datasets.
 
     A pair that is there already, is of the same spec, and agrees with its digests is kept. Two
@@ -58,7 +61,7 @@ def build_datasets(
     *,
     notice: Notice = print_notice,
     progress: ProgressFactory = no_progress,
-) -> list[DatasetPair]:
+) -> list[StoredDatasets]:
     """Build several pairs side by side; see `build_dataset`.
 
     As many at a time as there are workers: their shards, then their episodes, keep every core
@@ -72,7 +75,7 @@ def build_datasets(
         check_base_id(base_id)
         if ids.count(base_id) > 1:
             raise UserError(f"dataset {base_id!r}: two specs have this id; give one a name")
-    pairs: dict[str, DatasetPair] = {}
+    pairs: dict[str, StoredDatasets] = {}
     together = workers or available_cores()
     for begin in range(0, len(specs), together):
         some = specs[begin : begin + together]
@@ -84,7 +87,7 @@ def build_datasets(
             }
             missing = []
             for spec in some:
-                existing = None if overwrite else _existing(spec, spec.identity())
+                existing = None if overwrite else _existing(spec, spec.identity(), notice)
                 if existing is None:
                     missing.append((spec, stages[spec.base_id]))
                 else:
@@ -103,17 +106,17 @@ def _build(
     workers: int | None,
     overwrite: bool,
     progress: ProgressFactory,
-) -> list[DatasetPair]:
+) -> list[StoredDatasets]:
     specs = [spec for spec, _ in missing]
     steps = sum(spec.transitions for spec in specs)
     with progress("collecting", steps, "transitions") as report:
         # Beside the datasets: there is room for large files.
         recorded = collect_all(specs, workers, report, missing[0][1].folder)
-    recordings = [
-        (transitions, spec, stage)
+    drafts = [
+        Draft(transitions, description_of(spec, transitions), stage)
         for transitions, (spec, stage) in zip(recorded, missing, strict=True)
     ]
-    return write_pairs(recordings, overwrite=overwrite, workers=workers, progress=progress)
+    return write_drafts(drafts, overwrite=overwrite, workers=workers, progress=progress)
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,7 @@ class FamilyMember:
     """
 
     spec: DatasetSpec
-    pair: DatasetPair
+    pair: StoredDatasets
     return_interval: tuple[float, float] | None
 
 
@@ -169,13 +172,13 @@ def _verify(dataset_id: str, tick: Tick) -> None:
     verify.require(dataset_id, progress=progress)
 
 
-def _member(spec: DatasetSpec, pair: DatasetPair) -> FamilyMember:
+def _member(spec: DatasetSpec, pair: StoredDatasets) -> FamilyMember:
     transitions = load_transitions(pair.obs_id).transitions
     interval = interval_of_mean(complete_returns(transitions, spec))
     return FamilyMember(spec, pair, interval)
 
 
-def _existing(spec: DatasetSpec, identity: dict[str, Any]) -> DatasetPair | None:
+def _existing(spec: DatasetSpec, identity: dict[str, Any], notice: Notice) -> StoredDatasets | None:
     """Return what is there of a spec, None where nothing is.
 
     Of discrete actions that is the observation-only dataset alone, which names no twin.
@@ -188,7 +191,7 @@ def _existing(spec: DatasetSpec, identity: dict[str, Any]) -> DatasetPair | None
     if not there:
         return None
     mend = "delete it or build with overwrite"
-    digests, alone = {}, False
+    found = {}
     for dataset_id in there:
         metadata = read_metadata(dataset_id)
         recorded = metadata.get("spec")
@@ -198,38 +201,52 @@ def _existing(spec: DatasetSpec, identity: dict[str, Any]) -> DatasetPair | None
                 f"dataset {dataset_id!r} exists and is another one ({difference}); {mend}, "
                 "or give yours a name"
             )
-        path = data_folder(dataset_id) / columns.FILE_NAME
-        sidecar = None
-        try:
-            if path.exists():
-                sidecar = columns.read_sidecar(
-                    path, metadata["total_steps"], metadata["total_episodes"], metadata["digest"]
-                )
-        except (columns.StaleSidecarError, KeyError):
-            sidecar = None
-        if sidecar is None or len(sidecar.transitions) != spec.transitions:
+        info = found[dataset_id] = load_transitions(dataset_id, notice=notice).info
+        if info.total_steps != spec.transitions or info.behaviour_return is None:
             raise UserError(
                 f"dataset {dataset_id!r} exists but was changed since it was built; {mend}"
             )
-        digests[dataset_id] = sidecar.info.digest
-        alone = dataset_id == spec.obs_id and "twin" not in metadata
+    alone = there == [spec.obs_id] and "twin" not in metadata
     if len(there) == 1 and not alone:
         missing = spec.act_id if there == [spec.obs_id] else spec.obs_id
         raise UserError(f"dataset {there[0]!r} exists without its twin {missing!r}; {mend}")
-    returns = recorded_returns(metadata)
-    if returns is None:
-        raise UserError(
-            f"dataset {there[-1]!r} exists without the returns of its behaviour; {mend}"
-        )
-    return DatasetPair(
+    assert info.behaviour_return is not None
+    return StoredDatasets(
         obs_id=spec.obs_id,
         act_id=None if alone else spec.act_id,
-        obs_digest=digests[spec.obs_id],
-        act_digest=digests.get(spec.act_id),
-        transitions=metadata["total_steps"],
-        episodes=metadata["total_episodes"],
-        behaviour_return=returns,
-        built=False,
+        obs_digest=found[spec.obs_id].digest,
+        act_digest=None if alone else found[spec.act_id].digest,
+        transitions=info.total_steps,
+        episodes=info.total_episodes,
+        behaviour_return=info.behaviour_return,
+    )
+
+
+def description_of(spec: DatasetSpec, transitions: Transitions) -> Description:
+    """Return what the datasets of a spec say of themselves."""
+    env = make_env(spec.env_id)
+    try:
+        observation_space, action_space = env.observation_space, env.action_space
+    finally:
+        env.close()
+    assert isinstance(observation_space, spaces.Box)
+    percent = f"{100 * spec.random_action_prob:g}%"
+    return Description(
+        base_id=spec.base_id,
+        observation_space=observation_space,
+        action_space=action_space if isinstance(action_space, spaces.Box) else None,
+        text=f"{spec.env_id}, {percent} random behaviour",
+        algorithm_name=f"{percent} uniformly random actions, else an expert's"
+        if spec.behaviour_expert
+        else "uniformly random actions",
+        behaviour_return=returns_of(complete_returns(transitions, spec)),
+        metadata=env_metadata(spec.env_id)
+        | {
+            "author": ["QSS Offline"],
+            "random_action_prob": spec.random_action_prob,
+            "seed": spec.seed,
+            "spec": spec.identity(),
+        },
     )
 
 

@@ -12,7 +12,6 @@ these no more than there turn out to be.
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -259,7 +258,7 @@ def pull_dataset(
     storage = _open(source, token, max_bytes)
     what = f"dataset {dataset_id!r}"
     with hold_stage(f"pull/{dataset_id}", notice) as stage:
-        downloads = stage.folder / "downloads"
+        downloads = stage.root
         downloads.mkdir()
         with _remote_errors(source):
             there = set(storage.list_datasets(prefix=dataset_id))
@@ -281,9 +280,7 @@ def pull_dataset(
             notice(f"{dataset_id} carries no digest: only its own consistency was checked")
         verify.require(dataset_id, root=downloads, progress=progress)
         columns.mark_current(folder / "data")
-        folder.rename(stage.folder / "dataset")
-        shutil.rmtree(downloads)
-        publish(stage, {"dataset": dataset_id})
+        publish(stage, [dataset_id])
     return digest
 
 

@@ -14,7 +14,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ from qss_offline.parallel.reporting import Notice, print_notice
 NAMESPACE_FILE = "namespace_metadata.json"
 _WORKPLACE = ".qss-offline"
 _READY_FILE = "ready.json"
+_ROOT = "root"
 # Of Linux: <fcntl.h> and <linux/fs.h>.
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -39,11 +40,16 @@ class Stage:
 
     Attributes:
         base_id: the pair's common part of the id.
-        folder: where to build; `obs` and `act` in it become the two datasets.
+        folder: what belongs to the build; it is removed afterwards.
     """
 
     base_id: str
     folder: Path
+
+    @property
+    def root(self) -> Path:
+        """Where datasets are built under their ids, as in a Minari root."""
+        return self.folder / _ROOT
 
 
 @contextmanager
@@ -119,25 +125,24 @@ def _move_into_place(folder: Path) -> None:
     """
     root = folder.parent.parent
     datasets = json.loads((folder / _READY_FILE).read_text())["datasets"]
-    for name, (dataset_id, inode) in datasets.items():
-        source, target = folder / name, root / dataset_id
+    for dataset_id, inode in datasets.items():
+        source, target = folder / _ROOT / dataset_id, root / dataset_id
         if not source.exists() or source.stat().st_ino != inode:
             continue  # moved by the builder that was killed afterwards
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists() and not exchange(source, target):
-            target.rename(folder / f"replaced-{name}-{os.urandom(4).hex()}")
+            target.rename(folder / f"replaced-{os.urandom(4).hex()}")
         if not target.exists():
             source.rename(target)
         fsync_directory(target.parent)
 
 
-def publish(stage: Stage, datasets: dict[str, str]) -> None:
+def publish(stage: Stage, dataset_ids: Sequence[str]) -> None:
     """Make finished datasets visible. After the ready file is written, nothing can undo it.
 
     Args:
-        stage: where they were built.
-        datasets: from the name of a folder in the stage to a Minari id, in the order in which
-            they become visible.
+        stage: in whose root they were built.
+        dataset_ids: in the order in which they become visible.
     """
     for path in [*stage.folder.rglob("*"), stage.folder]:
         if path.is_dir():
@@ -146,7 +151,7 @@ def publish(stage: Stage, datasets: dict[str, str]) -> None:
             with path.open("rb+") as file:
                 os.fsync(file.fileno())
     root = minari_root()
-    for dataset_id in datasets.values():
+    for dataset_id in dataset_ids:
         parts = dataset_id.split("/")[:-1]
         for depth in range(1, len(parts) + 1):
             namespace = root.joinpath(*parts[:depth])
@@ -154,7 +159,7 @@ def publish(stage: Stage, datasets: dict[str, str]) -> None:
             if not (namespace / NAMESPACE_FILE).exists():
                 write_json(namespace / NAMESPACE_FILE, {})
     # The inode tells the new folder from the one that it replaces.
-    moves = {name: (id_, (stage.folder / name).stat().st_ino) for name, id_ in datasets.items()}
+    moves = {one: (stage.root / one).stat().st_ino for one in dataset_ids}
     write_json(stage.folder / _READY_FILE, {"datasets": moves})
     _move_into_place(stage.folder)
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
-from gymnasium import spaces
 
 from qss_offline.data import sidecar as columns
-from qss_offline.data.collect import complete_returns
-from qss_offline.data.environments import make_env
+from qss_offline.data import verify
 from qss_offline.data.local import (
     METADATA_FILE,
     check_place,
@@ -24,22 +21,16 @@ from qss_offline.data.minari_format import (
     EPISODES_FILE,
     BehaviourReturns,
     Description,
-    env_metadata,
     kind_metadata,
-    returns_of,
     shared_metadata,
     write_episodes,
 )
 from qss_offline.data.publish import Stage, hold_stage, publish
-from qss_offline.data.specs import DatasetSpec
 from qss_offline.data.transitions import Transitions, row_chunks
 from qss_offline.errors import UserError
 from qss_offline.files import write_json
 from qss_offline.parallel.processes import Tick, available_cores, run_jobs
 from qss_offline.parallel.reporting import ProgressFactory, no_progress, print_notice
-
-Check: TypeAlias = Callable[[str, Path], None]
-"""Called with a dataset's id and the root in which it lies; raises where something is wrong."""
 
 # Starting a second process takes about as long as writing this many episodes.
 _WORTH_A_WORKER = 8_000
@@ -73,63 +64,23 @@ class StoredDatasets:
         return (self.obs_id,) if self.act_id is None else (self.obs_id, self.act_id)
 
 
-@dataclass(frozen=True)
-class DatasetPair(StoredDatasets):
-    """What was recorded; where actions are discrete, the observation-only dataset alone.
-
-    Attributes:
-        built: whether this call wrote them; false where they were there already.
-    """
-
-    built: bool
-
-
-def write_pairs(
-    recordings: Sequence[tuple[Transitions, DatasetSpec, Stage]],
-    *,
-    overwrite: bool = False,
-    workers: int | None = None,
-    progress: ProgressFactory = no_progress,
-) -> list[DatasetPair]:
-    """Write the two Minari datasets of each recording, with their sidecars, side by side.
-
-    Where actions are discrete there is the observation-only one alone.
-
-    Args:
-        recordings: each with its spec and a stage that the caller holds.
-        overwrite: replace datasets that exist.
-        workers: processes, one for each file of episodes that is being written.
-        progress: makes a reporter of episodes written, of all datasets together.
-
-    Raises:
-        UserError: a recording has no actions or its rows don't follow each other, a dataset of
-            that id exists, the root can't be written to, or the disk is full.
-    """
-    drafts = [
-        Draft(transitions, _spec_description(spec, transitions), held)
-        for transitions, spec, held in recordings
-    ]
-    written = write_drafts(drafts, overwrite=overwrite, workers=workers, progress=progress)
-    return [DatasetPair(**vars(stored), built=True) for stored in written]
-
-
 def write_datasets(
     transitions: Transitions,
     description: Description,
     *,
     overwrite: bool = False,
-    check: Check | None = None,
     progress: ProgressFactory = no_progress,
 ) -> StoredDatasets:
     """Write a recording as a pair of Minari datasets, or the observation-only one alone.
+
+    They are read again and verified before they are visible.
 
     Args:
         transitions: the recording; actions are left out where the description has no space
             for them.
         description: what is said about it, ids and spaces included.
         overwrite: replace datasets that exist.
-        check: called with the id of each dataset and a root where it lies, before it is visible.
-        progress: makes a reporter of episodes written, of both datasets together.
+        progress: makes reporters of episodes written, of both datasets together, and of verifying.
 
     Raises:
         UserError: the rows don't follow each other or don't fit the spaces, actions are
@@ -137,12 +88,8 @@ def write_datasets(
             full.
     """
     with hold_stage(description.base_id) as held:
-        (stored,) = write_drafts(
-            [Draft(transitions, description, held)],
-            overwrite=overwrite,
-            check=check,
-            progress=progress,
-        )
+        draft = Draft(transitions, description, held)
+        (stored,) = write_drafts([draft], overwrite=overwrite, verified=True, progress=progress)
     return stored
 
 
@@ -167,18 +114,29 @@ class Draft:
         base_id = self.description.base_id
         return {kind: pair_id(base_id, kind) for kind in self.description.kinds}
 
+    def data(self, kind: str) -> Path:
+        """The `data` folder of the dataset of a kind while it is made."""
+        return self.stage.root / self.ids[kind] / "data"
+
 
 def write_drafts(
     drafts: Sequence[Draft],
     *,
     overwrite: bool = False,
     workers: int | None = None,
-    check: Check | None = None,
+    verified: bool = False,
     progress: ProgressFactory = no_progress,
 ) -> list[StoredDatasets]:
     """Write several recordings side by side; see `write_datasets`.
 
     Each becomes visible as soon as its own datasets are whole.
+
+    Args:
+        drafts: the recordings, each with a stage that the caller holds.
+        overwrite: replace datasets that exist.
+        workers: processes, one for each file of episodes that is being written.
+        verified: read the datasets again and verify them before they are visible.
+        progress: makes a reporter of episodes written, of all datasets together.
     """
     for draft in drafts:
         _check_draft(draft, overwrite)
@@ -188,8 +146,9 @@ def write_drafts(
         dtype = draft.description.observation_space.dtype
         assert dtype is not None
         for kind in draft.ids:
-            folder = str(draft.stage.folder / kind / "data")
-            jobs.append((folder, dtype.str, stored[-1].transitions, stored[-1].episodes))
+            jobs.append(
+                (str(draft.data(kind)), dtype.str, stored[-1].transitions, stored[-1].episodes)
+            )
             owners.append(index)
     episodes = sum(job[3] for job in jobs)
     if workers is None:
@@ -200,7 +159,14 @@ def write_drafts(
         for job, _ in run_jobs(_write_job, jobs, workers, report):
             missing[owners[job]] -= 1
             if missing[owners[job]] == 0:
-                _publish_draft(drafts[owners[job]], stored[owners[job]], check)
+                draft = drafts[owners[job]]
+                _describe_draft(draft, stored[owners[job]])
+                for dataset_id in draft.ids.values() if verified else ():
+                    verify.require(dataset_id, root=draft.stage.root, progress=progress)
+                # With actions first: who finds the observation-only dataset finds its twin too.
+                publish(draft.stage, sorted(draft.ids.values()))
+                if "act" not in draft.ids:
+                    _remove_old_twin(draft)
     return stored
 
 
@@ -265,7 +231,7 @@ def _write_sidecars(draft: Draft) -> StoredDatasets:
     steps, episodes = len(draft.transitions), len(draft.transitions.episode_starts())
     digests = {}
     for kind, dataset_id in draft.ids.items():
-        data = draft.stage.folder / kind / "data"
+        data = draft.data(kind)
         data.mkdir(parents=True)
         digests[kind] = columns.digest(parts[kind])
         info = columns.SidecarInfo(steps, episodes, dataset_id, digests[kind])
@@ -289,24 +255,18 @@ def _write_job(job: tuple[str, str, int, int], tick: Tick) -> None:
     write_episodes(folder / EPISODES_FILE, sidecar.transitions, dtype, tick)
 
 
-def _publish_draft(draft: Draft, stored: StoredDatasets, check: Check | None) -> None:
-    """Write the metadata of a draft whose episodes are written, check it, and make it visible."""
+def _describe_draft(draft: Draft, stored: StoredDatasets) -> None:
+    """Write the metadata of a draft whose episodes are written."""
     digests = {"obs": stored.obs_digest}
     if stored.act_digest is not None:
         digests["act"] = stored.act_digest
     shared = shared_metadata(draft.description, stored.transitions, stored.episodes)
     for kind in draft.ids:
-        data = draft.stage.folder / kind / "data"
+        data = draft.data(kind)
         columns.mark_current(data)
         size = sum(file.stat().st_size for file in data.iterdir()) / 1e6
         own_metadata = kind_metadata(draft.description, kind, digests)
         write_json(data / METADATA_FILE, shared | own_metadata | {"dataset_size": round(size, 1)})
-    if check is not None:
-        _check_unseen(draft, check)
-    # With actions first: who finds the observation-only dataset finds its twin too.
-    publish(draft.stage, {kind: draft.ids[kind] for kind in ("act", "obs") if kind in draft.ids})
-    if "act" not in draft.ids:
-        _remove_old_twin(draft)
 
 
 def _remove_old_twin(draft: Draft) -> None:
@@ -319,42 +279,3 @@ def _remove_old_twin(draft: Draft) -> None:
     if of == draft.ids["obs"]:
         (minari_root() / twin_id).rename(draft.stage.folder / "old-twin")
         print_notice(f"{twin_id} is removed: it was the twin of the {of} that was replaced")
-
-
-def _check_unseen(draft: Draft, check: Check) -> None:
-    """Check datasets under their ids, in a root of their own."""
-    root = draft.stage.folder / "root"
-    for kind, dataset_id in draft.ids.items():
-        (root / dataset_id).parent.mkdir(parents=True, exist_ok=True)
-        (draft.stage.folder / kind).rename(root / dataset_id)
-    for dataset_id in draft.ids.values():
-        check(dataset_id, root)
-    for kind, dataset_id in draft.ids.items():
-        (root / dataset_id).rename(draft.stage.folder / kind)
-
-
-def _spec_description(spec: DatasetSpec, transitions: Transitions) -> Description:
-    env = make_env(spec.env_id)
-    try:
-        observation_space, action_space = env.observation_space, env.action_space
-    finally:
-        env.close()
-    assert isinstance(observation_space, spaces.Box)
-    percent = f"{100 * spec.random_action_prob:g}%"
-    return Description(
-        base_id=spec.base_id,
-        observation_space=observation_space,
-        action_space=action_space if isinstance(action_space, spaces.Box) else None,
-        text=f"{spec.env_id}, {percent} random behaviour",
-        algorithm_name=f"{percent} uniformly random actions, else an expert's"
-        if spec.behaviour_expert
-        else "uniformly random actions",
-        behaviour_return=returns_of(complete_returns(transitions, spec)),
-        metadata=env_metadata(spec.env_id)
-        | {
-            "author": ["QSS Offline"],
-            "random_action_prob": spec.random_action_prob,
-            "seed": spec.seed,
-            "spec": spec.identity(),
-        },
-    )

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from qss_offline.data import (
-    DatasetPair,
     DatasetSpec,
+    StoredDatasets,
     Transitions,
     build_dataset,
     collect,
@@ -37,7 +37,7 @@ def recording(small_spec: DatasetSpec) -> Transitions:
 @pytest.fixture(scope="session")
 def built_once(
     tmp_path_factory: pytest.TempPathFactory, small_spec: DatasetSpec
-) -> tuple[Path, DatasetPair]:
+) -> tuple[Path, StoredDatasets]:
     root = tmp_path_factory.mktemp("pair") / "minari"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MINARI_DATASETS_PATH", str(root))
@@ -45,7 +45,7 @@ def built_once(
 
 
 @pytest.fixture
-def pair(minari_root: Path, built_once: tuple[Path, DatasetPair]) -> DatasetPair:
+def pair(minari_root: Path, built_once: tuple[Path, StoredDatasets]) -> StoredDatasets:
     """A pair that each test may damage: a copy of one that is built once."""
     shutil.copytree(built_once[0], minari_root, dirs_exist_ok=True)
     return built_once[1]

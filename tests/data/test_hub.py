@@ -15,7 +15,7 @@ import pytest
 from huggingface_hub.errors import EntryNotFoundError
 
 from qss_offline.data import (
-    DatasetPair,
+    StoredDatasets,
     Transitions,
     load_transitions,
     pull_dataset,
@@ -61,7 +61,7 @@ def refusal(function: Any, *arguments: Any, **more: Any) -> str:
 
 
 def test_round_trip_through_a_folder(
-    pair: DatasetPair, recording: Transitions, tmp_path: Path, minari_root: Path, elsewhere: Any
+    pair: StoredDatasets, recording: Transitions, tmp_path: Path, minari_root: Path, elsewhere: Any
 ) -> None:
     remote = str(tmp_path / "remote")
     assert push_dataset(pair.obs_id, remote, twin=True, notice=quiet) == [pair.obs_id, pair.act_id]
@@ -83,7 +83,7 @@ def test_round_trip_through_a_folder(
 
 @pytest.mark.parametrize("damage", ["episodes", "sidecar", "metadata", "cut", "link", "pipe"])
 def test_what_came_damaged_never_becomes_visible(
-    pair: DatasetPair, tmp_path: Path, elsewhere: Any, damage: str
+    pair: StoredDatasets, tmp_path: Path, elsewhere: Any, damage: str
 ) -> None:
     remote = tmp_path / "remote"
     push_dataset(pair.obs_id, str(remote), notice=quiet)
@@ -125,7 +125,7 @@ def test_a_foreign_dataset_without_digest(
     assert notices == [f"{FOREIGN} carries no digest: only its own consistency was checked"]
 
 
-def test_refusals(pair: DatasetPair, tmp_path: Path, minari_root: Path) -> None:
+def test_refusals(pair: StoredDatasets, tmp_path: Path, minari_root: Path) -> None:
     for remote in ("ftp://x", "hf://", "s3:///", "gcp://x"):
         assert "expected hf://USER or a folder" in refusal(push_dataset, pair.obs_id, remote)
     assert "is not in" in refusal(pull_dataset, "qss/none-v0", str(tmp_path))
@@ -207,7 +207,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_round_trip_through_a_fake_hub(
-    pair: DatasetPair, recording: Transitions, hub: Path, elsewhere: Any
+    pair: StoredDatasets, recording: Transitions, hub: Path, elsewhere: Any
 ) -> None:
     push_dataset(pair.obs_id, "hf://someone", twin=True, token="secret", notice=quiet)
     repository = hub / "someone" / "qss"
@@ -224,7 +224,7 @@ def test_round_trip_through_a_fake_hub(
 
 
 def test_stock_minari_downloads_from_the_fake_hub(
-    pair: DatasetPair, hub: Path, elsewhere: Any, monkeypatch: pytest.MonkeyPatch
+    pair: StoredDatasets, hub: Path, elsewhere: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     push_dataset(pair.obs_id, "hf://someone", notice=quiet)
     elsewhere()
@@ -233,7 +233,7 @@ def test_stock_minari_downloads_from_the_fake_hub(
     assert load_transitions(pair.obs_id).info.digest == pair.obs_digest
 
 
-def test_a_hub_that_fails(pair: DatasetPair, hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_that_fails(pair: StoredDatasets, hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def offline(*_: Any, **__: Any) -> None:
         raise OSError("no route\nto host")
 
@@ -245,7 +245,7 @@ def test_a_hub_that_fails(pair: DatasetPair, hub: Path, monkeypatch: pytest.Monk
 
 @pytest.mark.slow
 def test_a_pushed_dataset_loads_where_only_minari_is(
-    pair: DatasetPair, tmp_path: Path, elsewhere: Any
+    pair: StoredDatasets, tmp_path: Path, elsewhere: Any
 ) -> None:
     push_dataset(pair.obs_id, str(tmp_path / "remote"), notice=quiet)
     root = elsewhere()

@@ -19,7 +19,7 @@ from gymnasium import spaces
 from qss_offline.data import (
     About,
     ColumnNames,
-    DatasetPair,
+    StoredDatasets,
     Transitions,
     collect_with_policy,
     export_dataset,
@@ -268,7 +268,7 @@ def test_minari_of_any_format(minari_root: Path, data_format: str) -> None:
     assert alone.act_id is None and alone.obs_digest == stored.obs_digest
 
 
-def test_our_own_act_dataset(pair: DatasetPair, minari_root: Path) -> None:
+def test_our_own_act_dataset(pair: StoredDatasets, minari_root: Path) -> None:
     stored = from_minari(pair.act_id, BASE, observation_only=True, notice=quiet)
     assert stored.obs_digest == pair.obs_digest
     metadata = minari.load_dataset(stored.obs_id).storage.metadata

@@ -16,7 +16,7 @@ import pytest
 from gymnasium import spaces
 from minari.data_collector import EpisodeBuffer
 
-from qss_offline.data import DatasetPair, Transitions, load_transitions
+from qss_offline.data import StoredDatasets, Transitions, load_transitions
 from qss_offline.data import sidecar as columns
 from qss_offline.errors import UserError
 
@@ -78,7 +78,7 @@ pytestmark = [
 ]
 
 
-def test_info(pair: DatasetPair, recording: Transitions) -> None:
+def test_info(pair: StoredDatasets, recording: Transitions) -> None:
     notices: list[str] = []
     obs = load_transitions(pair.obs_id, notice=notices.append)
     act = load_transitions(pair.act_id, notice=notices.append)
@@ -98,7 +98,9 @@ def test_info(pair: DatasetPair, recording: Transitions) -> None:
     assert (obs.info.digest, act.info.digest) == (pair.obs_digest, pair.act_digest)
 
 
-def test_without_sidecar_the_episodes_are_read_once(pair: DatasetPair, minari_root: Path) -> None:
+def test_without_sidecar_the_episodes_are_read_once(
+    pair: StoredDatasets, minari_root: Path
+) -> None:
     path = minari_root / pair.act_id / "data" / "columns.arrow"
     written = path.read_bytes()
     before = load_transitions(pair.act_id)
@@ -157,7 +159,7 @@ def test_an_unfinished_episode_counts_as_truncated(minari_root: Path) -> None:
     assert "1 episodes end without" in notices[1]
 
 
-def test_stale_sidecar(pair: DatasetPair) -> None:
+def test_stale_sidecar(pair: StoredDatasets) -> None:
     dataset = minari.load_dataset(pair.obs_id)
     extra = EpisodeBuffer(
         id=None,
@@ -239,7 +241,7 @@ def test_an_episode_that_somebody_changed_is_read_again(
 
 
 def test_changed_episodes_of_a_dataset_with_a_digest_are_refused(
-    pair: DatasetPair, minari_root: Path
+    pair: StoredDatasets, minari_root: Path
 ) -> None:
     with h5py.File(minari_root / pair.obs_id / "data" / "main_data.hdf5", "r+") as file:
         file["episode_1/rewards"][0] += 1
@@ -248,7 +250,7 @@ def test_changed_episodes_of_a_dataset_with_a_digest_are_refused(
 
 
 def test_unwritable_folder_is_only_a_notice(
-    pair: DatasetPair, minari_root: Path, monkeypatch: pytest.MonkeyPatch
+    pair: StoredDatasets, minari_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (minari_root / pair.obs_id / "data" / "columns.arrow").unlink()
 
@@ -276,7 +278,7 @@ def test_unwritable_folder_is_only_a_notice(
         ("qss/noversion", "malformed"),
     ],
 )
-def test_unknown_ids(pair: DatasetPair, dataset_id: str, words: str) -> None:
+def test_unknown_ids(pair: StoredDatasets, dataset_id: str, words: str) -> None:
     assert words in refusal(dataset_id)
 
 
@@ -320,7 +322,7 @@ def edit(**changes: Any) -> Damage:
         (lambda data: (data / "columns.arrow").write_bytes(b""), "delete it to rebuild"),
     ],
 )  # fmt: skip
-def test_damaged(pair: DatasetPair, minari_root: Path, damage: Damage, words: str) -> None:
+def test_damaged(pair: StoredDatasets, minari_root: Path, damage: Damage, words: str) -> None:
     damage(minari_root / pair.obs_id / "data")
     assert words in refusal(pair.obs_id)
 
@@ -391,7 +393,7 @@ def test_steps_that_the_metadata_do_not_know(minari_root: Path) -> None:
     assert "its file holds 3 episodes" in refusal()
 
 
-def test_altered_episodes_of_ours_are_noticed(pair: DatasetPair, minari_root: Path) -> None:
+def test_altered_episodes_of_ours_are_noticed(pair: StoredDatasets, minari_root: Path) -> None:
     data = minari_root / pair.act_id / "data"
     (data / "columns.arrow").unlink()
     content = (data / "main_data.hdf5").read_bytes()
@@ -407,7 +409,7 @@ def test_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-def test_episodes_of_ours_are_plain_hdf5(pair: DatasetPair, minari_root: Path) -> None:
+def test_episodes_of_ours_are_plain_hdf5(pair: StoredDatasets, minari_root: Path) -> None:
     with h5py.File(minari_root / pair.obs_id / "data" / "main_data.hdf5") as file:
         group = file["episode_0"]
         assert sorted(group) == sorted(

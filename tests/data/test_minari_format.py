@@ -15,15 +15,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qss_offline.data import (
-    DatasetPair,
     DatasetSpec,
+    StoredDatasets,
     Transitions,
     build_dataset,
     collect,
     load_transitions,
     publish,
 )
-from qss_offline.data.write import write_pairs
+from qss_offline.data.build import description_of
+from qss_offline.data.write import Draft, write_drafts
 from qss_offline.errors import UserError
 
 from .conftest import make_transitions, same
@@ -31,9 +32,10 @@ from .conftest import make_transitions, same
 pytestmark = pytest.mark.usefixtures("in_process")
 
 
-def write_pair(transitions: Transitions, spec: DatasetSpec, **options: Any) -> DatasetPair:
+def write_pair(transitions: Transitions, spec: DatasetSpec, **options: Any) -> StoredDatasets:
     with publish.hold_stage(spec.base_id) as held:
-        (pair,) = write_pairs([(transitions, spec, held)], **options)
+        draft = Draft(transitions, description_of(spec, transitions), held)
+        (pair,) = write_drafts([draft], **options)
     return pair
 
 
@@ -70,7 +72,7 @@ def check_against(episodes: list[Any], transitions: Transitions) -> None:
         assert not episode.infos
 
 
-def test_stock_minari_reads_both(pair: DatasetPair, recording: Transitions) -> None:
+def test_stock_minari_reads_both(pair: StoredDatasets, recording: Transitions) -> None:
     assert recording.actions is not None
     for dataset_id in (pair.obs_id, pair.act_id):
         dataset = minari.load_dataset(dataset_id)
@@ -99,7 +101,7 @@ def test_stock_minari_reads_both(pair: DatasetPair, recording: Transitions) -> N
         assert len(list(dataset.storage.get_episode_metadata([0, 1]))) == 2
 
 
-def test_stock_command_line(pair: DatasetPair, minari_root: Path) -> None:
+def test_stock_command_line(pair: StoredDatasets, minari_root: Path) -> None:
     listed = cli("list", "local")
     assert pair.obs_id in listed and pair.act_id in listed
     assert "Box([], [], (0,), float32)" in cli("show", pair.obs_id)
@@ -118,7 +120,7 @@ def test_stock_minari_combines(minari_root: Path) -> None:
     assert combined.action_space.shape == (0,)
 
 
-def test_metadata(pair: DatasetPair, minari_root: Path, small_spec: DatasetSpec) -> None:
+def test_metadata(pair: StoredDatasets, minari_root: Path, small_spec: DatasetSpec) -> None:
     metadata = {}
     for dataset_id in (pair.obs_id, pair.act_id):
         text = (minari_root / dataset_id / "data" / "metadata.json").read_text()
@@ -169,7 +171,7 @@ def test_no_byte_of_an_action(minari_root: Path, env_id: str) -> None:
     assert found(pair.act_id) >= transitions.actions.size
 
 
-def test_twins_share_everything_but_actions(pair: DatasetPair, recording: Transitions) -> None:
+def test_twins_share_everything_but_actions(pair: StoredDatasets, recording: Transitions) -> None:
     obs = load_transitions(pair.obs_id).transitions
     act = load_transitions(pair.act_id).transitions
     assert same(act, recording)
@@ -265,8 +267,9 @@ def test_a_builder_killed_between_its_renames_is_finished(
             write_pair(recording, small_spec)
         assert recover is not nothing
     assert list(minari.list_local_datasets()) == [small_spec.act_id]
-    again = build_dataset(small_spec, workers=1, notice=lambda message: None)
-    assert not again.built
+    notices: list[str] = []
+    build_dataset(small_spec, workers=1, notice=notices.append)
+    assert "kept" in notices[0]
     assert sorted(minari.list_local_datasets()) == [small_spec.act_id, small_spec.obs_id]
     assert list((minari_root / ".qss-offline").glob("*")) == list(
         (minari_root / ".qss-offline").glob("*.lock")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qss_offline.data import DatasetPair, DatasetSpec, build_dataset, load_transitions
+from qss_offline.data import DatasetSpec, StoredDatasets, build_dataset, load_transitions
 from qss_offline.data import sidecar as columns
 from qss_offline.errors import UserError
 from qss_offline.launch.local import LocalLauncher
@@ -20,7 +20,7 @@ from tests.small_run import PRESET, settings
 
 
 def test_a_run_opens_and_hashes_each_recording_once(
-    pair: DatasetPair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pair: StoredDatasets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened, hashed = [], []
     read, digest = columns._read_batch, columns.digest
@@ -37,7 +37,7 @@ def test_a_run_opens_and_hashes_each_recording_once(
     assert sorted(hashed) == [False, True]
 
 
-def test_a_loaded_recording_is_the_same_read_only_arrays(pair: DatasetPair) -> None:
+def test_a_loaded_recording_is_the_same_read_only_arrays(pair: StoredDatasets) -> None:
     first, second = (load_transitions(pair.act_id) for _ in range(2))
     assert first.transitions is second.transitions
     assert first.info.digest == second.info.digest == pair.act_digest
@@ -56,7 +56,9 @@ def test_a_replaced_dataset_is_seen(minari_root: Path) -> None:
     np.testing.assert_array_equal(before.transitions.observations, old_rows)
 
 
-def test_a_file_that_is_written_to_is_checked_again(pair: DatasetPair, minari_root: Path) -> None:
+def test_a_file_that_is_written_to_is_checked_again(
+    pair: StoredDatasets, minari_root: Path
+) -> None:
     path = minari_root / pair.obs_id / "data" / columns.FILE_NAME
     load_transitions(pair.obs_id)
     content = bytearray(path.read_bytes())

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from qss_offline.data import (
-    DatasetPair,
+    StoredDatasets,
     dataset_card,
     dataset_statistics,
     from_arrays,
@@ -76,7 +76,7 @@ def test_matplotlib_is_loaded_only_for_pictures() -> None:
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-def test_card(pair: DatasetPair, minari_root: Path) -> None:
+def test_card(pair: StoredDatasets, minari_root: Path) -> None:
     text = dataset_card(pair.obs_id)
     front, _, rest = text.removeprefix("---\n").partition("\n---\n")
     assert "license: unknown" in front and "size_categories:\n- 1K<n<10K" in front
@@ -102,7 +102,7 @@ def test_card(pair: DatasetPair, minari_root: Path) -> None:
     assert "observation-only convention" not in act
 
 
-def test_the_cards_examples_run(pair: DatasetPair) -> None:
+def test_the_cards_examples_run(pair: StoredDatasets) -> None:
     code = "\n".join(
         part.partition("```")[0] for part in dataset_card(pair.obs_id).split("```python")[1:]
     )

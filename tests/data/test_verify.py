@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from qss_offline.data import (
-    DatasetPair,
+    StoredDatasets,
     Transitions,
     verify_dataset,
 )
@@ -26,7 +26,7 @@ pytestmark = [
 ]
 
 
-def test_a_sound_pair(pair: DatasetPair) -> None:
+def test_a_sound_pair(pair: StoredDatasets) -> None:
     for dataset_id in (pair.obs_id, pair.act_id):
         verification = verify_dataset(dataset_id)
         assert verification.ok, verification.faults
@@ -35,7 +35,7 @@ def test_a_sound_pair(pair: DatasetPair) -> None:
     assert "no byte of the twin's actions" in names
 
 
-def test_a_twin_of_other_rollouts_is_named(pair: DatasetPair, minari_root: Path) -> None:
+def test_a_twin_of_other_rollouts_is_named(pair: StoredDatasets, minari_root: Path) -> None:
     edit_metadata(minari_root, pair.obs_id, digest="blake2b-256:" + "0" * 64)
     faults = verify_dataset(pair.act_id).faults
     assert [fault.name for fault in faults] == ["the same rollouts as its twin's"]

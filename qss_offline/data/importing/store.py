@@ -9,14 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 from minari.serialization import serialize_space
 
-from qss_offline.data import verify
 from qss_offline.data.environments import make_env, resolve_env_id
 from qss_offline.data.local import check_base_id
 from qss_offline.data.minari_format import Description, env_metadata, returns_of
@@ -124,12 +122,7 @@ def store(
         metadata=about.metadata() | {"made_from": made} | (extra or {}),
     )
 
-    def check(stored_id: str, root: Path) -> None:
-        verify.require(stored_id, root=root, progress=progress)
-
-    return write_datasets(
-        transitions, description, overwrite=overwrite, check=check, progress=progress
-    )
+    return write_datasets(transitions, description, overwrite=overwrite, progress=progress)
 
 
 def _counted_anew(transitions: Transitions) -> Transitions:
