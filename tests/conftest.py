@@ -47,7 +47,12 @@ def minari_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Read data files in this process: for tests of anything but the child itself, which
-    takes half a second to start. `hostile/test_datasets.py` reads all in children."""
+    takes half a second to start. `hostile/test_datasets.py` reads most in children."""
+    read_in_process(monkeypatch)
+
+
+def read_in_process(patch: pytest.MonkeyPatch) -> None:
+    """What the fixture of that name does."""
 
     def call(task: Any, request: Any, expected_bytes: int, report: Reporter = silent) -> Any:
         try:
@@ -57,7 +62,7 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
         except Exception as error:
             raise UserError(f"it can't be read: {' '.join(str(error).split())}") from error
 
-    monkeypatch.setattr(isolated, "call", call)
+    patch.setattr(isolated, "call", call)
 
 
 @pytest.fixture

@@ -1,4 +1,7 @@
-"""A whole run with small networks: `python -m tests.small_run DATASET OUT [--resume]`."""
+"""A whole run with small networks.
+
+python -m tests.small_run DATASET OUT [--resume] [--workers]
+"""
 
 import sys
 from dataclasses import replace
@@ -6,6 +9,7 @@ from pathlib import Path
 
 from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig
 from qss_offline.algorithms.observational_d3g import ObservationalD3GConfig
+from qss_offline.launch.local import LocalLauncher
 from qss_offline.presets import Preset
 from qss_offline.runs.config import RunConfig
 from qss_offline.runs.folder import RunFolder
@@ -28,4 +32,9 @@ def settings(dataset: str) -> RunConfig:
 
 
 if __name__ == "__main__":
-    run(settings(sys.argv[1]), RunFolder(Path(sys.argv[2])), resume="--resume" in sys.argv)
+    run(
+        settings(sys.argv[1]),
+        RunFolder(Path(sys.argv[2])),
+        resume="--resume" in sys.argv,
+        launcher=LocalLauncher(2 if "--workers" in sys.argv else 1),
+    )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import sys
 import traceback
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-
-import torch
 
 from qss_offline.data.load import load_transitions
 from qss_offline.errors import UserError
@@ -25,8 +25,6 @@ def run_cell(cell: Cell, tick: Tick) -> Failure:
 
     A failed cell must not take the others with it, whatever it raises.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     failed = Path(cell.holds[0]) / FAILED
     try:
         with hold([Path(folder) for folder in cell.holds], tick):
@@ -34,7 +32,9 @@ def run_cell(cell: Cell, tick: Tick) -> Failure:
             if cell.gpus:
                 take_gpu(cell.place)
             module, _, name = cell.task.partition(":")
-            getattr(importlib.import_module(module), name)(cell.settings, tick)
+            task = getattr(importlib.import_module(module), name)
+            with _one_thread():
+                task(cell.settings, tick)
             failed.unlink(missing_ok=True)
         return None
     except UserError as error:
@@ -42,12 +42,25 @@ def run_cell(cell: Cell, tick: Tick) -> Failure:
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         details = f"{reason}\n\n{traceback.format_exc()}"
-    finally:
-        torch.set_num_threads(threads)
     # A full disk is a reason, too.
     with suppress(UserError):
         write_bytes(failed, f"{details}\n".encode())
     return reason
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute in one thread, if the task has loaded torch, which takes seconds to load."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        yield
+        return
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def take_gpu(number: int) -> None:
@@ -56,6 +69,8 @@ def take_gpu(number: int) -> None:
     Args:
         number: of this process among all.
     """
+    import torch
+
     if count := torch.cuda.device_count():
         torch.cuda.set_device(number % count)
 

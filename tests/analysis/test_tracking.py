@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,7 +13,6 @@ from qss_offline.parallel.reporting import no_progress
 from qss_offline.runs.folder import RunFolder
 from qss_offline.runs.reader import FinishedRun
 from qss_offline.runs.results import evaluation_means
-from tests.patience import PATIENCE_S
 
 
 class Recorder:
@@ -80,18 +77,3 @@ def test_tensorboard_shows_what_the_json_lines_say(trained: FinishedRun) -> None
     assert [event.value for event in written.Scalars("q")] == pytest.approx(metrics["q"])
     returns = [event.value for event in written.Scalars("evaluation/return")]
     assert returns == pytest.approx(evaluation_means(trained.results["seeds"][1]))
-
-
-def test_nothing_is_imported_unasked() -> None:
-    code = (
-        "import sys, qss_offline.cli.training, qss_offline.cli.program\n"
-        "import qss_offline.cli.learning_curves\n"
-        "heavy = {'tensorboard', 'matplotlib', 'imageio', 'imageio_ffmpeg', 'd3rlpy'}\n"
-        "print(sorted(heavy & set(sys.modules)))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True, text=True, check=True, timeout=PATIENCE_S,
-        cwd=Path(__file__).parents[2],
-    )  # fmt: skip
-    assert done.stdout == "[]\n"

@@ -14,6 +14,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "python.md"
 
 def test_the_page_runs(minari_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("qss_offline.runs.config.MOST_UPDATES_EACH", 1)
     (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     names: dict[str, object] = {}
     exec(code, names)

@@ -91,11 +91,11 @@ def test_a_sweep_trains_what_is_missing_and_names_what_failed(qss: Qss) -> None:
     assert "3 runs failed" in err and "no/such-obs-v0" in err
     assert f"another run is called {names[0]}, too" in err
     assert Path("runs/small/report/report.html").exists()
-    stamps = [Path(f"runs/small/{name}/seeds/0/policy.safetensors").stat() for name in names]
+    policies = [Path(f"runs/small/{name}/seeds/0/policy.safetensors") for name in names]
+    stamps = [path.stat().st_mtime_ns for path in policies]
     rows = json.loads(qss("sweep small.toml --no-video --json", code=2)[0])
     assert sorted({row["name"] for row in rows}) == names[::-1]
-    again = [Path(f"runs/small/{name}/seeds/0/policy.safetensors").stat() for name in names]
-    assert len(again) == len(stamps)
+    assert [path.stat().st_mtime_ns for path in policies] == stamps, "trained again"
     Path("wrong.toml").write_text('recordings = ["a"]\nmethds = ["d3g"]\n')
     assert "did you mean methods" in qss("sweep wrong.toml", code=2)[1]
     Path("empty.toml").write_text("seeds = 1\n")
@@ -116,6 +116,7 @@ def test_the_program_tells_its_version_presets_and_help(qss: Qss) -> None:
 
 def test_the_demo_ends_with_a_page(qss: Qss, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("qss_offline.cli.training.DEMO_STEPS", 500)
+    monkeypatch.setattr("qss_offline.runs.config.MOST_UPDATES_EACH", 1)
     out, _ = qss("demo --updates 20 --online-steps 30 --out demo")
     assert "demo/report/report.html" in out
     assert Path("demo/report/report.html").exists()

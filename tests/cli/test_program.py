@@ -13,14 +13,6 @@ import pytest
 from qss_offline.cli import program as cli
 from tests.patience import PATIENCE_S
 
-FAMILY = """
-env_id = "Reacher-v5"
-transitions = 400
-seed = 3
-shards = 2
-random_action_probs = [1.0]
-"""
-
 
 def qss_offline(*arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
@@ -69,30 +61,6 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     return Cli(monkeypatch, capsys)
 
 
-def test_a_family_is_built_listed_shown_and_kept(
-    minari_root: Path, tmp_path: Path, run: Cli
-) -> None:
-    family = tmp_path / "small.toml"
-    family.write_text(FAMILY)
-    built = qss_offline("data", "build", str(family))
-    assert built.returncode == 0, built.stderr
-    assert "100%" in built.stdout
-    listed = run.ok("data", "list")
-    lines = [line for line in listed.splitlines() if "Reacher-v5" in line]
-    assert [("\tno\t" in line, "\tyes\t" in line) for line in lines] == [
-        (False, True),
-        (True, False),
-    ]
-    dataset = next(word for word in listed.split() if word.endswith("-obs-v0"))
-    shown = json.loads(run.ok("data", "show", dataset))
-    assert shown["observation_only"] is True
-    assert shown["total_steps"] == 400
-    assert shown["behaviour_return"]["mean"] < -20
-    code, _, err = run("data", "build", str(family))
-    assert code == 0
-    assert "kept" in err
-
-
 def test_presets_are_printed_as_json(run: Cli) -> None:
     shown = json.loads(run.ok("presets", "--json"))
     assert shown["paper d3g"]["algorithm"]["cycle_coef"] == 1.0
@@ -128,16 +96,13 @@ def test_bad_input_ends_the_process_in_one_line() -> None:
     assert done.stderr.strip() == "error: cannot read none.toml: No such file or directory"
 
 
-@pytest.mark.parametrize("arguments", [("--help",), ("data", "list"), ("data", "rm", "--help")])
-def test_what_needs_no_torch_does_not_wait_for_it(
-    arguments: tuple[str, ...], minari_root: Path
-) -> None:
+def test_what_needs_no_torch_does_not_wait_for_it(minari_root: Path) -> None:
     program = (
         "import sys\nfrom qss_offline.cli.program import main\n"
         "try:\n    main()\nfinally:\n    assert 'torch' not in sys.modules"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program, *arguments], capture_output=True, text=True
+        [sys.executable, "-c", program, "data", "list"], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout

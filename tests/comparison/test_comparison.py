@@ -38,6 +38,7 @@ from qss_offline.comparison.rows import (
 from qss_offline.comparison.study import ComparisonOptions, Study
 from qss_offline.comparison.table import kept, markdown, normalised_scores, sections
 from qss_offline.errors import UserError
+from qss_offline.evaluation.episodes import Evaluation
 from qss_offline.evaluation.normalization import REFERENCES, normalised
 from qss_offline.files import write_json
 from qss_offline.launch.local import LocalLauncher
@@ -118,8 +119,17 @@ def test_runs_are_made_once_each_on_a_recording_of_its_own(
     assert powers["bco-mean"] == 2.0
 
 
-def test_short_episodes_are_evaluated_more_often(minari_root: Path, tmp_path: Path) -> None:
+def test_short_episodes_are_evaluated_more_often(
+    minari_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert evaluation_episodes("Hopper-v5") == 10
+    for module in ("training.rounds", "baselines.offline"):
+        monkeypatch.setattr(
+            f"qss_offline.{module}.evaluate",
+            lambda policy, env_id, episodes, *_, **__: Evaluation(
+                (0.0,) * episodes, (50,) * episodes, np.zeros((episodes, 10)), (0.0,) * episodes
+            ),
+        )
     few = replace(ONE, recorded=(Recorded("reacher", (1.0,)),), methods=("d3g", "bc"))
     entries = entries_of(replace(few, updates=50), tmp_path)
     assert ran(entries) == []

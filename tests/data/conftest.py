@@ -15,6 +15,7 @@ from qss_offline.data import (
     from_arrays,
     load_transitions,
 )
+from tests.conftest import read_in_process
 
 
 @pytest.fixture
@@ -57,6 +58,7 @@ def mine_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[str
     root.mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MINARI_DATASETS_PATH", str(root))
+        read_in_process(patch)
         stored = from_arrays("mine/thing/all", **make_transitions(list(range(1, 41))).columns())
     assert stored.act_id is not None
     return root, (stored.obs_id, stored.act_id)

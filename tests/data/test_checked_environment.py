@@ -321,6 +321,7 @@ def test_actions_come_in_the_dtype_of_their_space(dtype: Any) -> None:
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (2, 2), (2, 1, 3)])
+@pytest.mark.usefixtures("in_process")
 def test_actions_of_any_shape_are_taken(minari_root: object, shape: tuple[int, ...]) -> None:
     class Shaped(Track):
         action_space = spaces.Box(-1, 1, shape)

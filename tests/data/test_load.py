@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -402,11 +400,6 @@ def test_altered_episodes_of_ours_are_noticed(pair: StoredDatasets, minari_root:
     message = refusal(pair.act_id)
     assert "do not match the digest" in message or "can't be read" in message
     assert not (data / "columns.arrow").exists()
-
-
-def test_no_torch() -> None:
-    code = "import sys, qss_offline.data; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_episodes_of_ours_are_plain_hdf5(pair: StoredDatasets, minari_root: Path) -> None:

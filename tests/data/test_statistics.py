@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -54,7 +53,7 @@ def test_statistics_and_picture(mine: tuple[str, str], tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("returns", "spread"),
-    [(0.0, 0.0), *itertools.product((-4.0, 1e-30, 5e7, 3e38), (0.0, 1e-7, 0.5))],
+    [(0.0, 0.0), (-4.0, 1e-7), (1e-30, 0.5), (5e7, 0.0), (3e38, 0.5)],
 )
 def test_returns_of_any_size_are_drawn(
     minari_root: Path, tmp_path: Path, returns: float, spread: float
@@ -69,11 +68,6 @@ def test_returns_of_any_size_are_drawn(
     numbers = dataset_statistics(stored.obs_id, tmp_path / "big.png")
     assert (tmp_path / "big.png").read_bytes().startswith(b"\x89PNG")
     assert np.isfinite([numbers.return_mean, numbers.return_min, numbers.return_max]).all()
-
-
-def test_matplotlib_is_loaded_only_for_pictures() -> None:
-    code = "import sys, qss_offline.data; sys.exit('matplotlib' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_card(pair: StoredDatasets, minari_root: Path) -> None:

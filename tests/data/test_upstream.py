@@ -54,6 +54,7 @@ def test_quadratic_writing() -> None:
     assert many > 2 * few
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("d3rlpy") is None, reason="d3rlpy is not installed")
 def test_d3rlpy_misaligns() -> None:
     done = run("d3rlpy-get-minari-misaligned.md")

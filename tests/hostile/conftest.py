@@ -13,6 +13,7 @@ import pytest
 from qss_offline.data import from_arrays, push_dataset
 from qss_offline.errors import UserError, printable
 from tests.cli.test_program import run
+from tests.conftest import read_in_process
 from tests.data.conftest import make_transitions
 
 __all__ = ["run"]
@@ -48,6 +49,7 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MINARI_DATASETS_PATH", str(folder / "minari"))
+        read_in_process(patch)
         from_arrays("mine/thing/ours", **TRUTH.columns())
         push_dataset(OURS, str(folder / "remote"))
     return folder

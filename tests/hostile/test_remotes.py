@@ -16,7 +16,7 @@ import pytest
 
 from qss_offline.data import hub as sharing
 from qss_offline.data import load_transitions, pull_dataset, push_dataset
-from tests.cli.test_program import Cli, qss_offline
+from tests.cli.test_program import Cli
 from tests.data.conftest import same
 from tests.data.test_load import quiet
 from tests.hostile.conftest import OURS, TRUTH, refused
@@ -54,14 +54,6 @@ def test_odd_files(remote: Path, name: str, make: Callable[[Path], None], in_pro
     empty = path.is_dir() and not path.is_symlink()
     harmless = (make is missing or empty) and name in ("columns.arrow", "more")
     assert (pull(remote) is None) == harmless
-
-
-def test_a_pipe_does_not_hold_the_program_up(remote: Path) -> None:
-    (remote / OURS / "data" / "metadata.json").unlink()
-    os.mkfifo(remote / OURS / "data" / "metadata.json")
-    done = qss_offline("data", "pull", OURS, "--from", str(remote))
-    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
-    assert done.stderr.startswith("error: ") and "metadata.json" in done.stderr
 
 
 @pytest.mark.parametrize("what", ["the dataset", "a namespace", "deep", "a file of the kernel"])

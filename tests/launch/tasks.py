@@ -81,7 +81,7 @@ def dying_at_once(settings: Mapping[str, Any], tick: Tick) -> None:
 def slow(settings: Mapping[str, Any], tick: Tick) -> None:
     """Take longer than one that dies."""
     tick(0.0, "slow")
-    time.sleep(2.0)
+    time.sleep(1.0)
     note(settings, tick)
 
 

@@ -33,7 +33,7 @@ def test_what_ended_just_before_another_died_is_not_lost_with_it(tmp_path: Path)
         end_or_die,
         [str(tmp_path / "other"), str(tmp_path / "first")],
         2,
-        watch=lambda *_: time.sleep(1.0),
+        watch=lambda *_: time.sleep(0.3),
     )
     with pytest.raises(WorkerDied):
         for index, result in jobs:

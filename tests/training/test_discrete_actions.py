@@ -229,7 +229,7 @@ def test_runs_alike_in_workers_in_company_and_resumed_and_acts_alike_from_files(
     lane: str, minari_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = tmp_path / "whole"
-    results = run(asked(lane), RunFolder(whole), launcher=LocalLauncher(2))
+    results = run(asked(lane), RunFolder(whole), launcher=LocalLauncher(1))
     assert [seed["online_steps"] for seed in results["seeds"]] == [120, 120]
     alone = tmp_path / "alone"
     run(asked(lane, (1,)), RunFolder(alone), launcher=LocalLauncher(1))

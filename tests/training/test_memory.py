@@ -9,16 +9,16 @@ from tests.patience import PATIENCE_S
 
 
 def test_a_recording_larger_than_the_memory_allowed_is_trained_from() -> None:
-    limit_mib = 150
+    limit_mib = 60
     done = subprocess.run(
         [
             sys.executable,
             "-m",
             "benchmarks.mapped_training",
             "--rows",
-            "500000",
+            "1000000",
             "--obs-dim",
-            "50",
+            "10",
             "--limit-mib",
             str(limit_mib),
             "--updates",

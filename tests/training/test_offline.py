@@ -123,7 +123,7 @@ def test_what_a_worker_that_dies_was_at_goes_on_in_another(
     dataset = build_dataset(DatasetSpec("InvertedPendulum", transitions=2000), workers=1).obs_id
     out = tmp_path / "run"
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.small_run", dataset, str(out)],
+        [sys.executable, "-m", "tests.small_run", dataset, str(out), "--workers"],
         cwd=Path(__file__).parents[2],
         stderr=subprocess.PIPE,
         text=True,
