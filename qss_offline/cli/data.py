@@ -187,8 +187,8 @@ def import_(
         episodes=episodes,
     )
     rules = ImportRules(
-        ignore=_listed(ignore),
-        offset=_listed(offset),
+        ignore=tuple(ignore or ()),
+        offset=tuple(offset or ()),
         order=order,
         missing=missing,  # type: ignore[arg-type]
         resets=resets,  # type: ignore[arg-type]
@@ -226,10 +226,6 @@ def _import_replays(run: Path, into: str | None, overwrite: bool) -> None:
         )
 
 
-def _listed(values: list[str] | None) -> tuple[str, ...]:
-    return tuple(name for value in values or () for name in value.split(",") if name)
-
-
 @_command("check")
 def check(
     source: Annotated[str, Argument(help="whatever can be imported")],
@@ -257,7 +253,7 @@ def check(
         actions=actions,
         episodes=episodes,
     )
-    found = check_source(source, names=names, rules=ImportRules(_listed(ignore), order=order))
+    found = check_source(source, names=names, rules=ImportRules(tuple(ignore or ()), order=order))
     if as_json:
         _json(found.as_json())
     else:

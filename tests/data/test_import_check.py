@@ -129,6 +129,24 @@ def test_commands_show_and_write_nothing(
     assert "--into is missing" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["obs_1,deg", "obs_1, deg", "a,obs_0", "obs*,x"])
+def test_what_a_refusal_recommends_can_be_typed(
+    name: str, minari_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names may hold what separates them, and what stands for any characters."""
+    columns = table(make_log([9, 9]).rows()) | {"battery": np.zeros(18), "volts": np.zeros(18)}
+    columns[name] = 1e9 + 0.001 * np.arange(18)
+    path = write(tmp_path / "log.parquet", columns)
+    words = ["import", path, "--into", "mine/x", "--observations", f"obs_0,obs_1,{name}"]
+    with pytest.raises(AssertionError, match="2"):
+        command(monkeypatch, *words)
+    command(monkeypatch, *words, "--offset", name, "--ignore", "battery,volts")
+    words[-1] = "obs_0,obs_1"
+    command(monkeypatch, *words, "--overwrite", "--ignore", f"battery,{name}")
+    report = check_source(path, rules=ImportRules((f"battery,{name}",))).report
+    assert report is not None and report.ignored == ("battery", name)
+
+
 @pytest.mark.parametrize("json_too", [[], ["--json"]])
 def test_a_script_is_told_of_a_refusal(
     json_too: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
