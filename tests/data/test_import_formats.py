@@ -30,6 +30,7 @@ from qss_offline.errors import UserError
 from .logs import (
     StableBaselinesBuffer,
     TianshouBuffer,
+    happened,
     make_log,
     same_rows,
     write_d4rl,
@@ -94,6 +95,24 @@ def test_a_group_for_each_episode(tmp_path: Path) -> None:
     same_rows(plan_file(tmp_path / "minari.hdf5").transitions, rows | {
         "terminations": rows["terminations"] | rows["truncations"],
         "truncations": 0 * rows["truncations"]})  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"{part}/episode_{k}" for part in ("test", "train") for k in range(11)],
+        [f"data/{kind}_{k}" for kind in ("demo", "traj") for k in range(3)],
+        ["demo_1", "demo_01", "demo_002"],
+    ],
+)
+def test_groups_of_several_heads_are_all_kept(tmp_path: Path, names: list[str]) -> None:
+    log = make_log([2 + k % 3 for k in range(len(names))])
+    with h5py.File(tmp_path / "all.hdf5", "w") as file:
+        for name, states, rewards in zip(names, log.states, log.rewards, strict=True):
+            file[f"{name}/obs"], file[f"{name}/reward"] = states, rewards
+    transitions = plan_file(tmp_path / "all.hdf5").transitions
+    assert len(transitions.episode_lengths()) == len(names)
+    assert happened(transitions, log) and len(transitions) == sum(log.lengths)
 
 
 def test_links_in_hdf5_are_not_followed(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ _ENDS = {"terminations", "truncations", "ends", "starts", "episodes"}
 _INFO_BYTES = 16 << 20
 _MOST_FILES = 1 << 20
 _EPISODE_GROUP = re.compile(
-    r"(?P<head>(.*/)?(demo|episode|ep|traj|trajectory|rollout|trial)_?)(?P<number>\d+)/(?P<rest>.+)"
+    r"(?P<group>(.*/)?(demo|episode|ep|traj|trajectory|rollout|trial)_?\d+)/(?P<rest>.+)"
 )
 _IMAGE_DIMENSIONS = 3
 
@@ -323,18 +323,19 @@ def _hdf5() -> _Format:
         """Return a file and its arrays, those of its episodes' groups under one name."""
         file = h5py.File(path, "r")
         arrays = dict(arrays_of(file.id))
-        grouped: dict[str, dict[int, Any]] = {}
+        grouped: dict[str, dict[str, Any]] = {}
         for name, array in arrays.items():
             match = _EPISODE_GROUP.fullmatch(name)
             if match:
-                grouped.setdefault(match["rest"], {})[int(match["number"])] = array
+                grouped.setdefault(match["rest"], {})[match["group"]] = array
         if sum(map(len, grouped.values())) < len(arrays) / 2:
             return file, {name: [array] for name, array in arrays.items()}
-        most = max(map(len, grouped.values()))
+        whole = max(grouped.values(), key=len)
+        groups = by_number(sorted(whole))
         return file, {
-            name: [found[number] for number in sorted(found)]
+            name: [found[group] for group in groups]
             for name, found in grouped.items()
-            if len(found) == most
+            if found.keys() == whole.keys()
         }
 
     def kinds(path: Path) -> dict[str, Kind]:
