@@ -187,8 +187,8 @@ def test_missing_values_are_refused_left_out_or_interpolated(data: st.DataObject
     assert (found.terminations == (rows["terminations"] & complete)[complete]).all()
 
 
-@given(data=st.data(), own=st.booleans())
-def test_interpolation_is_linear_and_stays_in_the_episode(data: st.DataObject, own: bool) -> None:
+@given(data=st.data(), layout=st.sampled_from(("as many", "next", "one more")))
+def test_interpolation_is_linear_and_stays_in_the_episode(data: st.DataObject, layout: str) -> None:
     lengths = [9, 6]
     lines = [3.0 * np.arange(n + 1)[:, None] + 100 * k for k, n in enumerate(lengths)]
     rows: dict[str, Any] = {
@@ -196,17 +196,21 @@ def test_interpolation_is_linear_and_stays_in_the_episode(data: st.DataObject, o
         "next_observations": np.concatenate([one[1:] for one in lines]),
         "rewards": np.arange(15.0), "terminations": np.isin(np.arange(15), (8, 14)),
     }  # fmt: skip
-    holes = np.array(data.draw(st.lists(st.booleans(), min_size=15, max_size=15)))
-    holed_rows = rows | {"observations": np.where(holes[:, None], np.nan, rows["observations"])}
-    if own:
-        later = np.array(data.draw(st.lists(st.booleans(), min_size=15, max_size=15)))
-        holed_rows["next_observations"] = np.where(
-            later[:, None], np.nan, rows["next_observations"]
-        )
+
+    def holed(column: Any) -> tuple[Any, Any]:
+        size = len(column)
+        holes = np.array(data.draw(st.lists(st.booleans(), min_size=size, max_size=size)))
+        return np.where(holes[:, None], np.nan, column), holes
+
+    given = {name: column for name, column in rows.items() if name != "next_observations"}
+    if layout == "one more":
+        given["observations"], holes = holed(np.concatenate(lines))
     else:
-        del holed_rows["next_observations"]
+        given["observations"], holes = holed(rows["observations"])
+    if layout == "next":
+        given["next_observations"], _ = holed(rows["next_observations"])
     try:
-        plan = plan_arrays(**holed_rows, rules=ImportRules(missing="interpolate"))
+        plan = plan_arrays(**given, rules=ImportRules(missing="interpolate"))
     except UserError as error:
         assert "no step is left" in str(error) or "no episode holds two" in str(error)
         return
@@ -215,6 +219,10 @@ def test_interpolation_is_linear_and_stays_in_the_episode(data: st.DataObject, o
     np.testing.assert_allclose(
         plan.transitions.next_observations, rows["next_observations"][kept], rtol=1e-6
     )
+    if layout == "one more":  # whatever lies between two that are there is filled in
+        between = [np.ptp(np.flatnonzero(~part)) if not part.all() else 0
+                   for part in (holes[:10], holes[10:])]  # fmt: skip
+        assert len(kept) == sum(between)
 
 
 def test_tensors_of_any_type() -> None:

@@ -435,9 +435,14 @@ def _interpolate(matrices: dict[str, Matrix], ends: Ends) -> list[str]:
     """Fill what is missing in place; return what was."""
     notices = []
     lacked = {role: np.isnan(matrix.values) for role, matrix in matrices.items()}
+    lengths = np.bincount(ends.episodes)
     for role, matrix in matrices.items():
-        if len(matrix.values) == len(ends.rows):
-            matrices[role], filled = interpolated(matrix, ends.episodes, ends.rows)
+        rows, episodes = ends.rows, ends.episodes
+        if len(matrix.values) == len(rows) + len(lengths):  # one more in each episode
+            episodes = np.repeat(np.arange(len(lengths)), lengths + 1)
+            rows = np.arange(len(episodes))
+        if len(matrix.values) == len(rows):
+            matrices[role], filled = interpolated(matrix, episodes, rows)
             if filled:
                 notices.append(f"{filled:,} missing numbers of {role} are interpolated")
     if "next_observations" not in matrices or not notices:
