@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from gymnasium import spaces
 
 import qss_offline.online.gridworld  # noqa: F401  registers the gridworld
@@ -12,10 +13,12 @@ from qss_offline.data.write import StoredDatasets
 from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.errors import UserError
 from qss_offline.online.columns import Columns
+from qss_offline.online.config import OnlineSettings
 from qss_offline.online.exploration import BoxActions, actions_of
 from qss_offline.online.files import replay_files
 from qss_offline.parallel.reporting import ProgressFactory, no_progress, print_notice
 from qss_offline.runs.folder import RunFolder, read_json
+from qss_offline.settings_json import settings_of
 
 
 def export_replay(
@@ -41,26 +44,37 @@ def export_replay(
         progress: makes a reporter.
 
     Raises:
-        UserError: there is no replay, or the datasets can't be written.
+        UserError: there is no replay, the run's files can't be read, or the datasets can't be
+            written.
     """
-    config = read_json(folder.path / "config.json")
     files = replay_files(folder.seed(seed))
-    if not files or "env_id" not in config or "config" not in config:
+    if not files:
         raise UserError(f"{folder.path} holds no replay of seed {seed} yet")
-    env_id = env_id_of_file(config["env_id"], folder.config)
+    asked = read_json(folder.config)
+    env_id = asked["env_id"] = env_id_of_file(asked.get("env_id"), folder.config)
+    settings = settings_of(OnlineSettings, asked, str(folder.config))
     env = make_env(env_id)
     actions, observation_space = actions_of(env.action_space, 0.0, 0.0), env.observation_space
     env.close()
     assert observation_space.shape is not None
     columns = Columns(observation_space.shape[0], actions.dim)
-    rows = np.concatenate([load_checkpoint(path).tensors["rows"].numpy() for path in files])
+    parts = []
+    for path in files:
+        part = load_checkpoint(path).tensors.get("rows", torch.zeros(0))
+        fits = part.ndim == 2 and part.shape[0] > 0 and part.shape[1] == columns.width
+        if not fits or part.dtype != torch.float32:
+            raise UserError(
+                f"{path} holds no rows of {columns.width} numbers, as those of {env_id}"
+            )
+        parts.append(part.numpy())
+    rows = np.concatenate(parts)
     replayed = columns.transitions(rows)
     assert replayed.actions is not None
     if isinstance(actions, BoxActions):
         stored, space = actions.box.from_unit(replayed.actions), None
     else:
         stored, space = replayed.actions, spaces.Box(0.0, 1.0, (actions.dim,), np.float32)
-    name = "D3G" if config["config"]["algorithm"]["cycle"] else "D3G without cycle"
+    name = "D3G" if settings.config.algorithm.cycle else "D3G without cycle"
     about = About(
         env_id=env_id if space is None else None,
         text=f"Everything that {name} saw while it learned {env_id} (seed {seed})",
