@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,10 @@ import numpy as np
 from qss_offline.data.importing.names import ColumnNames
 from qss_offline.data.importing.numbers import as_float32
 from qss_offline.data.importing.plan import ImportPlan
-from qss_offline.data.importing.readers import is_readable
 from qss_offline.data.importing.report import RoleReport, shortened
 from qss_offline.data.importing.resets import find_jumps, step_lengths
 from qss_offline.data.importing.rules import AS_IT_STANDS, ImportRules
-from qss_offline.data.importing.sources import plan_file, plan_minari
+from qss_offline.data.importing.sources import plan_source
 from qss_offline.data.stochasticity import STOCHASTIC_FROM, behaviour_stochasticity
 from qss_offline.data.transitions import Float32Array
 from qss_offline.errors import UserError, printable
@@ -104,10 +103,7 @@ def check_source(
         UserError: it can't be read.
     """
     try:
-        if is_readable(source):
-            plan = plan_file(source, names=names, rules=rules, lenient=True)
-        else:
-            plan = plan_minari(source, rules=rules)
+        plan = plan_source(source, names=names, rules=replace(rules, skip_bad=True))
     except UserError as error:
         return SourceCheck(source, (str(error),), None, (), None)
     findings, share = _suspicious(plan)

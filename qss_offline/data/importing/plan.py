@@ -83,7 +83,7 @@ class ImportPlan:
         metadata: what else is kept.
         observation_space: where the source has one.
         action_space: likewise.
-        faults: what was refused, where the rules or a check let it pass.
+        faults: what would be refused, had the rules not left out the episodes that hold it.
         names: of each number in an observation.
         gaps: places where the order of the rows says that some are missing.
     """
@@ -160,13 +160,13 @@ class ImportPlan:
 class _Judge:
     """Refuses at the first fault, or notes the episodes that hold one."""
 
-    def __init__(self, lenient: bool) -> None:
-        self.lenient = lenient
+    def __init__(self, skip_bad: bool) -> None:
+        self._skip_bad = skip_bad
         self.faults: list[str] = []
         self._bad: list[tuple[str, BoolArray]] = []
 
     def refuse(self, message: str, bad: BoolArray) -> None:
-        if not self.lenient:
+        if not self._skip_bad:
             raise UserError(message)
         self.faults.append(message)
         self._bad.append((message.split(";")[0].split(" (")[0], bad))
@@ -196,7 +196,6 @@ def make_plan(
     rules: ImportRules = AS_IT_STANDS,
     *,
     observation_only: bool = False,
-    lenient: bool = False,
 ) -> ImportPlan:
     """Check a recording, and say what it becomes.
 
@@ -204,12 +203,11 @@ def make_plan(
         source: its columns.
         rules: what to do with what can't be taken as it stands.
         observation_only: leave the actions out.
-        lenient: note faults instead of refusing; the episodes that hold them are left out.
 
     Raises:
         UserError: it can't be imported as it stands; the message names what mends it.
     """
-    judge = _Judge(lenient or rules.skip_bad)
+    judge = _Judge(rules.skip_bad)
     matrices = _matrices(source, rules)
     arrays = {
         role: [(name, source.columns[name]) for name in names]
@@ -267,8 +265,13 @@ def make_plan(
         else:
             notices.append(message.split("; ")[0])
 
+    left = {
+        "observations": observations.names,
+        "actions": () if taken is None else taken.names,
+        "rewards": ("rewards",) if rewards else (),
+    }
     for role, lost in source.rounded.items():
-        refuse_columns(role, lost, len(steps), lose)
+        refuse_columns(role, [name for name in lost if name in left[role]], len(steps), lose)
     refuse_rounded(steps, observations.names, lose)
     if reward is not None:
         refuse_rounded_column("rewards", [rewards[0][0]], reward, steps, lose)
@@ -364,40 +367,38 @@ def _matrices(source: Source, rules: ImportRules) -> dict[str, Matrix]:
         for role in MATRICES
         if role in source.roles.columns
     }
-    places = _places(columns["observations"], source.labels)
-    names = list(places)
-    left_out: set[int] = set()
-    known = [*names, *_places(columns.get("actions", ()), source.labels), *source.roles.ignored]
-    for pattern in rules.ignore:
-        for name in matching(pattern, known, "ignore"):
-            left_out |= set(places.get(name, ()))
-    shifted = [
+    if "observations" not in columns:
+        raise UserError("observations: no column is left; ignore fewer of them")
+    places = {role: _places(named, source.labels) for role, named in columns.items()}
+    there = places["observations"]
+    known = [*there, *places.get("actions", ()), *source.roles.ignored]
+    gone = {name for asked in rules.ignore for name in matching(asked, known, "ignore")}
+    ignored = {
+        role: {place for name in gone & own.keys() for place in own[name]}
+        for role, own in places.items()
+    }
+    # Next observations lack what the observations lack, whatever their columns are called.
+    ignored["next_observations"] = ignored["observations"]
+    shifted = {
         place
-        for pattern in rules.offset
-        for name in matching(pattern, names, "offset")
-        for place in places[name]
-        if place not in left_out
-    ]
+        for asked in rules.offset
+        for name in matching(asked, list(there), "offset")
+        for place in there[name]
+    }
+    offset: dict[int, float | int | None] = dict.fromkeys(shifted - ignored["observations"])
     made: dict[str, Matrix] = {}
     for role, named in columns.items():
-        if role == "actions":
-            ours = _places(named, source.labels)
-            gone = {
-                place
-                for pattern in rules.ignore
-                for name in matching(pattern, list(ours), "ignore", strict=False)
-                for place in ours[name]
-            }
-            if len(gone) < max(map(max, ours.values())) + 1:
-                made[role] = side_by_side(role, named, source.labels, left_out=sorted(gone))
+        if role == "actions" and ignored[role] >= set[int]().union(*places[role].values()):
             continue
-        offset: dict[int, float | int | None] = dict.fromkeys(shifted)
-        if role == "next_observations":
-            own = list(made["observations"].offsets.values())
-            offset = dict(zip(sorted(set(shifted)), own, strict=True))
         made[role] = side_by_side(
-            role, named, source.labels, left_out=sorted(left_out), offset=offset
+            role,
+            named,
+            source.labels,
+            left_out=ignored[role],
+            offset={} if role == "actions" else offset,
         )
+        if role == "observations":
+            offset = dict(zip(sorted(offset), made[role].offsets.values(), strict=True))
     widths = {role: made[role].values.shape[1] for role in made if role != "actions"}
     if len(set(widths.values())) > 1:
         raise UserError(

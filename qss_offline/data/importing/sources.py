@@ -17,16 +17,40 @@ from qss_offline.data.episodes import read_episodes
 from qss_offline.data.importing.buffers import buffer_columns
 from qss_offline.data.importing.names import ROLES, ColumnNames, Kind, Roles, matching, resolve
 from qss_offline.data.importing.plan import ImportPlan, Source, make_plan
-from qss_offline.data.importing.readers import read_source
+from qss_offline.data.importing.readers import is_readable, read_source
 from qss_offline.data.importing.rules import AS_IT_STANDS, ImportRules
 from qss_offline.data.importing.store import NOTHING_KNOWN, About, flattening
 from qss_offline.data.importing.tables import column_of, frame_table, kind_of
 from qss_offline.data.importing.values import Array, as_column, flattened, split_streams
 from qss_offline.data.local import check_base_id, data_folder, read_metadata
+from qss_offline.data.minari_format import EPISODES_FILE
 from qss_offline.data.spaces import is_placeholder, is_vector, read_space
 from qss_offline.data.write import StoredDatasets
 from qss_offline.errors import UserError
 from qss_offline.parallel.reporting import Notice, ProgressFactory, no_progress
+
+
+def plan_source(
+    source: str,
+    *,
+    names: ColumnNames | None = None,
+    observation_only: bool = False,
+    rules: ImportRules = AS_IT_STANDS,
+    progress: ProgressFactory = no_progress,
+) -> ImportPlan:
+    """Check a file or folder, or the local Minari dataset of an id.
+
+    Raises:
+        UserError: it can't be stored as it stands, or columns of a Minari dataset are named.
+    """
+    if is_readable(source):
+        return plan_file(source, names=names, observation_only=observation_only, rules=rules)
+    named = [role for role, columns in vars(names or ColumnNames()).items() if columns is not None]
+    if named:
+        raise UserError(
+            f"{named[0]}: {source} is a Minari dataset, whose columns have their roles: name none"
+        )
+    return plan_minari(source, observation_only=observation_only, rules=rules, progress=progress)
 
 
 def plan_arrays(
@@ -63,7 +87,7 @@ def plan_arrays(
     for role, value in given.items():
         if value is None:
             continue
-        if any(matching(name, [role], "ignore", strict=False) for name in rules.ignore):
+        if _ignored(role, rules):
             ignored.append(role)
             continue
         found = {
@@ -227,7 +251,6 @@ def plan_file(
     names: ColumnNames | None = None,
     observation_only: bool = False,
     rules: ImportRules = AS_IT_STANDS,
-    lenient: bool = False,
 ) -> ImportPlan:
     """Check a recording in a file or folder; see `from_file`.
 
@@ -236,14 +259,13 @@ def plan_file(
         names: which columns hold what.
         observation_only: leave the actions out.
         rules: what to do with what can't be taken as it stands.
-        lenient: note faults instead of refusing (see `ImportPlan.faults`).
 
     Raises:
         UserError: it can't be stored as it stands.
     """
     source = read_source(Path(path), names or ColumnNames(), rules)
     try:
-        return make_plan(source, rules, observation_only=observation_only, lenient=lenient)
+        return make_plan(source, rules, observation_only=observation_only)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
 
@@ -298,6 +320,8 @@ def plan_minari(
         UserError: it can't be read, or can't be stored as it stands.
     """
     metadata = read_metadata(source_id)
+    if rules.missing != "refuse":
+        raise UserError(f"missing: {_instead(source_id)}")
     observation_space = read_space(metadata, "observation_space")
     action_space = read_space(metadata, "action_space")
     has_actions = is_vector(action_space)
@@ -307,18 +331,24 @@ def plan_minari(
             f"{source_id}: its actions are no vectors ({action_space}); they are left out"
         )
     numbers = _numbers_of(observation_space)
-    stored = read_episodes(
-        source_id,
-        metadata,
-        data_folder(source_id),
-        with_actions=has_actions,
-        offset=[
-            numbers.index(name)
-            for pattern in rules.offset
-            for name in matching(pattern, numbers, "offset")
-        ],
-        progress=progress,
-    )
+    offset = [
+        numbers.index(name)
+        for pattern in rules.offset
+        for name in matching(pattern, numbers, "offset")
+    ]
+    try:
+        stored = read_episodes(
+            source_id,
+            metadata,
+            data_folder(source_id),
+            with_actions=has_actions,
+            offset=offset,
+            progress=progress,
+        )
+    except UserError as error:
+        if "NaN" not in str(error):
+            raise
+        raise UserError(f"{error}; {_instead(source_id)}") from error
     if stored.unfinished:
         notices.append(
             f"{source_id}: {stored.unfinished:,} episodes end without termination or truncation; "
@@ -326,16 +356,8 @@ def plan_minari(
         )
     if stored.extras:
         notices.append(f"{source_id}: {', '.join(stored.extras)} are left out")
-    kept = [n for n in range(len(numbers)) if not _ignored(numbers[n], rules)]
-    lost = {role: list(places) for role, places in stored.rounded.items()}
-    faults = {
-        "observations": [numbers[place] for place in lost.get("observations", ()) if place in kept],
-        "actions": [f"actions[{place}]" for place in lost.get("actions", ())],
-        "rewards": ["rewards" for _ in lost.get("rewards", ())],
-    }
-    if observation_only:
-        faults["actions"] = []
     columns: dict[str, Any] = dict(stored.sidecar.transitions.columns())
+    ignored = tuple(role for role in columns if _ignored(role, rules))
     extra = {
         key: metadata[key]
         for key in ("author", "author_email", "code_permalink", "license", "env_spec", "env_id",
@@ -345,6 +367,7 @@ def plan_minari(
     extra |= flattening(observation_space)
     if stored.offsets:
         extra["observation_offsets"] = {numbers[n]: by for n, by in stored.offsets.items()}
+    names = {"observations": numbers, "rewards": ["rewards"]}
     flat = spaces.flatten_space(observation_space)
     assert isinstance(flat, spaces.Box)
     digest = stored.sidecar.info.digest
@@ -352,13 +375,19 @@ def plan_minari(
         name=source_id,
         made={"kind": "a Minari dataset", "dataset_id": source_id, "digest": digest},
         columns=columns,
-        roles=Roles({role: (role,) for role in ROLES if role in columns}),
+        roles=Roles(
+            {role: (role,) for role in ROLES if role in columns and role not in ignored},
+            ignored=ignored,
+        ),
         labels=dict.fromkeys(("observations", "next_observations"), numbers),
         notices=tuple(notices),
         observation_space=None if stored.offsets else flat,
         action_space=action_space if isinstance(action_space, spaces.Box) else None,
         extra=extra,
-        rounded={role: tuple(names) for role, names in faults.items() if names},
+        rounded={
+            role: [names[role][place] if role in names else f"{role}[{place}]" for place in places]
+            for role, places in stored.rounded.items()
+        },
     )
     return make_plan(source, replace(rules, offset=()), observation_only=observation_only)
 
@@ -479,6 +508,14 @@ def _of_any_kind(name: str, value: Any) -> tuple[Kind, Any]:
         return "text", as_column(name, value, text=True)
     except UserError:
         return "other", value
+
+
+def _instead(source_id: str) -> str:
+    """Say how a Minari dataset is mended in which values are missing."""
+    file = data_folder(source_id) / EPISODES_FILE
+    if not file.is_file():
+        return "values that are missing in a Minari dataset are mended in HDF5 only"
+    return f"import its file, {file}, of which --missing drop-step leaves out what needs them"
 
 
 def _ignored(name: str, rules: ImportRules) -> bool:

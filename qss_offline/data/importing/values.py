@@ -6,7 +6,7 @@ float64. Nothing is rounded before `numbers` has looked at it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -114,8 +114,8 @@ def side_by_side(
     columns: Sequence[tuple[str, Array]],
     labels: Mapping[str, Sequence[str]],
     *,
-    left_out: Sequence[int] = (),
-    offset: Mapping[int, float | int | None] | None = None,
+    left_out: Collection[int] = (),
+    offset: Mapping[int, float | int | None],
 ) -> Matrix:
     """Put the columns of a role side by side.
 
@@ -129,7 +129,6 @@ def side_by_side(
     Raises:
         UserError: the columns are of different lengths, or hold whole numbers that no float holds.
     """
-    offset = offset or {}
     pieces: list[tuple[str, Array]] = []
     rows = len(columns[0][1])
     for name, column in columns:
