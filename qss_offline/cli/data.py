@@ -152,7 +152,6 @@ def import_(
     from qss_offline.data.importing.report import print_report
     from qss_offline.data.importing.sources import plan_source
     from qss_offline.data.local import check_base_id
-    from qss_offline.parallel.reporting import print_notice
 
     names = _names(locals())
     about = About(
@@ -187,12 +186,9 @@ def import_(
     plan = plan_source(
         source, names=names, observation_only=observation_only, rules=rules, progress=progress
     )
-    if dry_run or into is None:
-        print_report(plan.report)
-        for line in plan.report.notices:
-            print_notice(line)
-        return
-    _made(plan.store(into, about, overwrite=overwrite, progress=progress))
+    print_report(plan.report)
+    if into is not None and not dry_run:
+        _made(plan.store(into, about, overwrite=overwrite, progress=progress))
 
 
 def _names(given: Mapping[str, Any]) -> ColumnNames:

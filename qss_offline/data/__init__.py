@@ -17,11 +17,6 @@ from qss_offline.data.hub import push_dataset as push_dataset
 from qss_offline.data.importing import About as About
 from qss_offline.data.importing import ColumnNames as ColumnNames
 from qss_offline.data.importing import ImportRules as ImportRules
-from qss_offline.data.importing import from_arrays as from_arrays
-from qss_offline.data.importing import from_file as from_file
-from qss_offline.data.importing import from_frame as from_frame
-from qss_offline.data.importing import from_minari as from_minari
-from qss_offline.data.importing import from_replay_buffer as from_replay_buffer
 from qss_offline.data.importing import plan_arrays as plan_arrays
 from qss_offline.data.importing import plan_file as plan_file
 from qss_offline.data.importing import plan_frame as plan_frame

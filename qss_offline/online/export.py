@@ -8,7 +8,7 @@ from gymnasium import spaces
 
 import qss_offline.online.gridworld  # noqa: F401  registers the gridworld
 from qss_offline.data.environments import env_id_of_file, make_env
-from qss_offline.data.importing import About, ImportRules, from_arrays
+from qss_offline.data.importing import About, ImportRules, plan_arrays
 from qss_offline.data.write import StoredDatasets
 from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.errors import UserError
@@ -80,8 +80,7 @@ def export_replay(
         text=f"Everything that {name} saw while it learned {env_id} (seed {seed})",
         algorithm_name=name,
     )
-    return from_arrays(
-        dataset_id,
+    plan = plan_arrays(
         observations=replayed.observations,
         next_observations=replayed.next_observations,
         rewards=replayed.rewards,
@@ -89,11 +88,9 @@ def export_replay(
         truncations=replayed.truncations,
         actions=stored,
         episodes=replayed.episodes,
-        about=about,
-        action_space=space,
         # These are the environment's own steps, and nobody else's guess at where they end.
         rules=ImportRules(resets="keep", rounding="keep"),
-        overwrite=overwrite,
-        notice=print_notice,
-        progress=progress,
     )
+    for line in plan.report.notices:
+        print_notice(line)
+    return plan.store(dataset_id, about, action_space=space, overwrite=overwrite, progress=progress)

@@ -39,7 +39,7 @@ class Log:
         return [len(one) for one in self.rewards]
 
     def rows(self) -> dict[str, Array]:
-        """One row a step, under the names of `from_arrays`."""
+        """One row a step, under the names of `plan_arrays`."""
         last = np.concatenate([np.arange(n) == n - 1 for n in self.lengths])
         ended = np.repeat(self.terminated, self.lengths)
         return {

@@ -18,7 +18,7 @@ from gymnasium import spaces
 from minari.data_collector import EpisodeBuffer
 
 from qss_offline.cli import program as cli
-from qss_offline.data import ColumnNames, ImportRules, plan_arrays, plan_file, plan_minari
+from qss_offline.data import About, ColumnNames, ImportRules, plan_arrays, plan_file, plan_minari
 from qss_offline.data.importing.checking import check_source
 from qss_offline.errors import UserError
 
@@ -201,6 +201,29 @@ def test_a_minari_dataset_has_its_roles(
     else:
         assert left.report.ignored == (role,)
         assert role not in [one.role for one in left.report.roles if one.columns]
+
+
+@pytest.mark.parametrize(
+    ("more", "key", "value"),
+    [
+        ([], "algorithm_name", "theirs"),
+        (["--algorithm", "mine"], "algorithm_name", "mine"),
+        ([], "author", {"Someone"}),
+        (["--author", "Me"], "author", {"Me"}),
+        ([], "env_id", "Reacher-v5"),
+        (["--env", "InvertedPendulum"], "env_id", "InvertedPendulum-v5"),
+    ],
+)
+def test_what_a_minari_dataset_says_of_itself_stays_unless_told_otherwise(
+    more: list[str], key: str, value: Any, minari_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env_id = "Reacher" if key == "env_id" and not more else None
+    about = About(env_id=env_id, algorithm_name="theirs", author=("Someone",))
+    width = 4 if env_id is None else 10
+    rows = {k: v for k, v in make_log([6], width).rows().items() if k != "actions"}
+    plan_arrays(**rows).store("ext/a", about)
+    command(monkeypatch, "import", "ext/a-obs-v0", "--into", "me/a", *more)
+    assert minari.load_dataset("me/a-obs-v0").storage.metadata[key] == value
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

@@ -19,7 +19,6 @@ from qss_offline.data import (
     ColumnNames,
     ImportRules,
     export_dataset,
-    from_file,
     load_transitions,
     plan_file,
     plan_frame,
@@ -323,10 +322,10 @@ def test_robots_that_number_their_episodes_alike(clock: str, together: bool) -> 
             plan_frame(frame, rules=ImportRules(order=order))
     named = ColumnNames(episodes="robot,episode")
     plan = plan_frame(frame, names=named, rules=ImportRules(order=clock))
-    assert plan.as_json()["kept"]["episodes"] == 6
+    assert plan.report.kept.episodes == 6
     constant = {**frame, clock: episodes[rows]} if together else {}
     if constant:  # which step of training recorded the episode, say
-        assert plan_frame(constant, names=named).as_json()["kept"]["episodes"] == 6
+        assert plan_frame(constant, names=named).report.kept.episodes == 6
 
 
 @pytest.mark.parametrize("make", ["empty", "pipe", "missing", "wrong"])
@@ -347,8 +346,8 @@ def test_folders_and_names_that_hold_nothing(tmp_path: Path, make: str) -> None:
 def test_recordings_without_rewards_stay_so(minari_root: Path, tmp_path: Path) -> None:
     log = make_log([5, 4])
     path = write_lerobot(tmp_path / "set", log, "v2.1")
-    stored = from_file(path, "mine/a", rules=ImportRules(ignore=("next.reward",)))
+    stored = plan_file(path, rules=ImportRules(ignore=("next.reward",))).store("mine/a")
     assert load_transitions(stored.obs_id).info.rewards_missing
-    back = from_file(export_dataset(stored.obs_id, tmp_path / "out.npz"), "mine/b")
+    back = plan_file(export_dataset(stored.obs_id, tmp_path / "out.npz")).store("mine/b")
     assert load_transitions(back.obs_id).info.rewards_missing
     assert back.obs_digest == stored.obs_digest

@@ -17,8 +17,6 @@ from minari.data_collector import EpisodeBuffer
 from qss_offline.data import (
     About,
     ImportRules,
-    from_arrays,
-    from_minari,
     load_transitions,
     plan_arrays,
     plan_frame,
@@ -118,9 +116,9 @@ def test_an_offset_belongs_to_no_environment(minari_root: Path) -> None:
     given = {k: v for k, v in log.rows().items() if k != "actions"}
     rules = ImportRules(offset=("observations[1]",))
     with pytest.raises(UserError, match="no longer those of InvertedPendulum-v5"):
-        from_arrays("mine/x", **given, rules=rules, about=About(env_id="InvertedPendulum"))
+        plan_arrays(**given, rules=rules).store("mine/x", about=About(env_id="InvertedPendulum"))
     assert not minari.list_local_datasets()
-    stored = from_arrays("mine/x", **given, rules=rules)
+    stored = plan_arrays(**given, rules=rules).store("mine/x")
     offsets = read_metadata(stored.obs_id)["observation_offsets"]
     assert offsets == {"observations[1]": given["observations"][0, 1]}
 
@@ -306,7 +304,7 @@ def test_stored_actions_lie_in_their_space(minari_root: Path, dtype: Any) -> Non
         "ext/r-v0", [buffer], observation_space=spaces.Box(-99, 99, (2,), np.float64),
         action_space=space,
     )  # fmt: skip
-    stored = from_minari("ext/r-v0", "mine/x", notice=lambda line: None)
+    stored = plan_minari("ext/r-v0").store("mine/x")
     assert stored.act_id is not None
     dataset = minari.load_dataset(stored.act_id)
     episode = next(iter(dataset))
@@ -342,21 +340,21 @@ def test_a_refused_import_leaves_everything_as_it_was(
     box = spaces.Box(-1, 1, (1,), np.float32)
     good = log.rows()
     if overwrite:
-        before = from_arrays("mine/x", **good, action_space=box)
+        before = plan_arrays(**good).store("mine/x", action_space=box)
     if fault == "action outside":
         bad = good | {"actions": good["actions"] * 0 + 1.25}
         with pytest.raises(UserError, match="actions within their space"):
-            from_arrays("mine/x", **bad, action_space=box, overwrite=True)
+            plan_arrays(**bad).store("mine/x", action_space=box, overwrite=True)
         assert len(minari.list_local_datasets()) == (2 if overwrite else 0)
         if overwrite:
             assert load_transitions(before.ids[1]).info.digest == before.act_digest
             assert verify_dataset(before.ids[1]).ok
     else:
         # Position control: nothing is wrong, and it is said on import and by the check.
-        notices: list[str] = []
-        told = good | {"actions": good["next_observations"]}
-        stored = from_arrays("mine/x", **told, overwrite=True, notice=notices.append)
-        assert len(notices) == 2 and "equals the next observation's" in notices[0]
+        plan = plan_arrays(**good | {"actions": good["next_observations"]})
+        stored = plan.store("mine/x", overwrite=True)
+        assert len(plan.report.left_out) + len(plan.report.notices) == 2
+        assert "equals the next observation's" in plan.report.notices[0]
         checks = {check.name: check for check in verify_dataset(stored.obs_id).checks}
         assert "tell action 0, 1" in checks["no byte of the twin's actions"].detail
         assert verify_dataset(stored.obs_id).ok

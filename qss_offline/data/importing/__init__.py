@@ -5,11 +5,6 @@ from qss_offline.data.importing.plan import ImportPlan as ImportPlan
 from qss_offline.data.importing.report import Role as Role
 from qss_offline.data.importing.report import RoleReport as RoleReport
 from qss_offline.data.importing.rules import ImportRules as ImportRules
-from qss_offline.data.importing.sources import from_arrays as from_arrays
-from qss_offline.data.importing.sources import from_file as from_file
-from qss_offline.data.importing.sources import from_frame as from_frame
-from qss_offline.data.importing.sources import from_minari as from_minari
-from qss_offline.data.importing.sources import from_replay_buffer as from_replay_buffer
 from qss_offline.data.importing.sources import plan_arrays as plan_arrays
 from qss_offline.data.importing.sources import plan_file as plan_file
 from qss_offline.data.importing.sources import plan_frame as plan_frame

@@ -47,7 +47,7 @@ def buffer_columns(buffer: Any) -> BufferColumns:
         return _stable_baselines(buffer)
     raise UserError(
         f"buffer: expected one of d3rlpy, stable-baselines3 or Tianshou, got "
-        f"{type(buffer).__name__}; give its arrays to from_arrays"
+        f"{type(buffer).__name__}; give its arrays to plan_arrays"
     )
 
 

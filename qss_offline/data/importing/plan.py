@@ -26,7 +26,7 @@ from qss_offline.data.importing.numbers import (
     refuse_rounded_column,
     told_actions,
 )
-from qss_offline.data.importing.report import Role, RoleReport, print_report
+from qss_offline.data.importing.report import Role, RoleReport
 from qss_offline.data.importing.resets import check_resets
 from qss_offline.data.importing.rules import AS_IT_STANDS, ImportRules
 from qss_offline.data.importing.steps import Steps, pair_rows
@@ -35,7 +35,7 @@ from qss_offline.data.importing.values import Array, Matrix, side_by_side
 from qss_offline.data.transitions import BoolArray, Transitions
 from qss_offline.data.write import StoredDatasets
 from qss_offline.errors import UserError
-from qss_offline.parallel.reporting import Notice, ProgressFactory, no_progress, print_notice
+from qss_offline.parallel.reporting import ProgressFactory, no_progress
 
 _KEPT_NAMES = 1000
 
@@ -99,14 +99,6 @@ class ImportPlan:
     names: tuple[str, ...] = ()
     gaps: int = 0
 
-    def table(self) -> list[tuple[str, str]]:
-        """Return the rows of the table: a role and what serves it."""
-        return self.report.table()
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the report as JSON values."""
-        return self.report.as_json()
-
     def store(
         self,
         dataset_id: str,
@@ -114,36 +106,32 @@ class ImportPlan:
         *,
         action_space: spaces.Box | None = None,
         overwrite: bool = False,
-        notice: Notice | None = None,
         progress: ProgressFactory = no_progress,
     ) -> StoredDatasets:
         """Write what was planned as Minari datasets, verified before they are visible.
 
         Args:
-            dataset_id: `namespace/.../name`.
-            about: what else is known.
+            dataset_id: `namespace/.../name`; the datasets become `name-obs-v0` and `name-act-v0`.
+            about: what else is known; where empty, what the source says.
             action_space: bounds of the actions; by default the source's or the environment's.
             overwrite: replace datasets that exist.
-            notice: called with a line about everything out of the ordinary; None prints these and
-                the table of roles.
             progress: makes a reporter.
 
         Raises:
-            UserError: something doesn't fit, or the datasets can't be written.
+            UserError: something doesn't fit, the id is malformed or taken, or the datasets can't
+                be written.
         """
-        if notice is None:
-            print_report(self.report)
-        else:
-            for one in self.report.left_out:
-                notice(one.line(self.report.recorded))
-        for line in self.report.notices:
-            (notice or print_notice)(line)
         if about.env_id is not None and "observation_offsets" in self.metadata:
             raise UserError(
                 f"offset: with it the observations are no longer those of {about.env_id}; name no "
                 "environment, or --ignore the columns"
             )
-        known = about.metadata()
+        acted = self.metadata.get("algorithm_name")
+        if about.algorithm_name is None and isinstance(acted, str):
+            about = replace(about, algorithm_name=acted)
+        said = {"algorithm_name", *about.metadata()}
+        if about.env_id is not None:
+            said |= {"env_id", "env_spec"}
         return store(
             self.transitions,
             dataset_id,
@@ -151,7 +139,7 @@ class ImportPlan:
             self.made,
             observation_space=self.observation_space,
             action_space=action_space or self.action_space,
-            extra={key: value for key, value in self.metadata.items() if key not in known},
+            extra={key: value for key, value in self.metadata.items() if key not in said},
             overwrite=overwrite,
             progress=progress,
         )

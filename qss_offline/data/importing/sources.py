@@ -1,7 +1,6 @@
 """Where recordings come from: arrays, frames, files, other Minari datasets, replay buffers.
 
-For each there is `plan_...`, which checks and writes nothing, and `from_...`, which stores what was
-planned.
+All of it is checked, and nothing written: `ImportPlan.store` does that.
 """
 
 from __future__ import annotations
@@ -19,15 +18,14 @@ from qss_offline.data.importing.names import ROLES, ColumnNames, Kind, Roles, ma
 from qss_offline.data.importing.plan import ImportPlan, Source, make_plan
 from qss_offline.data.importing.readers import is_readable, read_source
 from qss_offline.data.importing.rules import AS_IT_STANDS, ImportRules
-from qss_offline.data.importing.store import NOTHING_KNOWN, About, flattening
+from qss_offline.data.importing.store import flattening
 from qss_offline.data.importing.tables import column_of, frame_table, kind_of
 from qss_offline.data.importing.values import Array, as_column, flattened, split_streams
-from qss_offline.data.local import check_base_id, data_folder, read_metadata
+from qss_offline.data.local import data_folder, read_metadata
 from qss_offline.data.minari_format import EPISODES_FILE
 from qss_offline.data.spaces import is_placeholder, is_vector, read_space
-from qss_offline.data.write import StoredDatasets
 from qss_offline.errors import UserError
-from qss_offline.parallel.reporting import Notice, ProgressFactory, no_progress
+from qss_offline.parallel.reporting import ProgressFactory, no_progress
 
 
 def plan_source(
@@ -65,10 +63,26 @@ def plan_arrays(
     observation_only: bool = False,
     rules: ImportRules = AS_IT_STANDS,
 ) -> ImportPlan:
-    """Check arrays of N steps in E episodes; see `from_arrays`.
+    """Check arrays of N steps in E episodes.
+
+    Args:
+        observations: (N, obs_dim), or a dict of such arrays, which are put side by side in the
+            order of their names; without `next_observations` better (N + E, obs_dim), one more
+            than steps in each episode: else the last step of each can't be kept.
+        rewards: (N,); without them zeros are stored, and methods that need rewards refuse them.
+        terminations: (N,), the environment's own ends; may be left out where `truncations` or
+            `episodes` are given.
+        truncations: (N,), ends from outside; none by default.
+        next_observations: (N, obs_dim), after each step.
+        actions: (N, act_dim) or (N,); without them the observation-only dataset is made alone.
+        episodes: (N,) numbers or names that change from episode to episode; by default an
+            episode ends where it terminates or is truncated, and with the last row.
+        observation_only: leave the actions out.
+        rules: what to do with what can't be taken as it stands.
 
     Raises:
-        UserError: they can't be stored as they stand.
+        UserError: shapes don't fit together, values are missing or no finite numbers, float32
+            can't hold how they change, or the rows of an episode don't follow each other.
     """
     given = {
         "observations": observations,
@@ -103,75 +117,6 @@ def plan_arrays(
     )
 
 
-def from_arrays(
-    dataset_id: str,
-    *,
-    observations: Any,
-    rewards: Any = None,
-    terminations: Any = None,
-    truncations: Any = None,
-    next_observations: Any = None,
-    actions: Any = None,
-    episodes: Any = None,
-    observation_only: bool = False,
-    rules: ImportRules = AS_IT_STANDS,
-    about: About = NOTHING_KNOWN,
-    action_space: spaces.Box | None = None,
-    overwrite: bool = False,
-    notice: Notice | None = None,
-    progress: ProgressFactory = no_progress,
-) -> StoredDatasets:
-    """Store arrays of N steps in E episodes as Minari datasets.
-
-    Args:
-        dataset_id: `namespace/.../name`; the datasets become `name-obs-v0` and `name-act-v0`.
-        observations: (N, obs_dim), or a dict of such arrays, which are put side by side in the
-            order of their names; without `next_observations` better (N + E, obs_dim), one more
-            than steps in each episode: else the last step of each can't be kept.
-        rewards: (N,); without them zeros are stored, and methods that need rewards refuse them.
-        terminations: (N,), the environment's own ends; may be left out where `truncations` or
-            `episodes` are given.
-        truncations: (N,), ends from outside; none by default.
-        next_observations: (N, obs_dim), after each step.
-        actions: (N, act_dim) or (N,); without them the observation-only dataset is made alone.
-        episodes: (N,) numbers or names that change from episode to episode; by default an
-            episode ends where it terminates or is truncated, and with the last row.
-        observation_only: leave the actions out.
-        rules: what to do with what can't be taken as it stands.
-        about: what else is known.
-        action_space: bounds of the actions; by default the environment's, else none.
-        overwrite: replace datasets that exist.
-        notice: called with a line about everything out of the ordinary; None prints these and the
-            table of roles.
-        progress: makes a reporter.
-
-    Raises:
-        UserError: shapes don't fit together, values are missing or no finite numbers, float32
-            can't hold how they change, the rows of an episode don't follow each other, or the id
-            is malformed or taken.
-    """
-    check_base_id(dataset_id)
-    plan = plan_arrays(
-        observations=observations,
-        rewards=rewards,
-        terminations=terminations,
-        truncations=truncations,
-        next_observations=next_observations,
-        actions=actions,
-        episodes=episodes,
-        observation_only=observation_only,
-        rules=rules,
-    )
-    return plan.store(
-        dataset_id,
-        about,
-        action_space=action_space,
-        overwrite=overwrite,
-        notice=notice,
-        progress=progress,
-    )
-
-
 def plan_frame(
     frame: Any,
     *,
@@ -179,10 +124,16 @@ def plan_frame(
     observation_only: bool = False,
     rules: ImportRules = AS_IT_STANDS,
 ) -> ImportPlan:
-    """Check a frame of pandas or polars, a table of Arrow, or a dict of columns; see `from_frame`.
+    """Check a frame, a row a step.
+
+    Args:
+        frame: of pandas or polars, a table of Arrow, or a dict of columns.
+        names: which columns hold what; by default those with well-known names.
+        observation_only: leave the actions out.
+        rules: what to do with what can't be taken as it stands.
 
     Raises:
-        UserError: it can't be stored as it stands.
+        UserError: a column is missing or holds no numbers, or see `plan_arrays`.
     """
     if isinstance(frame, Mapping):
         given = {
@@ -211,40 +162,6 @@ def plan_frame(
     )
 
 
-def from_frame(
-    frame: Any,
-    dataset_id: str,
-    *,
-    names: ColumnNames | None = None,
-    observation_only: bool = False,
-    rules: ImportRules = AS_IT_STANDS,
-    about: About = NOTHING_KNOWN,
-    overwrite: bool = False,
-    notice: Notice | None = None,
-    progress: ProgressFactory = no_progress,
-) -> StoredDatasets:
-    """Store a frame, a row a step, as Minari datasets.
-
-    Args:
-        frame: of pandas or polars, a table of Arrow, or a dict of columns.
-        dataset_id: `namespace/.../name`.
-        names: which columns hold what; by default those with well-known names.
-        observation_only: leave the actions out.
-        rules: what to do with what can't be taken as it stands.
-        about: what else is known.
-        overwrite: replace datasets that exist.
-        notice: called with a line about everything out of the ordinary; None prints these and the
-            table of roles.
-        progress: makes a reporter.
-
-    Raises:
-        UserError: a column is missing or holds no numbers, or see `from_arrays`.
-    """
-    check_base_id(dataset_id)
-    plan = plan_frame(frame, names=names, observation_only=observation_only, rules=rules)
-    return plan.store(dataset_id, about, overwrite=overwrite, notice=notice, progress=progress)
-
-
 def plan_file(
     path: Path | str,
     *,
@@ -252,59 +169,25 @@ def plan_file(
     observation_only: bool = False,
     rules: ImportRules = AS_IT_STANDS,
 ) -> ImportPlan:
-    """Check a recording in a file or folder; see `from_file`.
+    """Check a recording in a file, or in a folder of files.
 
     Args:
-        path: the file or folder.
-        names: which columns hold what.
+        path: a `.npz`, `.parquet`, `.csv` (`.tsv`, `.txt`) or `.hdf5` (`.h5`) file, a folder of
+            files of one kind, or a LeRobot dataset; one row is one step (see `plan_arrays` for
+            the layouts).
+        names: which columns hold what; by default those with well-known names.
         observation_only: leave the actions out.
         rules: what to do with what can't be taken as it stands.
 
     Raises:
-        UserError: it can't be stored as it stands.
+        UserError: the file can't be read, a column is missing or holds no numbers, it wouldn't
+            fit into memory, or see `plan_arrays`.
     """
     source = read_source(Path(path), names or ColumnNames(), rules)
     try:
         return make_plan(source, rules, observation_only=observation_only)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-
-
-def from_file(
-    path: Path | str,
-    dataset_id: str,
-    *,
-    names: ColumnNames | None = None,
-    observation_only: bool = False,
-    rules: ImportRules = AS_IT_STANDS,
-    about: About = NOTHING_KNOWN,
-    overwrite: bool = False,
-    notice: Notice | None = None,
-    progress: ProgressFactory = no_progress,
-) -> StoredDatasets:
-    """Store a recording in a file, or in a folder of files, as Minari datasets.
-
-    Args:
-        path: a `.npz`, `.parquet`, `.csv` (`.tsv`, `.txt`) or `.hdf5` (`.h5`) file, a folder of
-            files of one kind, or a LeRobot dataset; one row is one step (see `from_arrays` for
-            the layouts).
-        dataset_id: `namespace/.../name`.
-        names: which columns hold what; by default those with well-known names.
-        observation_only: leave the actions out.
-        rules: what to do with what can't be taken as it stands.
-        about: what else is known.
-        overwrite: replace datasets that exist.
-        notice: called with a line about everything out of the ordinary; None prints these and the
-            table of roles.
-        progress: makes a reporter.
-
-    Raises:
-        UserError: the file can't be read, a column is missing or holds no numbers, it wouldn't
-            fit into memory, or see `from_arrays`.
-    """
-    check_base_id(dataset_id)
-    plan = plan_file(path, names=names, observation_only=observation_only, rules=rules)
-    return plan.store(dataset_id, about, overwrite=overwrite, notice=notice, progress=progress)
 
 
 def plan_minari(
@@ -314,7 +197,18 @@ def plan_minari(
     rules: ImportRules = AS_IT_STANDS,
     progress: ProgressFactory = no_progress,
 ) -> ImportPlan:
-    """Check a local Minari dataset; see `from_minari`.
+    """Check a local Minari dataset of any format.
+
+    Observations of `Dict`, `Tuple` or another kind are flattened by `gymnasium.spaces.flatten`,
+    which is what `gymnasium.wrappers.FlattenObservation` calls; the space before is kept in the
+    metadata under `observations_flattened`. Infos are never taken over. Actions that aren't
+    vectors are left out, which is said.
+
+    Args:
+        source_id: its id.
+        observation_only: leave the actions out.
+        rules: what to do with what can't be taken as it stands; what is missing is refused.
+        progress: makes a reporter.
 
     Raises:
         UserError: it can't be read, or can't be stored as it stands.
@@ -392,56 +286,24 @@ def plan_minari(
     return make_plan(source, replace(rules, offset=()), observation_only=observation_only)
 
 
-def from_minari(
-    source_id: str,
-    dataset_id: str,
-    *,
-    observation_only: bool = False,
-    rules: ImportRules = AS_IT_STANDS,
-    about: About = NOTHING_KNOWN,
-    overwrite: bool = False,
-    notice: Notice | None = None,
-    progress: ProgressFactory = no_progress,
-) -> StoredDatasets:
-    """Rewrite a local Minari dataset of any format as a pair of datasets.
-
-    Observations of `Dict`, `Tuple` or another kind are flattened by `gymnasium.spaces.flatten`,
-    which is what `gymnasium.wrappers.FlattenObservation` calls; the space before is kept in the
-    metadata under `observations_flattened`. Infos are never taken over. Actions that aren't
-    vectors are left out, which is said.
-
-    Args:
-        source_id: Minari id of what is there.
-        dataset_id: `namespace/.../name` of what is made.
-        observation_only: leave the actions out.
-        rules: what to do with what can't be taken as it stands.
-        about: what else is known; where empty, what the source says.
-        overwrite: replace datasets that exist.
-        notice: called with a line about everything out of the ordinary; None prints these and the
-            table of roles.
-        progress: makes a reporter.
-
-    Raises:
-        UserError: the source can't be read, or the datasets can't be written.
-    """
-    check_base_id(dataset_id)
-    plan = plan_minari(source_id, observation_only=observation_only, rules=rules, progress=progress)
-    known = plan.metadata.pop("algorithm_name", None)
-    if about.algorithm_name is None and known is not None:
-        about = replace(about, algorithm_name=known)
-    if about.env_id is not None:
-        for key in ("env_spec", "env_id"):
-            plan.metadata.pop(key, None)
-    return plan.store(dataset_id, about, overwrite=overwrite, notice=notice, progress=progress)
-
-
 def plan_replay_buffer(
     buffer: Any, *, observation_only: bool = False, rules: ImportRules = AS_IT_STANDS
 ) -> ImportPlan:
-    """Check a replay buffer; see `from_replay_buffer`.
+    """Check a replay buffer of d3rlpy, stable-baselines3 or Tianshou.
+
+    d3rlpy keeps as many observations as steps, so the last step of each episode can't be kept, and
+    no termination is: where you can, import what the buffer was made from. Of the others the steps
+    come in the order in which they were recorded, oldest first, each environment's for themselves.
+
+    Args:
+        buffer: a `ReplayBuffer` of any of them, d3rlpy's `MDPDataset` or stable-baselines3's
+            `RolloutBuffer`; none of these packages is imported.
+        observation_only: leave the actions out.
+        rules: what to do with what can't be taken as it stands.
 
     Raises:
-        UserError: it isn't one, or can't be stored as it stands.
+        UserError: it isn't a buffer, it is empty, its arrays don't fit together, or see
+            `plan_arrays`.
     """
     found = buffer_columns(buffer)
     source = Source(
@@ -453,44 +315,6 @@ def plan_replay_buffer(
         notices=() if observation_only else found.notices,
     )
     return make_plan(source, rules, observation_only=observation_only)
-
-
-def from_replay_buffer(
-    buffer: Any,
-    dataset_id: str,
-    *,
-    observation_only: bool = False,
-    rules: ImportRules = AS_IT_STANDS,
-    about: About = NOTHING_KNOWN,
-    overwrite: bool = False,
-    notice: Notice | None = None,
-    progress: ProgressFactory = no_progress,
-) -> StoredDatasets:
-    """Store a replay buffer of d3rlpy, stable-baselines3 or Tianshou as Minari datasets.
-
-    d3rlpy keeps as many observations as steps, so the last step of each episode can't be kept, and
-    no termination is: where you can, import what the buffer was made from. Of the others the steps
-    come in the order in which they were recorded, oldest first, each environment's for themselves.
-
-    Args:
-        buffer: a `ReplayBuffer` of any of them, d3rlpy's `MDPDataset` or stable-baselines3's
-            `RolloutBuffer`; none of these packages is imported.
-        dataset_id: `namespace/.../name`.
-        observation_only: leave the actions out.
-        rules: what to do with what can't be taken as it stands.
-        about: what else is known.
-        overwrite: replace datasets that exist.
-        notice: called with a line about everything out of the ordinary; None prints these and the
-            table of roles.
-        progress: makes a reporter.
-
-    Raises:
-        UserError: it isn't a buffer, it is empty, its arrays don't fit together, or the
-            datasets can't be written.
-    """
-    check_base_id(dataset_id)
-    plan = plan_replay_buffer(buffer, observation_only=observation_only, rules=rules)
-    return plan.store(dataset_id, about, overwrite=overwrite, notice=notice, progress=progress)
 
 
 def _source(name: str, made: dict[str, Any], columns: dict[str, Array], roles: Roles) -> Source:
