@@ -78,26 +78,22 @@ class ImportPlan:
     Attributes:
         report: which column serves which role, and what was left out.
         transitions: the steps, with actions where there are any.
-        steps: the same before they were rounded.
         made: where they come from.
         metadata: what else is kept.
         observation_space: where the source has one.
         action_space: likewise.
         faults: what would be refused, had the rules not left out the episodes that hold it.
         names: of each number in an observation.
-        gaps: places where the order of the rows says that some are missing.
     """
 
     report: RoleReport
     transitions: Transitions
-    steps: Steps
     made: dict[str, Any]
     metadata: dict[str, Any]
     observation_space: spaces.Box | None = None
     action_space: spaces.Box | None = None
     faults: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
-    gaps: int = 0
 
     def store(
         self,
@@ -305,14 +301,12 @@ def make_plan(
     return ImportPlan(
         report,
         transitions,
-        steps,
         made,
         metadata,
         source.observation_space if unchanged else None,
         None if taken is None else source.action_space,
         tuple(judge.faults),
         observations.names,
-        int(ends.gaps.sum()),
     )
 
 
