@@ -229,41 +229,21 @@ def read_csv(path: Path, names: Sequence[str], text: Sequence[str]) -> dict[str,
     for name in names:
         if name in dialect.twice:
             raise UserError(f"its header names {shown(name)} twice")
-    reading = pa.csv.ReadOptions(
-        use_threads=False,
-        column_names=list(dialect.header),
-        skip_rows=dialect.skip,
-        encoding="utf-8" if dialect.encoding == "utf-8-sig" else dialect.encoding,
+    table = pa.csv.read_csv(
+        path,
+        read_options=pa.csv.ReadOptions(
+            use_threads=False,
+            column_names=list(dialect.header),
+            skip_rows=dialect.skip,
+            encoding="utf-8" if dialect.encoding == "utf-8-sig" else dialect.encoding,
+        ),
+        parse_options=pa.csv.ParseOptions(delimiter=dialect.delimiter),
+        convert_options=pa.csv.ConvertOptions(
+            include_columns=list(names),
+            strings_can_be_null=False,
+            decimal_point="," if dialect.decimal_comma else ".",
+        ),
     )
-    parsing = pa.csv.ParseOptions(delimiter=dialect.delimiter)
-    converting: dict[str, Any] = {
-        "include_columns": list(names),
-        "strings_can_be_null": False,
-        "decimal_point": "," if dialect.decimal_comma else ".",
-    }
-
-    def read(types: dict[str, pa.DataType]) -> pa.Table:
-        options = pa.csv.ConvertOptions(column_types=types, **converting)
-        return pa.csv.read_csv(
-            path, read_options=reading, parse_options=parsing, convert_options=options
-        )
-
-    try:
-        table = read({})
-    except pa.ArrowInvalid:
-        # Types are guessed from the first rows: whole numbers there, or nothing, may be others
-        # further down.
-        options = pa.csv.ConvertOptions(**converting)
-        with pa.csv.open_csv(
-            path, read_options=reading, parse_options=parsing, convert_options=options
-        ) as file:
-            guessed = file.schema
-        wider = {
-            field.name: pa.string() if field.name in text else pa.float64()
-            for field in guessed
-            if not pa.types.is_boolean(field.type) and not pa.types.is_floating(field.type)
-        }
-        table = read(wider)
     columns = {name: column_of(table, name) for name in names}
     for name, column in columns.items():
         if column.dtype.kind == "U" and name not in text:
