@@ -27,7 +27,7 @@ from qss_offline.data import (
 from qss_offline.data.local import read_metadata
 from qss_offline.errors import UserError
 
-from .logs import make_log, same_rows
+from .logs import D3rlpyBuffer, D3rlpyEpisode, make_log, same_rows
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning"),
@@ -258,31 +258,13 @@ def test_observations_in_dicts_are_flattened_as_gymnasium_does() -> None:
 # --- whole-number actions, and refusals that publish nothing -----------------------------------
 
 
-class Episode:
-    def __init__(self, observations: Any, actions: Any, rewards: Any, terminated: bool) -> None:
-        self.observations, self.actions = observations, actions
-        self.rewards, self.terminated = rewards, terminated
-
-
-class Space:
-    def __init__(self, name: str) -> None:
-        self.action_space = type("ActionSpace", (), {"name": name})
-
-
-class Buffer:
-    def __init__(self, episodes: list[Episode], space: str | None) -> None:
-        self.episodes = episodes
-        if space is not None:
-            self.dataset_info = Space(space)
-
-
 @pytest.mark.parametrize(
     ("space", "kept"), [("CONTINUOUS", True), ("DISCRETE", False), (None, True)]
 )
 def test_whole_number_actions_of_buffers(space: str | None, kept: bool) -> None:
     actions = np.array([[10], [20], [30], [40]], np.int32)
-    episodes = [Episode(np.arange(8.0).reshape(4, 2), actions, np.arange(4.0), True)]
-    plan = plan_replay_buffer(Buffer(episodes, space))
+    episodes = [D3rlpyEpisode(np.arange(8.0).reshape(4, 2), actions, np.arange(4.0), True)]
+    plan = plan_replay_buffer(D3rlpyBuffer(episodes, space))
     if kept:
         assert plan.transitions.actions is not None
         assert plan.transitions.actions[:, 0].tolist() == [10, 20, 30]

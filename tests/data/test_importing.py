@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from qss_offline.data.local import local_dataset_ids
 from qss_offline.errors import UserError
 
 from .conftest import loaded, make_transitions, same
+from .logs import D3rlpyBuffer, D3rlpyEpisode
 from .test_load import FOREIGN, buffers, create
 
 pytestmark = [
@@ -476,26 +477,13 @@ def test_a_policy_by_environment_id(minari_root: Path) -> None:
 # --- d3rlpy ---------------------------------------------------------------------------------
 
 
-@dataclass
-class Episode:
-    observations: Any
-    actions: Any
-    rewards: Any
-    terminated: bool
-
-
-@dataclass
-class Buffer:
-    episodes: list[Episode]
-
-
 def test_a_replay_buffer(minari_root: Path) -> None:
     given = make_transitions([4, 6])
     assert given.actions is not None
     parts = [slice(0, 4), slice(4, 10)]
-    buffer = Buffer(
+    buffer = D3rlpyBuffer(
         [
-            Episode(given.observations[p], given.actions[p], given.rewards[p, None], i == 0)
+            D3rlpyEpisode(given.observations[p], given.actions[p], given.rewards[p, None], i == 0)
             for i, p in enumerate(parts)
         ]
     )
@@ -508,9 +496,22 @@ def test_a_replay_buffer(minari_root: Path) -> None:
     np.testing.assert_array_equal(transitions.next_observations[:3], given.observations[1:4])
     assert not transitions.terminations.any()
     assert dict(plan.report.table())["left out"].startswith("2 of 10 steps, ")
-    for bad, words in ((Buffer([]), "holds no episodes"), (3, "expected one of d3rlpy")):
+    for bad, words in ((D3rlpyBuffer([]), "holds no episodes"), (3, "expected one of d3rlpy")):
         with pytest.raises(UserError, match=words):
             plan_replay_buffer(bad)
+
+
+def test_a_replay_buffer_of_several_observations() -> None:
+    whole = make_transitions([4, 6])
+    episodes = [
+        D3rlpyEpisode((x[:, :1], x[:, 1:]), np.zeros((len(x), 1)), np.arange(len(x)), False)
+        for x in (whole.observations[:4], whole.observations[4:])
+    ]
+    found = plan_replay_buffer(D3rlpyBuffer(episodes)).transitions
+    np.testing.assert_array_equal(found.observations[:3], whole.observations[:3])
+    episodes[1].observations = (whole.observations[4:],)
+    with pytest.raises(UserError, match="observations don't fit together"):
+        plan_replay_buffer(D3rlpyBuffer(episodes))
 
 
 @pytest.mark.skipif(find_spec("d3rlpy") is None, reason="d3rlpy is not installed")

@@ -13,14 +13,14 @@ from typing import Any
 from gymnasium import spaces
 
 from qss_offline.data.episodes import read_episodes
-from qss_offline.data.importing.buffers import buffer_columns
+from qss_offline.data.importing.buffers import read_buffer
 from qss_offline.data.importing.names import ROLES, ColumnNames, Kind, Roles, matching, resolve
 from qss_offline.data.importing.plan import ImportPlan, Source, make_plan
 from qss_offline.data.importing.readers import is_readable, read_source
 from qss_offline.data.importing.rules import AS_IT_STANDS, ImportRules
 from qss_offline.data.importing.store import flattening
 from qss_offline.data.importing.tables import column_of, frame_table, kind_of
-from qss_offline.data.importing.values import Array, as_column, flattened, split_streams
+from qss_offline.data.importing.values import Array, as_column, columns_of, flattened, split_streams
 from qss_offline.data.local import data_folder, read_metadata
 from qss_offline.data.minari_format import EPISODES_FILE
 from qss_offline.data.spaces import is_placeholder, is_vector, read_space
@@ -95,23 +95,11 @@ def plan_arrays(
     }
     if observations is None:
         raise UserError("observations: expected an array of one row for each step, got None")
-    columns: dict[str, Array] = {}
-    roles: dict[str, tuple[str, ...]] = {}
-    ignored = []
-    for role, value in given.items():
-        if value is None:
-            continue
-        if _ignored(role, rules):
-            ignored.append(role)
-            continue
-        found = {
-            name: as_column(name, part, text=role == "episodes")
-            for name, part in flattened(role, value)
-        }
-        columns |= found
-        roles[role] = tuple(found)
+    given = {role: value for role, value in given.items() if value is not None}
+    ignored = tuple(role for role in given if _ignored(role, rules))
+    columns, names = columns_of({role: given[role] for role in given if role not in ignored})
     return make_plan(
-        _source("arrays", {"kind": "arrays"}, columns, Roles(roles, ignored=tuple(ignored))),
+        _source("arrays", {"kind": "arrays"}, columns, Roles(names, ignored=ignored)),
         rules,
         observation_only=observation_only,
     )
@@ -305,15 +293,9 @@ def plan_replay_buffer(
         UserError: it isn't a buffer, it is empty, its arrays don't fit together, or see
             `plan_arrays`.
     """
-    found = buffer_columns(buffer)
-    source = Source(
-        name=found.kind,
-        made={"kind": found.kind},
-        columns=found.columns,
-        roles=found.roles,
-        parts=found.parts,
-        notices=() if observation_only else found.notices,
-    )
+    source = read_buffer(buffer)
+    if observation_only:
+        source = replace(source, notices=())
     return make_plan(source, rules, observation_only=observation_only)
 
 

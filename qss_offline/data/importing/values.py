@@ -94,6 +94,22 @@ def flattened(name: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield name, value
 
 
+def columns_of(
+    given: Mapping[str, Any],
+) -> tuple[dict[str, Array], dict[str, tuple[str, ...]]]:
+    """Return the values of roles as columns, and the names of each role's columns."""
+    columns: dict[str, Array] = {}
+    names: dict[str, tuple[str, ...]] = {}
+    for role, value in given.items():
+        found = {
+            name: as_column(name, part, text=role == "episodes")
+            for name, part in flattened(role, value)
+        }
+        columns |= found
+        names[role] = tuple(found)
+    return columns, names
+
+
 @dataclass(frozen=True, eq=False)
 class Matrix:
     """Columns of one role side by side.
