@@ -12,16 +12,12 @@ from qss_offline.api.figures import displayed
 from qss_offline.data.build import build_dataset
 from qss_offline.data.environments import EnvFactory, env_id_of, register_environments
 from qss_offline.data.families import expert_path
-from qss_offline.data.importing import (
-    About,
-    ColumnNames,
-    ImportPlan,
-    ImportRules,
-    plan_arrays,
-    plan_file,
-    plan_frame,
-)
+from qss_offline.data.importing.names import ColumnNames
+from qss_offline.data.importing.plan import ImportPlan
 from qss_offline.data.importing.report import print_report
+from qss_offline.data.importing.rules import ImportRules
+from qss_offline.data.importing.sources import plan_arrays, plan_file, plan_frame
+from qss_offline.data.importing.store import About
 from qss_offline.data.load import load_transitions
 from qss_offline.data.local import check_base_id, local_dataset_ids
 from qss_offline.data.sidecar import digest

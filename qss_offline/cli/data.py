@@ -148,9 +148,10 @@ def import_(
     overwrite: Overwrite = False,
 ) -> None:
     """Make a verified pair of datasets of a recording, or the observation-only one alone."""
-    from qss_offline.data.importing import NOTHING_KNOWN, About, ImportRules
     from qss_offline.data.importing.report import print_report
+    from qss_offline.data.importing.rules import ImportRules
     from qss_offline.data.importing.sources import plan_source
+    from qss_offline.data.importing.store import NOTHING_KNOWN, About
     from qss_offline.data.local import check_base_id
 
     names = _names(locals())
@@ -230,8 +231,8 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Say what a recording would become, and what in it is suspicious; write nothing."""
-    from qss_offline.data.importing import ImportRules
     from qss_offline.data.importing.checking import check_source
+    from qss_offline.data.importing.rules import ImportRules
 
     rules = ImportRules(tuple(ignore or ()), order=order)
     found = check_source(source, names=_names(locals()), rules=rules)

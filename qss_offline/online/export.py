@@ -8,7 +8,9 @@ from gymnasium import spaces
 
 import qss_offline.online.gridworld  # noqa: F401  registers the gridworld
 from qss_offline.data.environments import env_id_of_file, make_env
-from qss_offline.data.importing import About, ImportRules, plan_arrays
+from qss_offline.data.importing.rules import ImportRules
+from qss_offline.data.importing.sources import plan_arrays
+from qss_offline.data.importing.store import About
 from qss_offline.data.write import StoredDatasets
 from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.errors import UserError

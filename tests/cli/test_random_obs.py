@@ -15,8 +15,8 @@ from safetensors import safe_open
 
 from qss_offline.cli.command import main
 from qss_offline.cli.training import random_obs
+from qss_offline.data import plan_arrays
 from qss_offline.data.build import build_dataset
-from qss_offline.data.importing import plan_arrays
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.launch.local import LocalLauncher
 from qss_offline.runs.folder import RunFolder, read_json

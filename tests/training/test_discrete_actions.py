@@ -21,11 +21,11 @@ from qss_offline.cli.command import main
 from qss_offline.cli.experts import train_and_store
 from qss_offline.cli.training import random_obs
 from qss_offline.comparison.study import ComparisonOptions, Study
+from qss_offline.data import About, plan_arrays
 from qss_offline.data.build import build_dataset, build_family
 from qss_offline.data.collect import collect
 from qss_offline.data.environments import make_env, resolve_env_id
 from qss_offline.data.families import expert_path
-from qss_offline.data.importing import About, plan_arrays
 from qss_offline.data.load import load_transitions
 from qss_offline.data.local import local_dataset_ids
 from qss_offline.data.specs import DatasetSpec

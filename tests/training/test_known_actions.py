@@ -14,8 +14,8 @@ from qss_offline.algorithms.inverse_dynamics import (
     InverseDynamicsConfig,
     InverseForm,
 )
+from qss_offline.data import plan_arrays
 from qss_offline.data.build import build_dataset
-from qss_offline.data.importing import plan_arrays
 from qss_offline.data.load import load_transitions
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.engine.checkpoint import load_checkpoint

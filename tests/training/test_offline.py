@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from qss_offline.algorithms.observational_d3g import ObservationalD3GConfig
+from qss_offline.data import About, plan_arrays
 from qss_offline.data.build import build_dataset
 from qss_offline.data.facts import observation_spread, recording_facts
-from qss_offline.data.importing import About, plan_arrays
 from qss_offline.data.load import load_transitions
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.data.transitions import Transitions

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from qss_offline.data import About, plan_arrays
 from qss_offline.data.build import build_dataset
-from qss_offline.data.importing import About, plan_arrays
 from qss_offline.data.load import load_transitions
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.errors import UserError
