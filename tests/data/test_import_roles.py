@@ -230,7 +230,20 @@ class OldFrame:
         return self._table
 
 
-@pytest.mark.parametrize("kind", [Polars, OldFrame, lambda t: t, lambda t: t.to_pydict()])
+class Lazy(Polars):
+    """A frame that is a table once it is collected."""
+
+    def collect_schema(self) -> object:
+        return self._table.schema
+
+    def collect(self) -> Polars:
+        return Polars(self._table)
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("kind", [Polars, OldFrame, Lazy, lambda t: t, lambda t: t.to_pydict()])
 def test_frames_of_any_kind(kind: Any) -> None:
     log: Log = make_log([4, 3])
     rows = log.rows()
@@ -244,8 +257,9 @@ def test_frames_of_any_kind(kind: Any) -> None:
         "episode": [f"run {k}" for k in rows["episodes"]],
     })  # fmt: skip
     same_rows(plan_frame(kind(table)).transitions, rows)
-    with pytest.raises(UserError, match="frame: expected a table"):
-        plan_frame(3)
+    for other in (3, [1, 2], "text", None):
+        with pytest.raises(UserError, match="frame: expected a table"):
+            plan_frame(other)
 
 
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -267,32 +267,20 @@ def _is_number(cell: str) -> bool:
 
 
 def frame_table(frame: Any) -> pa.Table:
-    """Return a frame of pandas, polars or Arrow as a table, through Arrow's own interfaces.
+    """Return a frame of pandas, polars or Arrow as a table.
 
     Raises:
         UserError: it is none.
     """
     try:
-        if isinstance(frame, pa.Table):
-            table = frame
-        elif hasattr(frame, "collect_schema") and hasattr(frame, "collect"):
-            table = frame.collect().to_arrow()  # a lazy frame of polars
-        elif hasattr(frame, "__arrow_c_stream__"):
-            table = pa.table(frame)
-        elif hasattr(frame, "to_arrow"):
-            table = frame.to_arrow()
-        elif hasattr(frame, "__dataframe__"):
-            from pyarrow.interchange import from_dataframe
-
-            table = from_dataframe(frame)
-        else:
-            table = pa.table({str(name): column for name, column in dict(frame).items()})
+        if hasattr(frame, "collect_schema") and hasattr(frame, "collect"):
+            frame = frame.collect()  # a lazy frame of polars
+        if hasattr(frame, "to_arrow"):
+            frame = frame.to_arrow()
+        return flat_table(pa.table(frame))
     except (TypeError, ValueError, NotImplementedError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
             f"frame: expected a table of pandas, polars or Arrow, or a dict of columns; got "
             f"{type(frame).__name__} ({reason})"
         ) from error
-    if not isinstance(table, pa.Table):
-        raise UserError(f"frame: {type(frame).__name__} gives no table of Arrow")
-    return flat_table(table)
