@@ -23,7 +23,6 @@ from qss_offline.data.importing.numbers import (
     refuse_columns,
     refuse_infinite,
     refuse_rounded,
-    refuse_rounded_column,
     told_actions,
 )
 from qss_offline.data.importing.report import Role, RoleReport
@@ -256,12 +255,12 @@ def make_plan(
     }
     for role, lost in source.rounded.items():
         refuse_columns(role, [name for name in lost if name in left[role]], len(steps), lose)
-    refuse_rounded(steps, observations.names, lose)
+    refuse_rounded("observations", observations.names, None, steps, lose)
     if reward is not None:
-        refuse_rounded_column("rewards", [rewards[0][0]], reward, steps, lose)
+        refuse_rounded("rewards", [rewards[0][0]], reward, steps, lose)
     if actions is not None:
         if taken is not None:
-            refuse_rounded_column("actions", actions.names, actions.values, steps, lose)
+            refuse_rounded("actions", actions.names, actions.values, steps, lose)
         notices += told_actions(steps, observations, actions)
     transitions = Transitions(
         observations=as_float32(observations.values, steps.before),

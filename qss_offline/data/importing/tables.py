@@ -65,10 +65,7 @@ def column_of(table: pa.Table, name: str) -> Array:
     Raises:
         UserError: its lists are of different lengths.
     """
-    column = table[name].combine_chunks()
-    if isinstance(column, pa.ChunkedArray):
-        column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
-    return _array(name, column)
+    return _array(name, table[name].combine_chunks())
 
 
 def _array(name: str, column: Any) -> Array:
@@ -143,12 +140,7 @@ def parquet_bytes(path: Path, names: Sequence[str]) -> int:
 def read_parquet(path: Path, names: Sequence[str]) -> dict[str, Array]:
     """Return columns of a Parquet file."""
     with pa.parquet.ParquetFile(path) as file:
-        tops = [
-            top
-            for top in file.schema_arrow.names
-            if any(name == top or name.startswith(f"{top}.") for name in names)
-        ]
-        table = flat_table(file.read(columns=tops))
+        table = flat_table(file.read(columns=list(names)))
     return {name: column_of(table, name) for name in names}
 
 
