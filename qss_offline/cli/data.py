@@ -188,6 +188,7 @@ def import_(
         source, names=names, observation_only=observation_only, rules=rules, progress=progress
     )
     print_report(plan.report)
+    plan.require()
     if into is not None and not dry_run:
         _made(plan.store(into, about, overwrite=overwrite, progress=progress))
 

@@ -144,6 +144,9 @@ def test_what_a_refusal_recommends_can_be_typed(
     with pytest.raises(AssertionError, match="2"):
         command(monkeypatch, *words)
     command(monkeypatch, *words, "--offset", name, "--ignore", "battery,volts")
+    for more in (["--dry-run"], []):
+        with pytest.raises(AssertionError, match="2"):
+            command(monkeypatch, *words, "--overwrite", "--skip-bad", *more)
     words[-1] = "obs_0,obs_1"
     command(monkeypatch, *words, "--overwrite", "--ignore", f"battery,{name}")
     report = check_source(path, rules=ImportRules((f"battery,{name}",))).report

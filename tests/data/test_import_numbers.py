@@ -111,6 +111,21 @@ def test_spreads_between_episodes_count_too() -> None:
     assert len(plan_arrays(**constant).transitions) == 5
 
 
+@pytest.mark.parametrize("role", ["observations", "rewards", "actions"])
+def test_what_every_episode_holds_is_refused_whichever_are_left_out(
+    role: str, minari_root: Path
+) -> None:
+    rows = {name: np.array(column) for name, column in make_log([5, 5]).rows().items()}
+    for name in {role, f"next_{role}"} & rows.keys():
+        rows[name] = rows[name] * 1e-3 + 1e9
+    rows["rewards"][7] = np.nan
+    plan = plan_arrays(**rows, rules=ImportRules(skip_bad=True))
+    assert plan.report.kept.episodes == 1
+    with pytest.raises(UserError, match="float32 can't hold"):
+        plan.store("mine/x")
+    assert not minari.list_local_datasets()
+
+
 def test_an_offset_belongs_to_no_environment(minari_root: Path) -> None:
     log = make_log([6], obs_dim=4)
     given = {k: v for k, v in log.rows().items() if k != "actions"}

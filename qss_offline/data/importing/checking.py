@@ -92,7 +92,7 @@ def check_source(
     except UserError as error:
         return SourceCheck(source, (str(error),), None, {}, None)
     findings, share = _suspicious(plan)
-    return SourceCheck(source, plan.faults, plan.report, findings, share)
+    return SourceCheck(source, plan.faults + plan.unmended, plan.report, findings, share)
 
 
 def _wild(name: str, column: Float32Array) -> str:

@@ -82,6 +82,7 @@ class ImportPlan:
         observation_space: where the source has one.
         action_space: likewise.
         faults: what would be refused, had the rules not left out the episodes that hold it.
+        unmended: what is refused, since every episode holds it.
         names: of each number in an observation.
     """
 
@@ -92,7 +93,17 @@ class ImportPlan:
     observation_space: spaces.Box | None = None
     action_space: spaces.Box | None = None
     faults: tuple[str, ...] = ()
+    unmended: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
+
+    def require(self) -> None:
+        """Refuse what leaving episodes out can't mend.
+
+        Raises:
+            UserError: there is something; the message names what mends it.
+        """
+        if self.unmended:
+            raise UserError(self.unmended[0])
 
     def store(
         self,
@@ -116,6 +127,7 @@ class ImportPlan:
             UserError: something doesn't fit, the id is malformed or taken, or the datasets can't
                 be written.
         """
+        self.require()
         if about.env_id is not None and "observation_offsets" in self.metadata:
             raise UserError(
                 f"offset: with it the observations are no longer those of {about.env_id}; name no "
@@ -146,11 +158,15 @@ class _Judge:
     def __init__(self, skip_bad: bool) -> None:
         self._skip_bad = skip_bad
         self.faults: list[str] = []
+        self.unmended: list[str] = []
         self._bad: list[tuple[str, BoolArray]] = []
 
     def refuse(self, message: str, bad: BoolArray) -> None:
         if not self._skip_bad:
             raise UserError(message)
+        if not bad.any():
+            self.unmended.append(message)
+            return
         self.faults.append(message)
         self._bad.append((message.split(";")[0].split(" (")[0], bad))
 
@@ -305,6 +321,7 @@ def make_plan(
         source.observation_space if unchanged else None,
         None if taken is None else source.action_space,
         tuple(judge.faults),
+        tuple(judge.unmended),
         observations.names,
     )
 

@@ -320,8 +320,8 @@ def _instead(source_id: str) -> str:
     """Say how a Minari dataset is mended in which values are missing."""
     file = data_folder(source_id) / EPISODES_FILE
     if not file.is_file():
-        return "values that are missing in a Minari dataset are mended in HDF5 only"
-    return f"import its file, {file}, of which --missing drop-step leaves out what needs them"
+        return "of Minari's formats HDF5 alone can be mended where values are missing"
+    return f"to mend what is missing in a Minari dataset, import its file, {file}, with --missing"
 
 
 def _ignored(name: str, rules: ImportRules) -> bool:
