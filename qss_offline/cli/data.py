@@ -213,6 +213,8 @@ def _import_replays(run: Path, into: str, overwrite: bool) -> None:
     from qss_offline.runs.folder import RunFolder
 
     seeds = sorted(int(path.name) for path in run.glob("seeds/*") if path.name.isdigit())
+    if not seeds:
+        raise UserError(f"{run} holds no replays yet")
     for seed in seeds:
         name = f"{into}-s{seed}"
         _made(export_replay(RunFolder(run), seed, name, overwrite=overwrite, progress=progress))

@@ -264,9 +264,11 @@ def test_an_online_run_is_stored_as_it_is_or_not_at_all(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    (tmp_path / "run" / "seeds" / "0").mkdir(parents=True)
+    (tmp_path / "run" / "seeds").mkdir(parents=True)
     (tmp_path / "run" / "config.json").write_text('{"method": "online"}')
     words = ["import", str(tmp_path / "run"), "--into", "mine/x"]
+    assert "no replays yet" in refused(monkeypatch, capsys, *words)
+    (tmp_path / "run" / "seeds" / "0").mkdir()
     assert "no replay of seed 0" in refused(monkeypatch, capsys, *words)
     for more in (
         ["--dry-run"],
