@@ -336,6 +336,7 @@ def _stored(
         overwrite: replace a recording of that name.
         progress: whether to show it.
     """
+    plan.require()
     if name is None:
         held = repr((digest(plan.transitions), plan.metadata, about.env_id)).encode()
         words = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in stem)
