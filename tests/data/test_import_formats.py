@@ -114,6 +114,19 @@ def test_groups_of_several_heads_are_all_kept(tmp_path: Path, names: list[str]) 
     assert happened(transitions, log) and len(transitions) == sum(log.lengths)
 
 
+def test_what_some_groups_lack_is_not_used_and_said(tmp_path: Path) -> None:
+    log = make_log([4, 5, 3])
+    with h5py.File(tmp_path / "some.hdf5", "w") as file:
+        for k, states in enumerate(log.states):
+            file[f"demo_{k}/obs"] = states
+            if k:
+                file[f"demo_{k}/reward"] = log.rewards[k]
+    plan = plan_file(tmp_path / "some.hdf5")
+    assert plan.report.unused == ("reward",) and plan.metadata["rewards_missing"]
+    with pytest.raises(UserError, match="no column 'reward' in every group"):
+        plan_file(tmp_path / "some.hdf5", names=ColumnNames(rewards="reward"))
+
+
 def test_links_in_hdf5_are_not_followed(tmp_path: Path) -> None:
     log = make_log([4])
     write_d4rl(tmp_path / "other.hdf5", log)

@@ -313,7 +313,10 @@ def _csv() -> _Format:
 
 def _hdf5() -> _Format:
     def find(path: Path) -> tuple[h5py.File, dict[str, list[Any]]]:
-        """Return a file and its arrays, those of its episodes' groups under one name."""
+        """Return a file and its arrays, those of its episodes' groups under one name.
+
+        What some of the groups lack has no arrays.
+        """
         file = h5py.File(path, "r")
         arrays = dict(arrays_of(file.id))
         grouped: dict[str, dict[str, Any]] = {}
@@ -326,15 +329,17 @@ def _hdf5() -> _Format:
         whole = max(grouped.values(), key=len)
         groups = by_number(sorted(whole))
         return file, {
-            name: [found[group] for group in groups]
+            name: [found[group] for group in groups] if found.keys() == whole.keys() else []
             for name, found in grouped.items()
-            if found.keys() == whole.keys()
         }
 
     def kinds(path: Path) -> dict[str, Kind]:
         file, arrays = find(path)
         with file:
-            return {name: _kind(found[0].shape, found[0].dtype) for name, found in arrays.items()}
+            return {
+                name: _kind(found[0].shape, found[0].dtype) if found else "other"
+                for name, found in arrays.items()
+            }
 
     def size(path: Path, names: Sequence[str]) -> int:
         file, arrays = find(path)
@@ -348,8 +353,9 @@ def _hdf5() -> _Format:
         with file:
             columns = {}
             for name in names:
-                if name not in arrays:
-                    raise UserError(f"no column {shown(name)}")
+                if not arrays.get(name):
+                    where = " in every group" if name in arrays else ""
+                    raise UserError(f"no column {shown(name)}{where}")
                 for one in arrays[name]:
                     if not isinstance(one, h5d.DatasetID):
                         raise UserError(f"{shown(name)} is no array")
