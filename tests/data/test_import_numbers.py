@@ -309,6 +309,19 @@ def test_stored_actions_lie_in_their_space(minari_root: Path, dtype: Any) -> Non
     np.testing.assert_array_equal(episode.actions, actions.astype(np.float32))
 
 
+@pytest.mark.parametrize("role", ["observations", "actions"])
+def test_numbers_of_a_minari_dataset_can_be_ignored(role: str, minari_root: Path) -> None:
+    """What is left has the source's space no more."""
+    rows = make_log([6, 5], act_dim=2).rows()
+    source = plan_arrays(**rows).store("ext/a", action_space=spaces.Box(-1, 1, (2,), np.float32))
+    assert source.act_id is not None
+    left = ImportRules(ignore=(f"{role}[0]",))
+    stored = plan_minari(source.act_id, rules=left).store("mine/x")
+    assert stored.act_id is not None
+    found = load_transitions(stored.act_id).transitions.columns()
+    np.testing.assert_array_equal(found[role], rows[role][:, 1:].astype(np.float32))
+
+
 def test_minari_datasets_beyond_float32(minari_root: Path) -> None:
     states = np.column_stack((1.7e9 + np.arange(41) * 0.02, np.arange(41) % 5))
     buffer = EpisodeBuffer(

@@ -312,14 +312,13 @@ def make_plan(
         metadata["rewards_missing"] = True
     if observations.offsets:
         metadata["observation_offsets"] = observations.offsets
-    unchanged = not observations.offsets and len(observations.names) == _width(source)
     return ImportPlan(
         report,
         transitions,
         made,
         metadata,
-        source.observation_space if unchanged else None,
-        None if taken is None else source.action_space,
+        source.observation_space if _is_whole(source, "observations", observations) else None,
+        source.action_space if taken and _is_whole(source, "actions", taken) else None,
         tuple(judge.faults),
         tuple(judge.unmended),
         observations.names,
@@ -345,11 +344,11 @@ def _rows(arrays: Mapping[str, Sequence[tuple[str, Array]]], matrices: Mapping[s
     return usual[0]
 
 
-def _width(source: Source) -> int:
-    return sum(
-        1 if source.columns[name].ndim == 1 else source.columns[name].shape[1]
-        for name in source.roles.columns["observations"]
-    )
+def _is_whole(source: Source, role: str, matrix: Matrix) -> bool:
+    """Whether the numbers of a role are those of the source, so that its space is theirs."""
+    columns = [source.columns[name] for name in source.roles.columns[role]]
+    width = sum(1 if column.ndim == 1 else column.shape[1] for column in columns)
+    return not matrix.offsets and len(matrix.names) == width
 
 
 def _column_of(source: Source, name: str) -> Array:
