@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from qss_offline.api.training import resume as resume
     from qss_offline.api.training import train as train
     from qss_offline.api.training import train_online as train_online
-    from qss_offline.data.importing import ColumnNames as ColumnNames
-    from qss_offline.data.importing import ImportRules as ImportRules
+    from qss_offline.data.importing.names import ColumnNames as ColumnNames
+    from qss_offline.data.importing.rules import ImportRules as ImportRules
     from qss_offline.errors import UserError as UserError
 
 _PLACES = {
-    "ColumnNames": "data.importing",
-    "ImportRules": "data.importing",
+    "ColumnNames": "data.importing.names",
+    "ImportRules": "data.importing.rules",
     "OnlineRun": "api.runs",
     "Recording": "api.recording",
     "Run": "api.runs",

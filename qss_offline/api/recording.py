@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
-
-import numpy as np
 
 from qss_offline.api.figures import displayed
 from qss_offline.data.build import build_dataset
 from qss_offline.data.environments import EnvFactory, env_id_of, register_environments
 from qss_offline.data.families import expert_path
-from qss_offline.data.importing import (
-    About,
-    ColumnNames,
-    ImportRules,
-    from_arrays,
-    from_file,
-    from_frame,
-)
+from qss_offline.data.importing.names import ColumnNames
+from qss_offline.data.importing.plan import ImportPlan
+from qss_offline.data.importing.report import print_report
+from qss_offline.data.importing.rules import ImportRules
+from qss_offline.data.importing.sources import plan_arrays, plan_file, plan_frame
+from qss_offline.data.importing.store import About
 from qss_offline.data.load import load_transitions
-from qss_offline.data.local import local_dataset_ids
+from qss_offline.data.local import check_base_id, local_dataset_ids
+from qss_offline.data.sidecar import digest
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.data.statistics import Statistics, dataset_figure, dataset_statistics
 from qss_offline.data.transitions import Transitions
-from qss_offline.data.write import StoredDatasets
 from qss_offline.errors import UserError
 from qss_offline.parallel.progress import progress as show_progress
 from qss_offline.parallel.reporting import print_notice
@@ -107,7 +103,7 @@ class Recording:
             rules: what to do with what can't be taken as it stands; None refuses it.
             env: where it was recorded, if there is such an environment.
             env_kwargs: its keyword arguments.
-            name: `namespace/.../name`; None makes one of the content, so that the same arrays
+            name: `namespace/.../name`; None makes one of what is stored, so that the same steps
                 make the same recording.
             overwrite: replace a recording of that name.
             progress: whether to show it, and the table of roles.
@@ -115,23 +111,18 @@ class Recording:
         Raises:
             UserError: something doesn't fit, or can't be stored.
         """
-        given = {
-            "observations": observations,
-            "rewards": rewards,
-            "terminations": terminations,
-            "truncations": truncations,
-            "next_observations": next_observations,
-            "actions": actions,
-            "episodes": episodes,
-        }
-
-        def store(base: str, **options: Any) -> StoredDatasets:
-            return from_arrays(base, **given, rules=rules or ImportRules(), **options)
-
-        content = [part for key, value in given.items() for part in (key.encode(), *_bytes(value))]
-        return _stored(
-            "recording", content, store, (env, env_kwargs, rules), name, overwrite, progress
+        about = _about(env, env_kwargs, name)
+        plan = plan_arrays(
+            observations=observations,
+            rewards=rewards,
+            terminations=terminations,
+            truncations=truncations,
+            next_observations=next_observations,
+            actions=actions,
+            episodes=episodes,
+            rules=rules or ImportRules(),
         )
+        return _stored(plan, "recording", about, name, overwrite, progress)
 
     @staticmethod
     def from_frame(
@@ -153,22 +144,16 @@ class Recording:
             rules: what to do with what can't be taken as it stands; None refuses it.
             env: where it was recorded, if there is such an environment.
             env_kwargs: its keyword arguments.
-            name: `namespace/.../name`; None makes one of the content.
+            name: `namespace/.../name`; None makes one of what is stored.
             overwrite: replace a recording of that name.
             progress: whether to show it, and the table of roles.
 
         Raises:
             UserError: something doesn't fit, or can't be stored.
         """
-
-        def store(base: str, **options: Any) -> StoredDatasets:
-            return from_frame(frame, base, names=columns, rules=rules or ImportRules(), **options)
-
-        # Arrow's tables call them otherwise.
-        named = getattr(frame, "column_names", getattr(frame, "columns", frame))
-        content = [part for key in named for part in (str(key).encode(), *_bytes(frame[key]))]
-        asked = (env, env_kwargs, rules, columns)
-        return _stored("recording", content, store, asked, name, overwrite, progress)
+        about = _about(env, env_kwargs, name)
+        plan = plan_frame(frame, names=columns, rules=rules or ImportRules())
+        return _stored(plan, "recording", about, name, overwrite, progress)
 
     @staticmethod
     def from_file(
@@ -191,22 +176,16 @@ class Recording:
             rules: what to do with what can't be taken as it stands; None refuses it.
             env: where it was recorded, if there is such an environment.
             env_kwargs: its keyword arguments.
-            name: `namespace/.../name`; None makes one of the file's name and content.
+            name: `namespace/.../name`; None makes one of the file's name and what is stored.
             overwrite: replace a recording of that name.
             progress: whether to show it, and the table of roles.
 
         Raises:
             UserError: the file can't be read, or something doesn't fit.
         """
-        file = Path(path)
-        if not file.exists():
-            raise UserError(f"{file} does not exist")
-
-        def store(base: str, **options: Any) -> StoredDatasets:
-            return from_file(file, base, names=columns, rules=rules or ImportRules(), **options)
-
-        asked = (env, env_kwargs, rules, columns)
-        return _stored(file.stem, _content(file), store, asked, name, overwrite, progress)
+        about = _about(env, env_kwargs, name)
+        plan = plan_file(path, names=columns, rules=rules or ImportRules())
+        return _stored(plan, Path(path).stem, about, name, overwrite, progress)
 
     from_csv = from_parquet = from_file
 
@@ -333,61 +312,37 @@ def recording_of(recording: str | Recording) -> Recording:
     return recording if isinstance(recording, Recording) else Recording(str(recording))
 
 
-def _bytes(value: Any) -> list[bytes]:
-    """Return what tells a column, or a dict of columns, from others."""
-    if value is None:
-        return [b"none"]
-    if isinstance(value, Mapping):
-        return [part for key, one in value.items() for part in (str(key).encode(), *_bytes(one))]
-    column = np.asarray(value)
-    held = column.astype(str) if column.dtype == object else column
-    return [f"{held.dtype}{held.shape}".encode(), np.ascontiguousarray(held).tobytes()]
-
-
-def _content(file: Path) -> list[bytes]:
-    """Return digests of a file, or of all files in a folder."""
-    digests = []
-    for path in sorted(file.rglob("*")) if file.is_dir() else [file]:
-        if path.is_file():
-            with path.open("rb") as opened:
-                digests.append(hashlib.file_digest(opened, "sha256").digest())
-    return digests
-
-
 def _shown(progress: bool) -> dict[str, Any]:
     return {"progress": show_progress} if progress else {}
 
 
+def _about(env: Environment | None, kwargs: Mapping[str, Any] | None, name: str | None) -> About:
+    """Return what is known of a recording; its name is looked at before anything is read."""
+    if name is not None:
+        check_base_id(name)
+    return About(env_id=None if env is None else env_id_of(env, kwargs))
+
+
 def _stored(
-    stem: str,
-    content: list[bytes],
-    store: Callable[..., StoredDatasets],
-    asked: tuple[Any, ...],
-    name: str | None,
-    overwrite: bool,
-    progress: bool,
+    plan: ImportPlan, stem: str, about: About, name: str | None, overwrite: bool, progress: bool
 ) -> Recording:
     """Store what isn't stored yet, and open it.
 
     Args:
-        stem: what it is called where it has no name.
-        content: what tells it from others of no name.
-        store: stores it under a name.
-        asked: the environment, its arguments, and whatever else settles what is stored.
-        name: as asked for; None makes one of the stem and the content.
+        plan: what is stored.
+        stem: what it is called where it has no name, beside a digest of what it holds.
+        about: what else is known.
+        name: as asked for.
         overwrite: replace a recording of that name.
         progress: whether to show it.
     """
-    env, kwargs, *others = asked
-    env_id = None if env is None else env_id_of(env, kwargs)
-    options: dict[str, Any] = {"about": About(env_id=env_id), "overwrite": overwrite}
-    options |= _shown(progress) if progress else {"notice": lambda line: None}
-    if name is not None:
-        return Recording(store(name, **options).ids[0])
-    settled = repr((env_id, *others)).encode()
-    digest = hashlib.sha256(b"\0".join([settled, *content])).hexdigest()[:10]
-    words = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in stem)
-    base = f"local/{words.strip('-') or 'recording'}-{digest}"
-    if f"{base}-obs-v0" in local_dataset_ids():
-        return Recording(f"{base}-obs-v0")
-    return Recording(store(base, **options).ids[0])
+    plan.require()
+    if name is None:
+        held = repr((digest(plan.transitions), plan.metadata, about.env_id)).encode()
+        words = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in stem)
+        name = f"local/{words.strip('-') or 'recording'}-{sha256(held).hexdigest()[:10]}"
+        if f"{name}-obs-v0" in local_dataset_ids():
+            return Recording(f"{name}-obs-v0")
+    if progress:
+        print_report(plan.report)
+    return Recording(plan.store(name, about, overwrite=overwrite, **_shown(progress)).obs_id)

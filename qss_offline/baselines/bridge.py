@@ -1,4 +1,4 @@
-"""From our columns to d3rlpy's replay buffers. The way back is `data.from_replay_buffer`.
+"""From our columns to d3rlpy's replay buffers. The way back is `data.plan_replay_buffer`.
 
 `d3rlpy.datasets.get_minari` must not be used: it pairs observations with the actions of other
 steps (docs/upstream/d3rlpy-get-minari-misaligned.md).

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer import Argument, Option
@@ -20,20 +20,10 @@ from qss_offline.errors import UserError, printable
 from qss_offline.parallel.progress import progress
 
 if TYPE_CHECKING:
+    from qss_offline.data.importing.names import ColumnNames
     from qss_offline.data.write import StoredDatasets
 
 app = make_app("Build, record, import, describe, check, change and share datasets.")
-
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-def _command(name: str) -> Callable[[Function], Function]:
-    def register(command: Function) -> Function:
-        add(app, command, name)
-        return command
-
-    return register
-
 
 DatasetId = Annotated[str, Argument(help="a Minari id, such as qss/Reacher/mine-obs-v0")]
 Into = Annotated[str, Option("--into", help="namespace/.../name, without -obs-v0 or -act-v0")]
@@ -69,7 +59,6 @@ def _json(values: dict[str, Any]) -> None:
         typer.echo(printable(line))
 
 
-@_command("build")
 def build(
     family: Annotated[str, Argument(help="a family's name, such as reacher, or a TOML file")],
     overwrite: Overwrite = False,
@@ -112,7 +101,6 @@ def build(
 Names = Annotated[str | None, Option(help="columns, comma-separated, * allowed")]
 
 
-@_command("import")
 def import_(
     source: Annotated[
         str,
@@ -158,11 +146,13 @@ def import_(
     overwrite: Overwrite = False,
 ) -> None:
     """Make a verified pair of datasets of a recording, or the observation-only one alone."""
-    from qss_offline.data.importing import About, ColumnNames, ImportRules, plan_file, plan_minari
-    from qss_offline.data.importing.readers import is_readable
     from qss_offline.data.importing.report import print_report
-    from qss_offline.parallel.reporting import print_notice
+    from qss_offline.data.importing.rules import ImportRules
+    from qss_offline.data.importing.sources import plan_source
+    from qss_offline.data.importing.store import NOTHING_KNOWN, About
+    from qss_offline.data.local import check_base_id
 
+    names = _names(locals())
     about = About(
         env_id=env,
         text=text,
@@ -170,65 +160,64 @@ def import_(
         author=tuple(author or ()),
         license=license,
     )
-    if (Path(source) / "config.json").exists():
-        _import_replays(Path(source), into, overwrite)
-        return
-    if into is None and not dry_run:
-        raise UserError("--into is missing: namespace/.../name of what is made, or --dry-run")
-    names = ColumnNames(
-        observations=observations,
-        rewards=rewards,
-        terminations=terminations,
-        truncations=truncations,
-        next_observations=next_observations,
-        actions=actions,
-        episodes=episodes,
-    )
     rules = ImportRules(
-        ignore=_listed(ignore),
-        offset=_listed(offset),
+        ignore=tuple(ignore or ()),
+        offset=tuple(offset or ()),
         order=order,
         missing=missing,  # type: ignore[arg-type]
         resets=resets,  # type: ignore[arg-type]
         rounding=rounding,  # type: ignore[arg-type]
         skip_bad=skip_bad,
     )
-    if is_readable(source):
-        plan = plan_file(source, names=names, observation_only=observation_only, rules=rules)
-    else:
-        plan = plan_minari(
-            source, observation_only=observation_only, rules=rules, progress=progress
-        )
-    if dry_run or into is None:
-        print_report(plan.report)
-        for line in plan.report.notices:
-            print_notice(line)
+    if into is not None:
+        check_base_id(into)
+    elif not dry_run:
+        raise UserError("--into is missing: namespace/.../name of what is made, or --dry-run")
+    if _is_online_run(Path(source)):
+        given = (about, names, rules, observation_only, dry_run)
+        if into is None or given != (NOTHING_KNOWN, _names({}), ImportRules(), False, False):
+            raise UserError(
+                f"{source} is an online run, whose replays are stored as they are: leave out all "
+                "options but --into and --overwrite"
+            )
+        _import_replays(Path(source), into, overwrite)
         return
-    _made(plan.store(into, about, overwrite=overwrite, progress=progress))
+    plan = plan_source(
+        source, names=names, observation_only=observation_only, rules=rules, progress=progress
+    )
+    print_report(plan.report)
+    plan.require()
+    if into is not None and not dry_run:
+        _made(plan.store(into, about, overwrite=overwrite, progress=progress))
 
 
-def _import_replays(run: Path, into: str | None, overwrite: bool) -> None:
+def _names(given: Mapping[str, Any]) -> ColumnNames:
+    """Return the options that name columns, of all that were given."""
+    from qss_offline.data.importing.names import ColumnNames
+
+    return ColumnNames(**{role.name: given.get(role.name) for role in fields(ColumnNames)})
+
+
+def _is_online_run(path: Path) -> bool:
+    """Whether a folder is one, and not just a recording beside a `config.json`."""
+    from qss_offline.runs.folder import RunFolder
+
+    return (path / "seeds").is_dir() and RunFolder(path).is_online
+
+
+def _import_replays(run: Path, into: str, overwrite: bool) -> None:
     """Store what each seed of an online run saw."""
     from qss_offline.online.export import export_replay
     from qss_offline.runs.folder import RunFolder
 
-    if into is None:
-        raise UserError("--into is missing: namespace/.../name of what is made, a seed each")
-    folder = RunFolder(run)
     seeds = sorted(int(path.name) for path in run.glob("seeds/*") if path.name.isdigit())
     if not seeds:
-        raise UserError(f"{run} holds no replays: only online runs keep what they saw")
+        raise UserError(f"{run} holds no replays yet")
     for seed in seeds:
-        _made(
-            export_replay(folder, seed, f"{into}-s{seed}", overwrite=overwrite, progress=progress)
-        )
+        name = f"{into}-s{seed}"
+        _made(export_replay(RunFolder(run), seed, name, overwrite=overwrite, progress=progress))
 
 
-def _listed(values: list[str] | None) -> tuple[str, ...]:
-    return tuple(name for value in values or () for name in value.split(",") if name)
-
-
-@_command("check")
 def check(
     source: Annotated[str, Argument(help="whatever can be imported")],
     observations: Names = None,
@@ -243,19 +232,11 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Say what a recording would become, and what in it is suspicious; write nothing."""
-    from qss_offline.data.importing import ColumnNames, ImportRules
     from qss_offline.data.importing.checking import check_source
+    from qss_offline.data.importing.rules import ImportRules
 
-    names = ColumnNames(
-        observations=observations,
-        rewards=rewards,
-        terminations=terminations,
-        truncations=truncations,
-        next_observations=next_observations,
-        actions=actions,
-        episodes=episodes,
-    )
-    found = check_source(source, names=names, rules=ImportRules(_listed(ignore), order=order))
+    rules = ImportRules(tuple(ignore or ()), order=order)
+    found = check_source(source, names=_names(locals()), rules=rules)
     if as_json:
         _json(found.as_json())
     else:
@@ -265,7 +246,6 @@ def check(
         raise typer.Exit(2)
 
 
-@_command("list")
 def list_(as_json: Json = False) -> None:
     """List the local datasets, with and without actions."""
     from qss_offline.data.listing import list_datasets
@@ -289,8 +269,7 @@ def list_(as_json: Json = False) -> None:
         typer.echo(printable(line))
 
 
-@_command("rm")
-def remove(
+def rm(
     datasets: Annotated[list[str], Argument(metavar="ID...", help="local datasets, by their ids")],
     yes: Annotated[bool, Option("--yes", "-y", help="don't ask")] = False,
 ) -> None:
@@ -313,7 +292,6 @@ def remove(
     typer.echo(f"{size_text(sum(one.size for one in found))} freed")
 
 
-@_command("show")
 def show(dataset_id: DatasetId) -> None:
     """Describe one dataset, as JSON."""
     from qss_offline.data.listing import describe
@@ -321,7 +299,6 @@ def show(dataset_id: DatasetId) -> None:
     _json(describe(dataset_id))
 
 
-@_command("verify")
 def verify(dataset_id: DatasetId, as_json: Json = False) -> None:
     """Check a dataset in full; repair nothing. Code 2 if anything is wrong."""
     from qss_offline.data.verify import verify_dataset
@@ -340,7 +317,6 @@ def verify(dataset_id: DatasetId, as_json: Json = False) -> None:
         typer.echo(f"verified {dataset_id}: {len(verification.checks)} checks")
 
 
-@_command("stats")
 def stats(
     dataset_id: DatasetId,
     picture: Annotated[
@@ -357,7 +333,6 @@ def stats(
         typer.echo(f"made {picture}", err=True)
 
 
-@_command("split")
 def split(
     dataset_id: DatasetId,
     into: Annotated[
@@ -386,7 +361,6 @@ def split(
         _made(stored)
 
 
-@_command("merge")
 def merge(
     dataset_ids: Annotated[list[str], Argument(help="two Minari ids or more, of one kind")],
     into: Into,
@@ -398,7 +372,6 @@ def merge(
     _made(merge_datasets(dataset_ids, into, overwrite=overwrite, progress=progress))
 
 
-@_command("sample")
 def sample(
     dataset_id: DatasetId,
     into: Into,
@@ -422,7 +395,6 @@ def sample(
     _made(stored)
 
 
-@_command("export")
 def export(
     dataset_id: DatasetId,
     path: Annotated[Path, Argument(help="a .parquet or .npz file")],
@@ -434,7 +406,6 @@ def export(
     typer.echo(f"made {export_dataset(dataset_id, path, overwrite=overwrite)}")
 
 
-@_command("card")
 def card(
     dataset_id: DatasetId,
     license: License = None,
@@ -446,7 +417,6 @@ def card(
     typer.echo(f"made {write_card(dataset_id, license=license, citation=citation)}")
 
 
-@_command("push")
 def push(
     dataset_id: DatasetId,
     to: Annotated[str, Option("--to", help="hf://USER or a folder")],
@@ -462,7 +432,6 @@ def push(
         typer.echo(f"pushed {one} to {to}")
 
 
-@_command("pull")
 def pull(
     dataset_id: DatasetId,
     source: Annotated[str, Option("--from", help="hf://USER or a folder")],
@@ -486,3 +455,10 @@ def pull(
         progress=progress,
     )
     typer.echo(f"pulled {dataset_id}, digest {printable(digest or 'none')}")
+
+
+for command in (
+    build, import_, check, list_, rm, show, verify, stats, split, merge, sample, export, card, push,
+    pull,
+):  # fmt: skip
+    add(app, command)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from qss_offline.data.importing import About, store
+from qss_offline.data.importing.store import About, store
 from qss_offline.data.load import load_transitions
 from qss_offline.data.local import check_base_id, pair_id, read_metadata
 from qss_offline.data.metadata import env_id_of

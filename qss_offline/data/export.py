@@ -20,7 +20,7 @@ _EXPORT_ROWS = 1 << 18
 def export_dataset(dataset_id: str, path: Path, *, overwrite: bool = False) -> Path:
     """Write a dataset's transitions to a `.parquet` or `.npz` file, one row for each step.
 
-    Parquet holds the matrices as lists of a fixed size. `from_file` reads either back, to the
+    Parquet holds the matrices as lists of a fixed size. `plan_file` reads either back, to the
     same digest. The file is written atomically.
 
     Args:

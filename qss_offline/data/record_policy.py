@@ -19,7 +19,7 @@ from qss_offline.data.environments import (
     resolve_env_id,
     without_folder,
 )
-from qss_offline.data.importing import NOTHING_KNOWN, About, flattening, store
+from qss_offline.data.importing.store import NOTHING_KNOWN, About, flattening, store
 from qss_offline.data.local import check_base_id
 from qss_offline.data.spaces import is_vector, vector_size
 from qss_offline.data.transitions import Transitions

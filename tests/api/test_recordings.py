@@ -4,6 +4,7 @@ import csv
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 import qss_offline as qss
@@ -52,6 +53,55 @@ def test_the_same_arrays_are_the_same_recording_and_others_are_not(minari_root: 
     with pytest.raises(UserError, match="mine/arm"):
         qss.Recording.from_arrays(**given, name="mine/arm", progress=False)
     qss.Recording.from_arrays(**changed, name="mine/arm", overwrite=True, progress=False)
+
+
+def test_what_is_missing_tells_recordings_from_each_other(minari_root: Path) -> None:
+    """Under a mask, or as a rule leaves it out: the arrays' bytes are the same."""
+    given, drop = arrays(), qss.ImportRules(missing="drop-step")
+    masks = [np.zeros((30, 3), np.bool_) for _ in range(2)]
+    masks[0][2, 0] = masks[1][2, 0] = masks[1][5, 1] = True
+    made = []
+    for mask in masks:
+        masked = given | {"observations": np.ma.masked_array(given["observations"], mask)}
+        made.append(qss.Recording.from_arrays(**masked, rules=drop, progress=False))
+    assert [len(one) for one in made] == [29, 28]
+    assert made[0].dataset_id != made[1].dataset_id
+    ignored = qss.ImportRules(ignore=("observations[1]",))
+    assert (
+        qss.Recording.from_arrays(**given, rules=ignored, progress=False).transitions.obs_dim == 2
+    )
+    assert qss.Recording.from_arrays(**given, progress=False).transitions.obs_dim == 3
+
+
+@pytest.mark.parametrize("kind", ["list", "tensor", "bfloat16", "tuple", "dict", "series"])
+def test_arrays_of_any_kind_are_recordings(kind: str, minari_root: Path) -> None:
+    """Whatever the importer reads has a name, too, and the same one each time."""
+    import torch
+
+    held = {name: column for name, column in arrays().items() if name != "next_observations"}
+    x = held["observations"]
+    nested = {"tuple": (x, x[:, :2]), "dict": {"b": x, "a": {"c": x[:, :2]}}}
+    tensor = torch.tensor(x, requires_grad=kind == "tensor")
+    given = nested.get(kind, tensor.bfloat16() if kind == "bfloat16" else tensor)
+    names = set()
+    for _ in range(2):
+        if kind in ("list", "series"):
+            column = pa.array(x.tolist()) if kind == "list" else pa.array(x[:, 0])
+            frame = pa.table({"obs": column, "reward": held["rewards"]}).append_column(
+                "done", pa.array(held["terminations"])
+            )
+            made = qss.Recording.from_frame(frame, progress=False)
+        else:
+            made = qss.Recording.from_arrays(**held | {"observations": given}, progress=False)
+        names.add(made.dataset_id)
+        assert len(made) == 27
+    assert len(names) == 1
+
+
+@pytest.mark.parametrize("name", ["", "arm", "me/x-obs-v0", "../me/x"])
+def test_a_bad_name_is_refused_before_anything_is_read(name: str, minari_root: Path) -> None:
+    with pytest.raises(UserError, match=r"namespace/\.\.\./name"):
+        qss.Recording.from_file("nothere.csv", name=name)
 
 
 def test_a_csv_file_is_a_recording(minari_root: Path, tmp_path: Path) -> None:

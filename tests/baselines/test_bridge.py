@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from qss_offline.baselines.bridge import to_column_buffer, to_replay_buffer
-from qss_offline.data import Transitions, from_replay_buffer, load_transitions
+from qss_offline.data import Transitions, load_transitions, plan_replay_buffer
 from qss_offline.errors import UserError
 
 from ..data.conftest import make_transitions
@@ -131,7 +131,7 @@ def test_the_zeros_of_terminal_transitions_never_reach_a_recording(
     buffer = to_replay_buffer(recording)
     zeros = [one for _, one in drawable(buffer) if not one.next_observation.any()]
     assert len(zeros) == recording.terminations.sum() > 50  # the trap is there
-    stored = from_replay_buffer(buffer, "mine/pendulum", notice=lambda _: None)
+    stored = plan_replay_buffer(buffer).store("mine/pendulum")
     for dataset_id in stored.ids:
         back = load_transitions(dataset_id).transitions
         pairs = zip(recording.observations, recording.next_observations, strict=True)

@@ -15,8 +15,8 @@ from safetensors import safe_open
 
 from qss_offline.cli.command import main
 from qss_offline.cli.training import random_obs
+from qss_offline.data import plan_arrays
 from qss_offline.data.build import build_dataset
-from qss_offline.data.importing import from_arrays
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.launch.local import LocalLauncher
 from qss_offline.runs.folder import RunFolder, read_json
@@ -178,10 +178,11 @@ def test_a_recording_brings_its_environment_along(
     assert json.loads((tmp_path / "run" / "config.json").read_text())["env_id"] == "Reacher-v5"
 
     rng = np.random.default_rng(0)
-    log = from_arrays(
-        "mine/arm", observations=rng.normal(size=(301, 4)), rewards=np.zeros(300),
+    log = plan_arrays(
+        observations=rng.normal(size=(301, 4)),
+        rewards=np.zeros(300),
         terminations=np.arange(300) == 299,
-    )  # fmt: skip
+    ).store("mine/arm")
     monkeypatch.setattr(sys, "argv", ["random_obs", "--dataset", log.obs_id, "--out", "arm", *few])
     with pytest.raises(SystemExit) as ended:
         main(random_obs)

@@ -11,8 +11,8 @@ import pytest
 
 from qss_offline.cli import data, options
 from qss_offline.comparison.presets import COMPARISONS
+from qss_offline.data import ColumnNames, ImportRules
 from qss_offline.data.hub import MAX_PULLED_BYTES
-from qss_offline.data.importing import ColumnNames, ImportRules
 from qss_offline.online.presets import ALGORITHMS, ONLINE_PRESETS
 from qss_offline.presets import PRESETS
 from qss_offline.tabular.experiments import EXPERIMENTS

@@ -12,8 +12,8 @@ from qss_offline.data import (
     Transitions,
     build_dataset,
     collect,
-    from_arrays,
     load_transitions,
+    plan_arrays,
 )
 from tests.conftest import read_in_process
 
@@ -59,7 +59,9 @@ def mine_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[str
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MINARI_DATASETS_PATH", str(root))
         read_in_process(patch)
-        stored = from_arrays("mine/thing/all", **make_transitions(list(range(1, 41))).columns())
+        stored = plan_arrays(**make_transitions(list(range(1, 41))).columns()).store(
+            "mine/thing/all"
+        )
     assert stored.act_id is not None
     return root, (stored.obs_id, stored.act_id)
 

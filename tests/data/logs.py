@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import h5py
@@ -39,7 +40,7 @@ class Log:
         return [len(one) for one in self.rewards]
 
     def rows(self) -> dict[str, Array]:
-        """One row a step, under the names of `from_arrays`."""
+        """One row a step, under the names of `plan_arrays`."""
         last = np.concatenate([np.arange(n) == n - 1 for n in self.lengths])
         ended = np.repeat(self.terminated, self.lengths)
         return {
@@ -187,6 +188,25 @@ def write_robomimic(path: Path, log: Log) -> Path:
             ended = np.arange(len(states) - 1) == len(states) - 2
             group["dones"] = (ended & log.terminated[index]).astype(np.int64)
     return path
+
+
+@dataclass
+class D3rlpyEpisode:
+    """What d3rlpy keeps of an episode: as many observations as steps."""
+
+    observations: Any
+    actions: Any
+    rewards: Any
+    terminated: bool
+
+
+class D3rlpyBuffer:
+    """What d3rlpy's ReplayBuffer holds, and what it may say of the actions."""
+
+    def __init__(self, episodes: list[D3rlpyEpisode], actions: str | None = None) -> None:
+        self.episodes = episodes
+        if actions is not None:
+            self.dataset_info = SimpleNamespace(action_space=SimpleNamespace(name=actions))
 
 
 class StableBaselinesBuffer:

@@ -10,9 +10,9 @@ from qss_offline.data import (
     Transitions,
     describe,
     export_dataset,
-    from_arrays,
     list_datasets,
     merge_datasets,
+    plan_arrays,
     sample_dataset,
     split_dataset,
 )
@@ -77,7 +77,7 @@ def test_merge(mine: tuple[str, str]) -> None:
     ):
         with pytest.raises(UserError, match=words):
             merge_datasets(ids, "mine/again")
-    other = from_arrays("mine/other", **make_transitions([4], obs_dim=5).columns())
+    other = plan_arrays(**make_transitions([4], obs_dim=5).columns()).store("mine/other")
     with pytest.raises(UserError, match="observation spaces"):
         merge_datasets([acts[0], other.act_id or ""], "mine/again")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,20 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
+from gymnasium import spaces
+from minari.data_collector import EpisodeBuffer
 
 from qss_offline.cli import program as cli
-from qss_offline.data import ImportRules, from_arrays
+from qss_offline.data import About, ColumnNames, ImportRules, plan_arrays, plan_file, plan_minari
 from qss_offline.data.importing.checking import check_source
+from qss_offline.errors import UserError
 
-from .logs import make_log
+from .logs import happened, make_log
 
-pytestmark = pytest.mark.usefixtures("in_process")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+    pytest.mark.usefixtures("in_process"),
+]
 
 
 def table(rows: dict[str, Any]) -> dict[str, Any]:
@@ -44,7 +51,7 @@ def names(path: str) -> dict[str, str]:
     assert len(lines) <= 24 and all(len(line) <= 80 for line in lines)
     assert not found.refused or any(line.startswith("refused: ") for line in lines)
     json.dumps(found.as_json())
-    return {one.name: one.detail for one in found.findings}
+    return found.findings
 
 
 def test_what_is_suspicious_is_named(tmp_path: Path) -> None:
@@ -63,10 +70,6 @@ def test_what_is_suspicious_is_named(tmp_path: Path) -> None:
     wild = {name: np.array(column, copy=True) for name, column in good.items()}
     wild["obs_1"][[7, 8]] = -9999
     assert names(write(path, wild))["wild values"].startswith("obs_1 holds -9999 and 1 more")
-    clock = np.concatenate([np.arange(n) / 50 for n in log.lengths])
-    clock[50:70] += 1.0
-    found = names(write(path, good | {"timestamp": clock}))
-    assert found["sampling gaps"].startswith("1,")
 
 
 def test_refusals_come_with_what_mends_them(tmp_path: Path) -> None:
@@ -118,7 +121,7 @@ def test_commands_show_and_write_nothing(
     command(monkeypatch, "check", path, "--json")
     assert json.loads(capsys.readouterr().out)["report"]["kept"]["steps"] == 16
     assert not minari.list_local_datasets()
-    from_arrays("mine/x", **make_log([4]).rows())
+    plan_arrays(**make_log([4]).rows()).store("mine/x")
     command(monkeypatch, "import", "mine/x-act-v0", "--dry-run")
     command(monkeypatch, "check", "mine/x-obs-v0")
     assert len(minari.list_local_datasets()) == 2
@@ -129,12 +132,165 @@ def test_commands_show_and_write_nothing(
     assert "--into is missing" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["obs_1,deg", "obs_1, deg", "a,obs_0", "obs*,x"])
+def test_what_a_refusal_recommends_can_be_typed(
+    name: str, minari_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names may hold what separates them, and what stands for any characters."""
+    columns = table(make_log([9, 9]).rows()) | {"battery": np.zeros(18), "volts": np.zeros(18)}
+    columns[name] = 1e9 + 0.001 * np.arange(18)
+    path = write(tmp_path / "log.parquet", columns)
+    words = ["import", path, "--into", "mine/x", "--observations", f"obs_0,obs_1,{name}"]
+    with pytest.raises(AssertionError, match="2"):
+        command(monkeypatch, *words)
+    command(monkeypatch, *words, "--offset", name, "--ignore", "battery,volts")
+    for more in (["--dry-run"], []):
+        with pytest.raises(AssertionError, match="2"):
+            command(monkeypatch, *words, "--overwrite", "--skip-bad", *more)
+    words[-1] = "obs_0,obs_1"
+    command(monkeypatch, *words, "--overwrite", "--ignore", f"battery,{name}")
+    report = check_source(path, rules=ImportRules((f"battery,{name}",))).report
+    assert report is not None and report.ignored == ("battery", name)
+
+
 @pytest.mark.parametrize("json_too", [[], ["--json"]])
 def test_a_script_is_told_of_a_refusal(
     json_too: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(AssertionError, match="2"):
         command(monkeypatch, "check", str(tmp_path / "nothere.csv"), *json_too)
+
+
+def refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str
+) -> str:
+    capsys.readouterr()
+    with pytest.raises(AssertionError, match="2"):
+        command(monkeypatch, *words)
+    shown = capsys.readouterr()
+    assert not shown.out or words[0] == "check"
+    return shown.err + shown.out
+
+
+@pytest.mark.parametrize("into", ["", "x", "me/x.y", "../up/x"])
+def test_a_bad_name_is_refused_before_anything_is_read(
+    into: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "namespace/.../name" in refused(
+        monkeypatch, capsys, "import", "nothere.csv", "--into", into
+    )
+
+
+@pytest.mark.parametrize("role", [role.name for role in fields(ColumnNames)])
+def test_a_minari_dataset_has_its_roles(
+    role: str,
+    minari_root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    plan_arrays(**make_log([9, 4]).rows()).store("mine/x")
+    option = f"--{role.replace('_', '-')}"
+    for words in (["import", "mine/x-act-v0", "--into", "mine/y"], ["check", "mine/x-act-v0"]):
+        told = refused(monkeypatch, capsys, *words, option, role)
+        assert f"{role}: mine/x-act-v0 is a Minari dataset" in " ".join(told.split())
+    try:
+        left = plan_minari("mine/x-act-v0", rules=ImportRules((role,)))
+    except UserError as error:
+        assert role == "observations" and "no column is left" in str(error)
+    else:
+        assert left.report.ignored == (role,)
+        assert role not in [one.role for one in left.report.roles if one.columns]
+
+
+@pytest.mark.parametrize(
+    ("more", "key", "value"),
+    [
+        ([], "algorithm_name", "theirs"),
+        (["--algorithm", "mine"], "algorithm_name", "mine"),
+        ([], "author", {"Someone"}),
+        (["--author", "Me"], "author", {"Me"}),
+        ([], "env_id", "Reacher-v5"),
+        (["--env", "InvertedPendulum"], "env_id", "InvertedPendulum-v5"),
+    ],
+)
+def test_what_a_minari_dataset_says_of_itself_stays_unless_told_otherwise(
+    more: list[str], key: str, value: Any, minari_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env_id = "Reacher" if key == "env_id" and not more else None
+    about = About(env_id=env_id, algorithm_name="theirs", author=("Someone",))
+    width = 4 if env_id is None else 10
+    rows = {k: v for k, v in make_log([6], width).rows().items() if k != "actions"}
+    plan_arrays(**rows).store("ext/a", about)
+    command(monkeypatch, "import", "ext/a-obs-v0", "--into", "me/a", *more)
+    assert minari.load_dataset("me/a-obs-v0").storage.metadata[key] == value
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_minari_dataset_that_lacks_values_is_imported_from_its_file(
+    bad: float, minari_root: Path
+) -> None:
+    log = make_log([6, 5])
+    log.states[0][2, 1] = bad
+    episodes = [
+        EpisodeBuffer(
+            id=k, observations=states, actions=log.actions[k], rewards=list(log.rewards[k]),
+            terminations=[False] * (len(states) - 1),
+            truncations=[False] * (len(states) - 2) + [True],
+        )
+        for k, states in enumerate(log.states)
+    ]  # fmt: skip
+    minari.create_dataset_from_buffers(
+        "ext/bad-v0", episodes, observation_space=spaces.Box(-np.inf, np.inf, (2,), np.float64),
+        action_space=spaces.Box(-1, 1, (1,), np.float64),
+    )  # fmt: skip
+    file = minari_root / "ext/bad-v0/data/main_data.hdf5"
+    for rules in (
+        ImportRules(),
+        ImportRules(skip_bad=True),
+        ImportRules(missing="drop-step"),
+        ImportRules(missing="interpolate"),
+    ):
+        (told,) = check_source("ext/bad-v0", rules=rules).refused
+        assert str(file) in told
+    left = plan_file(file, rules=ImportRules(missing="drop-step")).transitions
+    assert len(left) == 9 and happened(left, log)
+    whole = plan_file(file, rules=ImportRules(missing="interpolate")).transitions
+    assert len(whole) == 11
+
+
+def test_an_online_run_is_stored_as_it_is_or_not_at_all(
+    minari_root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "run" / "seeds").mkdir(parents=True)
+    (tmp_path / "run" / "config.json").write_text('{"method": "online"}')
+    words = ["import", str(tmp_path / "run"), "--into", "mine/x"]
+    assert "no replays yet" in refused(monkeypatch, capsys, *words)
+    (tmp_path / "run" / "seeds" / "0").mkdir()
+    assert "no replay of seed 0" in refused(monkeypatch, capsys, *words)
+    for more in (
+        ["--dry-run"],
+        ["--env", "Reacher"],
+        ["--text", "mine"],
+        ["--ignore", "x"],
+        ["--missing", "drop-step"],
+        ["--observation-only"],
+        ["--observations", "x"],
+    ):
+        assert "leave out all" in refused(monkeypatch, capsys, *words, *more)
+
+
+@pytest.mark.parametrize("beside", [[], ["seeds"], ["seeds/0"]])
+def test_a_log_beside_a_file_of_settings_is_a_log(
+    beside: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in beside:
+        (tmp_path / name).mkdir(parents=True)
+    write(tmp_path / "log.parquet", table(make_log([9, 9]).rows()))
+    (tmp_path / "config.json").write_text('{"robot": "arm"}')
+    command(monkeypatch, "import", str(tmp_path), "--dry-run")
 
 
 @pytest.mark.parametrize("ends", ["terminations", "timeouts"])

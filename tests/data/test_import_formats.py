@@ -19,7 +19,6 @@ from qss_offline.data import (
     ColumnNames,
     ImportRules,
     export_dataset,
-    from_file,
     load_transitions,
     plan_file,
     plan_frame,
@@ -30,6 +29,7 @@ from qss_offline.errors import UserError
 from .logs import (
     StableBaselinesBuffer,
     TianshouBuffer,
+    happened,
     make_log,
     same_rows,
     write_d4rl,
@@ -94,6 +94,37 @@ def test_a_group_for_each_episode(tmp_path: Path) -> None:
     same_rows(plan_file(tmp_path / "minari.hdf5").transitions, rows | {
         "terminations": rows["terminations"] | rows["truncations"],
         "truncations": 0 * rows["truncations"]})  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"{part}/episode_{k}" for part in ("test", "train") for k in range(11)],
+        [f"data/{kind}_{k}" for kind in ("demo", "traj") for k in range(3)],
+        ["demo_1", "demo_01", "demo_002"],
+    ],
+)
+def test_groups_of_several_heads_are_all_kept(tmp_path: Path, names: list[str]) -> None:
+    log = make_log([2 + k % 3 for k in range(len(names))])
+    with h5py.File(tmp_path / "all.hdf5", "w") as file:
+        for name, states, rewards in zip(names, log.states, log.rewards, strict=True):
+            file[f"{name}/obs"], file[f"{name}/reward"] = states, rewards
+    transitions = plan_file(tmp_path / "all.hdf5").transitions
+    assert len(transitions.episode_lengths()) == len(names)
+    assert happened(transitions, log) and len(transitions) == sum(log.lengths)
+
+
+def test_what_some_groups_lack_is_not_used_and_said(tmp_path: Path) -> None:
+    log = make_log([4, 5, 3])
+    with h5py.File(tmp_path / "some.hdf5", "w") as file:
+        for k, states in enumerate(log.states):
+            file[f"demo_{k}/obs"] = states
+            if k:
+                file[f"demo_{k}/reward"] = log.rewards[k]
+    plan = plan_file(tmp_path / "some.hdf5")
+    assert plan.report.unused == ("reward",) and plan.metadata["rewards_missing"]
+    with pytest.raises(UserError, match="no column 'reward' in every group"):
+        plan_file(tmp_path / "some.hdf5", names=ColumnNames(rewards="reward"))
 
 
 def test_links_in_hdf5_are_not_followed(tmp_path: Path) -> None:
@@ -304,10 +335,10 @@ def test_robots_that_number_their_episodes_alike(clock: str, together: bool) -> 
             plan_frame(frame, rules=ImportRules(order=order))
     named = ColumnNames(episodes="robot,episode")
     plan = plan_frame(frame, names=named, rules=ImportRules(order=clock))
-    assert plan.as_json()["kept"]["episodes"] == 6
+    assert plan.report.kept.episodes == 6
     constant = {**frame, clock: episodes[rows]} if together else {}
     if constant:  # which step of training recorded the episode, say
-        assert plan_frame(constant, names=named).as_json()["kept"]["episodes"] == 6
+        assert plan_frame(constant, names=named).report.kept.episodes == 6
 
 
 @pytest.mark.parametrize("make", ["empty", "pipe", "missing", "wrong"])
@@ -328,8 +359,8 @@ def test_folders_and_names_that_hold_nothing(tmp_path: Path, make: str) -> None:
 def test_recordings_without_rewards_stay_so(minari_root: Path, tmp_path: Path) -> None:
     log = make_log([5, 4])
     path = write_lerobot(tmp_path / "set", log, "v2.1")
-    stored = from_file(path, "mine/a", rules=ImportRules(ignore=("next.reward",)))
+    stored = plan_file(path, rules=ImportRules(ignore=("next.reward",))).store("mine/a")
     assert load_transitions(stored.obs_id).info.rewards_missing
-    back = from_file(export_dataset(stored.obs_id, tmp_path / "out.npz"), "mine/b")
+    back = plan_file(export_dataset(stored.obs_id, tmp_path / "out.npz")).store("mine/b")
     assert load_transitions(back.obs_id).info.rewards_missing
     assert back.obs_digest == stored.obs_digest

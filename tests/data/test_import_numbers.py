@@ -17,8 +17,6 @@ from minari.data_collector import EpisodeBuffer
 from qss_offline.data import (
     About,
     ImportRules,
-    from_arrays,
-    from_minari,
     load_transitions,
     plan_arrays,
     plan_frame,
@@ -29,7 +27,7 @@ from qss_offline.data import (
 from qss_offline.data.local import read_metadata
 from qss_offline.errors import UserError
 
-from .logs import make_log, same_rows
+from .logs import D3rlpyBuffer, D3rlpyEpisode, make_log, same_rows
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning"),
@@ -113,14 +111,29 @@ def test_spreads_between_episodes_count_too() -> None:
     assert len(plan_arrays(**constant).transitions) == 5
 
 
+@pytest.mark.parametrize("role", ["observations", "rewards", "actions"])
+def test_what_every_episode_holds_is_refused_whichever_are_left_out(
+    role: str, minari_root: Path
+) -> None:
+    rows = {name: np.array(column) for name, column in make_log([5, 5]).rows().items()}
+    for name in {role, f"next_{role}"} & rows.keys():
+        rows[name] = rows[name] * 1e-3 + 1e9
+    rows["rewards"][7] = np.nan
+    plan = plan_arrays(**rows, rules=ImportRules(skip_bad=True))
+    assert plan.report.kept.episodes == 1
+    with pytest.raises(UserError, match="float32 can't hold"):
+        plan.store("mine/x")
+    assert not minari.list_local_datasets()
+
+
 def test_an_offset_belongs_to_no_environment(minari_root: Path) -> None:
     log = make_log([6], obs_dim=4)
     given = {k: v for k, v in log.rows().items() if k != "actions"}
     rules = ImportRules(offset=("observations[1]",))
     with pytest.raises(UserError, match="no longer those of InvertedPendulum-v5"):
-        from_arrays("mine/x", **given, rules=rules, about=About(env_id="InvertedPendulum"))
+        plan_arrays(**given, rules=rules).store("mine/x", about=About(env_id="InvertedPendulum"))
     assert not minari.list_local_datasets()
-    stored = from_arrays("mine/x", **given, rules=rules)
+    stored = plan_arrays(**given, rules=rules).store("mine/x")
     offsets = read_metadata(stored.obs_id)["observation_offsets"]
     assert offsets == {"observations[1]": given["observations"][0, 1]}
 
@@ -187,8 +200,8 @@ def test_missing_values_are_refused_left_out_or_interpolated(data: st.DataObject
     assert (found.terminations == (rows["terminations"] & complete)[complete]).all()
 
 
-@given(data=st.data(), own=st.booleans())
-def test_interpolation_is_linear_and_stays_in_the_episode(data: st.DataObject, own: bool) -> None:
+@given(data=st.data(), layout=st.sampled_from(("as many", "next", "one more")))
+def test_interpolation_is_linear_and_stays_in_the_episode(data: st.DataObject, layout: str) -> None:
     lengths = [9, 6]
     lines = [3.0 * np.arange(n + 1)[:, None] + 100 * k for k, n in enumerate(lengths)]
     rows: dict[str, Any] = {
@@ -196,17 +209,21 @@ def test_interpolation_is_linear_and_stays_in_the_episode(data: st.DataObject, o
         "next_observations": np.concatenate([one[1:] for one in lines]),
         "rewards": np.arange(15.0), "terminations": np.isin(np.arange(15), (8, 14)),
     }  # fmt: skip
-    holes = np.array(data.draw(st.lists(st.booleans(), min_size=15, max_size=15)))
-    holed_rows = rows | {"observations": np.where(holes[:, None], np.nan, rows["observations"])}
-    if own:
-        later = np.array(data.draw(st.lists(st.booleans(), min_size=15, max_size=15)))
-        holed_rows["next_observations"] = np.where(
-            later[:, None], np.nan, rows["next_observations"]
-        )
+
+    def holed(column: Any) -> tuple[Any, Any]:
+        size = len(column)
+        holes = np.array(data.draw(st.lists(st.booleans(), min_size=size, max_size=size)))
+        return np.where(holes[:, None], np.nan, column), holes
+
+    given = {name: column for name, column in rows.items() if name != "next_observations"}
+    if layout == "one more":
+        given["observations"], holes = holed(np.concatenate(lines))
     else:
-        del holed_rows["next_observations"]
+        given["observations"], holes = holed(rows["observations"])
+    if layout == "next":
+        given["next_observations"], _ = holed(rows["next_observations"])
     try:
-        plan = plan_arrays(**holed_rows, rules=ImportRules(missing="interpolate"))
+        plan = plan_arrays(**given, rules=ImportRules(missing="interpolate"))
     except UserError as error:
         assert "no step is left" in str(error) or "no episode holds two" in str(error)
         return
@@ -215,6 +232,10 @@ def test_interpolation_is_linear_and_stays_in_the_episode(data: st.DataObject, o
     np.testing.assert_allclose(
         plan.transitions.next_observations, rows["next_observations"][kept], rtol=1e-6
     )
+    if layout == "one more":  # whatever lies between two that are there is filled in
+        between = [np.ptp(np.flatnonzero(~part)) if not part.all() else 0
+                   for part in (holes[:10], holes[10:])]  # fmt: skip
+        assert len(kept) == sum(between)
 
 
 def test_tensors_of_any_type() -> None:
@@ -252,31 +273,13 @@ def test_observations_in_dicts_are_flattened_as_gymnasium_does() -> None:
 # --- whole-number actions, and refusals that publish nothing -----------------------------------
 
 
-class Episode:
-    def __init__(self, observations: Any, actions: Any, rewards: Any, terminated: bool) -> None:
-        self.observations, self.actions = observations, actions
-        self.rewards, self.terminated = rewards, terminated
-
-
-class Space:
-    def __init__(self, name: str) -> None:
-        self.action_space = type("ActionSpace", (), {"name": name})
-
-
-class Buffer:
-    def __init__(self, episodes: list[Episode], space: str | None) -> None:
-        self.episodes = episodes
-        if space is not None:
-            self.dataset_info = Space(space)
-
-
 @pytest.mark.parametrize(
     ("space", "kept"), [("CONTINUOUS", True), ("DISCRETE", False), (None, True)]
 )
 def test_whole_number_actions_of_buffers(space: str | None, kept: bool) -> None:
     actions = np.array([[10], [20], [30], [40]], np.int32)
-    episodes = [Episode(np.arange(8.0).reshape(4, 2), actions, np.arange(4.0), True)]
-    plan = plan_replay_buffer(Buffer(episodes, space))
+    episodes = [D3rlpyEpisode(np.arange(8.0).reshape(4, 2), actions, np.arange(4.0), True)]
+    plan = plan_replay_buffer(D3rlpyBuffer(episodes, space))
     if kept:
         assert plan.transitions.actions is not None
         assert plan.transitions.actions[:, 0].tolist() == [10, 20, 30]
@@ -298,12 +301,25 @@ def test_stored_actions_lie_in_their_space(minari_root: Path, dtype: Any) -> Non
         "ext/r-v0", [buffer], observation_space=spaces.Box(-99, 99, (2,), np.float64),
         action_space=space,
     )  # fmt: skip
-    stored = from_minari("ext/r-v0", "mine/x", notice=lambda line: None)
+    stored = plan_minari("ext/r-v0").store("mine/x")
     assert stored.act_id is not None
     dataset = minari.load_dataset(stored.act_id)
     episode = next(iter(dataset))
     assert all(dataset.action_space.contains(one) for one in episode.actions)
     np.testing.assert_array_equal(episode.actions, actions.astype(np.float32))
+
+
+@pytest.mark.parametrize("role", ["observations", "actions"])
+def test_numbers_of_a_minari_dataset_can_be_ignored(role: str, minari_root: Path) -> None:
+    """What is left has the source's space no more."""
+    rows = make_log([6, 5], act_dim=2).rows()
+    source = plan_arrays(**rows).store("ext/a", action_space=spaces.Box(-1, 1, (2,), np.float32))
+    assert source.act_id is not None
+    left = ImportRules(ignore=(f"{role}[0]",))
+    stored = plan_minari(source.act_id, rules=left).store("mine/x")
+    assert stored.act_id is not None
+    found = load_transitions(stored.act_id).transitions.columns()
+    np.testing.assert_array_equal(found[role], rows[role][:, 1:].astype(np.float32))
 
 
 def test_minari_datasets_beyond_float32(minari_root: Path) -> None:
@@ -334,21 +350,21 @@ def test_a_refused_import_leaves_everything_as_it_was(
     box = spaces.Box(-1, 1, (1,), np.float32)
     good = log.rows()
     if overwrite:
-        before = from_arrays("mine/x", **good, action_space=box)
+        before = plan_arrays(**good).store("mine/x", action_space=box)
     if fault == "action outside":
         bad = good | {"actions": good["actions"] * 0 + 1.25}
         with pytest.raises(UserError, match="actions within their space"):
-            from_arrays("mine/x", **bad, action_space=box, overwrite=True)
+            plan_arrays(**bad).store("mine/x", action_space=box, overwrite=True)
         assert len(minari.list_local_datasets()) == (2 if overwrite else 0)
         if overwrite:
             assert load_transitions(before.ids[1]).info.digest == before.act_digest
             assert verify_dataset(before.ids[1]).ok
     else:
         # Position control: nothing is wrong, and it is said on import and by the check.
-        notices: list[str] = []
-        told = good | {"actions": good["next_observations"]}
-        stored = from_arrays("mine/x", **told, overwrite=True, notice=notices.append)
-        assert len(notices) == 2 and "equals the next observation's" in notices[0]
+        plan = plan_arrays(**good | {"actions": good["next_observations"]})
+        stored = plan.store("mine/x", overwrite=True)
+        assert len(plan.report.left_out) + len(plan.report.notices) == 2
+        assert "equals the next observation's" in plan.report.notices[0]
         checks = {check.name: check for check in verify_dataset(stored.obs_id).checks}
         assert "tell action 0, 1" in checks["no byte of the twin's actions"].detail
         assert verify_dataset(stored.obs_id).ok

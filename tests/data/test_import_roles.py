@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from qss_offline.data import (
     ColumnNames,
     ImportRules,
-    from_frame,
     load_transitions,
     plan_arrays,
     plan_file,
@@ -137,7 +136,7 @@ def test_columns_of_ends_are_used_or_refused_and_never_ignored(name: str) -> Non
 def test_done_alone_counts_as_termination_and_says_so() -> None:
     plan = plan_frame(flags(done=ONE_END))
     assert plan.transitions.terminations.nonzero()[0].tolist() == [2, 5]
-    assert any("done counts as termination" in text for _, text in plan.table())
+    assert any("done counts as termination" in text for _, text in plan.report.table())
     named = plan_frame(flags(done=ONE_END), names=ColumnNames(truncations="done"))
     assert not named.transitions.terminations.any() and named.report.kept.episodes == 2
 
@@ -189,12 +188,12 @@ def test_the_table_and_what_is_lost() -> None:
     sparse = (rows["terminations"] | rows["truncations"]).astype(float)
     given = {"observations": rows["observations"], "terminations": sparse, "rewards": sparse}
     plan = plan_arrays(**given)
-    table = plan.table()
+    table = plan.report.table()
     assert [head for head, _ in table[:3]] == ["role", "observations", "next_observations"]
     lost = dict(table)["left out"]
     assert "3 of 9 steps" in lost and "3 of 3 rewards" in lost and "3 of 3 terminations" in lost
     assert all(len(line) <= 80 for line in plan.report.lines())
-    report = json.loads(json.dumps(plan.as_json()))
+    report = json.loads(json.dumps(plan.report.as_json()))
     assert report["left_out"][0]["terminations"] == 3 and report["kept"]["steps"] == 6
     assert any("nothing can be learned" in line for line in plan.report.notices)
 
@@ -202,12 +201,13 @@ def test_the_table_and_what_is_lost() -> None:
 def test_missing_rewards_and_terminations(minari_root: Path) -> None:
     rows = make_log([4, 5]).rows()
     frame = pa.table({"obs": rows["observations"].tolist(), "episode": rows["episodes"]})
-    notices: list[str] = []
-    stored = from_frame(frame, "mine/thing", notice=notices.append)
+    plan = plan_frame(frame)
+    stored = plan.store("mine/thing")
     loaded = load_transitions(stored.obs_id)
     assert loaded.info.rewards_missing and not loaded.transitions.rewards.any()
     assert not loaded.transitions.terminations.any() and stored.episodes == 2
-    assert "7" not in notices[0] and "2 of 9 steps" in notices[0]
+    left_out = dict(plan.report.table())["left out"]
+    assert "7" not in left_out and "2 of 9 steps" in left_out
 
 
 class Polars:
@@ -230,7 +230,20 @@ class OldFrame:
         return self._table
 
 
-@pytest.mark.parametrize("kind", [Polars, OldFrame, lambda t: t, lambda t: t.to_pydict()])
+class Lazy(Polars):
+    """A frame that is a table once it is collected."""
+
+    def collect_schema(self) -> object:
+        return self._table.schema
+
+    def collect(self) -> Polars:
+        return Polars(self._table)
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("kind", [Polars, OldFrame, Lazy, lambda t: t, lambda t: t.to_pydict()])
 def test_frames_of_any_kind(kind: Any) -> None:
     log: Log = make_log([4, 3])
     rows = log.rows()
@@ -244,8 +257,9 @@ def test_frames_of_any_kind(kind: Any) -> None:
         "episode": [f"run {k}" for k in rows["episodes"]],
     })  # fmt: skip
     same_rows(plan_frame(kind(table)).transitions, rows)
-    with pytest.raises(UserError, match="frame: expected a table"):
-        plan_frame(3)
+    for other in (3, [1, 2], "text", None):
+        with pytest.raises(UserError, match="frame: expected a table"):
+            plan_frame(other)
 
 
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -23,18 +23,19 @@ from qss_offline.data import (
     Transitions,
     collect_with_policy,
     export_dataset,
-    from_arrays,
-    from_file,
-    from_minari,
-    from_replay_buffer,
     load_transitions,
+    plan_arrays,
+    plan_file,
+    plan_minari,
+    plan_replay_buffer,
     verify_dataset,
 )
 from qss_offline.data.local import local_dataset_ids
 from qss_offline.errors import UserError
 
 from .conftest import loaded, make_transitions, same
-from .test_load import FOREIGN, buffers, create, quiet
+from .logs import D3rlpyBuffer, D3rlpyEpisode
+from .test_load import FOREIGN, buffers, create
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning"),
@@ -53,7 +54,7 @@ def arrays(**changes: Any) -> dict[str, Any]:
 
 def refusal(**changes: Any) -> str:
     with pytest.raises(UserError) as caught:
-        from_arrays(BASE, notice=quiet, **arrays(**changes))
+        plan_arrays(**arrays(**changes)).store(BASE)
     assert "\n" not in str(caught.value)
     assert not minari.list_local_datasets()
     return str(caught.value)
@@ -82,7 +83,7 @@ def holds_actions(content: bytes, actions: np.ndarray[Any, Any]) -> bool:
 
 def test_a_pair_of_arrays(minari_root: Path) -> None:
     given = make_transitions(LENGTHS)
-    stored = from_arrays(BASE, **given.columns())
+    stored = plan_arrays(**given.columns()).store(BASE)
     assert stored.ids == ("mine/thing/first-obs-v0", "mine/thing/first-act-v0")
     assert same(loaded(stored.ids[1]), given)
     assert same(loaded(stored.ids[0]), given.without_actions())
@@ -97,8 +98,8 @@ def test_a_pair_of_arrays(minari_root: Path) -> None:
 
 def test_observation_only_alone(minari_root: Path) -> None:
     given = make_transitions(LENGTHS)
-    first = from_arrays(BASE, observation_only=True, **given.columns())
-    second = from_arrays("mine/thing/second", **given.without_actions().columns())
+    first = plan_arrays(observation_only=True, **given.columns()).store(BASE)
+    second = plan_arrays(**given.without_actions().columns()).store("mine/thing/second")
     assert first.act_id is None and second.act_id is None
     assert sorted(minari.list_local_datasets()) == sorted((first.obs_id, second.obs_id))
     assert first.obs_digest == second.obs_digest
@@ -113,42 +114,44 @@ def test_one_observation_more_than_steps(minari_root: Path) -> None:
         observations.append(given.observations[start : start + length])
         observations.append(given.next_observations[start + length - 1 : start + length])
     changes = {"observations": np.concatenate(observations), "next_observations": None}
-    stored = from_arrays(BASE, **arrays(**changes))
+    stored = plan_arrays(**arrays(**changes)).store(BASE)
     assert same(loaded(stored.obs_id), given.without_actions())
 
 
 def test_without_the_last_observation_its_step_is_left_out(minari_root: Path) -> None:
     given = make_transitions(LENGTHS)
-    notices: list[str] = []
-    stored = from_arrays(BASE, notice=notices.append, **arrays(next_observations=None))
+    plan = plan_arrays(**arrays(next_observations=None))
+    stored = plan.store(BASE)
     imported = loaded(stored.obs_id)
     assert imported.episode_lengths().tolist() == [2, 6, 1]
     np.testing.assert_array_equal(imported.observations[:2], given.observations[:2])
     np.testing.assert_array_equal(imported.next_observations[:2], given.observations[1:3])
     assert not imported.terminations.any()
-    assert "4 of 13 steps are left out" in notices[0] and "2 of 2 terminations" in notices[0]
+    left_out = dict(plan.report.table())["left out"]
+    assert left_out.startswith("4 of 13 steps, ") and "2 of 2 terminations" in left_out
 
 
 def test_ends_are_assumed_and_said(minari_root: Path) -> None:
-    notices: list[str] = []
     given = arrays(episodes=None)
     given["truncations"][-1] = False
-    stored = from_arrays(BASE, notice=notices.append, **given)
+    plan = plan_arrays(**given)
+    stored = plan.store(BASE)
     assert same(loaded(stored.obs_id), make_transitions(LENGTHS).without_actions())
-    assert notices == ["1 episodes end without termination or truncation; they count as truncated"]
+    assert plan.report.notices == (
+        "1 episodes end without termination or truncation; they count as truncated",
+    )
 
 
 def test_lists_flags_and_labels_of_other_kinds(minari_root: Path) -> None:
     given = make_transitions(LENGTHS)
-    stored = from_arrays(
-        BASE,
+    stored = plan_arrays(
         observations=given.observations.astype(np.float64).tolist(),
         next_observations=given.next_observations.astype(np.float64),
         rewards=given.rewards[:, None],
         terminations=given.terminations.astype(int).tolist(),
         truncations=given.truncations.astype(np.float32)[:, None],
         episodes=np.array([9, 4, 7, 1])[given.episodes],
-    )
+    ).store(BASE)
     assert same(loaded(stored.obs_id), given.without_actions())
 
 
@@ -179,7 +182,7 @@ def test_refused_arrays(minari_root: Path, changes: dict[str, Any], words: str) 
 
 def test_arguments_that_are_none() -> None:
     with pytest.raises(UserError, match="observations: expected an array"):
-        from_arrays(BASE, observations=None)
+        plan_arrays(observations=None).store(BASE)
     with pytest.raises(UserError, match="expected names in one text"):
         ColumnNames(observations=["x", "y"])  # type: ignore[arg-type]
 
@@ -190,25 +193,25 @@ def test_arguments_that_are_none() -> None:
 )
 def test_refused_ids(minari_root: Path, dataset_id: str) -> None:
     with pytest.raises(UserError, match=r"expected namespace/\.\.\./name"):
-        from_arrays(dataset_id, **arrays())
+        plan_arrays(**arrays()).store(dataset_id)
 
 
 def test_taken_ids(minari_root: Path) -> None:
-    from_arrays(BASE, **arrays())
+    plan_arrays(**arrays()).store(BASE)
     with pytest.raises(UserError, match="exists"):
-        from_arrays(BASE, **arrays())
-    from_arrays(BASE, overwrite=True, **arrays())
+        plan_arrays(**arrays()).store(BASE)
+    plan_arrays(**arrays()).store(BASE, overwrite=True)
 
 
 def test_the_twin_of_a_pair_that_is_replaced_goes_with_it(
     minari_root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Actions of other rollouts would be taken for those of the new ones."""
-    pair = from_arrays(BASE, **arrays())
+    pair = plan_arrays(**arrays()).store(BASE)
     assert pair.act_id is not None
-    other = from_arrays(OTHER, **arrays())
+    other = plan_arrays(**arrays()).store(OTHER)
     without = {name: column for name, column in arrays().items() if name != "actions"}
-    alone = from_arrays(BASE, overwrite=True, **without)
+    alone = plan_arrays(**without).store(BASE, overwrite=True)
     assert alone.ids == (pair.obs_id,)
     assert sorted(local_dataset_ids()) == sorted((pair.obs_id, *other.ids))
     assert f"{pair.act_id} is removed" in capsys.readouterr().err
@@ -216,12 +219,12 @@ def test_the_twin_of_a_pair_that_is_replaced_goes_with_it(
 
 
 def test_a_dataset_of_a_twins_name_that_is_none_stays(minari_root: Path) -> None:
-    pair = from_arrays(OTHER, **arrays())
+    pair = plan_arrays(**arrays()).store(OTHER)
     assert pair.act_id is not None
     own = minari_root / f"{BASE}-act-v0"
     shutil.copytree(minari_root / pair.act_id, own)
     without = {name: column for name, column in arrays().items() if name != "actions"}
-    from_arrays(BASE, overwrite=True, **without)
+    plan_arrays(**without).store(BASE, overwrite=True)
     assert own.is_dir()
 
 
@@ -230,7 +233,7 @@ def test_what_is_known_is_kept(minari_root: Path) -> None:
     about = About(
         env_id="reacher", text="From a robot.", author=("A. Nother",), license="cc-by-4.0"
     )
-    stored = from_arrays(BASE, about=about, **recording.columns())
+    stored = plan_arrays(**recording.columns()).store(BASE, about=about)
     info = load_transitions(stored.ids[1]).info
     assert info.env_id == "Reacher-v5"
     assert info.action_low is not None and info.action_low.tolist() == [-1, -1]
@@ -239,7 +242,7 @@ def test_what_is_known_is_kept(minari_root: Path) -> None:
     assert dataset.storage.metadata["license"] == "cc-by-4.0"
     assert dataset.storage.metadata["author"] == {"A. Nother"}
     with pytest.raises(UserError, match=r"observations: they hold 3 numbers"):
-        from_arrays("mine/other", about=About(env_id="Reacher"), **arrays())
+        plan_arrays(**arrays()).store("mine/other", about=About(env_id="Reacher"))
 
 
 # --- Minari ---------------------------------------------------------------------------------
@@ -251,10 +254,10 @@ def test_minari_of_any_format(minari_root: Path, data_format: str) -> None:
     infos = {"reward_ctrl": np.concatenate([episodes[1].actions, episodes[1].actions])}
     episodes[1] = replace(episodes[1], infos=infos)
     create(episodes, data_format=data_format, author="Someone", algorithm_name="a trained one")
-    notices: list[str] = []
-    stored = from_minari(FOREIGN, BASE, notice=notices.append)
+    plan = plan_minari(FOREIGN)
+    stored = plan.store(BASE)
     assert stored.act_id is not None
-    assert notices == [f"{FOREIGN}: infos are left out"]
+    assert plan.report.notices == (f"{FOREIGN}: infos are left out",)
     source = loaded(FOREIGN)
     assert same(loaded(stored.act_id), source)
     assert same(loaded(stored.obs_id), source.without_actions())
@@ -264,12 +267,12 @@ def test_minari_of_any_format(minari_root: Path, data_format: str) -> None:
     assert metadata["author"] == {"Someone"}
     assert metadata["algorithm_name"] == "a trained one"
     assert metadata["made_from"]["dataset_id"] == FOREIGN
-    alone = from_minari(FOREIGN, "mine/thing/alone", observation_only=True, notice=quiet)
+    alone = plan_minari(FOREIGN, observation_only=True).store("mine/thing/alone")
     assert alone.act_id is None and alone.obs_digest == stored.obs_digest
 
 
 def test_our_own_act_dataset(pair: StoredDatasets, minari_root: Path) -> None:
-    stored = from_minari(pair.act_id, BASE, observation_only=True, notice=quiet)
+    stored = plan_minari(pair.act_id, observation_only=True).store(BASE)
     assert stored.obs_digest == pair.obs_digest
     metadata = minari.load_dataset(stored.obs_id).storage.metadata
     assert metadata["env_id"] == "InvertedPendulum-v5"
@@ -304,7 +307,7 @@ def nested_episodes() -> tuple[list[Any], list[list[Any]]]:
 def test_nested_observations_are_flattened(minari_root: Path, data_format: str) -> None:
     episodes, singles = nested_episodes()
     create(episodes, observation_space=NESTED, data_format=data_format)
-    stored = from_minari(FOREIGN, BASE, notice=quiet)
+    stored = plan_minari(FOREIGN).store(BASE)
     transitions = loaded(stored.obs_id)
     flat = [[spaces.flatten(NESTED, x) for x in one] for one in singles]
     expected = np.concatenate([np.stack(one[:-1]) for one in flat]).astype(np.float32)
@@ -317,9 +320,9 @@ def test_nested_observations_are_flattened(minari_root: Path, data_format: str) 
 def test_discrete_actions_make_the_observation_only_one(minari_root: Path) -> None:
     episodes = [replace(one, actions=np.zeros(len(one.rewards), np.int64)) for one in buffers()]
     create(episodes, action_space=spaces.Discrete(2))
-    notices: list[str] = []
-    assert from_minari(FOREIGN, BASE, notice=notices.append).act_id is None
-    assert "are no vectors (Discrete(2))" in notices[0]
+    plan = plan_minari(FOREIGN)
+    assert plan.store(BASE).act_id is None
+    assert "are no vectors (Discrete(2))" in plan.report.notices[0]
 
 
 def test_images_are_refused(minari_root: Path) -> None:
@@ -330,7 +333,7 @@ def test_images_are_refused(minari_root: Path) -> None:
     ]
     create(episodes, observation_space=spaces.Box(0, 255, shape, np.uint8))
     with pytest.raises(UserError, match="images are no vectors"):
-        from_minari(FOREIGN, BASE, notice=quiet)
+        plan_minari(FOREIGN).store(BASE)
 
 
 # --- files ----------------------------------------------------------------------------------
@@ -341,9 +344,9 @@ def test_images_are_refused(minari_root: Path) -> None:
 def test_export_and_back(
     minari_root: Path, tmp_path: Path, suffix: str, act_dim: int | None
 ) -> None:
-    first = from_arrays(BASE, **make_transitions(LENGTHS, act_dim=act_dim).columns())
+    first = plan_arrays(**make_transitions(LENGTHS, act_dim=act_dim).columns()).store(BASE)
     path = export_dataset(first.ids[-1], tmp_path / f"out{suffix}")
-    second = from_file(path, "mine/thing/second")
+    second = plan_file(path).store("mine/thing/second")
     assert (second.obs_digest, second.act_digest) == (first.obs_digest, first.act_digest)
 
 
@@ -371,24 +374,24 @@ def test_csv_with_named_columns(minari_root: Path, tmp_path: Path) -> None:
         episodes="ep",
         actions="push_*",
     )
-    stored = from_file(path, BASE, names=names)
+    stored = plan_file(path, names=names).store(BASE)
     assert stored.act_id is not None
     assert same(loaded(stored.act_id), given)
     pa.parquet.write_table(csv_table(given), tmp_path / "robot.parquet")
-    again = from_file(tmp_path / "robot.parquet", "mine/thing/again", names=names)
+    again = plan_file(tmp_path / "robot.parquet", names=names).store("mine/thing/again")
     assert again.act_digest == stored.act_digest
     with pytest.raises(UserError, match=r"actions: no column 'pull_\*'; did you mean"):
-        from_file(path, "mine/x", names=replace(names, actions="pull_*"))
+        plan_file(path, names=replace(names, actions="pull_*")).store("mine/x")
     with pytest.raises(UserError, match="observations: no column has a well-known name"):
-        from_file(path, "mine/x")
+        plan_file(path).store("mine/x")
     with pytest.raises(UserError, match="rewards: expected one column"):
-        from_file(path, "mine/x", names=replace(names, rewards="r,x"))
+        plan_file(path, names=replace(names, rewards="r,x")).store("mine/x")
 
 
 def test_untrusted_files(minari_root: Path, tmp_path: Path) -> None:
     def fails(path: Path) -> str:
         with pytest.raises(UserError) as caught:
-            from_file(path, BASE, notice=quiet)
+            plan_file(path).store(BASE)
         assert "\n" not in str(caught.value)
         return str(caught.value)
 
@@ -474,41 +477,41 @@ def test_a_policy_by_environment_id(minari_root: Path) -> None:
 # --- d3rlpy ---------------------------------------------------------------------------------
 
 
-@dataclass
-class Episode:
-    observations: Any
-    actions: Any
-    rewards: Any
-    terminated: bool
-
-
-@dataclass
-class Buffer:
-    episodes: list[Episode]
-
-
 def test_a_replay_buffer(minari_root: Path) -> None:
     given = make_transitions([4, 6])
     assert given.actions is not None
     parts = [slice(0, 4), slice(4, 10)]
-    buffer = Buffer(
+    buffer = D3rlpyBuffer(
         [
-            Episode(given.observations[p], given.actions[p], given.rewards[p, None], i == 0)
+            D3rlpyEpisode(given.observations[p], given.actions[p], given.rewards[p, None], i == 0)
             for i, p in enumerate(parts)
         ]
     )
-    notices: list[str] = []
-    stored = from_replay_buffer(buffer, BASE, notice=notices.append)
+    plan = plan_replay_buffer(buffer)
+    stored = plan.store(BASE)
     assert stored.act_id is not None
     transitions = loaded(stored.act_id)
     assert transitions.episode_lengths().tolist() == [3, 5]
     np.testing.assert_array_equal(transitions.observations[:3], given.observations[:3])
     np.testing.assert_array_equal(transitions.next_observations[:3], given.observations[1:4])
     assert not transitions.terminations.any()
-    assert "2 of 10 steps are left out" in notices[0]
-    for bad, words in ((Buffer([]), "holds no episodes"), (3, "expected one of d3rlpy")):
+    assert dict(plan.report.table())["left out"].startswith("2 of 10 steps, ")
+    for bad, words in ((D3rlpyBuffer([]), "holds no episodes"), (3, "expected one of d3rlpy")):
         with pytest.raises(UserError, match=words):
-            from_replay_buffer(bad, "mine/x")
+            plan_replay_buffer(bad)
+
+
+def test_a_replay_buffer_of_several_observations() -> None:
+    whole = make_transitions([4, 6])
+    episodes = [
+        D3rlpyEpisode((x[:, :1], x[:, 1:]), np.zeros((len(x), 1)), np.arange(len(x)), False)
+        for x in (whole.observations[:4], whole.observations[4:])
+    ]
+    found = plan_replay_buffer(D3rlpyBuffer(episodes)).transitions
+    np.testing.assert_array_equal(found.observations[:3], whole.observations[:3])
+    episodes[1].observations = (whole.observations[4:],)
+    with pytest.raises(UserError, match="observations don't fit together"):
+        plan_replay_buffer(D3rlpyBuffer(episodes))
 
 
 @pytest.mark.skipif(find_spec("d3rlpy") is None, reason="d3rlpy is not installed")
@@ -524,7 +527,7 @@ def test_d3rlpys_own_replay_buffer(minari_root: Path) -> None:
         terminals=given.terminations.astype(np.float32),
         timeouts=given.truncations.astype(np.float32),
     )
-    stored = from_replay_buffer(buffer, BASE, notice=quiet)
+    stored = plan_replay_buffer(buffer).store(BASE)
     assert stored.act_id is not None
     transitions = loaded(stored.act_id)
     assert transitions.episode_lengths().tolist() == [3, 5]

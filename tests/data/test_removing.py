@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from qss_offline.cli import program
-from qss_offline.data import StoredDatasets, build_dataset, from_arrays, list_datasets
+from qss_offline.data import StoredDatasets, build_dataset, list_datasets, plan_arrays
 from qss_offline.data.removing import removable, remove
 from qss_offline.errors import UserError
 from qss_offline.files import write_json
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("in_process")
 @pytest.fixture
 def mine(minari_root: Path) -> tuple[str, str]:
     """A pair of two episodes."""
-    stored = from_arrays("mine/thing/all", **make_transitions([3, 4]).columns())
+    stored = plan_arrays(**make_transitions([3, 4]).columns()).store("mine/thing/all")
     assert stored.act_id is not None
     return stored.obs_id, stored.act_id
 
@@ -67,7 +67,7 @@ def test_what_is_named_goes_and_its_twin_stays(
     assert ids() == [act] and not (minari_root / obs).exists()
     assert rm(monkeypatch, act, "--yes") == 0
     assert content(minari_root) == []
-    from_arrays("mine/thing/all", **make_transitions([3, 4]).columns())
+    plan_arrays(**make_transitions([3, 4]).columns()).store("mine/thing/all")
     assert ids() == sorted(mine)
 
 

@@ -12,7 +12,7 @@ from qss_offline.data import (
     StoredDatasets,
     dataset_card,
     dataset_statistics,
-    from_arrays,
+    plan_arrays,
     verify_dataset,
     write_card,
 )
@@ -45,7 +45,7 @@ def test_statistics_and_picture(mine: tuple[str, str], tmp_path: Path) -> None:
         dataset_statistics(mine[0], path)
     with pytest.raises(UserError, match=r"ends in \.png"):
         dataset_statistics(mine[0], tmp_path / "x.jpg")
-    one = from_arrays("mine/one", **make_transitions([1], obs_dim=1).columns())
+    one = plan_arrays(**make_transitions([1], obs_dim=1).columns()).store("mine/one")
     numbers = dataset_statistics(one.obs_id, tmp_path / "one.png")
     assert numbers.episodes == 1 and numbers.stochasticity is None
     assert numbers.return_interval is None and numbers.length_interval is None
@@ -61,10 +61,11 @@ def test_returns_of_any_size_are_drawn(
     rows = 40
     growing = (1 + spread * np.arange(rows) / rows) / (1 + spread)
     rewards = (returns * growing).astype(np.float32)
-    stored = from_arrays(
-        "mine/big", observations=np.random.default_rng(0).normal(size=(rows + 10, 2)),
-        rewards=rewards, terminations=np.arange(rows) % 4 == 3,
-    )  # fmt: skip
+    stored = plan_arrays(
+        observations=np.random.default_rng(0).normal(size=(rows + 10, 2)),
+        rewards=rewards,
+        terminations=np.arange(rows) % 4 == 3,
+    ).store("mine/big")
     numbers = dataset_statistics(stored.obs_id, tmp_path / "big.png")
     assert (tmp_path / "big.png").read_bytes().startswith(b"\x89PNG")
     assert np.isfinite([numbers.return_mean, numbers.return_min, numbers.return_max]).all()

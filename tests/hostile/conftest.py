@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from qss_offline.data import from_arrays, push_dataset
+from qss_offline.data import plan_arrays, push_dataset
 from qss_offline.errors import UserError, printable
 from tests.cli.test_program import run
 from tests.conftest import read_in_process
@@ -50,7 +50,7 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MINARI_DATASETS_PATH", str(folder / "minari"))
         read_in_process(patch)
-        from_arrays("mine/thing/ours", **TRUTH.columns())
+        plan_arrays(**TRUTH.columns()).store("mine/thing/ours")
         push_dataset(OURS, str(folder / "remote"))
     return folder
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qss_offline.data import DatasetSpec, from_arrays, list_datasets, load_transitions, read_family
+from qss_offline.data import DatasetSpec, list_datasets, load_transitions, plan_arrays, read_family
 from qss_offline.data.environments import (
     env_id_of_file,
     env_name_of,
@@ -147,7 +147,7 @@ def test_what_the_user_named_is_loaded_from_there_alone(trap: Trap, tmp_path: Pa
 def stored_with(spec: dict[str, Any]) -> str:
     """Store a dataset whose metadata say so of its environment."""
     transitions = make_transitions([5, 6], act_dim=None)
-    stored = from_arrays("mine/thing/all", **transitions.columns())
+    stored = plan_arrays(**transitions.columns()).store("mine/thing/all")
     path = data_folder(stored.obs_id) / "metadata.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"env_spec": json.dumps(spec)}))
     return stored.obs_id

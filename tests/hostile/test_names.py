@@ -8,11 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qss_offline.data import (
-    from_arrays,
-    list_datasets,
-    pull_dataset,
-)
+from qss_offline.data import list_datasets, plan_arrays, pull_dataset
 from tests.cli.test_program import Cli
 from tests.hostile.conftest import TRUTH, refused
 
@@ -29,7 +25,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.usefixtures("in_process")
 def test_names_that_are_refused(minari_root: Path, name: str, run: Cli, tmp_path: Path) -> None:
     given = dict(TRUTH.columns())
-    assert "dataset id" in (refused(from_arrays, name, **given) or "")
+    assert "dataset id" in (refused(plan_arrays(**given).store, name) or "")
     np.savez(tmp_path / "recording.npz", **given)
     run.error("data", "import", str(tmp_path / "recording.npz"), f"--into={name}")
     if not name.startswith("-"):
@@ -51,5 +47,5 @@ def test_a_folder_named_data_hides_nothing(ours: Path, minari_root: Path) -> Non
 
 
 def test_a_dataset_inside_another_is_refused(ours: Path) -> None:
-    message = refused(from_arrays, "mine/thing/ours-obs-v0/inner", **TRUTH.columns())
+    message = refused(plan_arrays(**TRUTH.columns()).store, "mine/thing/ours-obs-v0/inner")
     assert message and "is a dataset" in message

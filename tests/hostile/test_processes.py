@@ -22,9 +22,9 @@ import pytest
 from qss_offline.data import (
     DatasetSpec,
     build_dataset,
-    from_arrays,
-    from_file,
     list_datasets,
+    plan_arrays,
+    plan_file,
     sandbox,
 )
 from qss_offline.data.scratch import scratch_folder
@@ -177,7 +177,7 @@ def test_a_stale_lock_keeps_nobody_waiting(minari_root: Path) -> None:
     workplace = minari_root / ".qss-offline"
     (workplace / "me.thing" / "obs" / "data").mkdir(parents=True)
     (workplace / "me.thing.lock").touch()
-    from_arrays("me/thing", **make_transitions([5, 1]).columns())
+    plan_arrays(**make_transitions([5, 1]).columns()).store("me/thing")
     assert len(list_datasets()) == 2
     assert [path.name for path in workplace.iterdir()] == ["me.thing.lock"]
 
@@ -202,6 +202,6 @@ def test_bombs(
         pq.write_table(pa.table({"obs_0": whole, "reward": [1.0], "terminated": [1]}), path)
     assert path.stat().st_size < 300_000
     monkeypatch.setattr(sandbox, "available_memory", lambda: 10 << 20)
-    message = refused(from_file, path, "me/bomb", notice=quiet)
+    message = refused(plan_file, path)
     assert message and "of memory" in message
     assert not minari.list_local_datasets()

@@ -34,6 +34,7 @@ from qss_offline.errors import UserError
 from qss_offline.files import write_json
 from qss_offline.launch.local import LocalLauncher
 from qss_offline.online.config import OnlineSettings
+from qss_offline.online.export import export_replay
 from qss_offline.online.presets import online_preset
 from qss_offline.runs.folder import RunFolder, SeedFolder, read_json
 from qss_offline.runs.reader import (
@@ -131,6 +132,41 @@ def test_whatever_an_online_run_says_it_is_reported_or_refused_in_one_line(
         (tmp_path / "run" / name).write_text(json.dumps(spoil(json.loads(
             json.dumps(honest[name])), rng)))  # fmt: skip
         refused(make_report, [tmp_path / "run"], tmp_path / "out", notice=lambda line: None)
+
+
+ROWS = np.random.default_rng(0).uniform(-0.5, 0.5, (30, 10 + 2 + 10 + 3)).astype(np.float32)
+ROWS[:, -1] = 1  # each is an episode
+
+
+def exports(path: Path, rows: torch.Tensor) -> str | None:
+    save_checkpoint(path / "seeds/0/replay/000000000.safetensors", Checkpoint({"rows": rows}))
+    return refused(export_replay, RunFolder(path), 0, "mine/replay", overwrite=True)
+
+
+def test_whatever_an_online_run_says_its_replay_is_exported_or_refused_in_one_line(
+    cases: int, minari_root: Path, tmp_path: Path
+) -> None:
+    honest = json.loads(json.dumps(online_files(tmp_path)["config.json"]))
+    (tmp_path / "seeds/0/replay").mkdir(parents=True)
+    rows = torch.from_numpy(ROWS)
+    assert exports(tmp_path, rows) is None
+    for bad in (
+        rows[:, :-1],
+        rows[0],
+        rows[0, 0],
+        rows[:0],
+        rows.double(),
+        rows.bfloat16(),
+        rows / 0,
+    ):
+        assert exports(tmp_path, bad.clone()) is not None
+    for name in honest:
+        write_json(tmp_path / "config.json", {k: v for k, v in honest.items() if k != name})
+        exports(tmp_path, rows)
+    for case in range(max(1, cases // 4)):
+        spoilt = spoil(json.loads(json.dumps(honest)), random.Random(f"replay {case}"))
+        (tmp_path / "config.json").write_text(json.dumps(spoilt))
+        exports(tmp_path, rows)
 
 
 def online_files(path: Path) -> dict[str, Any]:

@@ -21,11 +21,11 @@ from qss_offline.cli.command import main
 from qss_offline.cli.experts import train_and_store
 from qss_offline.cli.training import random_obs
 from qss_offline.comparison.study import ComparisonOptions, Study
+from qss_offline.data import About, plan_arrays
 from qss_offline.data.build import build_dataset, build_family
 from qss_offline.data.collect import collect
 from qss_offline.data.environments import make_env, resolve_env_id
 from qss_offline.data.families import expert_path
-from qss_offline.data.importing import About, from_arrays
 from qss_offline.data.load import load_transitions
 from qss_offline.data.local import local_dataset_ids
 from qss_offline.data.specs import DatasetSpec
@@ -212,15 +212,13 @@ def test_a_log_with_discrete_actions_is_imported_without_them(
         obs = env.reset()[0] if terminated else after
     obs, actions, rewards, ends, after = (np.array(column) for column in zip(*rows, strict=True))
     ends[-1] = True
-    stored = from_arrays(
-        "my/log",
+    stored = plan_arrays(
         observations=obs,
         next_observations=after,
         actions=actions[:, None].astype(np.float32),
         rewards=rewards,
         terminations=ends,
-        about=About(env_id="CartPole"),
-    )
+    ).store("my/log", about=About(env_id="CartPole"))
     assert stored.ids == ("my/log-obs-v0",)
     assert "CartPole-v1 are discrete, no vectors; left out" in capsys.readouterr().err
 

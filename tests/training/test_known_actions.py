@@ -14,8 +14,8 @@ from qss_offline.algorithms.inverse_dynamics import (
     InverseDynamicsConfig,
     InverseForm,
 )
+from qss_offline.data import plan_arrays
 from qss_offline.data.build import build_dataset
-from qss_offline.data.importing import from_arrays
 from qss_offline.data.load import load_transitions
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.engine.checkpoint import load_checkpoint
@@ -83,10 +83,12 @@ def test_actions_that_an_environment_does_not_take_are_refused(
     """Cut to the environment's bounds they would be other actions, which led elsewhere."""
     rng, rows = np.random.default_rng(0), 300
     actions = 3.0 * bounds * np.linspace(-1, 1, rows, dtype=np.float32)[:, None]
-    stored = from_arrays(
-        "mine/wide", observations=rng.normal(size=(rows + 1, 4)), rewards=np.zeros(rows),
-        terminations=np.arange(rows) == rows - 1, actions=actions,
-    )  # fmt: skip
+    stored = plan_arrays(
+        observations=rng.normal(size=(rows + 1, 4)),
+        rewards=np.zeros(rows),
+        terminations=np.arange(rows) == rows - 1,
+        actions=actions,
+    ).store("mine/wide")
     assert stored.act_id is not None
     if not share:
         steps = known_steps(stored.act_id, "InvertedPendulum-v5")
@@ -102,16 +104,14 @@ def test_recordings_of_actions_in_other_units_are_refused_unless_told_not_to(
 ) -> None:
     pair = build_dataset(DatasetSpec("InvertedPendulum", transitions=300), workers=1)
     recorded = load_transitions(pair.act_id).transitions
-    degrees = from_arrays(
-        "mine/degrees",
+    degrees = plan_arrays(
         observations=recorded.observations * 57.3,
         next_observations=recorded.next_observations * 57.3,
         rewards=recorded.rewards,
         terminations=recorded.terminations,
         truncations=recorded.truncations,
         actions=recorded.actions,
-        notice=lambda line: None,
-    )
+    ).store("mine/degrees")
     asked = replace(settings(pair.obs_id), actions_from=degrees.act_id)
     with pytest.raises(UserError, match=f"from '{degrees.act_id}': the recording doesn't fit"):
         TrainingRun(asked, RunFolder(tmp_path / "run"), False)

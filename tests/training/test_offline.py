@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from qss_offline.algorithms.observational_d3g import ObservationalD3GConfig
+from qss_offline.data import About, plan_arrays
 from qss_offline.data.build import build_dataset
 from qss_offline.data.facts import observation_spread, recording_facts
-from qss_offline.data.importing import About, from_arrays
 from qss_offline.data.load import load_transitions
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.data.transitions import Transitions
@@ -148,7 +148,7 @@ def test_a_dataset_of_other_observations_is_refused(minari_root: Path, tmp_path:
     """By their sizes, where a recording doesn't say of which environment it is."""
     named = build_dataset(DatasetSpec("Reacher", transitions=100), workers=1).obs_id
     columns = load_transitions(named).transitions.columns()
-    dataset = from_arrays("me/nameless", **columns, about=About(text="a robot's log")).obs_id
+    dataset = plan_arrays(**columns).store("me/nameless", about=About(text="a robot's log")).obs_id
     with pytest.raises(UserError, match="10 numbers, but InvertedPendulum-v5 gives 4"):
         run(settings(dataset), RunFolder(tmp_path / "run"))
     assert not (tmp_path / "run").exists()

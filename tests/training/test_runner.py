@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from qss_offline.data import About, plan_arrays
 from qss_offline.data.build import build_dataset
-from qss_offline.data.importing import About, from_arrays
 from qss_offline.data.load import load_transitions
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.errors import UserError
@@ -72,7 +72,7 @@ def imported(seed: int) -> str:
     made = build_dataset(DatasetSpec("InvertedPendulum", transitions=300, seed=seed), workers=1)
     columns = load_transitions(made.obs_id).transitions.columns()
     about = About(env_id="InvertedPendulum-v5", text="a robot's log")
-    return from_arrays("me/log", **columns, about=about, overwrite=True).obs_id
+    return plan_arrays(**columns).store("me/log", about=about, overwrite=True).obs_id
 
 
 def test_a_run_is_not_resumed_on_another_recording_of_the_same_name(
@@ -100,7 +100,7 @@ def test_d3g_refuses_a_recording_without_rewards(minari_root: Path, tmp_path: Pa
     columns = load_transitions(made.obs_id).transitions.columns()
     del columns["rewards"]
     about = About(env_id="InvertedPendulum-v5")
-    name = from_arrays("me/demo", **columns, about=about).obs_id
+    name = plan_arrays(**columns).store("me/demo", about=about).obs_id
     with pytest.raises(UserError, match="without rewards, from which D3G learns; BCO needs none"):
         run_on(name, tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -6,34 +6,19 @@ None of these packages is imported: a buffer is known by its attributes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from qss_offline.data.importing.names import Roles
-from qss_offline.data.importing.values import Array, as_column, flattened, split_streams
+from qss_offline.data.importing.plan import Source
+from qss_offline.data.importing.values import Array, columns_of, split_streams
 from qss_offline.errors import UserError
 
-
-class BufferColumns(NamedTuple):
-    """What a buffer holds.
-
-    Attributes:
-        kind: whose it is.
-        columns: arrays of a row a step.
-        roles: which serves which role.
-        parts: rows of each stream of steps.
-        notices: what is left out.
-    """
-
-    kind: str
-    columns: dict[str, Array]
-    roles: Roles
-    parts: tuple[int, ...]
-    notices: tuple[str, ...] = ()
+_DISCRETE = "the actions are discrete, no vectors; they are left out"
 
 
-def buffer_columns(buffer: Any) -> BufferColumns:
+def read_buffer(buffer: Any) -> Source:
     """Return what a buffer holds, oldest steps first.
 
     Raises:
@@ -47,11 +32,11 @@ def buffer_columns(buffer: Any) -> BufferColumns:
         return _stable_baselines(buffer)
     raise UserError(
         f"buffer: expected one of d3rlpy, stable-baselines3 or Tianshou, got "
-        f"{type(buffer).__name__}; give its arrays to from_arrays"
+        f"{type(buffer).__name__}; give its arrays to plan_arrays"
     )
 
 
-def _d3rlpy(buffer: Any) -> BufferColumns:
+def _d3rlpy(buffer: Any) -> Source:
     """d3rlpy keeps as many observations as steps, so that the last of an episode isn't known."""
     parts: dict[str, list[Any]] = {"observations": [], "rewards": [], "actions": []}
     lengths, ends = [], []
@@ -69,37 +54,33 @@ def _d3rlpy(buffer: Any) -> BufferColumns:
     space = getattr(getattr(buffer, "dataset_info", None), "action_space", None)
     if getattr(space, "name", "").upper() == "DISCRETE":
         del parts["actions"]
-        notices = ("the actions are discrete, no vectors; they are left out",)
-    columns: dict[str, Array] = {}
-    names: dict[str, tuple[str, ...]] = {}
-    for role, pieces in parts.items():
-        found = _joined(role, pieces)
-        columns |= found
-        names[role] = tuple(found)
+        notices = (_DISCRETE,)
     episodes = np.repeat(np.arange(len(lengths)), lengths)
     last = np.append(episodes[1:] != episodes[:-1], True)
-    columns["episodes"] = episodes
-    columns["terminations"] = last & np.repeat(ends, lengths)
-    columns["truncations"] = last & ~np.repeat(ends, lengths)
-    for name in ("terminations", "truncations", "episodes"):
-        names[name] = (name,)
-    return BufferColumns("a d3rlpy replay buffer", columns, Roles(names), (), notices)
+    given = {role: _joined(role, pieces) for role, pieces in parts.items()}
+    given["terminations"] = last & np.repeat(ends, lengths)
+    given["truncations"] = last & ~np.repeat(ends, lengths)
+    given["episodes"] = episodes
+    columns, names = columns_of(given)
+    return _source("a d3rlpy replay buffer", columns, Roles(names), notices=notices)
 
 
-def _joined(role: str, pieces: Sequence[Any]) -> dict[str, Array]:
-    """Join the values of episodes; observations may be nested."""
-    columns: dict[str, list[Array]] = {}
-    for piece in pieces:
-        nested = tuple(piece) if isinstance(piece, tuple | list) and np.ndim(piece[0]) else piece
-        for name, value in flattened(role, nested):
-            columns.setdefault(name, []).append(as_column(name, value))
+def _source(kind: str, columns: dict[str, Array], roles: Roles, **more: Any) -> Source:
+    return Source(name=kind, made={"kind": kind}, columns=columns, roles=roles, **more)
+
+
+def _joined(role: str, pieces: Sequence[Any]) -> Any:
+    """Join the values of episodes; observations may be several arrays."""
+    several = isinstance(pieces[0], tuple | list) and np.ndim(pieces[0][0])
     try:
-        return {name: np.concatenate(column) for name, column in columns.items()}
+        if several:
+            return tuple(map(np.concatenate, zip(*pieces, strict=True)))
+        return np.concatenate(pieces)
     except ValueError as error:
         raise UserError(f"buffer: its {role} don't fit together ({error})") from error
 
 
-def _stable_baselines(buffer: Any) -> BufferColumns:
+def _stable_baselines(buffer: Any) -> Source:
     """Arrays of (steps, environments, ...), the oldest step at `pos` once they are full."""
     size = int(getattr(buffer, "buffer_size", 0)) or len(buffer.rewards)
     full = bool(getattr(buffer, "full", False))
@@ -121,28 +102,24 @@ def _stable_baselines(buffer: Any) -> BufferColumns:
         given["truncations"] = np.asarray(late, bool)
     elif hasattr(buffer, "episode_starts"):
         given["starts"] = buffer.episode_starts
-    columns: dict[str, Array] = {}
-    names: dict[str, tuple[str, ...]] = {}
-    for role, value in given.items():
-        found = {name: as_column(name, part)[order] for name, part in flattened(role, value)}
-        columns |= found
-        names[role] = tuple(found)
+    columns, names = columns_of(given)
     roles = Roles(names)
-    columns, parts = split_streams(columns, roles)
-    return BufferColumns("a stable-baselines3 buffer", columns, roles, parts)
+    columns, parts = split_streams({name: one[order] for name, one in columns.items()}, roles)
+    return _source("a stable-baselines3 buffer", columns, roles, parts=parts)
 
 
-def _tianshou(buffer: Any) -> BufferColumns:
+def _tianshou(buffer: Any) -> Source:
     """Of a buffer with several inside, each is a stream of its own."""
     inside = list(getattr(buffer, "buffers", ())) or [buffer]
     pieces: dict[str, list[Array]] = {}
-    names: dict[str, list[str]] = {}
+    names: dict[str, tuple[str, ...]] = {}
     parts = []
     for one in inside:
         rows = np.asarray(one.sample_indices(0), np.int64)
         if not len(rows):
             continue
         parts.append(len(rows))
+        given = {}
         for role, attribute in (
             ("observations", "obs"),
             ("next_observations", "obs_next"),
@@ -152,21 +129,18 @@ def _tianshou(buffer: Any) -> BufferColumns:
             ("truncations", "truncated"),
         ):
             value = getattr(one, attribute, None)
-            if value is None or (hasattr(value, "is_empty") and value.is_empty()):
-                continue
-            nested = dict(value.items()) if hasattr(value, "items") else value
-            for name, part in flattened(role, nested):
-                pieces.setdefault(name, []).append(as_column(name, part)[rows])
-                if name not in names.setdefault(role, []):
-                    names[role].append(name)
+            if value is not None and not (hasattr(value, "is_empty") and value.is_empty()):
+                given[role] = dict(value.items()) if hasattr(value, "items") else value
+        found, names = columns_of(given)
+        for name, column in found.items():
+            pieces.setdefault(name, []).append(column[rows])
     if not parts:
         raise UserError("buffer: it holds no steps")
     columns = {name: np.concatenate(column) for name, column in pieces.items()}
     notices: tuple[str, ...] = ()
-    actions = names.get("actions", [])
+    actions = names.get("actions", ())
     if actions and all(columns[n].ndim == 1 and columns[n].dtype.kind in "iu" for n in actions):
         del names["actions"]
-        notices = ("the actions are discrete, no vectors; they are left out",)
-    roles = Roles({role: tuple(found) for role, found in names.items()})
-    several = tuple(parts) if len(parts) > 1 else ()
-    return BufferColumns("a Tianshou buffer", columns, roles, several, notices)
+        notices = (_DISCRETE,)
+    several = parts if len(parts) > 1 else ()
+    return _source("a Tianshou buffer", columns, Roles(names), parts=several, notices=notices)

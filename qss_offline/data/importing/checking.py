@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import textwrap
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from qss_offline.data.importing.names import ColumnNames
-from qss_offline.data.importing.numbers import as_float32
 from qss_offline.data.importing.plan import ImportPlan
-from qss_offline.data.importing.readers import is_readable
 from qss_offline.data.importing.report import RoleReport, shortened
-from qss_offline.data.importing.resets import find_jumps, step_lengths
 from qss_offline.data.importing.rules import AS_IT_STANDS, ImportRules
-from qss_offline.data.importing.sources import plan_file, plan_minari
+from qss_offline.data.importing.sources import plan_source
 from qss_offline.data.stochasticity import STOCHASTIC_FROM, behaviour_stochasticity
 from qss_offline.data.transitions import Float32Array
 from qss_offline.errors import UserError, printable
@@ -28,19 +25,6 @@ _FEW, _APART = 0.05, 5.0
 
 
 @dataclass(frozen=True)
-class Finding:
-    """Something suspicious.
-
-    Attributes:
-        name: what kind of thing, such as "constant columns".
-        detail: what was found.
-    """
-
-    name: str
-    detail: str
-
-
-@dataclass(frozen=True)
 class SourceCheck:
     """What a recording would become.
 
@@ -49,14 +33,14 @@ class SourceCheck:
         refused: why it can't be imported as it stands, each with what mends it; empty where it can.
         report: its table, of what is left without the episodes that are refused; None where not
             even that can be told.
-        findings: what is suspicious.
+        findings: what is suspicious, by its kind, such as "constant columns".
         stochasticity: of the behaviour, None where it can't be measured.
     """
 
     source: str
     refused: tuple[str, ...]
     report: RoleReport | None
-    findings: tuple[Finding, ...]
+    findings: dict[str, str]
     stochasticity: float | None
 
     def lines(self) -> list[str]:
@@ -67,7 +51,7 @@ class SourceCheck:
             lines = [line for line in self.report.lines() if not line.startswith("role ")]
         verdict = "refused" if self.refused else "fine"
         texts = [(verdict, "; ".join(self.refused) or "it can be imported as it stands")]
-        texts += [(one.name, one.detail) for one in self.findings]
+        texts += self.findings.items()
         if self.report is not None:
             texts += [("notice", one) for one in self.report.notices]
         for head, text in texts:
@@ -85,7 +69,7 @@ class SourceCheck:
             "source": self.source,
             "refused": list(self.refused),
             "report": None if self.report is None else self.report.as_json(),
-            "suspicious": [{"name": one.name, "detail": one.detail} for one in self.findings],
+            "suspicious": [{"name": k, "detail": text} for k, text in self.findings.items()],
             "behaviour_stochasticity": self.stochasticity,
         }
 
@@ -104,14 +88,11 @@ def check_source(
         UserError: it can't be read.
     """
     try:
-        if is_readable(source):
-            plan = plan_file(source, names=names, rules=rules, lenient=True)
-        else:
-            plan = plan_minari(source, rules=rules)
+        plan = plan_source(source, names=names, rules=replace(rules, skip_bad=True))
     except UserError as error:
-        return SourceCheck(source, (str(error),), None, (), None)
+        return SourceCheck(source, (str(error),), None, {}, None)
     findings, share = _suspicious(plan)
-    return SourceCheck(source, plan.faults, plan.report, tuple(findings), share)
+    return SourceCheck(source, plan.faults + plan.unmended, plan.report, findings, share)
 
 
 def _wild(name: str, column: Float32Array) -> str:
@@ -129,20 +110,17 @@ def _wild(name: str, column: Float32Array) -> str:
     return f"{name} holds {few[0]:g}{f' and {len(few) - 1:,} more like it' * (len(few) > 1)}"
 
 
-def _suspicious(plan: ImportPlan) -> tuple[list[Finding], float | None]:
-    transitions, steps = plan.transitions, plan.steps
-    rows = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), _SAMPLE)).astype(np.int64))
+def _suspicious(plan: ImportPlan) -> tuple[dict[str, str], float | None]:
+    transitions = plan.transitions
+    count = len(transitions)
+    rows = np.unique(np.linspace(0, count - 1, min(count, _SAMPLE)).astype(np.int64))
     some = transitions.observations[rows]
     names = plan.names
-    found: list[Finding] = []
-
-    def say(name: str, detail: str) -> None:
-        found.append(Finding(name, detail))
-
+    found: dict[str, str] = {}
     still = (some == some[0]).all(axis=0)
     constant = [name for name, same in zip(names, still, strict=True) if same]
     if constant:
-        say("constant columns", shortened(constant))
+        found["constant columns"] = shortened(constant)
     equal = [
         f"{names[first]} = {names[second]}"
         for second in range(len(names))
@@ -150,39 +128,33 @@ def _suspicious(plan: ImportPlan) -> tuple[list[Finding], float | None]:
         if names[second] not in constant and np.array_equal(some[:, first], some[:, second])
     ]
     if equal:
-        say("equal columns", shortened(equal))
+        found["equal columns"] = shortened(equal)
     wild = [
         line
         for k, name in enumerate(names)
         if (line := _wild(name, transitions.observations[:, k]))
     ]
     if wild:
-        say(
-            "wild values",
+        found["wild values"] = (
             f"{shortened(wild)}; if a sensor failed there, empty these cells and take --missing "
-            "interpolate",
+            "interpolate"
         )
-    following = steps.followed()[:-1]
+    following = transitions.episodes[1:] == transitions.episodes[:-1]
     still = (transitions.observations[1:] == transitions.observations[:-1]).all(axis=1) & following
     if transitions.actions is not None:
         still &= (transitions.actions[1:] == transitions.actions[:-1]).all(axis=1)
     if still.any():
-        say("duplicated rows", f"{int(still.sum()):,} rows repeat the one before them")
-    jumps = int(find_jumps(steps, step_lengths(steps)).sum())
-    if jumps:
-        say("jumps", f"{jumps:,} steps jump far outside all others")
-    if plan.gaps:
-        say("sampling gaps", f"{plan.gaps:,}, by the column that counts or times the rows")
-    rewards = as_float32(transitions.rewards, np.arange(len(transitions)))
+        found["duplicated rows"] = f"{int(still.sum()):,} rows repeat the one before them"
+    rewards = transitions.rewards
     if not plan.metadata.get("rewards_missing") and (rewards == rewards[0]).all():
-        say("rewards", f"all are {rewards[0]:g}: nothing can be learned from them")
+        found["rewards"] = f"all are {rewards[0]:g}: nothing can be learned from them"
     single = int((transitions.episode_lengths() == 1).sum())
     if single:
-        say("episodes of one step", f"{single:,} of {plan.report.kept.episodes:,}")
+        found["episodes of one step"] = f"{single:,} of {plan.report.kept.episodes:,}"
     share = behaviour_stochasticity(transitions)
     if share is None:
-        say("behaviour stochasticity", "can't be measured: too few steps, or nothing moves")
+        found["behaviour stochasticity"] = "can't be measured: too few steps, or nothing moves"
     else:
         what = "at least some actions were random" if share >= STOCHASTIC_FROM else "next to none"
-        say("behaviour stochasticity", f"{share:.1%} of the variance of steps: {what}")
+        found["behaviour stochasticity"] = f"{share:.1%} of the variance of steps: {what}"
     return found, share

@@ -273,18 +273,11 @@ def _check_together(
 ) -> None:
     """Refuse episodes whose rows don't lie together."""
     if len(np.unique(groups[begins])) < begins.sum():
-        name, counts = order[0] if order else ("COLUMN", None)
-        several = counts is not None and len(
-            np.unique(np.column_stack((groups, counts)), axis=0)
-        ) < len(counts)
-        hint = (
-            f"{shown(name)} counts its rows more than once: {_told_apart(names)}"
-            if several
-            else f"--order {name} sorts the rows of each"
-        )
+        name = order[0][0] if order else "COLUMN"
         raise UserError(
             f"episodes: the rows of an episode must lie together, in their order; "
-            f"{', '.join(map(shown, names))} returns to an earlier one ({hint})"
+            f"{', '.join(map(shown, names))} returns to an earlier one (--order {name} sorts the "
+            f"rows of each; if several are numbered alike, {_told_apart(names)})"
         )
 
 

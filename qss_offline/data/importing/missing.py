@@ -45,18 +45,15 @@ def interpolated(matrix: Matrix, episodes: Int64Array, rows: Int64Array) -> tupl
     if not lacking.any():
         return matrix, 0
     values = matrix.values.copy()
-    for column in np.flatnonzero(lacking.any(axis=0)):
-        ordered = values[rows, column]
-        there = np.flatnonzero(~np.isnan(ordered))
-        gone = np.flatnonzero(np.isnan(ordered))
-        place = np.searchsorted(there, gone)
-        inner = (place > 0) & (place < len(there))
-        gone, place = gone[inner], place[inner]
-        low, high = there[place - 1], there[place]
-        inside = (episodes[low] == episodes[gone]) & (episodes[high] == episodes[gone])
-        gone, low, high = gone[inside], low[inside], high[inside]
-        share = (gone - low) / (high - low)
-        values[rows[gone], column] = ordered[low] + share * (ordered[high] - ordered[low])
+    for own in np.split(rows, np.flatnonzero(np.diff(episodes)) + 1):
+        for column in np.flatnonzero(lacking[own].any(axis=0)):
+            gone = lacking[own, column]
+            if not gone.all():
+                places = np.flatnonzero(gone), np.flatnonzero(~gone)
+                known = values[own[places[1]], column]
+                values[own[places[0]], column] = np.interp(
+                    *places, known, left=np.nan, right=np.nan
+                )
     filled = int(lacking.sum() - np.isnan(values).sum())
     return Matrix(matrix.names, values, matrix.offsets), filled
 

@@ -150,7 +150,13 @@ def resolve(
         given = getattr(names, one.name)
         if given is None:
             continue
-        taken, literal[one.name] = _given(one.name, given, list(left))
+        taken = matching(given, list(left), one.name)
+        literal[one.name] = {
+            name
+            for asked in split_names(given, list(left))
+            if "*" not in asked or asked in left
+            for name in matching(asked, list(left), one.name)
+        }
         if one.name in _SINGLE and len(taken) > 1:
             raise UserError(f"{one.name}: expected one column, got {', '.join(taken)}")
         found[one.name] = tuple(taken)
@@ -217,26 +223,58 @@ def simplified(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", words.lower()).strip("_")
 
 
-def matching(pattern: str, present: Sequence[str], role: str, strict: bool = True) -> list[str]:
-    """Return the columns of a name or pattern.
+def matching(asked: str, present: Sequence[str], role: str, strict: bool = True) -> list[str]:
+    """Return the columns of names or patterns, each once.
+
+    Args:
+        asked: separated by commas.
+        present: the columns there are.
+        role: for messages.
+        strict: refuse a name that no column has.
 
     Raises:
-        UserError: there is none, and `strict` is set.
+        UserError: there is no such column.
     """
-    if pattern in present:
-        return [pattern]
-    near = [name for name in present if name.strip() == pattern.strip()]
+    found = [
+        name
+        for one in split_names(asked, present)
+        for name in _matching(one, present, role, strict)
+    ]
+    return list(dict.fromkeys(found))
+
+
+def split_names(asked: str, present: Sequence[str]) -> list[str]:
+    """Return the names in a list; one may hold commas: the longest that a column has is meant."""
+    parts = asked.split(",")
+    names: list[str] = []
+    begin = 0
+    while begin < len(parts):
+        for end in range(len(parts), begin, -1):
+            name = ",".join(parts[begin:end])
+            if name in present or name.strip() in present:
+                names.append(name if name in present else name.strip())
+                break
+        else:
+            end = begin + 1
+            names.append(parts[begin].strip())
+        begin = end
+    return names
+
+
+def _matching(name: str, present: Sequence[str], role: str, strict: bool) -> list[str]:
+    if name in present:
+        return [name]
+    near = [one for one in present if one.strip() == name.strip()]
     if len(near) == 1:
         return near
-    if "*" in pattern:
-        expression = re.compile(".*".join(map(re.escape, pattern.split("*"))), re.DOTALL)
-        matches = [name for name in present if expression.fullmatch(name)]
+    if "*" in name:
+        expression = re.compile(".*".join(map(re.escape, name.split("*"))), re.DOTALL)
+        matches = [one for one in present if expression.fullmatch(one)]
         if matches:
             return by_number(matches)
     if strict:
         raise UserError(
-            f"{role}: no column {shown(pattern)}{nearest(pattern, present)}; there are "
-            f"{_some(present)}"
+            f"{role}: no column {shown(name)}{nearest(name, present)}; there are {_some(present)}"
         )
     return []
 
@@ -259,31 +297,6 @@ def by_number(names: Sequence[str]) -> list[str]:
         return [int(x) if i % 2 else rank[x] for i, x in enumerate(split[place])]
 
     return [names[place] for place in sorted(range(len(names)), key=key)]
-
-
-def _given(role: str, given: str, present: Sequence[str]) -> tuple[list[str], set[str]]:
-    """Return the columns that were asked for, and which of them by their very name."""
-    parts = given.split(",")
-    taken: list[str] = []
-    literal: set[str] = set()
-    begin = 0
-    while begin < len(parts):
-        # A name may hold commas: the longest that a column has is meant.
-        for end in range(len(parts), begin, -1):
-            name = ",".join(parts[begin:end])
-            if name in present or name.strip() in present:
-                name = name if name in present else name.strip()
-                literal.add(name)
-                matches = [name]
-                break
-        else:
-            end = begin + 1
-            matches = matching(parts[begin].strip(), present, role)
-            if len(matches) == 1 and "*" not in parts[begin]:
-                literal.update(matches)
-        taken += [name for name in matches if name not in taken]
-        begin = end
-    return taken, literal
 
 
 def _refuse_two_roles(found: dict[str, tuple[str, ...]], literal: dict[str, set[str]]) -> None:

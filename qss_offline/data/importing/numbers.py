@@ -50,12 +50,27 @@ def refuse_infinite(
         )
 
 
-def refuse_rounded(steps: Steps, names: Sequence[str], refuse: Refuse) -> None:
-    """Refuse columns of observations whose steps or whose spread float32 can't hold."""
+def refuse_rounded(
+    role: str, names: Sequence[str], values: Array | None, steps: Steps, refuse: Refuse
+) -> None:
+    """Refuse columns whose spread float32 can't hold.
+
+    Args:
+        role: for messages.
+        names: of the columns.
+        values: one row for each of the recording; None takes the observations, whose steps
+            float32 has to hold, too.
+        steps: which of the rows are kept.
+        refuse: called with the columns.
+    """
     rounding = Rounding(len(names))
-    for _, before, after in steps.chunks():
-        rounding.add(before, after)
-    refuse_columns("observations", [names[index] for index in rounding.lost()], len(steps), refuse)
+    if values is None:
+        for _, before, after in steps.chunks():
+            rounding.add(before, after)
+    else:
+        for chunk in row_chunks(len(steps)):
+            rounding.add(rows_of(values, steps.rows[chunk]).reshape(-1, len(names)))
+    refuse_columns(role, [names[index] for index in rounding.lost()], len(steps), refuse)
 
 
 def refuse_columns(role: str, lost: Sequence[str], rows: int, refuse: Refuse) -> None:
@@ -71,17 +86,6 @@ def refuse_columns(role: str, lost: Sequence[str], rows: int, refuse: Refuse) ->
         "left of it",
         np.zeros(rows, np.bool_),
     )
-
-
-def refuse_rounded_column(
-    role: str, names: Sequence[str], values: Array, steps: Steps, refuse: Refuse
-) -> None:
-    """Refuse rewards or actions whose spread float32 can't hold."""
-    rounding = Rounding(len(names))
-    for chunk in row_chunks(len(steps)):
-        part = rows_of(values, steps.rows[chunk])
-        rounding.add(part.reshape(len(part), -1))
-    refuse_columns(role, [names[index] for index in rounding.lost()], len(steps), refuse)
 
 
 def told_actions(steps: Steps, observations: Matrix, actions: Matrix) -> list[str]:

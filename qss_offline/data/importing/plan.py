@@ -23,10 +23,9 @@ from qss_offline.data.importing.numbers import (
     refuse_columns,
     refuse_infinite,
     refuse_rounded,
-    refuse_rounded_column,
     told_actions,
 )
-from qss_offline.data.importing.report import Role, RoleReport, print_report
+from qss_offline.data.importing.report import Role, RoleReport
 from qss_offline.data.importing.resets import check_resets
 from qss_offline.data.importing.rules import AS_IT_STANDS, ImportRules
 from qss_offline.data.importing.steps import Steps, pair_rows
@@ -35,7 +34,7 @@ from qss_offline.data.importing.values import Array, Matrix, side_by_side
 from qss_offline.data.transitions import BoolArray, Transitions
 from qss_offline.data.write import StoredDatasets
 from qss_offline.errors import UserError
-from qss_offline.parallel.reporting import Notice, ProgressFactory, no_progress, print_notice
+from qss_offline.parallel.reporting import ProgressFactory, no_progress
 
 _KEPT_NAMES = 1000
 
@@ -78,34 +77,33 @@ class ImportPlan:
     Attributes:
         report: which column serves which role, and what was left out.
         transitions: the steps, with actions where there are any.
-        steps: the same before they were rounded.
         made: where they come from.
         metadata: what else is kept.
         observation_space: where the source has one.
         action_space: likewise.
-        faults: what was refused, where the rules or a check let it pass.
+        faults: what would be refused, had the rules not left out the episodes that hold it.
+        unmended: what is refused, since every episode holds it.
         names: of each number in an observation.
-        gaps: places where the order of the rows says that some are missing.
     """
 
     report: RoleReport
     transitions: Transitions
-    steps: Steps
     made: dict[str, Any]
     metadata: dict[str, Any]
     observation_space: spaces.Box | None = None
     action_space: spaces.Box | None = None
     faults: tuple[str, ...] = ()
+    unmended: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
-    gaps: int = 0
 
-    def table(self) -> list[tuple[str, str]]:
-        """Return the rows of the table: a role and what serves it."""
-        return self.report.table()
+    def require(self) -> None:
+        """Refuse what leaving episodes out can't mend.
 
-    def as_json(self) -> dict[str, Any]:
-        """Return the report as JSON values."""
-        return self.report.as_json()
+        Raises:
+            UserError: there is something; the message names what mends it.
+        """
+        if self.unmended:
+            raise UserError(self.unmended[0])
 
     def store(
         self,
@@ -114,36 +112,33 @@ class ImportPlan:
         *,
         action_space: spaces.Box | None = None,
         overwrite: bool = False,
-        notice: Notice | None = None,
         progress: ProgressFactory = no_progress,
     ) -> StoredDatasets:
         """Write what was planned as Minari datasets, verified before they are visible.
 
         Args:
-            dataset_id: `namespace/.../name`.
-            about: what else is known.
+            dataset_id: `namespace/.../name`; the datasets become `name-obs-v0` and `name-act-v0`.
+            about: what else is known; where empty, what the source says.
             action_space: bounds of the actions; by default the source's or the environment's.
             overwrite: replace datasets that exist.
-            notice: called with a line about everything out of the ordinary; None prints these and
-                the table of roles.
             progress: makes a reporter.
 
         Raises:
-            UserError: something doesn't fit, or the datasets can't be written.
+            UserError: something doesn't fit, the id is malformed or taken, or the datasets can't
+                be written.
         """
-        if notice is None:
-            print_report(self.report)
-        else:
-            for one in self.report.left_out:
-                notice(one.line(self.report.recorded))
-        for line in self.report.notices:
-            (notice or print_notice)(line)
+        self.require()
         if about.env_id is not None and "observation_offsets" in self.metadata:
             raise UserError(
                 f"offset: with it the observations are no longer those of {about.env_id}; name no "
                 "environment, or --ignore the columns"
             )
-        known = about.metadata()
+        acted = self.metadata.get("algorithm_name")
+        if about.algorithm_name is None and isinstance(acted, str):
+            about = replace(about, algorithm_name=acted)
+        said = {"algorithm_name", *about.metadata()}
+        if about.env_id is not None:
+            said |= {"env_id", "env_spec"}
         return store(
             self.transitions,
             dataset_id,
@@ -151,7 +146,7 @@ class ImportPlan:
             self.made,
             observation_space=self.observation_space,
             action_space=action_space or self.action_space,
-            extra={key: value for key, value in self.metadata.items() if key not in known},
+            extra={key: value for key, value in self.metadata.items() if key not in said},
             overwrite=overwrite,
             progress=progress,
         )
@@ -160,14 +155,18 @@ class ImportPlan:
 class _Judge:
     """Refuses at the first fault, or notes the episodes that hold one."""
 
-    def __init__(self, lenient: bool) -> None:
-        self.lenient = lenient
+    def __init__(self, skip_bad: bool) -> None:
+        self._skip_bad = skip_bad
         self.faults: list[str] = []
+        self.unmended: list[str] = []
         self._bad: list[tuple[str, BoolArray]] = []
 
     def refuse(self, message: str, bad: BoolArray) -> None:
-        if not self.lenient:
+        if not self._skip_bad:
             raise UserError(message)
+        if not bad.any():
+            self.unmended.append(message)
+            return
         self.faults.append(message)
         self._bad.append((message.split(";")[0].split(" (")[0], bad))
 
@@ -196,7 +195,6 @@ def make_plan(
     rules: ImportRules = AS_IT_STANDS,
     *,
     observation_only: bool = False,
-    lenient: bool = False,
 ) -> ImportPlan:
     """Check a recording, and say what it becomes.
 
@@ -204,12 +202,11 @@ def make_plan(
         source: its columns.
         rules: what to do with what can't be taken as it stands.
         observation_only: leave the actions out.
-        lenient: note faults instead of refusing; the episodes that hold them are left out.
 
     Raises:
         UserError: it can't be imported as it stands; the message names what mends it.
     """
-    judge = _Judge(lenient or rules.skip_bad)
+    judge = _Judge(rules.skip_bad)
     matrices = _matrices(source, rules)
     arrays = {
         role: [(name, source.columns[name]) for name in names]
@@ -267,14 +264,19 @@ def make_plan(
         else:
             notices.append(message.split("; ")[0])
 
+    left = {
+        "observations": observations.names,
+        "actions": () if taken is None else taken.names,
+        "rewards": ("rewards",) if rewards else (),
+    }
     for role, lost in source.rounded.items():
-        refuse_columns(role, lost, len(steps), lose)
-    refuse_rounded(steps, observations.names, lose)
+        refuse_columns(role, [name for name in lost if name in left[role]], len(steps), lose)
+    refuse_rounded("observations", observations.names, None, steps, lose)
     if reward is not None:
-        refuse_rounded_column("rewards", [rewards[0][0]], reward, steps, lose)
+        refuse_rounded("rewards", [rewards[0][0]], reward, steps, lose)
     if actions is not None:
         if taken is not None:
-            refuse_rounded_column("actions", actions.names, actions.values, steps, lose)
+            refuse_rounded("actions", actions.names, actions.values, steps, lose)
         notices += told_actions(steps, observations, actions)
     transitions = Transitions(
         observations=as_float32(observations.values, steps.before),
@@ -310,18 +312,16 @@ def make_plan(
         metadata["rewards_missing"] = True
     if observations.offsets:
         metadata["observation_offsets"] = observations.offsets
-    unchanged = not observations.offsets and len(observations.names) == _width(source)
     return ImportPlan(
         report,
         transitions,
-        steps,
         made,
         metadata,
-        source.observation_space if unchanged else None,
-        None if taken is None else source.action_space,
+        source.observation_space if _is_whole(source, "observations", observations) else None,
+        source.action_space if taken and _is_whole(source, "actions", taken) else None,
         tuple(judge.faults),
+        tuple(judge.unmended),
         observations.names,
-        int(ends.gaps.sum()),
     )
 
 
@@ -344,11 +344,11 @@ def _rows(arrays: Mapping[str, Sequence[tuple[str, Array]]], matrices: Mapping[s
     return usual[0]
 
 
-def _width(source: Source) -> int:
-    return sum(
-        1 if source.columns[name].ndim == 1 else source.columns[name].shape[1]
-        for name in source.roles.columns["observations"]
-    )
+def _is_whole(source: Source, role: str, matrix: Matrix) -> bool:
+    """Whether the numbers of a role are those of the source, so that its space is theirs."""
+    columns = [source.columns[name] for name in source.roles.columns[role]]
+    width = sum(1 if column.ndim == 1 else column.shape[1] for column in columns)
+    return not matrix.offsets and len(matrix.names) == width
 
 
 def _column_of(source: Source, name: str) -> Array:
@@ -364,40 +364,38 @@ def _matrices(source: Source, rules: ImportRules) -> dict[str, Matrix]:
         for role in MATRICES
         if role in source.roles.columns
     }
-    places = _places(columns["observations"], source.labels)
-    names = list(places)
-    left_out: set[int] = set()
-    known = [*names, *_places(columns.get("actions", ()), source.labels), *source.roles.ignored]
-    for pattern in rules.ignore:
-        for name in matching(pattern, known, "ignore"):
-            left_out |= set(places.get(name, ()))
-    shifted = [
+    if "observations" not in columns:
+        raise UserError("observations: no column is left; ignore fewer of them")
+    places = {role: _places(named, source.labels) for role, named in columns.items()}
+    there = places["observations"]
+    known = [*there, *places.get("actions", ()), *source.roles.ignored]
+    gone = {name for asked in rules.ignore for name in matching(asked, known, "ignore")}
+    ignored = {
+        role: {place for name in gone & own.keys() for place in own[name]}
+        for role, own in places.items()
+    }
+    # Next observations lack what the observations lack, whatever their columns are called.
+    ignored["next_observations"] = ignored["observations"]
+    shifted = {
         place
-        for pattern in rules.offset
-        for name in matching(pattern, names, "offset")
-        for place in places[name]
-        if place not in left_out
-    ]
+        for asked in rules.offset
+        for name in matching(asked, list(there), "offset")
+        for place in there[name]
+    }
+    offset: dict[int, float | int | None] = dict.fromkeys(shifted - ignored["observations"])
     made: dict[str, Matrix] = {}
     for role, named in columns.items():
-        if role == "actions":
-            ours = _places(named, source.labels)
-            gone = {
-                place
-                for pattern in rules.ignore
-                for name in matching(pattern, list(ours), "ignore", strict=False)
-                for place in ours[name]
-            }
-            if len(gone) < max(map(max, ours.values())) + 1:
-                made[role] = side_by_side(role, named, source.labels, left_out=sorted(gone))
+        if role == "actions" and ignored[role] >= set[int]().union(*places[role].values()):
             continue
-        offset: dict[int, float | int | None] = dict.fromkeys(shifted)
-        if role == "next_observations":
-            own = list(made["observations"].offsets.values())
-            offset = dict(zip(sorted(set(shifted)), own, strict=True))
         made[role] = side_by_side(
-            role, named, source.labels, left_out=sorted(left_out), offset=offset
+            role,
+            named,
+            source.labels,
+            left_out=ignored[role],
+            offset={} if role == "actions" else offset,
         )
+        if role == "observations":
+            offset = dict(zip(sorted(offset), made[role].offsets.values(), strict=True))
     widths = {role: made[role].values.shape[1] for role in made if role != "actions"}
     if len(set(widths.values())) > 1:
         raise UserError(
@@ -435,9 +433,14 @@ def _interpolate(matrices: dict[str, Matrix], ends: Ends) -> list[str]:
     """Fill what is missing in place; return what was."""
     notices = []
     lacked = {role: np.isnan(matrix.values) for role, matrix in matrices.items()}
+    lengths = np.bincount(ends.episodes)
     for role, matrix in matrices.items():
-        if len(matrix.values) == len(ends.rows):
-            matrices[role], filled = interpolated(matrix, ends.episodes, ends.rows)
+        rows, episodes = ends.rows, ends.episodes
+        if len(matrix.values) == len(rows) + len(lengths):  # one more in each episode
+            episodes = np.repeat(np.arange(len(lengths)), lengths + 1)
+            rows = np.arange(len(episodes))
+        if len(matrix.values) == len(rows):
+            matrices[role], filled = interpolated(matrix, episodes, rows)
             if filled:
                 notices.append(f"{filled:,} missing numbers of {role} are interpolated")
     if "next_observations" not in matrices or not notices:

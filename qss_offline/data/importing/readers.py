@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import h5py
 import numpy as np
@@ -41,9 +41,11 @@ _ENDS = {"terminations", "truncations", "ends", "starts", "episodes"}
 _INFO_BYTES = 16 << 20
 _MOST_FILES = 1 << 20
 _EPISODE_GROUP = re.compile(
-    r"(?P<head>(.*/)?(demo|episode|ep|traj|trajectory|rollout|trial)_?)(?P<number>\d+)/(?P<rest>.+)"
+    r"(?P<group>(.*/)?(demo|episode|ep|traj|trajectory|rollout|trial)_?\d+)/(?P<rest>.+)"
 )
 _IMAGE_DIMENSIONS = 3
+
+_Columns: TypeAlias = tuple[dict[str, Array], Sequence[int]]
 
 
 class _Format(NamedTuple):
@@ -52,12 +54,13 @@ class _Format(NamedTuple):
     Attributes:
         kinds: from a file to its columns.
         size: from a file and names of columns to the bytes that these take as arrays.
-        read: from a file, names of columns, and which of them may be text, to the columns.
+        read: from a file, names of columns, and which of them may be text, to the columns, and the
+            rows of each group of a file that has one for each episode.
     """
 
     kinds: Callable[[Path], dict[str, Kind]]
     size: Callable[[Path, Sequence[str]], int]
-    read: Callable[[Path, Sequence[str], Sequence[str]], dict[str, Array]]
+    read: Callable[[Path, Sequence[str], Sequence[str]], _Columns]
 
 
 def is_readable(source: str) -> bool:
@@ -146,7 +149,7 @@ def _files(path: Path) -> tuple[list[Path], dict[str, Any]]:
         if len(files) > _MOST_FILES:
             raise UserError(f"{path} holds more than {_MOST_FILES:,} files")
     files = [file for file in files if file.suffix.lower() in SUFFIXES and file.is_file()]
-    formats = {SUFFIXES[file.suffix.lower()].__name__ for file in files}
+    formats = {SUFFIXES[file.suffix.lower()] for file in files}
     if len(formats) != 1:
         kinds = ", ".join(sorted({file.suffix for file in files})) or f"none of {_SUFFIX_LIST}"
         raise UserError(f"{path}: expected files of one kind, found {kinds}")
@@ -156,8 +159,6 @@ def _files(path: Path) -> tuple[list[Path], dict[str, Any]]:
 
 def _partition(file: Path) -> dict[str, str]:
     """Return what the folders of a partitioned dataset say: `episode=3/part-0.parquet`."""
-    if str(file) == ".":
-        return {}
     pairs = [part.partition("=") for part in file.parts[:-1]]
     return {name: value for name, mark, value in pairs if mark}
 
@@ -195,7 +196,7 @@ def _read(request: dict[str, Any], tick: Tick) -> dict[str, Any]:
     """Read the columns that serve a role and write each as `.npy`."""
     files = [Path(file) for file in request["files"]]
     partitions: list[dict[str, str]] = request["partitions"]
-    reader = SUFFIXES[files[0].suffix.lower()]()
+    reader = SUFFIXES[files[0].suffix.lower()]
     present = reader.kinds(files[0])
     for name in partitions[0]:
         present.setdefault(name, "text")
@@ -207,11 +208,11 @@ def _read(request: dict[str, Any], tick: Tick) -> dict[str, Any]:
     parts: list[int] = []
     for index, (file, partition) in enumerate(zip(files, partitions, strict=True)):
         try:
-            read = reader.read(file, own, text)
+            read, groups = reader.read(file, own, text)
         except (KeyError, UserError) as error:
             where = f"{file.name}: " if len(files) > 1 else ""
             raise UserError(f"{where}{error}") from error
-        groups = _episode_parts(read)
+        groups = groups or [max(map(len, read.values()), default=0)]
         parts += groups
         for name in roles.read:
             if name in partition or name in partitions[0]:
@@ -226,14 +227,6 @@ def _read(request: dict[str, Any], tick: Tick) -> dict[str, Any]:
     return {"roles": asdict(roles), "columns": list(roles.read), "parts": parts}
 
 
-def _episode_parts(read: dict[str, Array]) -> list[int]:
-    """Take the episodes of a file apart that keeps a group for each; return the rows of parts."""
-    parts = read.pop(_PARTS, None)
-    if parts is not None:
-        return [int(rows) for rows in parts]
-    return [max((len(column) for column in read.values()), default=0)]
-
-
 def _joined(name: str, pieces: list[Array]) -> Array:
     if len(pieces) == 1:
         return pieces[0]
@@ -241,9 +234,6 @@ def _joined(name: str, pieces: list[Array]) -> Array:
         return np.concatenate(pieces)
     except ValueError as error:
         raise UserError(f"{name}: its files don't fit together ({error})") from error
-
-
-_PARTS = "\0parts"
 
 
 def _npz() -> _Format:
@@ -273,9 +263,9 @@ def _npz() -> _Format:
         known = headers(path)
         return sum(2 * _bytes(*known[name]) for name in names if name in known)
 
-    def read(path: Path, names: Sequence[str], text: Sequence[str]) -> dict[str, Array]:
+    def read(path: Path, names: Sequence[str], text: Sequence[str]) -> _Columns:
         with np.load(path, allow_pickle=False) as arrays:
-            return {name: _own(arrays, name) for name in names}
+            return {name: _own(arrays, name) for name in names}, ()
 
     return _Format(
         lambda path: {name: _kind(*header) for name, header in headers(path).items()}, size, read
@@ -304,8 +294,8 @@ def _kind(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Kind:
 
 
 def _parquet() -> _Format:
-    def read(path: Path, names: Sequence[str], text: Sequence[str]) -> dict[str, Array]:
-        return read_parquet(path, names)
+    def read(path: Path, names: Sequence[str], text: Sequence[str]) -> _Columns:
+        return read_parquet(path, names), ()
 
     return _Format(parquet_kinds, lambda path, names: 3 * parquet_bytes(path, names), read)
 
@@ -315,32 +305,41 @@ def _csv() -> _Format:
         # Whether a column holds text is seen when it is read.
         return dict.fromkeys(dialect_of(path).header, "numbers")
 
-    return _Format(kinds, lambda path, _: 8 * path.stat().st_size, read_csv)
+    def read(path: Path, names: Sequence[str], text: Sequence[str]) -> _Columns:
+        return read_csv(path, names, text), ()
+
+    return _Format(kinds, lambda path, _: 8 * path.stat().st_size, read)
 
 
 def _hdf5() -> _Format:
     def find(path: Path) -> tuple[h5py.File, dict[str, list[Any]]]:
-        """Return a file and its arrays, those of its episodes' groups under one name."""
+        """Return a file and its arrays, those of its episodes' groups under one name.
+
+        What some of the groups lack has no arrays.
+        """
         file = h5py.File(path, "r")
         arrays = dict(arrays_of(file.id))
-        grouped: dict[str, dict[int, Any]] = {}
+        grouped: dict[str, dict[str, Any]] = {}
         for name, array in arrays.items():
             match = _EPISODE_GROUP.fullmatch(name)
             if match:
-                grouped.setdefault(match["rest"], {})[int(match["number"])] = array
+                grouped.setdefault(match["rest"], {})[match["group"]] = array
         if sum(map(len, grouped.values())) < len(arrays) / 2:
             return file, {name: [array] for name, array in arrays.items()}
-        most = max(map(len, grouped.values()))
+        whole = max(grouped.values(), key=len)
+        groups = by_number(sorted(whole))
         return file, {
-            name: [found[number] for number in sorted(found)]
+            name: [found[group] for group in groups] if found.keys() == whole.keys() else []
             for name, found in grouped.items()
-            if len(found) == most
         }
 
     def kinds(path: Path) -> dict[str, Kind]:
         file, arrays = find(path)
         with file:
-            return {name: _kind(found[0].shape, found[0].dtype) for name, found in arrays.items()}
+            return {
+                name: _kind(found[0].shape, found[0].dtype) if found else "other"
+                for name, found in arrays.items()
+            }
 
     def size(path: Path, names: Sequence[str]) -> int:
         file, arrays = find(path)
@@ -349,13 +348,14 @@ def _hdf5() -> _Format:
                 _bytes(one.shape, one.dtype) for name in names for one in arrays.get(name, ())
             )
 
-    def read(path: Path, names: Sequence[str], text: Sequence[str]) -> dict[str, Array]:
+    def read(path: Path, names: Sequence[str], text: Sequence[str]) -> _Columns:
         file, arrays = find(path)
         with file:
             columns = {}
             for name in names:
-                if name not in arrays:
-                    raise UserError(f"no column {shown(name)}")
+                if not arrays.get(name):
+                    where = " in every group" if name in arrays else ""
+                    raise UserError(f"no column {shown(name)}{where}")
                 for one in arrays[name]:
                     if not isinstance(one, h5d.DatasetID):
                         raise UserError(f"{shown(name)} is no array")
@@ -363,21 +363,21 @@ def _hdf5() -> _Format:
                 columns[name] = _joined(name, [read_array(one) for one in arrays[name]])
             # Observations may be one more than steps in each group.
             counts = [[one.shape[0] for one in arrays[name]] for name in names]
-            if counts and len(counts[0]) > 1:
-                columns[_PARTS] = np.min(counts, axis=0)
-        return columns
+            several = bool(counts) and len(counts[0]) > 1
+            return columns, np.min(counts, axis=0).tolist() if several else ()
 
     return _Format(kinds, size, read)
 
 
-SUFFIXES: dict[str, Callable[[], _Format]] = {
-    ".npz": _npz,
-    ".parquet": _parquet,
-    ".pq": _parquet,
-    ".csv": _csv,
-    ".tsv": _csv,
-    ".txt": _csv,
-    ".hdf5": _hdf5,
-    ".h5": _hdf5,
+_CSV, _HDF5, _NPZ, _PARQUET = _csv(), _hdf5(), _npz(), _parquet()
+SUFFIXES = {
+    ".npz": _NPZ,
+    ".parquet": _PARQUET,
+    ".pq": _PARQUET,
+    ".csv": _CSV,
+    ".tsv": _CSV,
+    ".txt": _CSV,
+    ".hdf5": _HDF5,
+    ".h5": _HDF5,
 }
 _SUFFIX_LIST = ", ".join(SUFFIXES)

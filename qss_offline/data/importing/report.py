@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from qss_offline.errors import printable
+from qss_offline.parallel.reporting import print_notice
 
 _WIDTH = 80
 _MARGIN = 19
@@ -51,16 +52,9 @@ class LeftOut:
     rewards: int
     terminations: int
 
-    def line(self, recorded: Recorded) -> str:
-        """Return it as a line, beside what was recorded."""
-        return self._said(recorded, "steps are left out")
-
     def cell(self, recorded: Recorded) -> str:
-        """Return it for a row of the table that says "left out" already."""
-        return self._said(recorded, "steps")
-
-    def _said(self, recorded: Recorded, steps: str) -> str:
-        what = f"{self.steps:,} of {recorded.steps:,} {steps}"
+        """Return it as a row of the table, beside what was recorded."""
+        what = f"{self.steps:,} of {recorded.steps:,} steps"
         if self.episodes:
             what = f"{self.episodes:,} of {recorded.episodes:,} episodes, {what}"
         lost = []
@@ -163,8 +157,10 @@ class RoleReport:
 
 
 def print_report(report: RoleReport) -> None:
-    """Print the table on standard output."""
+    """Print the table on standard output, and what is out of the ordinary on standard error."""
     print("\n".join(report.lines()), flush=True)
+    for line in report.notices:
+        print_notice(line)
 
 
 def shortened(names: Sequence[str]) -> str:

@@ -50,8 +50,8 @@ def check_resets(steps: Steps, resets: Resets, refuse: Refuse) -> None:
     _check_alignment(steps, resets, refuse)
     if resets == "keep":
         return
-    lengths = step_lengths(steps)
-    jumps = find_jumps(steps, lengths)
+    lengths = _step_lengths(steps)
+    jumps = _find_jumps(steps, lengths)
     same_step, next_step, late = _automatic(steps, lengths.together)
     if same_step.any():
         # As without next observations: the true last one was never recorded.
@@ -120,7 +120,7 @@ class Suspects(NamedTuple):
     late: BoolArray
 
 
-def step_lengths(steps: Steps) -> Lengths:
+def _step_lengths(steps: Steps) -> Lengths:
     """Measure steps; where nothing moves all are 0."""
     chosen = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), _SAMPLE)).astype(np.int64))
     before = rows_of(steps.observations, steps.before[chosen]).astype(np.float64)
@@ -151,7 +151,7 @@ def step_lengths(steps: Steps) -> Lengths:
     return Lengths(*map(np.concatenate, (everywhere, covering, together)))
 
 
-def find_jumps(steps: Steps, lengths: Lengths) -> BoolArray:
+def _find_jumps(steps: Steps, lengths: Lengths) -> BoolArray:
     """Return (n,) which steps are jumps as a reset makes them: far, alone, and rare."""
     none = np.zeros(len(steps), np.bool_)
     if len(steps) < _FEWEST:

@@ -17,8 +17,8 @@ class ImportRules:
     """How a recording is mended on import. By default what would need it is refused.
 
     Attributes:
-        ignore: columns, by name or pattern, that are taken as if they weren't there. Of a matrix
-            `NAME[3]` is the fourth number.
+        ignore: columns, by names or patterns as in `ColumnNames`, that are taken as if they weren't
+            there. Of a matrix `NAME[3]` is the fourth number.
         offset: columns of observations whose first value is subtracted from all others, where
             float32 can't hold their steps.
         order: a column by which the rows of each episode are sorted.

@@ -1,7 +1,6 @@
 """Where recordings come from: arrays, frames, files, other Minari datasets, replay buffers.
 
-For each there is `plan_...`, which checks and writes nothing, and `from_...`, which stores what was
-planned.
+All of it is checked, and nothing written: `ImportPlan.store` does that.
 """
 
 from __future__ import annotations
@@ -14,19 +13,42 @@ from typing import Any
 from gymnasium import spaces
 
 from qss_offline.data.episodes import read_episodes
-from qss_offline.data.importing.buffers import buffer_columns
+from qss_offline.data.importing.buffers import read_buffer
 from qss_offline.data.importing.names import ROLES, ColumnNames, Kind, Roles, matching, resolve
 from qss_offline.data.importing.plan import ImportPlan, Source, make_plan
-from qss_offline.data.importing.readers import read_source
+from qss_offline.data.importing.readers import is_readable, read_source
 from qss_offline.data.importing.rules import AS_IT_STANDS, ImportRules
-from qss_offline.data.importing.store import NOTHING_KNOWN, About, flattening
+from qss_offline.data.importing.store import flattening
 from qss_offline.data.importing.tables import column_of, frame_table, kind_of
-from qss_offline.data.importing.values import Array, as_column, flattened, split_streams
-from qss_offline.data.local import check_base_id, data_folder, read_metadata
+from qss_offline.data.importing.values import Array, as_column, columns_of, flattened, split_streams
+from qss_offline.data.local import data_folder, read_metadata
+from qss_offline.data.minari_format import EPISODES_FILE
 from qss_offline.data.spaces import is_placeholder, is_vector, read_space
-from qss_offline.data.write import StoredDatasets
 from qss_offline.errors import UserError
-from qss_offline.parallel.reporting import Notice, ProgressFactory, no_progress
+from qss_offline.parallel.reporting import ProgressFactory, no_progress
+
+
+def plan_source(
+    source: str,
+    *,
+    names: ColumnNames | None = None,
+    observation_only: bool = False,
+    rules: ImportRules = AS_IT_STANDS,
+    progress: ProgressFactory = no_progress,
+) -> ImportPlan:
+    """Check a file or folder, or the local Minari dataset of an id.
+
+    Raises:
+        UserError: it can't be stored as it stands, or columns of a Minari dataset are named.
+    """
+    if is_readable(source):
+        return plan_file(source, names=names, observation_only=observation_only, rules=rules)
+    named = [role for role, columns in vars(names or ColumnNames()).items() if columns is not None]
+    if named:
+        raise UserError(
+            f"{named[0]}: {source} is a Minari dataset, whose columns have their roles: name none"
+        )
+    return plan_minari(source, observation_only=observation_only, rules=rules, progress=progress)
 
 
 def plan_arrays(
@@ -41,66 +63,9 @@ def plan_arrays(
     observation_only: bool = False,
     rules: ImportRules = AS_IT_STANDS,
 ) -> ImportPlan:
-    """Check arrays of N steps in E episodes; see `from_arrays`.
-
-    Raises:
-        UserError: they can't be stored as they stand.
-    """
-    given = {
-        "observations": observations,
-        "next_observations": next_observations,
-        "actions": actions,
-        "rewards": rewards,
-        "terminations": terminations,
-        "truncations": truncations,
-        "episodes": episodes,
-    }
-    if observations is None:
-        raise UserError("observations: expected an array of one row for each step, got None")
-    columns: dict[str, Array] = {}
-    roles: dict[str, tuple[str, ...]] = {}
-    ignored = []
-    for role, value in given.items():
-        if value is None:
-            continue
-        if any(matching(name, [role], "ignore", strict=False) for name in rules.ignore):
-            ignored.append(role)
-            continue
-        found = {
-            name: as_column(name, part, text=role == "episodes")
-            for name, part in flattened(role, value)
-        }
-        columns |= found
-        roles[role] = tuple(found)
-    return make_plan(
-        _source("arrays", {"kind": "arrays"}, columns, Roles(roles, ignored=tuple(ignored))),
-        rules,
-        observation_only=observation_only,
-    )
-
-
-def from_arrays(
-    dataset_id: str,
-    *,
-    observations: Any,
-    rewards: Any = None,
-    terminations: Any = None,
-    truncations: Any = None,
-    next_observations: Any = None,
-    actions: Any = None,
-    episodes: Any = None,
-    observation_only: bool = False,
-    rules: ImportRules = AS_IT_STANDS,
-    about: About = NOTHING_KNOWN,
-    action_space: spaces.Box | None = None,
-    overwrite: bool = False,
-    notice: Notice | None = None,
-    progress: ProgressFactory = no_progress,
-) -> StoredDatasets:
-    """Store arrays of N steps in E episodes as Minari datasets.
+    """Check arrays of N steps in E episodes.
 
     Args:
-        dataset_id: `namespace/.../name`; the datasets become `name-obs-v0` and `name-act-v0`.
         observations: (N, obs_dim), or a dict of such arrays, which are put side by side in the
             order of their names; without `next_observations` better (N + E, obs_dim), one more
             than steps in each episode: else the last step of each can't be kept.
@@ -114,37 +79,29 @@ def from_arrays(
             episode ends where it terminates or is truncated, and with the last row.
         observation_only: leave the actions out.
         rules: what to do with what can't be taken as it stands.
-        about: what else is known.
-        action_space: bounds of the actions; by default the environment's, else none.
-        overwrite: replace datasets that exist.
-        notice: called with a line about everything out of the ordinary; None prints these and the
-            table of roles.
-        progress: makes a reporter.
 
     Raises:
         UserError: shapes don't fit together, values are missing or no finite numbers, float32
-            can't hold how they change, the rows of an episode don't follow each other, or the id
-            is malformed or taken.
+            can't hold how they change, or the rows of an episode don't follow each other.
     """
-    check_base_id(dataset_id)
-    plan = plan_arrays(
-        observations=observations,
-        rewards=rewards,
-        terminations=terminations,
-        truncations=truncations,
-        next_observations=next_observations,
-        actions=actions,
-        episodes=episodes,
+    given = {
+        "observations": observations,
+        "next_observations": next_observations,
+        "actions": actions,
+        "rewards": rewards,
+        "terminations": terminations,
+        "truncations": truncations,
+        "episodes": episodes,
+    }
+    if observations is None:
+        raise UserError("observations: expected an array of one row for each step, got None")
+    given = {role: value for role, value in given.items() if value is not None}
+    ignored = tuple(role for role in given if _ignored(role, rules))
+    columns, names = columns_of({role: given[role] for role in given if role not in ignored})
+    return make_plan(
+        _source("arrays", {"kind": "arrays"}, columns, Roles(names, ignored=ignored)),
+        rules,
         observation_only=observation_only,
-        rules=rules,
-    )
-    return plan.store(
-        dataset_id,
-        about,
-        action_space=action_space,
-        overwrite=overwrite,
-        notice=notice,
-        progress=progress,
     )
 
 
@@ -155,10 +112,16 @@ def plan_frame(
     observation_only: bool = False,
     rules: ImportRules = AS_IT_STANDS,
 ) -> ImportPlan:
-    """Check a frame of pandas or polars, a table of Arrow, or a dict of columns; see `from_frame`.
+    """Check a frame, a row a step.
+
+    Args:
+        frame: of pandas or polars, a table of Arrow, or a dict of columns.
+        names: which columns hold what; by default those with well-known names.
+        observation_only: leave the actions out.
+        rules: what to do with what can't be taken as it stands.
 
     Raises:
-        UserError: it can't be stored as it stands.
+        UserError: a column is missing or holds no numbers, or see `plan_arrays`.
     """
     if isinstance(frame, Mapping):
         given = {
@@ -187,102 +150,32 @@ def plan_frame(
     )
 
 
-def from_frame(
-    frame: Any,
-    dataset_id: str,
-    *,
-    names: ColumnNames | None = None,
-    observation_only: bool = False,
-    rules: ImportRules = AS_IT_STANDS,
-    about: About = NOTHING_KNOWN,
-    overwrite: bool = False,
-    notice: Notice | None = None,
-    progress: ProgressFactory = no_progress,
-) -> StoredDatasets:
-    """Store a frame, a row a step, as Minari datasets.
-
-    Args:
-        frame: of pandas or polars, a table of Arrow, or a dict of columns.
-        dataset_id: `namespace/.../name`.
-        names: which columns hold what; by default those with well-known names.
-        observation_only: leave the actions out.
-        rules: what to do with what can't be taken as it stands.
-        about: what else is known.
-        overwrite: replace datasets that exist.
-        notice: called with a line about everything out of the ordinary; None prints these and the
-            table of roles.
-        progress: makes a reporter.
-
-    Raises:
-        UserError: a column is missing or holds no numbers, or see `from_arrays`.
-    """
-    check_base_id(dataset_id)
-    plan = plan_frame(frame, names=names, observation_only=observation_only, rules=rules)
-    return plan.store(dataset_id, about, overwrite=overwrite, notice=notice, progress=progress)
-
-
 def plan_file(
     path: Path | str,
     *,
     names: ColumnNames | None = None,
     observation_only: bool = False,
     rules: ImportRules = AS_IT_STANDS,
-    lenient: bool = False,
 ) -> ImportPlan:
-    """Check a recording in a file or folder; see `from_file`.
-
-    Args:
-        path: the file or folder.
-        names: which columns hold what.
-        observation_only: leave the actions out.
-        rules: what to do with what can't be taken as it stands.
-        lenient: note faults instead of refusing (see `ImportPlan.faults`).
-
-    Raises:
-        UserError: it can't be stored as it stands.
-    """
-    source = read_source(Path(path), names or ColumnNames(), rules)
-    try:
-        return make_plan(source, rules, observation_only=observation_only, lenient=lenient)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
-
-
-def from_file(
-    path: Path | str,
-    dataset_id: str,
-    *,
-    names: ColumnNames | None = None,
-    observation_only: bool = False,
-    rules: ImportRules = AS_IT_STANDS,
-    about: About = NOTHING_KNOWN,
-    overwrite: bool = False,
-    notice: Notice | None = None,
-    progress: ProgressFactory = no_progress,
-) -> StoredDatasets:
-    """Store a recording in a file, or in a folder of files, as Minari datasets.
+    """Check a recording in a file, or in a folder of files.
 
     Args:
         path: a `.npz`, `.parquet`, `.csv` (`.tsv`, `.txt`) or `.hdf5` (`.h5`) file, a folder of
-            files of one kind, or a LeRobot dataset; one row is one step (see `from_arrays` for
+            files of one kind, or a LeRobot dataset; one row is one step (see `plan_arrays` for
             the layouts).
-        dataset_id: `namespace/.../name`.
         names: which columns hold what; by default those with well-known names.
         observation_only: leave the actions out.
         rules: what to do with what can't be taken as it stands.
-        about: what else is known.
-        overwrite: replace datasets that exist.
-        notice: called with a line about everything out of the ordinary; None prints these and the
-            table of roles.
-        progress: makes a reporter.
 
     Raises:
         UserError: the file can't be read, a column is missing or holds no numbers, it wouldn't
-            fit into memory, or see `from_arrays`.
+            fit into memory, or see `plan_arrays`.
     """
-    check_base_id(dataset_id)
-    plan = plan_file(path, names=names, observation_only=observation_only, rules=rules)
-    return plan.store(dataset_id, about, overwrite=overwrite, notice=notice, progress=progress)
+    source = read_source(Path(path), names or ColumnNames(), rules)
+    try:
+        return make_plan(source, rules, observation_only=observation_only)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
 
 
 def plan_minari(
@@ -292,12 +185,25 @@ def plan_minari(
     rules: ImportRules = AS_IT_STANDS,
     progress: ProgressFactory = no_progress,
 ) -> ImportPlan:
-    """Check a local Minari dataset; see `from_minari`.
+    """Check a local Minari dataset of any format.
+
+    Observations of `Dict`, `Tuple` or another kind are flattened by `gymnasium.spaces.flatten`,
+    which is what `gymnasium.wrappers.FlattenObservation` calls; the space before is kept in the
+    metadata under `observations_flattened`. Infos are never taken over. Actions that aren't
+    vectors are left out, which is said.
+
+    Args:
+        source_id: its id.
+        observation_only: leave the actions out.
+        rules: what to do with what can't be taken as it stands; what is missing is refused.
+        progress: makes a reporter.
 
     Raises:
         UserError: it can't be read, or can't be stored as it stands.
     """
     metadata = read_metadata(source_id)
+    if rules.missing != "refuse":
+        raise UserError(f"missing: {_instead(source_id)}")
     observation_space = read_space(metadata, "observation_space")
     action_space = read_space(metadata, "action_space")
     has_actions = is_vector(action_space)
@@ -307,18 +213,24 @@ def plan_minari(
             f"{source_id}: its actions are no vectors ({action_space}); they are left out"
         )
     numbers = _numbers_of(observation_space)
-    stored = read_episodes(
-        source_id,
-        metadata,
-        data_folder(source_id),
-        with_actions=has_actions,
-        offset=[
-            numbers.index(name)
-            for pattern in rules.offset
-            for name in matching(pattern, numbers, "offset")
-        ],
-        progress=progress,
-    )
+    offset = [
+        numbers.index(name)
+        for pattern in rules.offset
+        for name in matching(pattern, numbers, "offset")
+    ]
+    try:
+        stored = read_episodes(
+            source_id,
+            metadata,
+            data_folder(source_id),
+            with_actions=has_actions,
+            offset=offset,
+            progress=progress,
+        )
+    except UserError as error:
+        if "NaN" not in str(error):
+            raise
+        raise UserError(f"{error}; {_instead(source_id)}") from error
     if stored.unfinished:
         notices.append(
             f"{source_id}: {stored.unfinished:,} episodes end without termination or truncation; "
@@ -326,16 +238,8 @@ def plan_minari(
         )
     if stored.extras:
         notices.append(f"{source_id}: {', '.join(stored.extras)} are left out")
-    kept = [n for n in range(len(numbers)) if not _ignored(numbers[n], rules)]
-    lost = {role: list(places) for role, places in stored.rounded.items()}
-    faults = {
-        "observations": [numbers[place] for place in lost.get("observations", ()) if place in kept],
-        "actions": [f"actions[{place}]" for place in lost.get("actions", ())],
-        "rewards": ["rewards" for _ in lost.get("rewards", ())],
-    }
-    if observation_only:
-        faults["actions"] = []
     columns: dict[str, Any] = dict(stored.sidecar.transitions.columns())
+    ignored = tuple(role for role in columns if _ignored(role, rules))
     extra = {
         key: metadata[key]
         for key in ("author", "author_email", "code_permalink", "license", "env_spec", "env_id",
@@ -345,6 +249,7 @@ def plan_minari(
     extra |= flattening(observation_space)
     if stored.offsets:
         extra["observation_offsets"] = {numbers[n]: by for n, by in stored.offsets.items()}
+    names = {"observations": numbers, "rewards": ["rewards"]}
     flat = spaces.flatten_space(observation_space)
     assert isinstance(flat, spaces.Box)
     digest = stored.sidecar.info.digest
@@ -352,92 +257,27 @@ def plan_minari(
         name=source_id,
         made={"kind": "a Minari dataset", "dataset_id": source_id, "digest": digest},
         columns=columns,
-        roles=Roles({role: (role,) for role in ROLES if role in columns}),
+        roles=Roles(
+            {role: (role,) for role in ROLES if role in columns and role not in ignored},
+            ignored=ignored,
+        ),
         labels=dict.fromkeys(("observations", "next_observations"), numbers),
         notices=tuple(notices),
         observation_space=None if stored.offsets else flat,
         action_space=action_space if isinstance(action_space, spaces.Box) else None,
         extra=extra,
-        rounded={role: tuple(names) for role, names in faults.items() if names},
+        rounded={
+            role: [names[role][place] if role in names else f"{role}[{place}]" for place in places]
+            for role, places in stored.rounded.items()
+        },
     )
     return make_plan(source, replace(rules, offset=()), observation_only=observation_only)
-
-
-def from_minari(
-    source_id: str,
-    dataset_id: str,
-    *,
-    observation_only: bool = False,
-    rules: ImportRules = AS_IT_STANDS,
-    about: About = NOTHING_KNOWN,
-    overwrite: bool = False,
-    notice: Notice | None = None,
-    progress: ProgressFactory = no_progress,
-) -> StoredDatasets:
-    """Rewrite a local Minari dataset of any format as a pair of datasets.
-
-    Observations of `Dict`, `Tuple` or another kind are flattened by `gymnasium.spaces.flatten`,
-    which is what `gymnasium.wrappers.FlattenObservation` calls; the space before is kept in the
-    metadata under `observations_flattened`. Infos are never taken over. Actions that aren't
-    vectors are left out, which is said.
-
-    Args:
-        source_id: Minari id of what is there.
-        dataset_id: `namespace/.../name` of what is made.
-        observation_only: leave the actions out.
-        rules: what to do with what can't be taken as it stands.
-        about: what else is known; where empty, what the source says.
-        overwrite: replace datasets that exist.
-        notice: called with a line about everything out of the ordinary; None prints these and the
-            table of roles.
-        progress: makes a reporter.
-
-    Raises:
-        UserError: the source can't be read, or the datasets can't be written.
-    """
-    check_base_id(dataset_id)
-    plan = plan_minari(source_id, observation_only=observation_only, rules=rules, progress=progress)
-    known = plan.metadata.pop("algorithm_name", None)
-    if about.algorithm_name is None and known is not None:
-        about = replace(about, algorithm_name=known)
-    if about.env_id is not None:
-        for key in ("env_spec", "env_id"):
-            plan.metadata.pop(key, None)
-    return plan.store(dataset_id, about, overwrite=overwrite, notice=notice, progress=progress)
 
 
 def plan_replay_buffer(
     buffer: Any, *, observation_only: bool = False, rules: ImportRules = AS_IT_STANDS
 ) -> ImportPlan:
-    """Check a replay buffer; see `from_replay_buffer`.
-
-    Raises:
-        UserError: it isn't one, or can't be stored as it stands.
-    """
-    found = buffer_columns(buffer)
-    source = Source(
-        name=found.kind,
-        made={"kind": found.kind},
-        columns=found.columns,
-        roles=found.roles,
-        parts=found.parts,
-        notices=() if observation_only else found.notices,
-    )
-    return make_plan(source, rules, observation_only=observation_only)
-
-
-def from_replay_buffer(
-    buffer: Any,
-    dataset_id: str,
-    *,
-    observation_only: bool = False,
-    rules: ImportRules = AS_IT_STANDS,
-    about: About = NOTHING_KNOWN,
-    overwrite: bool = False,
-    notice: Notice | None = None,
-    progress: ProgressFactory = no_progress,
-) -> StoredDatasets:
-    """Store a replay buffer of d3rlpy, stable-baselines3 or Tianshou as Minari datasets.
+    """Check a replay buffer of d3rlpy, stable-baselines3 or Tianshou.
 
     d3rlpy keeps as many observations as steps, so the last step of each episode can't be kept, and
     no termination is: where you can, import what the buffer was made from. Of the others the steps
@@ -446,22 +286,17 @@ def from_replay_buffer(
     Args:
         buffer: a `ReplayBuffer` of any of them, d3rlpy's `MDPDataset` or stable-baselines3's
             `RolloutBuffer`; none of these packages is imported.
-        dataset_id: `namespace/.../name`.
         observation_only: leave the actions out.
         rules: what to do with what can't be taken as it stands.
-        about: what else is known.
-        overwrite: replace datasets that exist.
-        notice: called with a line about everything out of the ordinary; None prints these and the
-            table of roles.
-        progress: makes a reporter.
 
     Raises:
-        UserError: it isn't a buffer, it is empty, its arrays don't fit together, or the
-            datasets can't be written.
+        UserError: it isn't a buffer, it is empty, its arrays don't fit together, or see
+            `plan_arrays`.
     """
-    check_base_id(dataset_id)
-    plan = plan_replay_buffer(buffer, observation_only=observation_only, rules=rules)
-    return plan.store(dataset_id, about, overwrite=overwrite, notice=notice, progress=progress)
+    source = read_buffer(buffer)
+    if observation_only:
+        source = replace(source, notices=())
+    return make_plan(source, rules, observation_only=observation_only)
 
 
 def _source(name: str, made: dict[str, Any], columns: dict[str, Array], roles: Roles) -> Source:
@@ -479,6 +314,14 @@ def _of_any_kind(name: str, value: Any) -> tuple[Kind, Any]:
         return "text", as_column(name, value, text=True)
     except UserError:
         return "other", value
+
+
+def _instead(source_id: str) -> str:
+    """Say how a Minari dataset is mended in which values are missing."""
+    file = data_folder(source_id) / EPISODES_FILE
+    if not file.is_file():
+        return "of Minari's formats HDF5 alone can be mended where values are missing"
+    return f"to mend what is missing in a Minari dataset, import its file, {file}, with --missing"
 
 
 def _ignored(name: str, rules: ImportRules) -> bool:

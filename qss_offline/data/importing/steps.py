@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -29,7 +29,7 @@ class Steps:
         truncations: (n,) bool.
         episodes: (n,) int64, growing.
         assumed: (n,) bool, ends that no column marks.
-        recorded: what the recording held.
+        recorded: what the recording held, before anything was left out.
         left_out: what isn't kept.
     """
 
@@ -43,8 +43,10 @@ class Steps:
     truncations: BoolArray
     episodes: Int64Array
     assumed: BoolArray
-    recorded: Recorded
-    left_out: list[LeftOut]
+    left_out: list[LeftOut] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.recorded = self.kept()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -147,16 +149,6 @@ def pair_rows(
     rows = ends.rows
     episodes = ends.episodes
     total = int(episodes[-1]) + 1
-    truncated = ends.truncations & ~ends.terminations
-    values = np.zeros(steps) if rewards is None else rewards
-    recorded = Recorded(
-        steps,
-        total,
-        int(ends.terminations.sum()),
-        int(truncated.sum()),
-        float(np.nansum(values, dtype=np.float64)),
-        int(np.count_nonzero(np.nan_to_num(values))),
-    )
     found = Steps(
         observations,
         observations if next_observations is None else next_observations,
@@ -168,8 +160,6 @@ def pair_rows(
         ends.truncations.copy(),
         episodes,
         ends.assumed,
-        recorded,
-        [],
     )
     if next_observations is not None:
         for name in ("observations", "next_observations"):

@@ -21,7 +21,6 @@ from qss_offline.data.minari_format import Description, env_metadata, returns_of
 from qss_offline.data.spaces import is_vector
 from qss_offline.data.transitions import Float32Array, Transitions
 from qss_offline.data.write import StoredDatasets, write_datasets
-from qss_offline.errors import UserError
 from qss_offline.parallel.reporting import ProgressFactory, no_progress, print_notice
 
 
@@ -34,26 +33,21 @@ class About:
         text: a sentence: what this is.
         algorithm_name: who acted.
         author: names.
-        random_action_prob: probability of a uniformly random action at each step.
         license: SPDX identifier, such as "cc-by-4.0".
 
     Raises:
-        UserError: the environment is unknown or the probability isn't in [0, 1].
+        UserError: the environment is unknown.
     """
 
     env_id: str | None = None
     text: str | None = None
     algorithm_name: str | None = None
     author: tuple[str, ...] = ()
-    random_action_prob: float | None = None
     license: str | None = None
 
     def __post_init__(self) -> None:
         if self.env_id is not None:
             object.__setattr__(self, "env_id", resolve_env_id(self.env_id))
-        probability = self.random_action_prob
-        if probability is not None and not 0.0 <= probability <= 1.0:
-            raise UserError(f"random_action_prob: {probability} is not between 0 and 1")
 
     def metadata(self) -> dict[str, Any]:
         """Return what goes into a dataset's metadata."""
@@ -62,9 +56,8 @@ class About:
             known |= env_metadata(self.env_id)
         if self.author:
             known["author"] = list(self.author)
-        for name in ("random_action_prob", "license"):
-            if getattr(self, name) is not None:
-                known[name] = getattr(self, name)
+        if self.license is not None:
+            known["license"] = self.license
         return known
 
 
@@ -86,7 +79,7 @@ def store(
     """Write transitions under `dataset_id`, and read them again before they are visible.
 
     Args:
-        transitions: the recording, with or without actions.
+        transitions: the recording, with or without actions; its episodes count from 0 without gaps.
         dataset_id: `namespace/.../name`.
         about: what else is known.
         made: where it comes from; kept in the metadata as `made_from`.
@@ -100,7 +93,6 @@ def store(
         UserError: something doesn't fit, or the datasets can't be written.
     """
     check_base_id(dataset_id)
-    transitions = _counted_anew(transitions)
     if about.env_id is not None:
         env = make_env(about.env_id)
         env.close()
@@ -123,17 +115,6 @@ def store(
     )
 
     return write_datasets(transitions, description, overwrite=overwrite, progress=progress)
-
-
-def _counted_anew(transitions: Transitions) -> Transitions:
-    """Number the episodes from 0 without gaps, as they will be read again."""
-    lengths = transitions.episode_lengths()
-    # The index never falls: counted from 0 without gaps it ends at the number of episodes.
-    if transitions.episodes[0] == 0 and transitions.episodes[-1] == len(lengths) - 1:
-        return transitions
-    episodes = np.repeat(np.arange(len(lengths), dtype=np.int64), lengths)
-    columns: dict[str, Any] = dict(transitions.columns()) | {"episodes": episodes}
-    return Transitions(**columns)
 
 
 def _storable(space: spaces.Box | None, obs_dim: int) -> spaces.Box:

@@ -65,10 +65,7 @@ def column_of(table: pa.Table, name: str) -> Array:
     Raises:
         UserError: its lists are of different lengths.
     """
-    column = table[name].combine_chunks()
-    if isinstance(column, pa.ChunkedArray):
-        column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
-    return _array(name, column)
+    return _array(name, table[name].combine_chunks())
 
 
 def _array(name: str, column: Any) -> Array:
@@ -143,12 +140,7 @@ def parquet_bytes(path: Path, names: Sequence[str]) -> int:
 def read_parquet(path: Path, names: Sequence[str]) -> dict[str, Array]:
     """Return columns of a Parquet file."""
     with pa.parquet.ParquetFile(path) as file:
-        tops = [
-            top
-            for top in file.schema_arrow.names
-            if any(name == top or name.startswith(f"{top}.") for name in names)
-        ]
-        table = flat_table(file.read(columns=tops))
+        table = flat_table(file.read(columns=list(names)))
     return {name: column_of(table, name) for name in names}
 
 
@@ -229,41 +221,21 @@ def read_csv(path: Path, names: Sequence[str], text: Sequence[str]) -> dict[str,
     for name in names:
         if name in dialect.twice:
             raise UserError(f"its header names {shown(name)} twice")
-    reading = pa.csv.ReadOptions(
-        use_threads=False,
-        column_names=list(dialect.header),
-        skip_rows=dialect.skip,
-        encoding="utf-8" if dialect.encoding == "utf-8-sig" else dialect.encoding,
+    table = pa.csv.read_csv(
+        path,
+        read_options=pa.csv.ReadOptions(
+            use_threads=False,
+            column_names=list(dialect.header),
+            skip_rows=dialect.skip,
+            encoding="utf-8" if dialect.encoding == "utf-8-sig" else dialect.encoding,
+        ),
+        parse_options=pa.csv.ParseOptions(delimiter=dialect.delimiter),
+        convert_options=pa.csv.ConvertOptions(
+            include_columns=list(names),
+            strings_can_be_null=False,
+            decimal_point="," if dialect.decimal_comma else ".",
+        ),
     )
-    parsing = pa.csv.ParseOptions(delimiter=dialect.delimiter)
-    converting: dict[str, Any] = {
-        "include_columns": list(names),
-        "strings_can_be_null": False,
-        "decimal_point": "," if dialect.decimal_comma else ".",
-    }
-
-    def read(types: dict[str, pa.DataType]) -> pa.Table:
-        options = pa.csv.ConvertOptions(column_types=types, **converting)
-        return pa.csv.read_csv(
-            path, read_options=reading, parse_options=parsing, convert_options=options
-        )
-
-    try:
-        table = read({})
-    except pa.ArrowInvalid:
-        # Types are guessed from the first rows: whole numbers there, or nothing, may be others
-        # further down.
-        options = pa.csv.ConvertOptions(**converting)
-        with pa.csv.open_csv(
-            path, read_options=reading, parse_options=parsing, convert_options=options
-        ) as file:
-            guessed = file.schema
-        wider = {
-            field.name: pa.string() if field.name in text else pa.float64()
-            for field in guessed
-            if not pa.types.is_boolean(field.type) and not pa.types.is_floating(field.type)
-        }
-        table = read(wider)
     columns = {name: column_of(table, name) for name in names}
     for name, column in columns.items():
         if column.dtype.kind == "U" and name not in text:
@@ -287,32 +259,20 @@ def _is_number(cell: str) -> bool:
 
 
 def frame_table(frame: Any) -> pa.Table:
-    """Return a frame of pandas, polars or Arrow as a table, through Arrow's own interfaces.
+    """Return a frame of pandas, polars or Arrow as a table.
 
     Raises:
         UserError: it is none.
     """
     try:
-        if isinstance(frame, pa.Table):
-            table = frame
-        elif hasattr(frame, "collect_schema") and hasattr(frame, "collect"):
-            table = frame.collect().to_arrow()  # a lazy frame of polars
-        elif hasattr(frame, "__arrow_c_stream__"):
-            table = pa.table(frame)
-        elif hasattr(frame, "to_arrow"):
-            table = frame.to_arrow()
-        elif hasattr(frame, "__dataframe__"):
-            from pyarrow.interchange import from_dataframe
-
-            table = from_dataframe(frame)
-        else:
-            table = pa.table({str(name): column for name, column in dict(frame).items()})
+        if hasattr(frame, "collect_schema") and hasattr(frame, "collect"):
+            frame = frame.collect()  # a lazy frame of polars
+        if hasattr(frame, "to_arrow"):
+            frame = frame.to_arrow()
+        return flat_table(pa.table(frame))
     except (TypeError, ValueError, NotImplementedError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
             f"frame: expected a table of pandas, polars or Arrow, or a dict of columns; got "
             f"{type(frame).__name__} ({reason})"
         ) from error
-    if not isinstance(table, pa.Table):
-        raise UserError(f"frame: {type(frame).__name__} gives no table of Arrow")
-    return flat_table(table)

@@ -6,7 +6,7 @@ float64. Nothing is rounded before `numbers` has looked at it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -94,6 +94,22 @@ def flattened(name: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield name, value
 
 
+def columns_of(
+    given: Mapping[str, Any],
+) -> tuple[dict[str, Array], dict[str, tuple[str, ...]]]:
+    """Return the values of roles as columns, and the names of each role's columns."""
+    columns: dict[str, Array] = {}
+    names: dict[str, tuple[str, ...]] = {}
+    for role, value in given.items():
+        found = {
+            name: as_column(name, part, text=role == "episodes")
+            for name, part in flattened(role, value)
+        }
+        columns |= found
+        names[role] = tuple(found)
+    return columns, names
+
+
 @dataclass(frozen=True, eq=False)
 class Matrix:
     """Columns of one role side by side.
@@ -114,8 +130,8 @@ def side_by_side(
     columns: Sequence[tuple[str, Array]],
     labels: Mapping[str, Sequence[str]],
     *,
-    left_out: Sequence[int] = (),
-    offset: Mapping[int, float | int | None] | None = None,
+    left_out: Collection[int] = (),
+    offset: Mapping[int, float | int | None],
 ) -> Matrix:
     """Put the columns of a role side by side.
 
@@ -129,7 +145,6 @@ def side_by_side(
     Raises:
         UserError: the columns are of different lengths, or hold whole numbers that no float holds.
     """
-    offset = offset or {}
     pieces: list[tuple[str, Array]] = []
     rows = len(columns[0][1])
     for name, column in columns:
