@@ -1,15 +1,21 @@
 """Cells listed, printed for another scheduler, and run one by one as that would."""
 
 import json
+import random
 import shlex
 import sys
 from pathlib import Path
 
 import pytest
 
+from qss_offline.cli.cells import cell
 from qss_offline.cli.program import main
 from qss_offline.data.build import build_dataset
 from qss_offline.data.specs import DatasetSpec
+from tests.hostile.conftest import cases, refused
+from tests.hostile.test_runs import VALUES, spoil
+
+__all__ = ["cases"]
 
 SMALL = (
     "--method d3g --updates 60 --online-steps 30 --online-rounds 1 --episodes 1 "
@@ -105,3 +111,18 @@ def test_a_cell_of_a_file_runs_no_code_that_the_file_names(
         said = shell(f"cell {path}", 0 if environments else 2)[-1]
         assert "it ran" not in said
     assert "the cell doesn't" in said
+
+
+def test_whatever_the_file_of_a_cell_says_it_is_run_or_refused_in_one_line(
+    dataset: str, cases: int, shell: Shell
+) -> None:
+    (line,) = shell(f"train {dataset} {SMALL} --set ensemble=1 --print-commands --out a")
+    shell(line.removeprefix("qss "))
+    path = Path(shlex.split(line)[2])
+    honest = json.loads(path.read_text())
+    for spoilt in (
+        *({**honest, name: value} for name in honest for value in VALUES),
+        *(spoil(json.loads(json.dumps(honest)), random.Random(case)) for case in range(cases)),
+    ):
+        path.write_text(json.dumps(spoilt))
+        refused(cell, path)
