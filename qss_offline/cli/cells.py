@@ -169,7 +169,7 @@ def _with_environments(settings: Any, known: Mapping[str, str]) -> Any:
     made = {name: _with_environments(one, known) for name, one in settings.items()}
     env_id = made.get("env_id")
     if env_id is not None:
-        if env_id not in known:
+        if not isinstance(env_id, str) or env_id not in known:
             raise UserError(f"the cell's settings name {shown(env_id)}, the cell doesn't")
         made["env_id"] = known[env_id]
     return made
