@@ -146,6 +146,13 @@ def test_whatever_an_online_run_took_it_is_reported(seconds: Any, tmp_path: Path
     refused(make_report, [tmp_path / "run"], tmp_path / "out", video=False)
 
 
+@pytest.mark.parametrize("name", [r"a$\frac$", "a$x$b", "\x1b[2J", "", "a" * 300])
+def test_an_environment_of_any_name_is_drawn(name: str, tmp_path: Path) -> None:
+    held = online_files(tmp_path / "run")["results.json"]
+    (tmp_path / "run" / "results.json").write_text(json.dumps({**held, "env_id": name}))
+    make_report([tmp_path / "run"], tmp_path / "out", video=False)
+
+
 def online_files(path: Path) -> dict[str, Any]:
     """Write a finished online run's two files, and return what they hold."""
     config = online_preset("default")

@@ -1,12 +1,14 @@
 """What Figures 6 and 7 show, on policies and results made by hand."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from qss_offline.algorithms.networks import MLPShape, Network
 from qss_offline.analysis.plots.gridworld import png as gridworld_png
@@ -17,6 +19,7 @@ from qss_offline.analysis.plots.learning_curves import (
     return_lines,
     score_lines,
 )
+from qss_offline.analysis.plots.style import to_svg
 from qss_offline.api.training import train_online
 from qss_offline.cli.reproduce import LADDER, figure7, ladder
 from qss_offline.engine.checkpoint import Checkpoint, save_checkpoint
@@ -194,6 +197,32 @@ def test_a_run_folder_is_drawn_and_results_of_another_layout_are_refused(tmp_pat
     )
     with pytest.raises(UserError, match=r"earlier.*online_steps is None"):
         load_curves(tmp_path)
+
+
+STRANGE = ("text", r"a$\frac$", "a$x$b", "\x1b[2J", "")
+
+
+@pytest.mark.parametrize("name", STRANGE)
+@pytest.mark.parametrize("field", ["env_id", "algorithm", "steps", "start_run"])
+def test_whatever_results_say_is_drawn(
+    field: str, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written = {**results("A-v0", "d3g"), field: name}
+    if field == "steps":
+        del written[field]
+    write_json(tmp_path / "a.json", written)
+    figure7(results=tmp_path, draw=True)
+    assert "20,000 steps" in (said := capsys.readouterr().out) and "\x1b" not in said
+
+
+def test_names_are_no_formulas_and_powers_are() -> None:
+    figure = Figure()
+    panel = figure.subplots()
+    panel.plot([1, 1000], label="a$x$b")
+    panel.set(yscale="log", title="c$x$d")
+    panel.legend()
+    drawn = re.sub("<!--.*?-->", "", to_svg(figure).decode())
+    assert "a$x$b" in drawn and "c$x$d" in drawn and "mathdefault" not in drawn
 
 
 def test_nothing_to_draw_is_an_error(tmp_path: Path) -> None:

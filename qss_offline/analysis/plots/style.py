@@ -69,6 +69,7 @@ def styled(draw: Callable[Given, Drawn]) -> Callable[Given, Drawn]:
 @styled
 def to_png(figure: Figure, dpi: int = 150) -> bytes:
     """Return a figure as a PNG file."""
+    _without_formulas(figure)
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=dpi)
     return content.getvalue()
@@ -77,6 +78,18 @@ def to_png(figure: Figure, dpi: int = 150) -> bytes:
 @styled
 def to_svg(figure: Figure) -> bytes:
     """Return a figure as an SVG file, with text as text and no date."""
+    _without_formulas(figure)
     content = io.BytesIO()
     figure.savefig(content, format="svg", metadata={"Date": None})
     return content.getvalue()
+
+
+def _without_formulas(figure: Figure) -> None:
+    """Show names with dollar signs as they are: what files say is no TeX, which may be wrong."""
+    from matplotlib.text import Text
+
+    axes = [axis for panel in figure.axes for axis in (panel.xaxis, panel.yaxis)]
+    # The labels of other scales are formulas, of powers of ten.
+    powers = {text for one in axes if one.get_scale() != "linear" for text in one.findobj(Text)}
+    for text in set(figure.findobj(Text)) - powers:
+        text.set_parse_math(False)

@@ -28,7 +28,7 @@ def write_online_run(
         book.attempt(run.name, "video", lambda: _seen(book, run, video, progress))
     results, seeds = run.results, run.results["seeds"]
     final = [final_mean(seed) for seed in seeds]
-    steps = counted(results.get("steps", seeds[0]["online_steps"]), "environment step")
+    steps = counted(results["steps"], "environment step")
     book.parts += [
         page.heading(3, "Results"),
         page.paragraph(
