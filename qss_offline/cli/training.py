@@ -349,6 +349,7 @@ def say_online(run: OnlineRun, as_json: bool = False) -> None:
         typer.echo(json.dumps(run.results, indent=2))
         return
     from qss_offline.cli.tables import print_table
+    from qss_offline.online.files import replay_files
     from qss_offline.runs.results import FINAL_EVALUATIONS, final_mean
 
     results = run.results
@@ -367,7 +368,8 @@ def say_online(run: OnlineRun, as_json: bool = False) -> None:
     if run.folder.seed(run.seeds[0]).policy.exists():
         made += f", {run.folder.seed(run.seeds[0]).policy} (the policy)"
     print(f"{results['wall_seconds']:,.0f} s in all. Made: {made}.")
-    print(
-        f"Next: its learning curve with qss report {run.path}; what it saw, as a recording: "
-        f"qss data import {run.path} --into my/replay"
-    )
+    more = f"Next: its learning curve with qss report {run.path}"
+    # d3rlpy's methods keep none.
+    if replay_files(run.folder.seed(run.seeds[0])):
+        more += f"; what it saw, as a recording: qss data import {run.path} --into my/replay"
+    print(more)
