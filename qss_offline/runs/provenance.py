@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from qss_offline.files import write_json
 from qss_offline.runs.folder import versions
 
 
@@ -25,6 +26,11 @@ def machine() -> dict[str, Any]:
         "command": _command(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
+
+
+def write_provenance(folder: Path) -> None:
+    """Write what the results in a folder were made on."""
+    write_json(folder / "provenance.json", {"machine": machine()})
 
 
 def _commit() -> str | None:

@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,13 +22,16 @@ from qss_offline.analysis.plots.learning_curves import (
 )
 from qss_offline.analysis.plots.style import to_svg
 from qss_offline.api.training import train_online
-from qss_offline.cli.reproduce import LADDER, figure7, ladder
+from qss_offline.cli.reproduce import LADDER, figure6, figure7, ladder, offline_to_online
+from qss_offline.comparison import online_study
+from qss_offline.data import build
 from qss_offline.engine.checkpoint import Checkpoint, save_checkpoint
 from qss_offline.errors import UserError
 from qss_offline.evaluation.policies import DiscretePolicy, ObservationScale
 from qss_offline.files import write_json
 from qss_offline.online.gridworld_measures import imagine, measure_seed, optimal_values
 from qss_offline.online.presets import ALGORITHMS, online_preset
+from qss_offline.runs.config import RunConfig
 from qss_offline.runs.folder import SeedFolder, read_json
 from qss_offline.runs.results import (
     EvaluationPoint,
@@ -239,12 +243,41 @@ def test_the_ladder_has_every_method_and_climbs_in_each_environment(
     where = {"runs": tmp_path / "runs", "results": tmp_path / "results"}
     ladder(env="CartPole", seeds="1", steps=1_010, workers=1, **where)
     made = {path.name for path in (tmp_path / "results").glob("*.json")}
-    assert made == {f"CartPole-v1-{method}.json" for method in LADDER["CartPole"]}
+    assert made == {
+        "provenance.json", *(f"CartPole-v1-{method}.json" for method in LADDER["CartPole"])
+    }  # fmt: skip
     for name in ("ladder", "ladder_values"):
         assert (tmp_path / "results" / f"{name}.png").read_bytes().startswith(PNG)
     assert "CartPole-v1 double-dqn, 1,010 steps" in capsys.readouterr().out
     with pytest.raises(UserError, match="did you mean Reacher"):
         ladder(env="Reachr", seeds="1", steps=1_010, **where)
+
+
+def test_figure_6_is_measured_and_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    figure6(seeds="1", steps=60, workers=1, runs=tmp_path / "runs", results=tmp_path / "results")
+    made = {path.name for path in (tmp_path / "results").iterdir()}
+    assert made == {"gridworld.json", "gridworld.png", "provenance.json"}
+    assert "d3g-no-cycle" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("minari_root")
+def test_offline_and_online_runs_are_drawn_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def trained(offline: RunConfig, *_: object) -> dict[str, Any]:
+        assert (offline.method, offline.env_id, offline.seeds) == ("d3g", "Reacher-v5", (0, 1))
+        made = results("Reacher-v5", "d3g")
+        return {"from-offline": {**made, "start_run": "run"}, "from-nothing": made}
+
+    monkeypatch.setattr(build, "build_dataset", lambda spec, **_: SimpleNamespace(obs_id="x"))
+    monkeypatch.setattr(online_study, "run_from_offline_and_nothing", trained)
+    offline_to_online(env="Reacher", seeds="2", results=tmp_path / "results")
+    assert {path.name for path in (tmp_path / "results").iterdir()} == {
+        "Reacher-v5-from-offline.json", "Reacher-v5-from-nothing.json", "Reacher-v5.png",
+        "provenance.json",
+    }  # fmt: skip
+    said = capsys.readouterr().out
+    assert "from nothing" in said and "from an offline run" in said
 
 
 def test_results_of_other_settings_are_not_written_over(tmp_path: Path) -> None:

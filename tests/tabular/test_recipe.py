@@ -89,7 +89,8 @@ def test_by_default_results_go_to_runs(
     [
         (
             ["redundnat"],
-            "unknown experiment 'redundnat'; did you mean redundant?",
+            "unknown experiment 'redundnat': there are equivalence, stochastic, redundant, "
+            "permuted, cliff, all; did you mean redundant?",
         ),
         (["cliff", "--seeds", "1"], "--seeds must be at least 2 for an interval, not 1"),
         (["cliff", "--steps", "0"], "--steps must be at least 1, not 0"),
