@@ -207,10 +207,9 @@ def tabular(
     walkers: Annotated[int | None, Option(help="walkers a table (the authors have 1)")] = None,
 ) -> None:
     """Sections 2 and 3: what Q(s,s') is, in gridworlds and tables."""
-    from qss_offline.cli.tabular import run_one
+    from qss_offline.cli.tabular import make_writable, run_one
     from qss_offline.parallel.pace import in_words
     from qss_offline.tabular.experiments import EXPERIMENTS
-    from qss_offline.tabular.saving import make_writable
 
     root = Path("runs/tabular")
     if experiment == "all":

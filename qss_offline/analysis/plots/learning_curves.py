@@ -20,6 +20,7 @@ from qss_offline.analysis.plots.style import (
     SKY,
     WIDE_DPI,
     YELLOW,
+    band,
     styled,
     thousands,
     to_png,
@@ -33,7 +34,7 @@ from qss_offline.runs.results import (
     learning_curve,
     value_curve,
 )
-from qss_offline.statistics import ENOUGH, counted, mean_band
+from qss_offline.statistics import counted
 
 _LOOKS: dict[str, tuple[str, Any]] = {
     "d3g": (BLUE, "-"),
@@ -121,13 +122,8 @@ def _png(
             colour, dashes = _LOOKS.get(algorithm, (BLACK, "-"))
             if result.get("start_run") is not None:
                 name, colour = f"{name}, started offline", YELLOW
-            count = samples.shape[1]
-            label = f"{name} ({counted(count, 'seed')})"
-            band = mean_band(samples)
-            panel.plot(steps, band.mean, color=colour, ls=dashes, label=label)
-            panel.fill_between(steps, band.low, band.high, color=colour, alpha=0.15, linewidth=0)
-            if count < ENOUGH:
-                panel.plot(steps, samples, color=colour, linewidth=0.6, alpha=0.5)
+            label = f"{name} ({counted(samples.shape[1], 'seed')})"
+            band(panel, steps, samples, label, colour, dashes)
         panel.set_title(printable(env_id))
         panel.set_xlabel("environment steps")
         thousands(panel.xaxis)

@@ -11,7 +11,12 @@ import io
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from numpy.typing import NDArray
+
+from qss_offline.statistics import ENOUGH, mean_band
+
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
@@ -43,6 +48,40 @@ _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "qss-offline",
 }
+
+
+def band(
+    axis: Axes,
+    x: Any,
+    samples: NDArray[Any],
+    label: str,
+    colour: str,
+    dashes: Any = "-",
+    scale: Callable[[NDArray[Any]], NDArray[Any]] = lambda values: values,
+    each: bool = False,
+) -> None:
+    """Draw means over seeds in their 95% intervals; of seeds too few for one, each as a thin line.
+
+    Args:
+        axis: of a panel.
+        x: `(points,)`.
+        samples: `(points, seeds)`.
+        label: of the line.
+        colour: of it.
+        dashes: of it.
+        scale: of what is drawn, where `samples` are of another.
+        each: draw thin lines however many seeds there are.
+    """
+    means, count = mean_band(samples), samples.shape[-1]
+    point = "o" if len(samples) == 1 else None  # which no line shows
+    if each or count < ENOUGH:
+        axis.plot(
+            x, scale(samples), color=colour, linewidth=0.6, alpha=0.45, marker=point, markersize=2
+        )
+    axis.fill_between(x, scale(means.low), scale(means.high), color=colour, alpha=0.18, linewidth=0)
+    axis.plot(
+        x, scale(means.mean), color=colour, ls=dashes, label=label, marker=point, markersize=4
+    )
 
 
 def thousands(axis: Axis) -> None:
