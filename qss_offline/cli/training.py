@@ -101,20 +101,11 @@ def train(
 
 
 def random_obs(
-    env: Annotated[
-        str | None,
-        Option(
-            help=options.ENVIRONMENT_HELP,
-            show_default=f"{DEMO_ENV}; with --dataset the recording's",
-        ),
-    ] = None,
+    env: options.Environment = DEMO_ENV,
     randomness: options.Randomness = 1.0,
     expert: options.Expert = None,
     transitions: options.Transitions = 100_000,
     dataset_seed: options.DatasetSeed = 0,
-    dataset: Annotated[
-        str | None, Option(help="learn from this Minari dataset instead of recording")
-    ] = None,
     method: options.Method = None,
     preset: options.RunPreset = "default",
     seeds: options.Seeds = "1",
@@ -137,23 +128,20 @@ def random_obs(
 
     begun = time.monotonic()
     _require_drawing(video)
-    if dataset is None:
-        env = resolve_env_id(env or DEMO_ENV)
-        check_acting(env, in_a_box(method))
+    env = resolve_env_id(env)
+    check_acting(env, in_a_box(method))
     asked: dict[str, Any] = {
         "method": method, "preset": preset, "seeds": seeds, "updates": updates,
         "online_steps": online_steps, "online_rounds": online_rounds, "episodes": episodes,
         "device": device, "changes": change or (),
     }  # fmt: skip
-    if dataset is None:
-        assert env is not None
-        # Refused before anything is recorded.
-        TrainOptions(**asked, actions=actions).config("", env)
-        dataset = Recording.from_env(
-            env, steps=transitions, randomness=randomness, expert=expert, seed=dataset_seed
-        ).dataset_id
+    # Refused before anything is recorded.
+    TrainOptions(**asked, actions=actions).config("", env)
+    recording = Recording.from_env(
+        env, steps=transitions, randomness=randomness, expert=expert, seed=dataset_seed
+    )
     run = learn(
-        dataset, env=env, **asked, actions=actions, out=out, tensorboard=tensorboard,
+        recording, env=env, **asked, actions=actions, out=out, tensorboard=tensorboard,
         if_exists="new" if out is None else "error", begun=begun,
     )  # fmt: skip
     say(run, video=video)
