@@ -226,33 +226,6 @@ def tabular(
         run_one(name, plans[name], folder, figures or folder)
 
 
-def online_budget(
-    runs: Annotated[list[Path], Argument(help="run folders of offline D3G")],
-    budgets: Annotated[str, Option(help="online steps")] = "100,300,1000,3000,10000",
-    rounds: Annotated[int, Option(min=1, help="rounds that a budget is spread over")] = 5,
-    updates: Annotated[
-        int | None, Option(help="gradient steps of the IDM in all (as many as the run's own)")
-    ] = None,
-    episodes: Annotated[int, Option(min=1, help="episodes of each evaluation")] = 10,
-    change: Annotated[
-        list[str] | None, Option("--set", help="name=value, another setting of the inverse fit")
-    ] = None,
-    actions: Annotated[
-        str | None, Option(help="a recording with actions that the IDM learns from first")
-    ] = None,
-    variant: Annotated[str, Option(help="name of these settings in the results")] = "default",
-    results: options.Results = Path("runs/online_budget"),
-    env: options.RegisteredModules = None,
-) -> None:
-    """Return against online steps: how few turn the proposals of runs into policies."""
-    from qss_offline.cli.budget import draw_online_budget
-
-    draw_online_budget(
-        runs=runs, budgets=budgets, rounds=rounds, updates=updates, episodes=episodes,
-        change=change, actions_from=actions, variant=variant, results=results, env=env,
-    )  # fmt: skip
-
-
 def offline_to_online(
     env: options.Environment = "InvertedPendulum",
     seeds: options.Seeds = "5",
@@ -331,7 +304,5 @@ def minari_mujoco(
     )  # fmt: skip
 
 
-for command in (
-    table1, figure6, figure7, ladder, tabular, online_budget, offline_to_online, minari_mujoco
-):  # fmt: skip
+for command in (table1, figure6, figure7, ladder, tabular, offline_to_online, minari_mujoco):
     add(app, command)

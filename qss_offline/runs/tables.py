@@ -64,18 +64,6 @@ def read_table(path: Path, row_type: type[RowT], *, others: bool = False) -> lis
         raise UserError(f"{path}: {error}") from error
 
 
-def header_of(path: Path) -> tuple[str, ...]:
-    """Return the names of a table's columns.
-
-    Raises:
-        UserError: the file can't be read.
-    """
-    try:
-        return tuple(next(csv.reader(_text(path)), ()))
-    except (ValueError, csv.Error) as error:
-        raise UserError(f"{path}: {error}") from error
-
-
 def _text(path: Path) -> io.StringIO:
     return io.StringIO(read_regular_file(path, _MAX_BYTES).decode(), newline="")
 

@@ -339,16 +339,6 @@ def test_a_table_of_returns_is_pivoted_with_the_papers_figures_beside(tmp_path: 
     assert re.fullmatch(r"-6\.0 \[-.*; -.*\] \(5 seeds\)", quarter["D3G"])
 
 
-def test_a_table_of_online_budgets_is_one_too(tmp_path: Path) -> None:
-    columns = "env_id,dataset_id,variant,seed,online_steps,mean_return"
-    rows = [f"Reacher-v5,x/a-obs-v0,{v},0,{n},-{n}" for v in "ab" for n in (100, 1000)]
-    (tmp_path / "returns.csv").write_text("\n".join((columns, *rows)) + "\n")
-    found = read_returns(tmp_path / "returns.csv")
-    first, second = cards(returns_table(found))
-    assert first["recording"] == "a, after 100 online steps"
-    assert (second["a"], second["b"]) == ("-1,000 (1 seed)", "-1,000 (1 seed)")
-
-
 def other(run: FinishedRun, name: str, seeds: tuple[int, ...], **config: object) -> FinishedRun:
     """A run as if it had been called otherwise, and had other seeds and settings."""
     rows = [{**run.results["seeds"][0], "seed": seed} for seed in seeds]

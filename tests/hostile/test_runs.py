@@ -28,8 +28,8 @@ from qss_offline.analysis.diagnostics import diagnose
 from qss_offline.analysis.models import inverse_model_of, planner_of, policy_of
 from qss_offline.analysis.plots import style
 from qss_offline.analysis.report.making import make_report
+from qss_offline.api.training import fit_inverse
 from qss_offline.cli.runs import report
-from qss_offline.comparison.online_budget import load_proposals
 from qss_offline.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from qss_offline.errors import UserError
 from qss_offline.files import write_json
@@ -118,8 +118,6 @@ def test_whatever_a_run_says_it_is_read_or_refused_in_one_line(
         rng = random.Random(f"{method} {name} {case}")
         (path / name).write_text(json.dumps(spoil(json.loads(honest), rng)))
         refused(looks, path)
-        if name == "config.json":
-            refused(load_proposals, path)
 
 
 @pytest.mark.parametrize("name", ["config.json", "results.json"])
@@ -274,11 +272,11 @@ def trap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     [
         looks,
         resumes,
-        load_proposals,
+        lambda path: fit_inverse(path, online_steps=100, progress=False),
         lambda path: report([path], video=False),
         lambda path: known_steps(str(path), "InvertedPendulum-v5"),
     ],
-    ids=["look", "resume", "online_budget", "report", "actions_from"],
+    ids=["look", "resume", "fit_inverse", "report", "actions_from"],
 )
 @pytest.mark.usefixtures("undrawn")
 def test_no_module_that_a_run_names_is_imported(
