@@ -46,11 +46,12 @@ def open_regular_file(path: Path, limit: int, links: bool = True) -> Iterator[Bi
     Args:
         path: the file.
         limit: bytes.
-        links: follow a link; without, what is passed on to others can't be a file of one's own.
+        links: whether a link is followed; what is handed on to others mustn't be one, which may
+            lead to any file of the user's.
 
     Raises:
         UserError: it is missing or can't be read, is a folder, a named pipe, a socket or a device,
-            or holds more.
+            or a link where none is followed, or holds more.
     """
     flags = os.O_RDONLY | _CAREFULLY
     if not links:
