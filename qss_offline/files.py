@@ -26,6 +26,8 @@ from typing import Any, BinaryIO
 from qss_offline.errors import UserError, printable
 
 _MOST_DIGITS = 20
+# Without O_NONBLOCK a named pipe would wait for somebody at its other end.
+_CAREFULLY = os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
 
 
@@ -38,16 +40,25 @@ def size_text(size: float) -> str:
 
 
 @contextmanager
-def open_regular_file(path: Path, limit: int) -> Iterator[BinaryIO]:
+def open_regular_file(path: Path, limit: int, links: bool = True) -> Iterator[BinaryIO]:
     """Open an untrusted file to read: a regular file, or a link to one, of at most `limit` bytes.
+
+    Args:
+        path: the file.
+        limit: bytes.
+        links: whether a link is followed; what is handed on to others mustn't be one, which may
+            lead to any file of the user's.
 
     Raises:
         UserError: it is missing or can't be read, is a folder, a named pipe, a socket or a device,
-            or holds more.
+            or a link where none is followed, or holds more.
     """
+    flags = os.O_RDONLY | _CAREFULLY
+    if not links:
+        _refuse_link(path)
+        flags |= os.O_NOFOLLOW
     try:
-        # Without O_NONBLOCK a named pipe would wait here for somebody to write to it.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        descriptor = os.open(path, flags)
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist") from error
     except (OSError, ValueError) as error:
@@ -69,13 +80,42 @@ def open_regular_file(path: Path, limit: int) -> Iterator[BinaryIO]:
         os.close(descriptor)
 
 
-def read_regular_file(path: Path, limit: int) -> bytes:
+def read_regular_file(path: Path, limit: int, links: bool = True) -> bytes:
     """Return the bytes of an untrusted file, see `open_regular_file`."""
-    with open_regular_file(path, limit) as file:
+    with open_regular_file(path, limit, links) as file:
         try:
             return file.read(limit)
         except OSError as error:
             raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def open_in_place(path: Path, flags: int) -> int:
+    """Open a file of an untrusted folder to write into it as it stands, made where there is none.
+
+    A link, which may lead to any file of the user's, is not followed.
+
+    Args:
+        path: the file.
+        flags: for `os.open`.
+
+    Returns:
+        A file descriptor.
+
+    Raises:
+        OSError: the folder can't be written to.
+        UserError: it is a link, or no regular file.
+    """
+    _refuse_link(path)
+    descriptor = os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | _CAREFULLY, 0o644)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UserError(f"{path} is no regular file; remove it")
+    return descriptor
+
+
+def _refuse_link(path: Path) -> None:
+    if path.is_symlink():
+        raise UserError(f"{path} is a link, which isn't followed here; put the file itself there")
 
 
 def parse_json(content: bytes | str, source: object, nan: bool = False) -> Any:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import ast
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass, replace
-from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, cast, get_type_hints
 
 from qss_offline.errors import UserError, nearest
+from qss_offline.settings_json import read_value
 
 Config = TypeVar("Config")
 
@@ -104,36 +103,6 @@ _WORDS_OF_JSON = {"true": True, "false": False, "null": None}
 def _read(text: str, value: str, hint: Any) -> Any:
     try:
         read = ast.literal_eval(value)
-    except (SyntaxError, ValueError, TypeError):
+    except (SyntaxError, ValueError, TypeError, RecursionError):
         read = _WORDS_OF_JSON.get(value, value)
-    if isinstance(read, list):
-        read = tuple(read)
-    if isinstance(read, float) and not math.isfinite(read):
-        raise UserError(f"--set {text}: it must be a finite number")
-    if not _fits(read, hint):
-        raise UserError(f"--set {text}: it must be {_words(hint)}, not {value!r}")
-    return read
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin is UnionType:
-        return any(_fits(value, one) for one in arguments)
-    if origin is Literal:
-        return value in arguments
-    if origin is tuple:
-        return isinstance(value, tuple) and all(_fits(one, arguments[0]) for one in value)
-    if isinstance(value, bool):
-        return hint is bool
-    return isinstance(value, (int, float) if hint is float else hint)
-
-
-def _words(hint: Any) -> str:
-    if get_origin(hint) is UnionType:
-        return " or ".join(_words(one) for one in get_args(hint))
-    if get_origin(hint) is Literal:
-        return " or ".join(map(str, get_args(hint)))
-    if get_origin(hint) is tuple:
-        return "a tuple such as (128, 128)"
-    words = {bool: "True or False", int: "a whole number", float: "a number", NoneType: "None"}
-    return words.get(hint, str(hint))
+    return read_value(hint, list(read) if isinstance(read, tuple) else read, f"--set {text}")

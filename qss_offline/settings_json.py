@@ -67,7 +67,7 @@ def from_plain(config_type: type[Config], given: Any, where: str) -> Config:
     values = {}
     for name, field in known.items():
         if name in given:
-            values[name] = _read(hints[name], given[name], f"{where}.{name}")
+            values[name] = read_value(hints[name], given[name], f"{where}.{name}")
         elif field.default is MISSING and field.default_factory is MISSING:
             raise UserError(f"{where}: {name} is missing; {_OTHER}")
     try:
@@ -91,23 +91,35 @@ def settings_of(config_type: type[Config], config: Mapping[str, Any], where: str
     return from_plain(config_type, {k: v for k, v in config.items() if k in known}, where)
 
 
-def _read(hint: Any, value: Any, where: str) -> Any:
+def read_value(hint: Any, value: Any, where: str) -> Any:
+    """Return a value of a setting.
+
+    Args:
+        hint: its type.
+        value: what JSON made of it.
+        where: what is read, for a refusal.
+
+    Raises:
+        UserError: it is of another type, or no finite number.
+    """
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is UnionType:
         if value is None and NoneType in arguments:
             return None
         (inner,) = (one for one in arguments if one is not NoneType)
-        return _read(inner, value, where)
+        return read_value(inner, value, where)
     if is_dataclass(hint):
         return from_plain(cast(type[Any], hint), value, where)
     if origin is tuple:
         if not isinstance(value, list):
             raise UserError(f"{where}: expected a list, not {shown(value)}")
-        return tuple(_read(arguments[0], one, f"{where}[{n}]") for n, one in enumerate(value))
+        return tuple(read_value(arguments[0], one, f"{where}[{n}]") for n, one in enumerate(value))
     if origin is Mapping:
         if not isinstance(value, Mapping):
             raise UserError(f"{where}: expected values by name, not {shown(value)}")
-        return {str(key): _read(arguments[1], one, f"{where}.{key}") for key, one in value.items()}
+        return {
+            str(key): read_value(arguments[1], one, f"{where}.{key}") for key, one in value.items()
+        }
     if hint is Path:
         return Path(_read_number_or_word(str, value, where))
     if origin is Literal:

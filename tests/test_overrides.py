@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from qss_offline.errors import UserError
-from qss_offline.online.presets import online_preset
-from qss_offline.overrides import changed, differences, with_changes
+from qss_offline.online.presets import ALGORITHMS, online_preset
+from qss_offline.overrides import changed, differences, settings_by_name, with_changes
 from qss_offline.presets import PRESETS, preset
 from qss_offline.runs.config import Method, Preset
 from qss_offline.settings_json import from_plain, to_plain
@@ -46,12 +46,14 @@ def test_a_dot_tells_apart_what_several_parts_have() -> None:
         ("gamma", "takes name=value"),
         ("gama=0.9", "no setting 'gama'.*gamma"),
         ("batch_size=32", r"algorithm.batch_size or inverse.model.batch_size"),
-        ("gamma=high", "must be a number, not 'high'"),
-        ("rounds=2.5", "must be a whole number, not '2.5'"),
-        ("rounds=True", "must be a whole number, not 'True'"),
-        ("algorithm.hidden_dims=128", "must be a tuple such as"),
-        ("proposal_average_step_size=x", "a number or None, not 'x'"),
-        ("clamp_targets=1", "True or False"),
+        ("gamma=high", "expected a number, not 'high'"),
+        ("rounds=2.5", "expected a whole number, not 2.5"),
+        ("rounds=True", "expected a whole number, not True"),
+        ("algorithm.hidden_dims=128", "expected a list, not 128"),
+        ("proposal_average_step_size=x", "expected a number, not 'x'"),
+        ("clamp_targets=1", "true or false"),
+        ("gamma=1e999", "expected a finite number"),
+        ("gamma=" + "-" * 3000 + "1", "expected a number"),
         ("gamma=1.5", r"--set gamma=1.5: gamma must be in \[0, 1\)"),
         ("beta=1", r"no setting 'beta'; there are .*cycle_coef"),
     ],
@@ -59,6 +61,16 @@ def test_a_dot_tells_apart_what_several_parts_have() -> None:
 def test_what_is_no_setting_or_no_value_is_refused(text: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         changed(DEFAULT, [text])
+
+
+@pytest.mark.parametrize(
+    "config", [*(one for named in PRESETS.values() for one in named.values()),
+               *(online_preset("paper", algorithm) for algorithm in ALGORITHMS)]
+)  # fmt: skip
+def test_every_setting_is_taken_as_it_is_shown(config: Any) -> None:
+    for name, value in settings_by_name(config).items():
+        taken = settings_by_name(changed(config, [f"{name}={value}"]))[name]
+        assert (taken, type(taken)) == (value, type(value))
 
 
 def test_a_word_must_be_one_of_those_there_are() -> None:

@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 from qss_offline.analysis.camera import Camera, Frames
 from qss_offline.analysis.poses import FloatArray
-from qss_offline.analysis.rollouts import without_time_limit
 from qss_offline.data.environments import make_env
 from qss_offline.errors import UserError
 from qss_offline.evaluation.normalization import environment_name
@@ -173,7 +172,7 @@ def _paint_here(env_id: str, qpos: FloatArray) -> Frames:
 
 def _film_here(env_id: str, actions: NDArray[Any]) -> Frames:
     """Film in this process, a line on standard output for each frame."""
-    env = without_time_limit(make_env(env_id, render_mode="rgb_array"))
+    env = make_env(env_id, render_mode="rgb_array", time_limit=False)
     camera = Camera(env)
     env.reset(seed=0)
     camera.shoot()

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-import gymnasium as gym
 import numpy as np
-from gymnasium.wrappers import TimeLimit
 from numpy.typing import NDArray
 
-from qss_offline.data.checked_environment import CheckedEnv
 from qss_offline.data.environments import make_env
 from qss_offline.engine.streams import stream
 from qss_offline.evaluation.episodes import BatchPolicy
@@ -40,13 +36,6 @@ class Rollouts:
         return values
 
 
-def without_time_limit(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
-    """Return what `make_env` made without the time limit that Gymnasium puts around it."""
-    if isinstance(env, CheckedEnv) and isinstance(env.env, TimeLimit):
-        return CheckedEnv(env.env.env, env.name)
-    return env
-
-
 def roll_out(policy: BatchPolicy, env_id: str, episodes: int, steps: int, seed: int) -> Rollouts:
     """Let a policy act, past the environment's own time limit where `steps` is greater.
 
@@ -58,7 +47,7 @@ def roll_out(policy: BatchPolicy, env_id: str, episodes: int, steps: int, seed: 
         seed: episode i starts from the i-th stream of this seed.
     """
     seeds = stream(seed, "rollouts").generate_state(episodes)
-    envs = [without_time_limit(make_env(env_id)) for _ in range(episodes)]
+    envs = [make_env(env_id, time_limit=False) for _ in range(episodes)]
     try:
         obs = np.stack([env.reset(seed=int(s))[0] for env, s in zip(envs, seeds, strict=True)])
         trajectories = np.empty((episodes, steps + 1, obs.shape[1]), np.float32)

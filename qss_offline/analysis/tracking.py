@@ -6,7 +6,7 @@ training knows nothing of it, and nothing is imported unless a tracker is asked 
 
 from __future__ import annotations
 
-import json
+import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,11 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from qss_offline.errors import UserError
+from qss_offline.errors import UserError, shown
 from qss_offline.parallel.progress import Reporter
 from qss_offline.parallel.reporting import ProgressFactory
 from qss_offline.runs.folder import RunFolder
 from qss_offline.runs.results import read_evaluations
+from qss_offline.runs.values import number
 
 TENSORBOARD_FOLDER = "tensorboard"
 _LOOK_INTERVAL_S = 2.0
@@ -64,9 +65,16 @@ class TensorBoard:
         self._writers: dict[int, Any] = {}
 
     def log(self, seed: int, step: int, values: Mapping[str, float]) -> None:
-        """Take the metrics of a seed."""
-        if not self._writers and self._folder.exists():
-            shutil.rmtree(self._folder)
+        """Take the metrics of a seed.
+
+        Raises:
+            UserError: the folder can't be written to, or is a link.
+        """
+        if not self._writers and os.path.lexists(self._folder):
+            try:
+                shutil.rmtree(self._folder)
+            except OSError as error:
+                raise UserError(f"cannot write to {self._folder}: {error}") from error
         if seed not in self._writers:
             self._writers[seed] = self._make(str(self._folder / f"seed-{seed}"))
         for name, value in values.items():
@@ -92,16 +100,13 @@ class _Follower:
             return
         self._looked = time.monotonic()
         for seed, logged in self._logged.items():
-            path = self._folder.seed(seed).metrics
-            for line in path.read_text().splitlines() if path.exists() else ():
-                try:
-                    row = json.loads(line)
-                except ValueError:
-                    continue  # half a line: a worker is writing it
-                step = int(row.pop("update"))
+            folder = self._folder.seed(seed)
+            for _, step, row in folder.metric_rows():
                 # A resumed run repeats rows, to the same bits.
                 if step > logged:
-                    self._tracker.log(seed, step, row)
+                    values = {name: number(value, f"{folder.metrics}: {shown(name)}")
+                              for name, value in row.items() if name != "update"}  # fmt: skip
+                    self._tracker.log(seed, step, values)
                     self._logged[seed] = step
 
     def finish(self) -> None:

@@ -22,7 +22,6 @@ from qss_offline.analysis.models import observation_std, planner_of, policy_of
 from qss_offline.analysis.painting import DrawingError, film_actions, paint
 from qss_offline.analysis.planning import Planner, plan_distances
 from qss_offline.analysis.poses import NoPoseError, PoseMap, pose_map
-from qss_offline.analysis.rollouts import without_time_limit
 from qss_offline.data.environments import importable, make_env
 from qss_offline.data.transitions import Transitions
 from qss_offline.errors import UserError
@@ -130,7 +129,7 @@ def render_run(
     shown = run.seeds[0] if seed is None else seed
     policy = policy_of(run, shown)
     folder = run.folder.path / FOLDER if out is None else out
-    env = make_env(run.env_id)
+    env = make_env(run.env_id, time_limit=False)
     try:
         try:
             poses: PoseMap | None = pose_map(run.env_id, env)
@@ -203,7 +202,7 @@ def render_online(
         raise UserError(f"{run.path.parent} holds no seed {shown}; its seeds are {there}")
     policy = load_policy(RunFolder(run.path.parent).seed(shown).policy)
     folder = run.path.parent / FOLDER if out is None else out
-    env = make_env(run.env_id)
+    env = make_env(run.env_id, time_limit=False)
     try:
         acting, shots = _act_before_camera(run.env_id, env, policy, None, steps)
     finally:
@@ -270,7 +269,7 @@ def _act_before_camera(
 
         return strip, film_again
     try:
-        own = make_env(env_id, render_mode="rgb_array")
+        own = make_env(env_id, render_mode="rgb_array", time_limit=False)
     except UserError as error:
         reason = str(error)
         return acting_strip(env, policy, None, first, steps), lambda progress: reason
@@ -362,14 +361,13 @@ def acting_strip(
     """Let the policy act from a recorded first state, or from a fresh one without a map.
 
     Args:
-        env: the environment.
+        env: the environment, without its time limit.
         policy: acts.
         poses: puts the simulator into the first state.
         first: `(obs_dim,)` the first recorded observation, which `poses` need.
-        steps: how many; time limits don't count.
+        steps: how many.
         watch: called in the first state with None, and after each step with its action.
     """
-    env = without_time_limit(env)
     obs, _ = env.reset(seed=0)
     if poses is not None and first is not None:
         start = poses.poses(first[None])

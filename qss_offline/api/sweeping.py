@@ -13,14 +13,15 @@ from qss_offline.api.comparing import Comparison, compare
 from qss_offline.api.options import recording_name
 from qss_offline.api.recording import Recording, spec_of_env
 from qss_offline.api.runs import Run
-from qss_offline.api.training import asked_run, progress_of
+from qss_offline.api.training import asked_run
 from qss_offline.data.local import local_dataset_ids
 from qss_offline.errors import UserError, nearest, shown
 from qss_offline.files import read_regular_file
 from qss_offline.launch.cell import Launcher
 from qss_offline.launch.choice import launcher_of
 from qss_offline.launch.driver import launch
-from qss_offline.parallel.reporting import ProgressFactory, print_notice
+from qss_offline.parallel.progress import progress
+from qss_offline.parallel.reporting import print_notice
 from qss_offline.statistics import counted
 from qss_offline.training.runner import TrainingRun
 
@@ -87,17 +88,13 @@ def read_sweep(path: Path) -> Sweep:
 
 
 def run_sweep(
-    sweep: Sweep,
-    out: Path,
-    progress: bool | ProgressFactory = True,
-    launcher: str | Launcher = "local",
+    sweep: Sweep, out: Path, launcher: str | Launcher = "local"
 ) -> tuple[Comparison | None, list[str]]:
     """Train what is missing of a sweep; what fails doesn't take the rest with it.
 
     Args:
         sweep: what is trained.
         out: folder of the runs, one for each recording, method and preset.
-        progress: whether to show it, or what makes a progress display.
         launcher: as for `train`; all seeds of all runs are launched together.
 
     Returns:
@@ -115,7 +112,7 @@ def run_sweep(
 
     for given in sweep.recordings:
         try:
-            recording = _recording(given, launched.dry, progress is not False)
+            recording = _recording(given, launched.dry)
         except UserError as error:
             fail(given, error)
             continue
@@ -135,9 +132,7 @@ def run_sweep(
                 fail(name, error)
     runs: dict[str, Run] = {}
     title = counted(len(begun), "run")
-    for training, ended in zip(
-        begun, launch(begun, launched, progress_of(progress), title), strict=True
-    ):
+    for training, ended in zip(begun, launch(begun, launched, progress, title), strict=True):
         if ended.results is not None:
             runs[training.name] = Run(training.folder.path)
         for reason in ended.failures:
@@ -145,7 +140,7 @@ def run_sweep(
     return (compare(runs) if runs else None), failures
 
 
-def _recording(given: str | Mapping[str, Any], dry: bool, progress: bool) -> Recording:
+def _recording(given: str | Mapping[str, Any], dry: bool) -> Recording:
     """Open a recording, or make it.
 
     Raises:
@@ -157,4 +152,4 @@ def _recording(given: str | Mapping[str, Any], dry: bool, progress: bool) -> Rec
         dataset_id = spec_of_env(**given).obs_id
         if dataset_id not in local_dataset_ids():
             raise UserError(f"{dataset_id} isn't recorded yet; its cells are listed once it is")
-    return Recording.from_env(**given, progress=progress)
+    return Recording.from_env(**given)

@@ -13,7 +13,7 @@ import typer
 from typer import Argument
 
 from qss_offline.cli import options
-from qss_offline.errors import UserError, printable
+from qss_offline.errors import UserError, printable, shown
 
 if TYPE_CHECKING:
     from qss_offline.launch.cell import Cell, Failure, Launcher
@@ -143,7 +143,7 @@ def cell(
     register_environments(env or ())
     found = cell_of(read_json(file), str(file))
     if found.task not in _TASKS:
-        raise UserError(f"{file} asks for {printable(found.task)}, which is no cell's task")
+        raise UserError(f"{file} asks for {shown(found.task)}, which is no cell's task")
     known = {env_id: env_id_of_file(env_id, file) for env_id in found.environments}
     # What a file names is never imported; its settings name what was looked up.
     settings = _with_environments(found.settings, known)
@@ -169,7 +169,7 @@ def _with_environments(settings: Any, known: Mapping[str, str]) -> Any:
     made = {name: _with_environments(one, known) for name, one in settings.items()}
     env_id = made.get("env_id")
     if env_id is not None:
-        if env_id not in known:
-            raise UserError(f"the cell's settings name {printable(env_id)}, the cell doesn't")
+        if not isinstance(env_id, str) or env_id not in known:
+            raise UserError(f"the cell's settings name {shown(env_id)}, the cell doesn't")
         made["env_id"] = known[env_id]
     return made

@@ -1,4 +1,4 @@
-"""Learning curves of the online mode: Figure 7, and runs that begin offline."""
+"""Learning curves of the online mode: Figure 7 and the ladder."""
 
 from __future__ import annotations
 
@@ -10,26 +10,20 @@ import qss_offline.online.gridworld  # noqa: F401  registers the gridworld
 from qss_offline.analysis.plots.learning_curves import (
     load_curves,
     png,
-    return_lines,
     score_lines,
     values_png,
 )
 from qss_offline.comparison.estimate import online_seconds
-from qss_offline.comparison.online_study import run_from_offline_and_nothing, run_missing
-from qss_offline.data.build import build_dataset
-from qss_offline.data.environments import check_acting, resolve_env_id
-from qss_offline.data.specs import DatasetSpec
+from qss_offline.comparison.online_study import run_missing
+from qss_offline.data.environments import resolve_env_id
 from qss_offline.errors import UserError
-from qss_offline.files import write_bytes, write_json
+from qss_offline.files import write_bytes
 from qss_offline.launch.cell import Launcher
-from qss_offline.online.config import EvaluationPlan
 from qss_offline.online.presets import online_preset
 from qss_offline.parallel.pace import in_words
 from qss_offline.parallel.progress import progress
-from qss_offline.presets import preset as find_preset
-from qss_offline.runs.config import RunConfig
 from qss_offline.runs.folder import parse_seeds
-from qss_offline.runs.provenance import machine
+from qss_offline.runs.provenance import write_provenance
 from qss_offline.runs.results import value_curve
 
 
@@ -75,66 +69,15 @@ def draw_curves(
         seconds = online_seconds(each, len(parse_seeds(seeds)), launcher.workers)
         print(f"This takes about {in_words(seconds)} here.", flush=True)
         run_missing(asked, parse_seeds(seeds), preset, runs, results, launcher, progress)
+        write_provenance(results)
     curves = load_curves(results)
     if not curves:
         raise UserError(f"{results} holds no results yet; leave out --draw to make some")
     picture = results / f"{name}.png"
     write_bytes(picture, png(curves))
-    _print_lines(score_lines(curves))
+    print("\n".join(score_lines(curves)))
     made = [picture]
     if any(value_curve(one["seeds"]) is not None for one in curves):
         made.append(results / f"{name}_values.png")
         write_bytes(made[-1], values_png(curves))
     print(f"made {' and '.join(map(str, made))}")
-
-
-def draw_offline_to_online(
-    *,
-    env: str,
-    seeds: str,
-    steps: int,
-    warm_up: int,
-    evaluate_every: int,
-    episodes: int,
-    transitions: int,
-    updates: int | None,
-    preset: str,
-    launcher: Launcher,
-    runs: Path,
-    results: Path,
-) -> None:
-    """Learn offline and go on online, and online from nothing; draw both.
-
-    Raises:
-        UserError: an option can't be used.
-    """
-    env_id, chosen = resolve_env_id(env), parse_seeds(seeds)
-    check_acting(env_id)
-    config = replace(online_preset(preset, env_id=env_id), steps=steps, warm_up=warm_up)
-    dataset = build_dataset(DatasetSpec(env_id, 1.0, transitions), progress=progress).obs_id
-    spent = find_preset(preset, "d3g").spend(updates, None, None)
-    offline = RunConfig("d3g", env_id, dataset, chosen, preset, spent, evaluation_episodes=episodes)
-    plan = EvaluationPlan(evaluate_every, episodes)
-    wide = tuple(spent.ensemble * dim for dim in config.algorithm.hidden_dims)
-    run = "d3g", replace(config, algorithm=replace(config.algorithm, hidden_dims=wide))
-    seconds = in_words(online_seconds([run] * 2, len(chosen), launcher.workers))
-    print(
-        f"This takes about {seconds} here, and as long as learning offline takes: qss train "
-        f"{dataset}.",
-        flush=True,
-    )
-    folder = runs / env_id.replace("/", "-")
-    found = run_from_offline_and_nothing(offline, config, plan, folder, launcher, progress)
-    for name, one in found.items():
-        write_json(results / f"{env_id}-{name}.json".replace("/", "-"), one)
-    write_json(results / "provenance.json", {"machine": machine()})
-    picture = results / f"{env_id}.png".replace("/", "-")
-    write_bytes(picture, png(list(found.values())))
-    for one in found.values():
-        _print_lines(return_lines(one))
-    print(f"made {picture}; every return is in {results}")
-
-
-def _print_lines(lines: Sequence[str]) -> None:
-    for line in lines:
-        print(line)

@@ -5,6 +5,8 @@ What was interrupted goes on with the same command, and nothing that is done is 
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +14,7 @@ from typer import Argument, Option
 
 from qss_offline.cli import options
 from qss_offline.cli.command import add, make_app
-from qss_offline.errors import by_name
+from qss_offline.errors import UserError, by_name
 
 FIGURE7_ENVIRONMENTS = (
     "InvertedPendulum,InvertedDoublePendulum,Reacher,Hopper,HalfCheetah,Walker2d,Ant,Humanoid"
@@ -27,6 +29,9 @@ LADDER = {
     "Reacher": _CONTINUOUS,
 }
 """What climbs in each environment."""
+
+_EXPERIMENT_S = 90.0
+"""Of a tabular experiment with its own settings, on one core."""
 
 app = make_app("The paper's experiments.")
 
@@ -58,15 +63,46 @@ def table1(
     ] = False,
 ) -> None:
     """Table 1, extended: every method on recordings from expert to random behaviour."""
+    from qss_offline.analysis.plots.comparison import png
     from qss_offline.cli.cells import chosen
-    from qss_offline.cli.compare import run_comparison
+    from qss_offline.cli.tables import print_table
+    from qss_offline.comparison.grid import seconds as seconds_of
+    from qss_offline.comparison.study import ComparisonOptions, Study
+    from qss_offline.parallel.pace import in_words
+    from qss_offline.parallel.progress import progress
+    from qss_offline.statistics import counted
 
-    run_comparison(
-        preset=preset, methods=methods, levels=levels, families=families,
-        seeds=seeds, updates=updates, rival_updates=rival_updates, transitions=transitions,
-        device=device, tf32=tf32, runs=runs, out=out, show_only=show_only,
-        launcher=chosen(launcher, workers, dry_run, print_commands),
-    )  # fmt: skip
+    begun, where = time.monotonic(), chosen(launcher, workers, dry_run, print_commands)
+    asked = ComparisonOptions(
+        preset, methods, levels, families, seeds, updates, rival_updates, transitions, device, tf32
+    )
+    study = Study(asked, runs, out, show_only)
+    if not show_only and not where.dry:
+        seconds = seconds_of(study.missing(), where)
+        if seconds:
+            print(f"This takes about {in_words(seconds)}, if nothing else runs.", flush=True)
+    failures = [] if show_only else study.run(where, progress)
+    summary = study.summary()
+    if not show_only:
+        study.write(summary, png(summary.shown), failures)
+    for section in summary.sections():
+        print_table(section.header, section.rows, section.title)
+        print()
+    count = counted(len(summary.missing), "run")
+    if show_only:
+        print(f"{count} missing; returns of {study.returns}. Nothing was run or written.")
+        return
+    if not summary.ran and not summary.missing:
+        print(f"Nothing was run: {study.returns} holds all of these returns already.")
+    print(
+        f"{time.monotonic() - begun:.0f} s. {count} missing, {len(failures)} failed. "
+        f"Made: {study.out}/returns.csv (last and best), members.csv (of races), curves.csv (all "
+        "evaluations), table.md, table.png, provenance.json.\n"
+        f"Next: qss report {study.out}/returns.csv; the same command runs what is missing, and "
+        "--seeds 10 adds seeds."
+    )
+    if failures:
+        raise UserError(f"{counted(len(failures), 'run')} failed, the first with: {failures[0]}")
 
 
 def figure6(
@@ -78,11 +114,39 @@ def figure6(
     results: options.Results = Path("runs/figure6/results"),
 ) -> None:
     """Figure 6: D3G and D3G⁻ in an 11×11 gridworld with discrete actions."""
+    from qss_offline.analysis.plots.gridworld import png
     from qss_offline.cli.cells import chosen
-    from qss_offline.cli.gridworld import draw_figure6
+    from qss_offline.cli.gridworld import COMPARED, gridworld_config, measured
+    from qss_offline.cli.tables import print_table
+    from qss_offline.comparison.estimate import online_seconds
+    from qss_offline.files import write_bytes, write_json
+    from qss_offline.parallel.pace import in_words
+    from qss_offline.runs.folder import parse_seeds
+    from qss_offline.runs.provenance import write_provenance
 
-    where = chosen(launcher, workers)
-    draw_figure6(seeds=seeds, steps=steps, launcher=where, out=runs, results=results)
+    where, numbers = chosen(launcher, workers), parse_seeds(seeds)
+    asked = [(algorithm, gridworld_config(algorithm, steps)) for algorithm in COMPARED]
+    seconds = online_seconds(asked, len(numbers), where.workers)
+    print(f"This takes about {in_words(seconds)} here.", flush=True)
+    written = measured(numbers, steps, runs, where)
+    write_json(results / "gridworld.json", written)
+    rows = written["algorithms"]
+    write_bytes(results / "gridworld.png", png(rows, written["config"]["algorithm"]["gamma"]))
+    write_provenance(results)
+    header = ("algorithm", "seed", "distance of τ(⟨0, 0⟩)", "value error", "return")
+    lines = [
+        (
+            algorithm,
+            str(seed["seed"]),
+            f"{seed['distance'][-1][1]:.2f}",
+            f"{seed['value_error']:+.1f}",
+            f"{seed['last_return']:.0f}",
+        )
+        for algorithm, of_seeds in rows.items()
+        for seed in of_seeds
+    ]
+    print_table(header, lines)
+    print(f"made {results / 'gridworld.json'} and {results / 'gridworld.png'}")
 
 
 def figure7(
@@ -143,65 +207,76 @@ def tabular(
     walkers: Annotated[int | None, Option(help="walkers a table (the authors have 1)")] = None,
 ) -> None:
     """Sections 2 and 3: what Q(s,s') is, in gridworlds and tables."""
-    from qss_offline.cli.tabular import run_tabular
+    from qss_offline.cli.tabular import make_writable, run_one
+    from qss_offline.parallel.pace import in_words
+    from qss_offline.tabular.experiments import EXPERIMENTS
 
-    run_tabular(
-        experiment=experiment, out=out, figures=figures, seeds=seeds, steps=steps, alpha=alpha,
-        walkers=walkers,
-    )  # fmt: skip
-
-
-def online_budget(
-    runs: Annotated[list[Path], Argument(help="run folders of offline D3G")],
-    budgets: Annotated[str, Option(help="online steps")] = "100,300,1000,3000,10000",
-    rounds: Annotated[int, Option(min=1, help="rounds that a budget is spread over")] = 5,
-    updates: Annotated[
-        int | None, Option(help="gradient steps of the IDM in all (as many as the run's own)")
-    ] = None,
-    episodes: Annotated[int, Option(min=1, help="episodes of each evaluation")] = 10,
-    change: Annotated[
-        list[str] | None, Option("--set", help="name=value, another setting of the inverse fit")
-    ] = None,
-    actions: Annotated[
-        str | None, Option(help="a recording with actions that the IDM learns from first")
-    ] = None,
-    variant: Annotated[str, Option(help="name of these settings in the results")] = "default",
-    results: options.Results = Path("runs/online_budget"),
-    env: options.RegisteredModules = None,
-) -> None:
-    """Return against online steps: how few turn the proposals of runs into policies."""
-    from qss_offline.cli.budget import draw_online_budget
-
-    draw_online_budget(
-        runs=runs, budgets=budgets, rounds=rounds, updates=updates, episodes=episodes,
-        change=change, actions_from=actions, variant=variant, results=results, env=env,
-    )  # fmt: skip
+    root = Path("runs/tabular")
+    if experiment == "all":
+        folders = {name: (out or root) / name for name in EXPERIMENTS}
+    else:
+        by_name("experiment", experiment, {**EXPERIMENTS, "all": None})
+        folders = {experiment: out or root / experiment}
+    plans = {name: EXPERIMENTS[name].plan.spend(seeds, steps, alpha, walkers) for name in folders}
+    for folder in folders.values():
+        make_writable(folder)
+        make_writable(figures or folder)
+    print(f"This takes about {in_words(_EXPERIMENT_S * len(folders))} at most.", flush=True)
+    for name, folder in folders.items():
+        run_one(name, plans[name], folder, figures or folder)
 
 
 def offline_to_online(
     env: options.Environment = "InvertedPendulum",
     seeds: options.Seeds = "5",
     steps: Annotated[int, Option(help="environment steps of the online mode")] = 20_000,
-    warm_up: Annotated[int, Option(help="of these before the first update")] = 1_000,
-    evaluate_every: options.EvaluateEvery = 1_000,
-    episodes: options.Episodes = 10,
-    transitions: options.Transitions = 100_000,
-    updates: options.Updates = None,
-    preset: Annotated[str, Option(help="of both modes: default or paper")] = "default",
     workers: options.Workers = None,
     launcher: options.Launcher = "local",
     runs: options.Runs = Path("runs/offline_to_online"),
     results: options.Results = Path("runs/offline_to_online/results"),
 ) -> None:
     """What an offline run saves the online mode: learn offline, go on online; and from nothing."""
+    from qss_offline.analysis.plots.learning_curves import png, return_lines
     from qss_offline.cli.cells import chosen
-    from qss_offline.cli.learning_curves import draw_offline_to_online
+    from qss_offline.comparison.estimate import online_seconds
+    from qss_offline.comparison.online_study import run_from_offline_and_nothing
+    from qss_offline.data.build import build_dataset
+    from qss_offline.data.environments import check_acting, resolve_env_id
+    from qss_offline.data.specs import DatasetSpec
+    from qss_offline.files import write_bytes, write_json
+    from qss_offline.online.config import EvaluationPlan
+    from qss_offline.online.presets import online_preset
+    from qss_offline.parallel.pace import in_words
+    from qss_offline.parallel.progress import progress
+    from qss_offline.presets import preset
+    from qss_offline.runs.config import RunConfig
+    from qss_offline.runs.folder import parse_seeds
+    from qss_offline.runs.provenance import write_provenance
 
-    draw_offline_to_online(
-        env=env, seeds=seeds, steps=steps, warm_up=warm_up, evaluate_every=evaluate_every,
-        episodes=episodes, transitions=transitions, updates=updates, preset=preset,
-        launcher=chosen(launcher, workers), runs=runs, results=results,
-    )  # fmt: skip
+    env_id, where, numbers = resolve_env_id(env), chosen(launcher, workers), parse_seeds(seeds)
+    check_acting(env_id)
+    config = replace(online_preset("default", env_id=env_id), steps=steps, warm_up=1_000)
+    dataset = build_dataset(DatasetSpec(env_id), progress=progress).obs_id
+    offline = RunConfig("d3g", env_id, dataset, numbers, "default", preset("default", "d3g"))
+    wide = tuple(offline.preset.ensemble * dim for dim in config.algorithm.hidden_dims)
+    run = "d3g", replace(config, algorithm=replace(config.algorithm, hidden_dims=wide))
+    seconds = in_words(online_seconds([run] * 2, len(numbers), where.workers))
+    print(
+        f"This takes about {seconds} here, and as long as learning offline takes: qss train "
+        f"{dataset}.",
+        flush=True,
+    )
+    name = env_id.replace("/", "-")
+    plan = EvaluationPlan(1_000)
+    found = run_from_offline_and_nothing(offline, config, plan, runs / name, where, progress)
+    for begun, one in found.items():
+        write_json(results / f"{name}-{begun}.json", one)
+    write_provenance(results)
+    picture = results / f"{name}.png"
+    write_bytes(picture, png(list(found.values())))
+    for one in found.values():
+        print("\n".join(return_lines(one)))
+    print(f"made {picture}; every return is in {results}")
 
 
 def minari_mujoco(
@@ -227,7 +302,5 @@ def minari_mujoco(
     )  # fmt: skip
 
 
-for command in (
-    table1, figure6, figure7, ladder, tabular, online_budget, offline_to_online, minari_mujoco
-):  # fmt: skip
+for command in (table1, figure6, figure7, ladder, tabular, offline_to_online, minari_mujoco):
     add(app, command)

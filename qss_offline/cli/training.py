@@ -101,20 +101,11 @@ def train(
 
 
 def random_obs(
-    env: Annotated[
-        str | None,
-        Option(
-            help=options.ENVIRONMENT_HELP,
-            show_default=f"{DEMO_ENV}; with --dataset the recording's",
-        ),
-    ] = None,
+    env: options.Environment = DEMO_ENV,
     randomness: options.Randomness = 1.0,
     expert: options.Expert = None,
     transitions: options.Transitions = 100_000,
     dataset_seed: options.DatasetSeed = 0,
-    dataset: Annotated[
-        str | None, Option(help="learn from this Minari dataset instead of recording")
-    ] = None,
     method: options.Method = None,
     preset: options.RunPreset = "default",
     seeds: options.Seeds = "1",
@@ -137,23 +128,20 @@ def random_obs(
 
     begun = time.monotonic()
     _require_drawing(video)
-    if dataset is None:
-        env = resolve_env_id(env or DEMO_ENV)
-        check_acting(env, in_a_box(method))
+    env = resolve_env_id(env)
+    check_acting(env, in_a_box(method))
     asked: dict[str, Any] = {
         "method": method, "preset": preset, "seeds": seeds, "updates": updates,
         "online_steps": online_steps, "online_rounds": online_rounds, "episodes": episodes,
         "device": device, "changes": change or (),
     }  # fmt: skip
-    if dataset is None:
-        assert env is not None
-        # Refused before anything is recorded.
-        TrainOptions(**asked, actions=actions).config("", env)
-        dataset = Recording.from_env(
-            env, steps=transitions, randomness=randomness, expert=expert, seed=dataset_seed
-        ).dataset_id
+    # Refused before anything is recorded.
+    TrainOptions(**asked, actions=actions).config("", env)
+    recording = Recording.from_env(
+        env, steps=transitions, randomness=randomness, expert=expert, seed=dataset_seed
+    )
     run = learn(
-        dataset, env=env, **asked, actions=actions, out=out, tensorboard=tensorboard,
+        recording, env=env, **asked, actions=actions, out=out, tensorboard=tensorboard,
         if_exists="new" if out is None else "error", begun=begun,
     )  # fmt: skip
     say(run, video=video)
@@ -349,6 +337,7 @@ def say_online(run: OnlineRun, as_json: bool = False) -> None:
         typer.echo(json.dumps(run.results, indent=2))
         return
     from qss_offline.cli.tables import print_table
+    from qss_offline.online.files import replay_files
     from qss_offline.runs.results import FINAL_EVALUATIONS, final_mean
 
     results = run.results
@@ -367,7 +356,8 @@ def say_online(run: OnlineRun, as_json: bool = False) -> None:
     if run.folder.seed(run.seeds[0]).policy.exists():
         made += f", {run.folder.seed(run.seeds[0]).policy} (the policy)"
     print(f"{results['wall_seconds']:,.0f} s in all. Made: {made}.")
-    print(
-        f"Next: its learning curve with qss report {run.path}; what it saw, as a recording: "
-        f"qss data import {run.path} --into my/replay"
-    )
+    more = f"Next: its learning curve with qss report {run.path}"
+    # d3rlpy's methods keep none.
+    if replay_files(run.folder.seed(run.seeds[0])):
+        more += f"; what it saw, as a recording: qss data import {run.path} --into my/replay"
+    print(more)

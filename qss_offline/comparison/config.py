@@ -91,7 +91,11 @@ class ComparisonConfig:
                     f"unknown method {method!r}: there are {', '.join(METHODS)}"
                     f"{nearest(method, METHODS)}"
                 )
-        if self.seeds <= 0:
-            raise UserError(f"seeds must be above 0, not {self.seeds}")
-        if self.rival_updates <= 0:
-            raise UserError(f"updates of d3rlpy's methods must be above 0: {self.rival_updates}")
+        for what, count in (
+            ("seeds", self.seeds),
+            ("updates", self.updates),
+            ("updates of d3rlpy's methods", self.rival_updates),
+            ("transitions", self.transitions),
+        ):
+            if count is not None and count <= 0:
+                raise UserError(f"{what} must be above 0, not {count}")

@@ -11,14 +11,12 @@ from typing import Any
 import qss_offline.online.gridworld  # noqa: F401  registers the gridworld, in workers too
 from qss_offline.baselines import require_d3rlpy
 from qss_offline.baselines.online import check_actions
-from qss_offline.comparison.estimate import online_seconds
 from qss_offline.data.environments import make_env
 from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.engine.device import check_device, training_with
 from qss_offline.errors import UserError
-from qss_offline.files import write_json
 from qss_offline.launch.cell import SHARED_GPU, Cell, Launcher, shared_out
-from qss_offline.launch.driver import launch
+from qss_offline.launch.driver import Begun, launch
 from qss_offline.launch.local import LocalLauncher
 from qss_offline.online.config import OnlineSettings
 from qss_offline.online.env_loop import OnlineTask, judged_evaluations
@@ -29,8 +27,7 @@ from qss_offline.online.warm_start import check_environment_of, load_start, step
 from qss_offline.online.work import work_until
 from qss_offline.parallel.processes import Tick
 from qss_offline.parallel.reporting import ProgressFactory, no_progress
-from qss_offline.runs.clock import RunClock
-from qss_offline.runs.folder import RunFolder, SeedFolder, read_json, seeds_in_words, versions
+from qss_offline.runs.folder import RunFolder, SeedFolder, seeds_in_words, versions
 from qss_offline.runs.results import (
     read_evaluations,
     seed_results,
@@ -75,7 +72,7 @@ def online_run(
     return ended.or_refuse()
 
 
-class OnlineTraining:
+class OnlineTraining(Begun):
     """An online run that was checked: what `launch.driver` begins and ends.
 
     Args:
@@ -95,36 +92,14 @@ class OnlineTraining:
         check_device(settings.device)
         _check(settings)
         self._before = 0 if settings.start_run is None else steps_before(settings.start_run)
-        self._settings, self.folder, self._resume = settings, folder, resume
-        self.clock = RunClock(folder, begun)
-
-    @property
-    def name(self) -> str:
-        """The folder's name."""
-        return self.folder.path.name
-
-    @property
-    def unit_seconds(self) -> float:
-        """Seconds of a unit of work, roughly."""
-        settings = self._settings
-        one = settings.algorithm, settings.config
-        return online_seconds([one], workers=1) / settings.config.steps
+        super().__init__(folder, settings.seeds, begun)
+        self._settings, self._resume = settings, resume
 
     def start(self) -> None:
-        """Write the settings of a new run, or compare those of one that goes on.
-
-        Raises:
-            UserError: they differ, or can't be written.
-        """
+        """Write the settings of a new run, or compare those of one that goes on."""
         config = {"method": "online", **vars(self._settings), "versions": versions()}
         self.folder.start(config, self._resume)
         self._resume = True
-
-    @property
-    def done(self) -> bool:
-        """Whether all of it is done."""
-        seeds = [self.folder.seed(seed) for seed in self._settings.seeds]
-        return self.folder.results.exists() and all(seed.result.exists() for seed in seeds)
 
     def cells(self, shares: int | None) -> list[Cell]:
         """Return its cells, none where all is done."""
@@ -149,14 +124,9 @@ class OnlineTraining:
             for seeds in shared_out(left, shares)
         ]
 
-    def end(self) -> dict[str, Any]:
-        """Sum up what the seeds came to, in `results.json`."""
+    def _results(self) -> dict[str, Any]:
         settings, folder = self._settings, self.folder
-        if self.done:
-            return read_json(folder.results)
-        wall_s = self.clock.seconds
-        folder.set_elapsed(wall_s)
-        results = {
+        return {
             "method": "online",
             "env_id": settings.env_id,
             "algorithm": settings.algorithm,
@@ -165,15 +135,11 @@ class OnlineTraining:
             "start_run": _from_here(settings.start_run),
             "steps_before": self._before,
             "config": asdict(settings.config),
-            "wall_seconds": round(wall_s, 1),
             "seeds": [
                 seed_results(seed, read_evaluations(folder.seed(seed).result))
                 for seed in settings.seeds
             ],
-            "versions": versions(),
         }
-        write_json(folder.results, results)
-        return results
 
 
 def online_cell(settings: Mapping[str, Any], tick: Tick) -> None:

@@ -15,12 +15,11 @@ from qss_offline.comparison.config import evaluation_episodes
 from qss_offline.data.load import load_transitions, recorded_behaviour
 from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.errors import UserError
-from qss_offline.files import write_json
 from qss_offline.launch.cell import Cell
+from qss_offline.launch.driver import Begun
 from qss_offline.parallel.processes import Tick
 from qss_offline.parallel.reporting import counted_on
-from qss_offline.runs.clock import RunClock
-from qss_offline.runs.folder import RunFolder, read_json, versions
+from qss_offline.runs.folder import RunFolder, versions
 from qss_offline.runs.reader import read_run_config
 from qss_offline.runs.results import read_evaluations, seed_results, write_evaluations
 from qss_offline.runs.work import EPISODE
@@ -100,7 +99,7 @@ class RivalConfig:
         ]
 
 
-class RivalRun:
+class RivalRun(Begun):
     """A run of one of d3rlpy's methods: what `launch.driver` begins and ends.
 
     Args:
@@ -109,26 +108,12 @@ class RivalRun:
     """
 
     def __init__(self, config: RivalConfig, folder: RunFolder) -> None:
-        self.config, self.folder = config, folder
-        self.clock = RunClock(folder)
+        super().__init__(folder, (config.seed,))
+        self.config = config
         self._digest = load_transitions(config.dataset_id).info.digest
 
-    @property
-    def name(self) -> str:
-        """The folder's name."""
-        return self.folder.path.name
-
-    @property
-    def unit_seconds(self) -> float:
-        """Seconds of a unit of work, roughly."""
-        return self.config.seconds / self.config.units
-
     def start(self) -> None:
-        """Write the settings of a new run, or compare those of one that goes on.
-
-        Raises:
-            UserError: they differ, or can't be written.
-        """
+        """Write the settings of a new run, or compare those of one that goes on."""
         stored = {
             **to_plain(self.config), "dataset_digest": self._digest, "versions": versions(),
         }  # fmt: skip
@@ -138,25 +123,18 @@ class RivalRun:
         """Return its cell, none where it is done."""
         return self.config.cells(self.folder, {self.config.dataset_id: self._digest})
 
-    def end(self) -> dict[str, Any]:
-        """Sum up what it came to, in `results.json`."""
-        if self.folder.results.exists():
-            return read_json(self.folder.results)
+    def _results(self) -> dict[str, Any]:
         config = self.config
         evaluations = read_evaluations(self.folder.seed(config.seed).result)
-        results = {
+        return {
             "method": config.method,
             "preset": config.preset_name,
             "updates": config.baseline.updates,
             "env_id": config.env_id,
             "dataset_id": config.dataset_id,
             "behaviour_return": recorded_behaviour(load_transitions(config.dataset_id)).mean,
-            "wall_seconds": round(self.clock.seconds, 1),
             "seeds": [seed_results(config.seed, evaluations)],
-            "versions": versions(),
         }
-        write_json(self.folder.results, results)
-        return results
 
 
 def train_rival(settings: Mapping[str, Any], tick: Tick) -> None:

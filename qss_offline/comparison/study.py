@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from qss_offline.baselines import require_d3rlpy
 from qss_offline.comparison import grid
@@ -69,36 +70,33 @@ class ComparisonOptions:
         Raises:
             UserError: an option can't be used.
         """
-        config = replace(comparison(self.preset), device=choose_device(self.device), tf32=self.tf32)
-        if self.methods is not None:
-            config = replace(config, methods=tuple(self.methods.split(",")))
-        if self.families is not None:
-            config = _of_families(config, tuple(self.families.split(",")), self.levels is None)
+        config = comparison(self.preset)
         recorded = config.recorded
+        if self.families is not None:
+            recorded = _of_families(config, tuple(self.families.split(",")), self.levels is None)
         if self.levels is not None:
             levels = _levels(self.levels)
             recorded = tuple(replace(one, levels=levels) for one in recorded)
-        if self.seeds is not None:
-            config = replace(config, seeds=self.seeds)
-        config = replace(
-            config, recorded=recorded, transitions=self.transitions or config.transitions
-        )
-        if self.updates is not None:
-            config = replace(config, updates=self.updates)
-        if self.rival_updates is not None:
-            config = replace(config, rival_updates=self.rival_updates)
-        return config
+        asked = {
+            "methods": None if self.methods is None else tuple(self.methods.split(",")),
+            "seeds": self.seeds,
+            "updates": self.updates,
+            "rival_updates": self.rival_updates,
+            "transitions": self.transitions,
+        }
+        given: dict[str, Any] = {k: v for k, v in asked.items() if v is not None}
+        device = choose_device(self.device)
+        return replace(config, recorded=recorded, device=device, tf32=self.tf32, **given)
 
 
 def _of_families(
     config: ComparisonConfig, families: tuple[str, ...], own_levels: bool
-) -> ComparisonConfig:
+) -> tuple[Recorded, ...]:
     known = {family_path(one.family): one for one in config.recorded}
     strange = [family for family in families if family_path(family) not in known]
     if strange and own_levels:
         raise UserError(f"{strange[0]} isn't of {config.name}: say its --levels, too")
-    recorded = tuple(known.get(family_path(family), Recorded(family, ())) for family in families)
-    return replace(config, recorded=recorded)
+    return tuple(known.get(family_path(family), Recorded(family, ())) for family in families)
 
 
 def _levels(text: str) -> tuple[float, ...]:

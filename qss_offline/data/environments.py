@@ -96,24 +96,27 @@ def _flattened(env: Env, env_id: str) -> Env:
     return env if is_vector(space) else FlattenObservation(env)
 
 
-def make_any(env_id: str, render_mode: str | None = None) -> Env:
+def make_any(env_id: str, render_mode: str | None = None, time_limit: bool = True) -> Env:
     """Make an environment, whatever its observations and actions are.
 
     Args:
         env_id: resolved.
         render_mode: passed on to Gymnasium.
+        time_limit: cut episodes where the environment is registered to.
 
     Raises:
         UserError: it can't be made here.
     """
     # Environments of one's own needn't take the argument.
-    drawing: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
+    more: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
+    if not time_limit:
+        more["max_episode_steps"] = -1
     # Gymnasium's checker costs a third of the speed and prints; `CheckedEnv` checks what this
     # package needs.
     with quiet():
         try:
             with quiet_mujoco(env_id):
-                return gymnasium.make(env_spec(env_id), disable_env_checker=True, **drawing)
+                return gymnasium.make(env_spec(env_id), disable_env_checker=True, **more)
         except UserError:
             raise
         except Exception as error:
@@ -121,7 +124,7 @@ def make_any(env_id: str, render_mode: str | None = None) -> Env:
             raise UserError(f"environment {env_id!r} can't be made: {one_line(error)}") from error
 
 
-def make_env(name: str, render_mode: str | None = None) -> Env:
+def make_env(name: str, render_mode: str | None = None, time_limit: bool = True) -> Env:
     """Make an environment whose observations are vectors of real numbers.
 
     Observations of `Dict`, `Tuple` or another kind are flattened. Actions are vectors, too, or
@@ -130,13 +133,14 @@ def make_env(name: str, render_mode: str | None = None) -> Env:
     Args:
         name: anything that `resolve_env_id` takes.
         render_mode: passed on to Gymnasium.
+        time_limit: cut episodes where the environment is registered to.
 
     Raises:
         UserError: it is unknown, can't be made here, its observations can't be flattened into
             numbers, or its actions are neither vectors nor discrete.
     """
     env_id = resolve_env_id(name)
-    env = make_any(env_id, render_mode)
+    env = make_any(env_id, render_mode, time_limit)
     try:
         _check_actions(env.action_space, env_id)
         return CheckedEnv(_flattened(env, env_id), repr(env_id))

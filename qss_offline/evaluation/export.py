@@ -66,8 +66,7 @@ def export_policy(policy: SavedPolicy, path: str | Path) -> Exported:
 
     Args:
         policy: what is written.
-        path: `.onnx` for ONNX; `.pt` or `.torchscript` for TorchScript, which
-            `torch.jit.load` reads.
+        path: `.onnx` for ONNX; `.pt` for TorchScript, which `torch.jit.load` reads.
 
     Raises:
         UserError: the file's name ends otherwise, a package is missing (`.onnx` needs the extra
@@ -173,7 +172,7 @@ def _strip(message: Any) -> None:
                 _strip(part)
 
 
-_FORMATS = {".onnx": _onnx, ".pt": _torchscript, ".torchscript": _torchscript}
+_FORMATS = {".onnx": _onnx, ".pt": _torchscript}
 
 
 @contextmanager

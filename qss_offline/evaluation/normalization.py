@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from qss_offline.data.environments import env_name_of
+
+Value = TypeVar("Value", float, NDArray[np.float64])
 
 REFERENCES = {
     "InvertedPendulum": (5.3, 1000.0),
@@ -37,7 +43,7 @@ def or_random(value: float, env_id: str) -> float:
     return found[0] if found is not None and math.isnan(value) else value
 
 
-def normalised(value: float, env_id: str) -> float | None:
+def normalised(value: Value, env_id: str) -> Value | None:
     """Return 0 for random actions and 1 for an expert, None where that isn't known."""
     found = reference(env_id)
     return None if found is None else (value - found[0]) / (found[1] - found[0])

@@ -131,4 +131,7 @@ def cell_of(plain: Mapping[str, Any], where: str) -> Cell:
     settings = plain.get("settings")
     if not isinstance(settings, Mapping):
         raise UserError(f"{where} holds no cell")
-    return replace(from_plain(Cell, {**plain, "settings": {}}, where), settings=settings)
+    found = replace(from_plain(Cell, {**plain, "settings": {}}, where), settings=settings)
+    if not found.holds:
+        raise UserError(f"{where}: holds names no folder, which a cell writes to")
+    return found

@@ -2,42 +2,76 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 from qss_offline.errors import UserError
+from qss_offline.files import write_json
 from qss_offline.launch.cell import Cell, Failure, Launcher
 from qss_offline.launch.progress import CellProgress
 from qss_offline.parallel.progress import Reporter
 from qss_offline.parallel.reporting import ProgressFactory, forward_only
 from qss_offline.runs.clock import RunClock
+from qss_offline.runs.folder import RunFolder, read_json, versions
 
 
-class Begun(Protocol):
-    """A run whose settings were checked."""
+class Begun(ABC):
+    """A run whose settings were checked.
+
+    Args:
+        folder: where everything goes.
+        seeds: of the run.
+        begun: reading of `time.monotonic()` that its seconds count from; None counts from when
+            its first cell begins.
+    """
+
+    def __init__(self, folder: RunFolder, seeds: Sequence[int], begun: float | None = None) -> None:
+        self.folder, self.seeds, self.clock = folder, seeds, RunClock(folder, begun)
 
     @property
     def name(self) -> str:
-        """What tells it from others."""
-
-    @property
-    def clock(self) -> RunClock:
-        """Counts its seconds, from when its first cell begins."""
+        """What tells it from others: the folder's name."""
+        return self.folder.path.name
 
     @property
     def unit_seconds(self) -> float:
-        """Seconds of a unit of its work on a core of this machine, roughly."""
+        """Seconds of a unit of its work on a core of this machine, roughly; 0 if not measured."""
+        return 0.0
 
+    @property
+    def done(self) -> bool:
+        """Whether all of it is done."""
+        results = [self.folder.seed(seed).result for seed in self.seeds]
+        return self.folder.results.exists() and all(result.exists() for result in results)
+
+    @abstractmethod
     def start(self) -> None:
-        """Write its settings to its folder."""
+        """Write the settings of a new run, or compare those of one that goes on.
 
+        Raises:
+            UserError: they differ, or can't be written.
+        """
+
+    @abstractmethod
     def cells(self, shares: int | None) -> list[Cell]:
         """Return its cells: its seeds shared out to so many, or a cell each; none if it is done."""
 
+    @abstractmethod
+    def _results(self) -> dict[str, Any]:
+        """Return what its cells came to."""
+
     def end(self) -> dict[str, Any]:
-        """Sum up what its cells came to."""
+        """Sum up what its cells came to, in `results.json`."""
+        if self.done:
+            return read_json(self.folder.results)
+        seconds = self.clock.seconds
+        self.folder.set_elapsed(seconds)
+        results = {**self._results(), "wall_seconds": round(seconds, 1), "versions": versions()}
+        write_json(self.folder.results, results)
+        return results
 
 
 @dataclass(frozen=True)

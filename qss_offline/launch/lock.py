@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from qss_offline.errors import UserError
+from qss_offline.files import open_in_place
 from qss_offline.parallel.processes import Tick
 
 _LOOK_S = 0.2
@@ -42,7 +43,7 @@ def _one(folder: Path, tick: Tick) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # To write: NFS gives a lock of one's own for nothing less.
-        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = open_in_place(folder / "lock", os.O_RDWR)
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error.strerror or error}") from error
     try:

@@ -212,15 +212,14 @@ class _Told(ctypes.Structure):
         return bytes(self.encoded[: self.length]).decode(errors="replace")
 
 
-def end_workers(workers: Iterable[BaseProcess], grace_s: float = GRACE_S) -> None:
+def end_workers(workers: Iterable[BaseProcess]) -> None:
     """Wait for worker processes to end, and kill those that take longer; what they wrote is whole.
 
     Args:
         workers: that were asked to stop, or whose work is done.
-        grace_s: how long to wait for them all.
     """
     left = list(workers)
-    until = time.monotonic() + grace_s
+    until = time.monotonic() + GRACE_S
     try:
         while left and (remaining := until - time.monotonic()) > 0:
             multiprocessing.connection.wait([worker.sentinel for worker in left], remaining)

@@ -17,6 +17,7 @@ results.json                the run's results; written last
 from __future__ import annotations
 
 import json
+import os
 import platform
 import re
 import sys
@@ -27,7 +28,14 @@ from pathlib import Path
 from typing import Any
 
 from qss_offline.errors import UserError
-from qss_offline.files import parse_json, read_regular_file, write_bytes, write_json
+from qss_offline.files import (
+    open_in_place,
+    parse_json,
+    read_regular_file,
+    write_bytes,
+    write_json,
+)
+from qss_offline.runs.values import number
 from qss_offline.settings_json import still_known, to_plain
 
 MOST_SEEDS = 10_000
@@ -81,25 +89,35 @@ class SeedFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            with self.metrics.open("a") as file:
+            descriptor = open_in_place(self.metrics, os.O_WRONLY | os.O_APPEND)
+            with os.fdopen(descriptor, "a") as file:
                 file.write(json.dumps(row) + "\n")
         except OSError as error:
             raise UserError(f"cannot write {self.metrics}: {error.strerror or error}") from error
 
     def cut_metrics(self, update: int) -> None:
         """Drop what was logged after `update`, and what a kill left half-written."""
-        if not self.metrics.exists():
-            return
-        lines = []
-        for line in read_regular_file(self.metrics, MOST_METRICS_BYTES).splitlines():
-            try:
-                row = parse_json(line, self.metrics, nan=True)
-            except UserError:
-                continue
-            now = row.get("update") if isinstance(row, dict) else None
-            if isinstance(now, int) and now <= update:
-                lines.append(line + b"\n")
-        write_bytes(self.metrics, b"".join(lines))
+        if self.metrics.exists():
+            lines = [line + b"\n" for line, now, _ in self.metric_rows() if now <= update]
+            write_bytes(self.metrics, b"".join(lines))
+
+    def metric_rows(self) -> list[tuple[bytes, int, dict[str, Any]]]:
+        """Return each line of metrics, its update and what it holds, without half-written ones.
+
+        Raises:
+            UserError: the file can't be read.
+        """
+        rows = []
+        if self.metrics.exists():
+            for line in read_regular_file(self.metrics, MOST_METRICS_BYTES).splitlines():
+                try:
+                    row = parse_json(line, self.metrics, nan=True)
+                except UserError:
+                    continue
+                now = row.get("update") if isinstance(row, dict) else None
+                if isinstance(now, int):
+                    rows.append((line, now, row))
+        return rows
 
 
 @dataclass(frozen=True)
@@ -207,9 +225,15 @@ class RunFolder:
 
     @property
     def elapsed_s(self) -> float:
-        """Seconds spent so far."""
+        """Seconds spent so far.
+
+        Raises:
+            UserError: the file can't be read or holds something else.
+        """
         path = self.path / "elapsed.json"
-        return float(read_json(path).get("seconds", 0.0)) if path.exists() else 0.0
+        if not path.exists():
+            return 0.0
+        return number(read_json(path).get("seconds", 0.0), f"{path}: seconds")
 
     def set_elapsed(self, seconds: float) -> None:
         """Note the seconds spent so far."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import datetime
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+from qss_offline.files import write_json
 from qss_offline.runs.folder import versions
 
 
@@ -21,9 +23,14 @@ def machine() -> dict[str, Any]:
         "system": platform.platform(),
         "versions": versions(),
         "commit": _commit(),
-        "command": "python -m " + " ".join([_module(), *sys.argv[1:]]),
+        "command": _command(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
+
+
+def write_provenance(folder: Path) -> None:
+    """Write what the results in a folder were made on."""
+    write_json(folder / "provenance.json", {"machine": machine()})
 
 
 def _commit() -> str | None:
@@ -42,9 +49,14 @@ def _commit() -> str | None:
     return found.stdout.strip() or None
 
 
-def _module() -> str:
+def _command() -> str:
+    """The command line, as a shell takes it."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
-    return spec.name if spec is not None else Path(sys.argv[0]).stem
+    if spec is None:
+        program = [Path(sys.argv[0]).name]
+    else:
+        program = ["python", "-m", spec.name.removesuffix(".__main__")]
+    return shlex.join([*program, *sys.argv[1:]])
 
 
 def _processor() -> str:

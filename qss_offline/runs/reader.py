@@ -284,6 +284,7 @@ def load_online_run(path: Path) -> OnlineRun:
             raise UserError(f"{file}: {name} is {shown(results[name])}, expected text")
     held: dict[str, Any] = {"seeds": seeds_of_file(results, file)}
     held["wall_seconds"] = number(results["wall_seconds"], f"{file}: wall_seconds")
+    results = {"steps": held["seeds"][0]["online_steps"], **results}
     for name in {"steps", "steps_before"} & results.keys():
         held[name] = whole(results[name], f"{file}: {name}")
     asked = read_json(folder.config) if path.is_dir() and folder.started else {}

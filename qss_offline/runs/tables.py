@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
 
 from qss_offline.errors import UserError
-from qss_offline.files import write_bytes
+from qss_offline.files import read_regular_file, write_bytes
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+
+_MAX_BYTES = 256 << 20
 
 RowT = TypeVar("RowT", bound="DataclassInstance")
 
@@ -48,37 +50,22 @@ def read_table(path: Path, row_type: type[RowT], *, others: bool = False) -> lis
     columns, types = columns_of(row_type), get_type_hints(row_type)
     needed = [field.name for field in fields(row_type) if field.default is MISSING]
     try:
-        with path.open(newline="") as file:
-            reader = csv.DictReader(file)
-            there = tuple(reader.fieldnames or ())
-            lacking = [f"no column {name!r}; " for name in needed if name not in there]
-            if lacking or (there != columns and not others):
-                missing = lacking[0] if lacking else ""
-                raise UserError(f"{path}: {missing}expected the columns {', '.join(columns)}")
-            held = [name for name in columns if name in there]
-            return [
-                row_type(**{name: _value(line[name], types[name]) for name in held})
-                for line in reader
-            ]
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
+        reader = csv.DictReader(_text(path))
+        there = tuple(reader.fieldnames or ())
+        lacking = [f"no column {name!r}; " for name in needed if name not in there]
+        if lacking or (there != columns and not others):
+            missing = lacking[0] if lacking else ""
+            raise UserError(f"{path}: {missing}expected the columns {', '.join(columns)}")
+        held = [name for name in columns if name in there]
+        return [
+            row_type(**{name: _value(line[name], types[name]) for name in held}) for line in reader
+        ]
     except (TypeError, ValueError, csv.Error) as error:
         raise UserError(f"{path}: {error}") from error
 
 
-def header_of(path: Path) -> tuple[str, ...]:
-    """Return the names of a table's columns.
-
-    Raises:
-        UserError: the file can't be read.
-    """
-    try:
-        with path.open(newline="") as file:
-            return tuple(next(csv.reader(file), ()))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, csv.Error) as error:
-        raise UserError(f"{path}: {error}") from error
+def _text(path: Path) -> io.StringIO:
+    return io.StringIO(read_regular_file(path, _MAX_BYTES).decode(), newline="")
 
 
 def _value(text: str, kind: Any) -> Any:

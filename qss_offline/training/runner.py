@@ -17,13 +17,11 @@ from qss_offline.data.load import LoadedDataset, load_transitions, recorded_beha
 from qss_offline.data.local import local_dataset_ids
 from qss_offline.engine.device import check_device
 from qss_offline.errors import UserError, printable
-from qss_offline.files import write_json
 from qss_offline.launch.cell import Cell, Launcher
-from qss_offline.launch.driver import launch
+from qss_offline.launch.driver import Begun, launch
 from qss_offline.launch.local import LocalLauncher
 from qss_offline.parallel.pace import in_words
 from qss_offline.parallel.reporting import ProgressFactory, no_progress
-from qss_offline.runs.clock import RunClock
 from qss_offline.runs.config import Method, RunConfig
 from qss_offline.runs.folder import RunFolder, read_json, seeds_in_words, versions
 from qss_offline.runs.results import read_evaluations, read_race, seed_results
@@ -88,7 +86,7 @@ def run(
     return ended.or_refuse()
 
 
-class TrainingRun:
+class TrainingRun(Begun):
     """A run on a recording that was checked: what `launch.driver` begins and ends.
 
     Args:
@@ -138,7 +136,8 @@ class TrainingRun:
         if facts is None:
             normalize = config.preset.algorithm.normalize_observations
             facts = recording_facts(dataset.transitions, normalize)
-        self.config, self.folder = config.with_recording(facts), folder
+        super().__init__(folder, config.seeds, begun)
+        self.config = config.with_recording(facts)
         self._dataset, self._resume, self._resumed = dataset, resume, earlier is not None
         self._stored = {**vars(self.config), "dataset_digest": digest, "versions": versions()}
         # Open as long as the run is: a process opens a recording once.
@@ -156,27 +155,12 @@ class TrainingRun:
         self._action_dim = _action_dim(config.env_id, known)
         if known is not None:
             self._stored["known_digest"] = known.digest
-        self.clock, self._fill = RunClock(folder, begun), fill
-
-    @property
-    def name(self) -> str:
-        """The folder's name."""
-        return self.folder.path.name
+        self._fill = fill
 
     def start(self) -> None:
-        """Write the settings of a new run, or compare those of one that goes on.
-
-        Raises:
-            UserError: they differ, or can't be written.
-        """
+        """Write the settings of a new run, or compare those of one that goes on."""
         self.folder.start(self._stored, self._resume, self._fill)
         self._resume = True
-
-    @property
-    def done(self) -> bool:
-        """Whether all of it is done."""
-        seeds = [self.folder.seed(seed) for seed in self.config.seeds]
-        return self.folder.results.exists() and all(seed.result.exists() for seed in seeds)
 
     def cells(self, shares: int | None) -> list[Cell]:
         """Return its cells, none where all is done."""
@@ -191,14 +175,11 @@ class TrainingRun:
         obs_dim = self._dataset.transitions.obs_dim
         return seconds_per_unit(self.config, obs_dim, self._action_dim)
 
-    def end(self) -> dict[str, Any]:
-        """Sum up what the seeds came to, in `results.json`."""
-        if self.done:
-            return read_json(self.folder.results)
+    def _results(self) -> dict[str, Any]:
         config, dataset = self.config, self._dataset
         behaviour = recorded_behaviour(dataset)
         folders = {seed: self.folder.seed(seed) for seed in config.seeds}
-        results = {
+        return {
             "method": config.method,
             "preset": config.preset_name,
             "updates": config.updates,
@@ -212,15 +193,11 @@ class TrainingRun:
             "behaviour_return": behaviour.mean,
             "behaviour_return_std": behaviour.std,
             "behaviour_stochasticity": config.facts.behaviour_stochasticity,
-            "wall_seconds": round(self.clock.seconds, 1),
             "seeds": [
                 seed_results(seed, read_evaluations(one.result), read_race(one.result))
                 for seed, one in folders.items()
             ],
-            "versions": versions(),
         }
-        write_json(self.folder.results, results)
-        return results
 
     def print_plan(self, launcher: Launcher) -> None:
         """Say which seeds are trained, and how long that takes here where it takes long."""

@@ -62,7 +62,7 @@ def test_commands_name_what_they_made(
         (("render", "RUN", "--seed", "9"), "has no seed 9; its seeds are 0, 1"),
         (("render", "RUN", "--steps", "0"), "--steps must be at least 1"),
         (("report", "none"), "none does not exist"),
-        (("report", "RUN", "none.csv"), "cannot read none.csv"),
+        (("report", "RUN", "none.csv"), "none.csv does not exist"),
         (("report",), "RUN"),
     ],
 )

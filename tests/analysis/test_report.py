@@ -294,7 +294,7 @@ def test_tables_of_returns_are_checked(tmp_path: Path) -> None:
     path.write_text(RETURNS)
     with pytest.raises(UserError, match="no rows"):
         read_returns(path)
-    with pytest.raises(UserError, match="cannot read"):
+    with pytest.raises(UserError, match="does not exist"):
         making.make_report([tmp_path / "none.csv"], tmp_path / "out")
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match="utf-8"):
@@ -337,16 +337,6 @@ def test_a_table_of_returns_is_pivoted_with_the_papers_figures_beside(tmp_path: 
     assert quarter["D3G (paper, best of 100)"] == "-4.2 ± 0.6"
     assert random["D3G"] == "-4.5 (-4.0; -5.0)"
     assert re.fullmatch(r"-6\.0 \[-.*; -.*\] \(5 seeds\)", quarter["D3G"])
-
-
-def test_a_table_of_online_budgets_is_one_too(tmp_path: Path) -> None:
-    columns = "env_id,dataset_id,variant,seed,online_steps,mean_return"
-    rows = [f"Reacher-v5,x/a-obs-v0,{v},0,{n},-{n}" for v in "ab" for n in (100, 1000)]
-    (tmp_path / "returns.csv").write_text("\n".join((columns, *rows)) + "\n")
-    found = read_returns(tmp_path / "returns.csv")
-    first, second = cards(returns_table(found))
-    assert first["recording"] == "a, after 100 online steps"
-    assert (second["a"], second["b"]) == ("-1,000 (1 seed)", "-1,000 (1 seed)")
 
 
 def other(run: FinishedRun, name: str, seeds: tuple[int, ...], **config: object) -> FinishedRun:
@@ -442,7 +432,7 @@ def test_an_online_run_is_reported(online: Path) -> None:
     assert (online / "report" / "learning-curve.png").exists()
     for words in (
         "online D3G⁻ (default with gamma=0.9)", "Reacher-v5 after 400 environment steps",
-        "final score 33.5 (33.0; 34.0)", "best after step", "61 seconds in all",
+        "final score 33.5 (33.0; 34.0)", "best after step", "61 s in all",
         "qss train-online Reacher-v5 --algo d3g-no-cycle --preset default --seeds 3,4 --steps 400 "
         "--warm-up 50 --set algorithm.gamma=0.9 --evaluate-every 100 --episodes 1",
         "Configuration",

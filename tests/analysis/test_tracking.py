@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from qss_offline.analysis.tracking import TENSORBOARD_FOLDER, tensorboard_progress, tracked
+from qss_offline.analysis.tracking import (
+    TENSORBOARD_FOLDER,
+    TensorBoard,
+    tensorboard_progress,
+    tracked,
+)
+from qss_offline.errors import UserError
 from qss_offline.parallel.reporting import no_progress
 from qss_offline.runs.folder import RunFolder
 from qss_offline.runs.reader import FinishedRun
@@ -50,6 +57,31 @@ def test_every_row_is_logged_once_also_after_a_resumption(tmp_path: Path) -> Non
     assert tracker.rows[2][2] == {"q": 3.0}
     assert tracker.rows[3][2] == {"evaluation/return": 2.5}
     assert tracker.closed
+
+
+@pytest.mark.parametrize(
+    "line", ["[]", "3", '{"q": 1.0}', '{"update": "x"}', '{"update": 2, "q": "x"}', "[" * 9999]
+)
+def test_metrics_of_others_are_told_or_refused_in_one_line(line: str, tmp_path: Path) -> None:
+    folder, tracker = RunFolder(tmp_path), Recorder()
+    folder.seed(3).append_metrics({"update": 1, "q": None})
+    with folder.seed(3).metrics.open("a") as file:
+        file.write(line + "\n")
+    with (
+        suppress(UserError),
+        tracked(no_progress, folder, (3,), tracker)("training", 10, "updates"),
+    ):
+        pass
+    assert [step for _, step, _ in tracker.rows] == [1]
+
+
+def test_a_folder_that_tensorboard_may_not_have_is_refused_in_one_line(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "tensorboard").symlink_to("mine")
+    with pytest.raises(UserError, match="cannot write to"):
+        TensorBoard(tmp_path / "tensorboard").log(0, 1, {"q": 1.0})
+    assert (tmp_path / "mine").exists()
 
 
 def test_trackers_are_closed_when_training_fails(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ import pytest
 
 import qss_offline as qss
 from qss_offline import UserError
-from qss_offline.comparison.online_budget import fit_budget, load_proposals
 from qss_offline.runs.folder import read_json
 from qss_offline.training.options import TrainOptions
 from tests.api.conftest import SMALL
@@ -311,9 +310,6 @@ def test_a_recording_that_was_replaced_is_not_taken_for_the_one_that_was_learned
     recorded(1)
     with pytest.raises(UserError, match="replaced since"):
         qss.fit_inverse(run, online_steps=30, out=tmp_path / "fit", progress=False)
-    found = load_proposals(run.path)
-    with pytest.raises(UserError, match="replaced since"):
-        fit_budget(found, found.inverse, "default", 1)
     (run.path / "results.json").unlink()
     with pytest.raises(UserError, match="replaced since"):
         qss.resume(run.path, progress=False)

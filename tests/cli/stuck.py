@@ -2,7 +2,6 @@
 
 import os
 import time
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -27,7 +26,7 @@ def stuck(
     grace: Annotated[float, Argument()] = processes.GRACE_S,
 ) -> None:
     """Work for ten minutes; workers that are to end have `grace` seconds for it."""
-    processes.end_workers = partial(processes.end_workers, grace_s=grace)
+    processes.GRACE_S = grace
     # Workers import it by its own name, not by that of the running script.
     from tests.cli.stuck import work
 

@@ -22,8 +22,9 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 SHORT_RUN = (
-    "recipes.random_obs", "--method", "d3g", "--seeds", "2", "--updates", "2000", "--episodes", "1",
-    "--online-steps", "300", "--set", "updates_per_round=100", "--set", "known_updates=100",
+    "qss_offline.cli.program", "train", "--method", "d3g", "--seeds", "2", "--updates", "2000",
+    "--episodes", "1", "--online-steps", "300", "--set", "updates_per_round=100",
+    "--set", "known_updates=100",
     "--set", "ensemble=2", "--set", "algorithm.batch_size=32",
     "--set", "algorithm.hidden_dims=(16, 16)", "--set", "model.hidden_dims=(16, 16)",
 )  # fmt: skip
@@ -116,7 +117,7 @@ def test_the_second_ends_everything_at_once(how: str, tmp_path: Path) -> None:
 def test_a_run_is_resumed_after_either(minari_root: Path, tmp_path: Path) -> None:
     dataset = build_dataset(DatasetSpec("InvertedPendulum", transitions=1000), workers=1).obs_id
     out = tmp_path / "run"
-    process = start(*SHORT_RUN, "--dataset", dataset, "--out", str(out))
+    process = start(*SHORT_RUN, dataset, "--out", str(out))
     wait_until(lambda: list(out.glob("seeds/*/training.safetensors")), process)
     interrupt(process, everybody=True)
     assert "qss resume" in ends(process)

@@ -14,7 +14,7 @@ import torch
 from safetensors import safe_open
 
 from qss_offline.cli.command import main
-from qss_offline.cli.training import random_obs
+from qss_offline.cli.training import random_obs, train
 from qss_offline.data import plan_arrays
 from qss_offline.data.build import build_dataset
 from qss_offline.data.specs import DatasetSpec
@@ -107,7 +107,6 @@ def test_killed_runs_resume_to_the_same_bits(minari_root: Path, tmp_path: Path) 
         (("--device", "tpu"), "--device"),
         (("--updates", "0"), "updates"),
         (("--updates", "many"), "--updates"),
-        (("--dataset", "qss/none/none-v0"), "qss/none/none-v0"),
         (("--out", "/proc/none/run", "--transitions", "500"), "/proc/none"),
     ],
 )
@@ -173,8 +172,8 @@ def test_a_recording_brings_its_environment_along(
     few = ("--method", "d3g", "--updates", "20", "--online-steps", "30", "--episodes", "1",
            "--set", "ensemble=1", "--set", "updates_per_round=10")  # fmt: skip
     reacher = build_dataset(DatasetSpec("Reacher", transitions=300), workers=1).obs_id
-    monkeypatch.setattr(sys, "argv", ["random_obs", "--dataset", reacher, "--out", "run", *few])
-    main(random_obs)
+    monkeypatch.setattr(sys, "argv", ["train", reacher, "--out", "run", *few])
+    main(train)
     assert json.loads((tmp_path / "run" / "config.json").read_text())["env_id"] == "Reacher-v5"
 
     rng = np.random.default_rng(0)
@@ -183,9 +182,9 @@ def test_a_recording_brings_its_environment_along(
         rewards=np.zeros(300),
         terminations=np.arange(300) == 299,
     ).store("mine/arm")
-    monkeypatch.setattr(sys, "argv", ["random_obs", "--dataset", log.obs_id, "--out", "arm", *few])
+    monkeypatch.setattr(sys, "argv", ["train", log.obs_id, "--out", "arm", *few])
     with pytest.raises(SystemExit) as ended:
-        main(random_obs)
+        main(train)
     assert ended.value.code == 2
     assert "--env" in capsys.readouterr().err.splitlines()[-1]
     assert not (tmp_path / "arm").exists()

@@ -273,7 +273,7 @@ def test_unknown_methods_levels_and_families_are_refused(tmp_path: Path) -> None
         ({"levels": "abc"}, "percentages such as 0,25,100, not 'abc'"),
         ({"levels": "0,250"}, "percentages from 0 to 100"),
         ({"families": "reachr"}, "did you mean reacher"),
-        ({"rival_updates": -5}, "above 0: -5"),
+        ({"rival_updates": -5}, "above 0, not -5"),
         ({"seeds": 0}, "seeds must be above 0"),
     ):
         with pytest.raises(UserError, match=words):
@@ -284,6 +284,13 @@ def test_unknown_methods_levels_and_families_are_refused(tmp_path: Path) -> None
     two = tuple(Recorded(str(path), (1.0,)) for path in (family, again))
     with pytest.raises(UserError, match="two families have one name"):
         entries_of(replace(SMALL, recorded=two), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["seeds", "updates", "rival_updates", "transitions"])
+@pytest.mark.parametrize("value", [0, -1])
+def test_numbers_that_are_no_budget_are_refused(name: str, value: int) -> None:
+    with pytest.raises(UserError, match=str(value)):
+        ComparisonOptions("table1", **{name: value}).config()
 
 
 def test_a_family_by_another_name_is_the_comparisons_own() -> None:

@@ -269,6 +269,23 @@ def test_observations_are_flattened_in_training_as_in_recording(
         np.testing.assert_array_equal(after, spaces.flatten(space, shown[len(made[-1].told)]))
 
 
+@pytest.mark.parametrize("kind", ["vector", *sorted(LEGAL)])
+def test_what_acts_without_a_time_limit_goes_past_it(kind: str) -> None:
+    space = LEGAL.get(kind, Track.observation_space)
+
+    class Odd(Track):
+        observation_space = space
+
+        def _show(self, state: NDArray[Any]) -> Any:
+            return space.sample()
+
+    env_id = f"{register(Odd, 20)}?max_episode_steps=5"
+    assert roll_out(still, env_id, 2, 12, 0).lengths.tolist() == [12, 12]
+    env = make_env(env_id)
+    env.reset()
+    assert [env.step(np.zeros(1))[3] for _ in range(5)] == [False] * 4 + [True]
+
+
 INFINITE = np.inf
 UNBOUNDED = {
     "none": (-INFINITE, INFINITE),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import errno
 import json
 import math
@@ -27,15 +28,19 @@ from qss_offline.analysis.diagnostics import diagnose
 from qss_offline.analysis.models import inverse_model_of, planner_of, policy_of
 from qss_offline.analysis.plots import style
 from qss_offline.analysis.report.making import make_report
+from qss_offline.api.training import fit_inverse
 from qss_offline.cli.runs import report
-from qss_offline.comparison.online_budget import load_proposals
 from qss_offline.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from qss_offline.errors import UserError
 from qss_offline.files import write_json
 from qss_offline.launch.local import LocalLauncher
+from qss_offline.launch.lock import hold
 from qss_offline.online.config import OnlineSettings
 from qss_offline.online.export import export_replay
 from qss_offline.online.presets import online_preset
+from qss_offline.parallel.reporting import no_tick
+from qss_offline.runs import folder as folder_module
+from qss_offline.runs.clock import RunClock
 from qss_offline.runs.folder import RunFolder, SeedFolder, read_json
 from qss_offline.runs.reader import (
     FinishedRun,
@@ -114,8 +119,6 @@ def test_whatever_a_run_says_it_is_read_or_refused_in_one_line(
         rng = random.Random(f"{method} {name} {case}")
         (path / name).write_text(json.dumps(spoil(json.loads(honest), rng)))
         refused(looks, path)
-        if name == "config.json":
-            refused(load_proposals, path)
 
 
 @pytest.mark.parametrize("name", ["config.json", "results.json"])
@@ -167,6 +170,21 @@ def test_whatever_an_online_run_says_its_replay_is_exported_or_refused_in_one_li
         spoilt = spoil(json.loads(json.dumps(honest)), random.Random(f"replay {case}"))
         (tmp_path / "config.json").write_text(json.dumps(spoilt))
         exports(tmp_path, rows)
+
+
+@pytest.mark.parametrize("seconds", VALUES, ids=lambda value: repr(value)[:12])
+@pytest.mark.usefixtures("undrawn")
+def test_whatever_an_online_run_took_it_is_reported(seconds: Any, tmp_path: Path) -> None:
+    held = online_files(tmp_path / "run")["results.json"]
+    (tmp_path / "run" / "results.json").write_text(json.dumps({**held, "wall_seconds": seconds}))
+    refused(make_report, [tmp_path / "run"], tmp_path / "out", video=False)
+
+
+@pytest.mark.parametrize("name", [r"a$\frac$", "a$x$b", "\x1b[2J", "", "a" * 300])
+def test_an_environment_of_any_name_is_drawn(name: str, tmp_path: Path) -> None:
+    held = online_files(tmp_path / "run")["results.json"]
+    (tmp_path / "run" / "results.json").write_text(json.dumps({**held, "env_id": name}))
+    make_report([tmp_path / "run"], tmp_path / "out", video=False)
 
 
 def online_files(path: Path) -> dict[str, Any]:
@@ -290,11 +308,11 @@ def trap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     [
         looks,
         resumes,
-        load_proposals,
+        lambda path: fit_inverse(path, online_steps=100, progress=False),
         lambda path: report([path], video=False),
         lambda path: known_steps(str(path), "InvertedPendulum-v5"),
     ],
-    ids=["look", "resume", "online_budget", "report", "actions_from"],
+    ids=["look", "resume", "fit_inverse", "report", "actions_from"],
 )
 @pytest.mark.usefixtures("undrawn")
 def test_no_module_that_a_run_names_is_imported(
@@ -348,6 +366,99 @@ def test_results_can_be_written_and_read_whatever_was_returned(
     assert math.isnan(read["seeds"][0]["last"]["mean"])
 
 
+OF_A_RUN = (
+    "config.json", "elapsed.json", "results.json", "seeds/1/lock", "seeds/1/failed.txt",
+    "seeds/1/metrics.jsonl", "seeds/1/training.safetensors", "seeds/1/online.safetensors",
+    "seeds/1/policy.safetensors", "seeds/1/result.json",
+)  # fmt: skip
+"""What a run writes."""
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["anew", "begun"])
+@pytest.mark.parametrize("name", OF_A_RUN)
+def test_no_file_outside_of_a_run_is_written_through_it(
+    name: str, begun: bool, trained: FinishedRun, tmp_path: Path
+) -> None:
+    if not begun:
+        begin_again(trained)
+    path, victim = trained.folder.path / name, tmp_path / "victim"
+    honest = path.read_bytes() if path.exists() else b"mine"
+    victim.write_bytes(honest)
+    path.parent.mkdir(exist_ok=True)
+    path.unlink(missing_ok=True)
+    path.symlink_to(victim)
+    trained.folder.results.unlink(missing_ok=name != "results.json")
+    refused(resumes, trained.folder.path)
+    assert victim.read_bytes() == honest
+
+
+@pytest.mark.parametrize("make", ODD_FILES, ids=lambda make: make.__name__)
+def test_what_is_written_in_place_is_a_regular_file(
+    make: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, write in (
+        ("lock", lambda: hold([Path()], no_tick).__enter__()),
+        ("metrics.jsonl", lambda: SeedFolder(Path()).append_metrics({"update": 1})),
+    ):
+        make(Path(name))
+        assert (refused(write) is None) == (make.__name__ in ("missing", "sparse"))
+
+
+def a_secret(path: Path) -> None:
+    """A link to what others mustn't see."""
+    secret = path.parent.resolve() / "secret"
+    secret.write_bytes(SECRET)
+    path.symlink_to(secret)
+
+
+SECRET = b"what nobody else may read"
+
+
+@pytest.mark.parametrize("name", ["{}.mp4", "{}.png", "dimensions.png"])
+@pytest.mark.parametrize("make", [*ODD_FILES, a_secret], ids=lambda make: make.__name__)
+@pytest.mark.usefixtures("undrawn")
+def test_only_a_runs_own_pictures_get_into_a_report(
+    make: Callable[[Path], None],
+    name: str,
+    trained: FinishedRun,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    online_files(tmp_path / "online")
+    distances = {"shown_seed": 0, "episodes": 1, "seeds": 2}
+    distances |= {key: [0.0, 1.0] for key in ("mean", "low", "high", "still")}
+    for path, film, numbers in (
+        (trained.folder.path, "plan", "distances"), (tmp_path / "online", "acting", "acting"),
+    ):  # fmt: skip
+        write_json(path / "render" / f"{numbers}.json", distances)
+        monkeypatch.chdir(path / "render")
+        make(Path(name.format(film)))
+        told: list[str] = []
+        text = make_report([path], tmp_path / "out", video=False, notice=told.append).read_text()
+        assert base64.b64encode(SECRET).decode() not in text
+        there = Path(name.format(film)).exists()
+        assert bool([line for line in told if film in line or "dimensions" in line]) == there
+
+
+@pytest.mark.parametrize("make", ODD_FILES, ids=lambda make: make.__name__)
+def test_odd_tables_of_returns_are_refused(
+    make: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make(Path("odd.csv"))
+    told = refused(make_report, [Path("odd.csv")], tmp_path / "out")
+    assert told is not None and "odd.csv" in told
+
+
+@pytest.mark.parametrize("seconds", VALUES, ids=lambda value: repr(value)[:12])
+def test_whatever_seconds_a_run_says_it_took_it_goes_on_or_is_refused(
+    seconds: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "elapsed.json").write_text(json.dumps({"seconds": seconds}))
+    refused(lambda: RunClock(RunFolder(tmp_path)).note())
+
+
 # --- a machine that fails -------------------------------------------------------------------
 
 
@@ -388,10 +499,13 @@ def test_a_full_disk_ends_in_one_line_and_the_run_goes_on(
     assert came_to(trained) == kept
 
 
-def test_metrics_that_find_no_room_end_in_one_line(tmp_path: Path) -> None:
-    folder = SeedFolder(tmp_path)
-    folder.metrics.symlink_to("/dev/full")
-    told = refused(folder.append_metrics, {"update": 1})
+def test_metrics_that_find_no_room_end_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        folder_module, "open_in_place", lambda *_: os.open("/dev/full", os.O_WRONLY)
+    )
+    told = refused(SeedFolder(tmp_path).append_metrics, {"update": 1})
     assert told is not None and "No space left" in told
 
 

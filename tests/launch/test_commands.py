@@ -1,15 +1,20 @@
 """Cells listed, printed for another scheduler, and run one by one as that would."""
 
 import json
+import re
 import shlex
 import sys
 from pathlib import Path
 
 import pytest
 
+from qss_offline.cli.cells import cell
 from qss_offline.cli.program import main
 from qss_offline.data.build import build_dataset
 from qss_offline.data.specs import DatasetSpec
+from qss_offline.online.presets import BASELINES
+from tests.hostile.conftest import refused
+from tests.hostile.test_runs import VALUES
 
 SMALL = (
     "--method d3g --updates 60 --online-steps 30 --online-rounds 1 --episodes 1 "
@@ -88,6 +93,23 @@ def test_printed_commands_come_to_the_same_bits(dataset: str, tmp_path: Path, sh
         assert (run / path.relative_to("whole")).read_bytes() == path.read_bytes()
 
 
+@pytest.mark.usefixtures("undrawn", "minari_root")
+@pytest.mark.parametrize("algorithm", ["d3g", "td3"])
+def test_what_an_online_run_says_comes_next_works(
+    algorithm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shell: Shell
+) -> None:
+    if algorithm in BASELINES:
+        pytest.importorskip("d3rlpy")
+    monkeypatch.chdir(tmp_path)
+    *_, last = shell(f"train-online InvertedPendulum --algo {algorithm} --steps 60 --warm-up 30 "
+                     "--evaluate-every 60 --episodes 1 --out run")  # fmt: skip
+    commands = re.findall("qss ([^;]+)", last)
+    for command in commands:
+        shell(command.replace("report run", "report run --no-video"))
+    assert ("data import" in last) == (algorithm not in BASELINES)
+    assert len(commands) == 1 + ("data import" in last)
+
+
 def test_a_cell_of_a_file_runs_no_code_that_the_file_names(
     dataset: str, tmp_path: Path, shell: Shell
 ) -> None:
@@ -105,3 +127,18 @@ def test_a_cell_of_a_file_runs_no_code_that_the_file_names(
         said = shell(f"cell {path}", 0 if environments else 2)[-1]
         assert "it ran" not in said
     assert "the cell doesn't" in said
+
+
+def test_whatever_the_file_of_a_cell_says_it_is_run_or_refused_in_one_line(
+    dataset: str, shell: Shell
+) -> None:
+    (line,) = shell(f"train {dataset} {SMALL} --set ensemble=1 --print-commands --out a")
+    shell(line.removeprefix("qss "))
+    path = Path(shlex.split(line)[2])
+    honest = json.loads(path.read_text())
+    for spoilt in (
+        *({**honest, name: value} for name in honest for value in VALUES),
+        *({**honest, "settings": {"env_id": value}} for value in VALUES),
+    ):
+        path.write_text(json.dumps(spoilt))
+        refused(cell, path)

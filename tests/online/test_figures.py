@@ -1,12 +1,15 @@
 """What Figures 6 and 7 show, on policies and results made by hand."""
 
 import json
+import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from qss_offline.algorithms.networks import MLPShape, Network
 from qss_offline.analysis.plots.gridworld import png as gridworld_png
@@ -17,14 +20,18 @@ from qss_offline.analysis.plots.learning_curves import (
     return_lines,
     score_lines,
 )
+from qss_offline.analysis.plots.style import to_svg
 from qss_offline.api.training import train_online
-from qss_offline.cli.reproduce import LADDER, figure7, ladder
+from qss_offline.cli.reproduce import LADDER, figure6, figure7, ladder, offline_to_online
+from qss_offline.comparison import online_study
+from qss_offline.data import build
 from qss_offline.engine.checkpoint import Checkpoint, save_checkpoint
 from qss_offline.errors import UserError
 from qss_offline.evaluation.policies import DiscretePolicy, ObservationScale
 from qss_offline.files import write_json
 from qss_offline.online.gridworld_measures import imagine, measure_seed, optimal_values
 from qss_offline.online.presets import ALGORITHMS, online_preset
+from qss_offline.runs.config import RunConfig
 from qss_offline.runs.folder import SeedFolder, read_json
 from qss_offline.runs.results import (
     EvaluationPoint,
@@ -196,6 +203,32 @@ def test_a_run_folder_is_drawn_and_results_of_another_layout_are_refused(tmp_pat
         load_curves(tmp_path)
 
 
+STRANGE = ("text", r"a$\frac$", "a$x$b", "\x1b[2J", "")
+
+
+@pytest.mark.parametrize("name", STRANGE)
+@pytest.mark.parametrize("field", ["env_id", "algorithm", "steps", "start_run"])
+def test_whatever_results_say_is_drawn(
+    field: str, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written = {**results("A-v0", "d3g"), field: name}
+    if field == "steps":
+        del written[field]
+    write_json(tmp_path / "a.json", written)
+    figure7(results=tmp_path, draw=True)
+    assert "20,000 steps" in (said := capsys.readouterr().out) and "\x1b" not in said
+
+
+def test_names_are_no_formulas_and_powers_are() -> None:
+    figure = Figure()
+    panel = figure.subplots()
+    panel.plot([1, 1000], label="a$x$b")
+    panel.set(yscale="log", title="c$x$d")
+    panel.legend()
+    drawn = re.sub("<!--.*?-->", "", to_svg(figure).decode())
+    assert "a$x$b" in drawn and "c$x$d" in drawn and "mathdefault" not in drawn
+
+
 def test_nothing_to_draw_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no results yet"):
         figure7(results=tmp_path / "empty", draw=True)
@@ -210,12 +243,41 @@ def test_the_ladder_has_every_method_and_climbs_in_each_environment(
     where = {"runs": tmp_path / "runs", "results": tmp_path / "results"}
     ladder(env="CartPole", seeds="1", steps=1_010, workers=1, **where)
     made = {path.name for path in (tmp_path / "results").glob("*.json")}
-    assert made == {f"CartPole-v1-{method}.json" for method in LADDER["CartPole"]}
+    assert made == {
+        "provenance.json", *(f"CartPole-v1-{method}.json" for method in LADDER["CartPole"])
+    }  # fmt: skip
     for name in ("ladder", "ladder_values"):
         assert (tmp_path / "results" / f"{name}.png").read_bytes().startswith(PNG)
     assert "CartPole-v1 double-dqn, 1,010 steps" in capsys.readouterr().out
     with pytest.raises(UserError, match="did you mean Reacher"):
         ladder(env="Reachr", seeds="1", steps=1_010, **where)
+
+
+def test_figure_6_is_measured_and_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    figure6(seeds="1", steps=60, workers=1, runs=tmp_path / "runs", results=tmp_path / "results")
+    made = {path.name for path in (tmp_path / "results").iterdir()}
+    assert made == {"gridworld.json", "gridworld.png", "provenance.json"}
+    assert "d3g-no-cycle" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("minari_root")
+def test_offline_and_online_runs_are_drawn_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def trained(offline: RunConfig, *_: object) -> dict[str, Any]:
+        assert (offline.method, offline.env_id, offline.seeds) == ("d3g", "Reacher-v5", (0, 1))
+        made = results("Reacher-v5", "d3g")
+        return {"from-offline": {**made, "start_run": "run"}, "from-nothing": made}
+
+    monkeypatch.setattr(build, "build_dataset", lambda spec, **_: SimpleNamespace(obs_id="x"))
+    monkeypatch.setattr(online_study, "run_from_offline_and_nothing", trained)
+    offline_to_online(env="Reacher", seeds="2", results=tmp_path / "results")
+    assert {path.name for path in (tmp_path / "results").iterdir()} == {
+        "Reacher-v5-from-offline.json", "Reacher-v5-from-nothing.json", "Reacher-v5.png",
+        "provenance.json",
+    }  # fmt: skip
+    said = capsys.readouterr().out
+    assert "from nothing" in said and "from an offline run" in said
 
 
 def test_results_of_other_settings_are_not_written_over(tmp_path: Path) -> None:

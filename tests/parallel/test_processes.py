@@ -4,7 +4,6 @@ import multiprocessing
 import os
 import threading
 import time
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -73,7 +72,7 @@ def test_nothing_is_left_where_the_caller_stops(
     seconds: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not even a thread of the pool, which might fail beside the end of the interpreter."""
-    monkeypatch.setattr(processes, "end_workers", partial(processes.end_workers, grace_s=0.3))
+    monkeypatch.setattr(processes, "GRACE_S", 0.3)
     before, slow = set(threading.enumerate()), tmp_path / "slow"
     jobs = run_jobs(wait, [(str(tmp_path / "fast"), 0.0), (str(slow), seconds)], 2)
     next(jobs)

@@ -57,7 +57,10 @@ def test_an_experiment_leaves_figure_tables_and_record(tmp_path: Path) -> None:
     assert "cliff: 100%" in done.stderr
 
     record = json.loads((out / "results.json").read_text())
-    assert record["command"] == "qss reproduce tabular " + shlex.join(arguments)
+    assert shlex.split(record["command"])[-len(arguments) - 2 :] == [
+        "reproduce", "tabular", *arguments
+    ]  # fmt: skip
+    assert {"processor", "commit", "date", "versions"} <= record.keys()
     assert record["seeds"] == [0, 1]
     assert record["wall_seconds"] > 0
     assert record["plan"]["schedule"]["steps"] == 5_000
@@ -89,7 +92,8 @@ def test_by_default_results_go_to_runs(
     [
         (
             ["redundnat"],
-            "unknown experiment 'redundnat'; did you mean redundant?",
+            "unknown experiment 'redundnat': there are equivalence, stochastic, redundant, "
+            "permuted, cliff, all; did you mean redundant?",
         ),
         (["cliff", "--seeds", "1"], "--seeds must be at least 2 for an interval, not 1"),
         (["cliff", "--steps", "0"], "--steps must be at least 1, not 0"),
@@ -150,7 +154,7 @@ def test_help_names_the_experiments(
 
 def test_importing_the_experiments_imports_neither_matplotlib_nor_torch() -> None:
     code = (
-        "import sys, qss_offline.tabular.saving, qss_offline.cli.reproduce;"
+        "import sys, qss_offline.tabular.experiments, qss_offline.cli.reproduce;"
         "sys.exit('matplotlib' in sys.modules or 'torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

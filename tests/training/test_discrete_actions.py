@@ -18,7 +18,7 @@ from qss_offline.algorithms.observational_d3g import ObservationalD3GConfig
 from qss_offline.analysis.measures import inverse_fit
 from qss_offline.analysis.models import inverse_model_of
 from qss_offline.cli.command import main
-from qss_offline.cli.experts import train_and_store
+from qss_offline.cli.recording import train_expert
 from qss_offline.cli.training import random_obs
 from qss_offline.comparison.study import ComparisonOptions, Study
 from qss_offline.data import About, plan_arrays
@@ -338,11 +338,7 @@ def test_what_needs_continuous_actions_is_refused_before_anything_is_made(
         build_dataset(mixed)
     pytest.importorskip("d3rlpy")
     with pytest.raises(UserError, match="an expert needs continuous actions; CartPole-v1 has"):
-        train_and_store(
-            env="CartPole", algorithm="td3", steps=10, target=None, half_trained=None,
-            evaluate_every=5, seed=0, width=8, batch_size=32, learning_rate=1e-3, out=None,
-            overwrite=False,
-        )  # fmt: skip
+        train_expert("CartPole", steps=10)
     assert not (tmp_path / "runs").exists() and not (tmp_path / "experts").exists()
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qss_offline.analysis.plots.style import (
+    BLACK,
     BLUE,
     GREEN,
     GREY,
@@ -19,10 +20,12 @@ from qss_offline.analysis.plots.style import (
     SKY,
     WIDE_DPI,
     YELLOW,
+    band,
     styled,
     thousands,
     to_png,
 )
+from qss_offline.errors import printable
 from qss_offline.runs.folder import read_json
 from qss_offline.runs.reader import LABELS, load_online_run
 from qss_offline.runs.results import (
@@ -31,7 +34,7 @@ from qss_offline.runs.results import (
     learning_curve,
     value_curve,
 )
-from qss_offline.statistics import ENOUGH, counted, mean_band
+from qss_offline.statistics import counted
 
 _LOOKS: dict[str, tuple[str, Any]] = {
     "d3g": (BLUE, "-"),
@@ -114,18 +117,14 @@ def _png(
                 continue
             steps, samples = drawn(result)
             largest = max(largest, float(np.abs(samples).max()))
-            name = LABELS[result["algorithm"]]
-            colour, dashes = _LOOKS[result["algorithm"]]
+            algorithm = printable(result["algorithm"])
+            name = LABELS.get(algorithm, algorithm)
+            colour, dashes = _LOOKS.get(algorithm, (BLACK, "-"))
             if result.get("start_run") is not None:
                 name, colour = f"{name}, started offline", YELLOW
-            count = samples.shape[1]
-            label = f"{name} ({counted(count, 'seed')})"
-            band = mean_band(samples)
-            panel.plot(steps, band.mean, color=colour, ls=dashes, label=label)
-            panel.fill_between(steps, band.low, band.high, color=colour, alpha=0.15, linewidth=0)
-            if count < ENOUGH:
-                panel.plot(steps, samples, color=colour, linewidth=0.6, alpha=0.5)
-        panel.set_title(env_id)
+            label = f"{name} ({counted(samples.shape[1], 'seed')})"
+            band(panel, steps, samples, label, colour, dashes)
+        panel.set_title(printable(env_id))
         panel.set_xlabel("environment steps")
         thousands(panel.xaxis)
         panel.set_ylabel(label_y)
@@ -157,7 +156,8 @@ def score_lines(results: Sequence[dict[str, Any]]) -> list[str]:
     for result in results:
         listed = ", ".join(f"{final_mean(seed):.1f}" for seed in result["seeds"])
         lines.append(
-            f"{result['env_id']} {result['algorithm']}, {result['steps']:,} steps, mean of the "
-            f"last {FINAL_EVALUATIONS} evaluations of each seed: {listed}"
+            f"{printable(result['env_id'])} {printable(result['algorithm'])}, "
+            f"{result['steps']:,} steps, mean of the last {FINAL_EVALUATIONS} evaluations of each "
+            f"seed: {listed}"
         )
     return lines

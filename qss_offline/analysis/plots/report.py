@@ -17,15 +17,15 @@ from qss_offline.analysis.plots.style import (
     GREY,
     ORANGE,
     PANEL_SIZE,
+    band,
     styled,
     thousands,
 )
 from qss_offline.runs.portfolio_config import MEMBERS
 from qss_offline.runs.race import Race
-from qss_offline.statistics import ENOUGH, Interval, Profile, mean_band, number_text
+from qss_offline.statistics import Interval, Profile, number_text
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _MANY_DIMENSIONS = 12
@@ -57,16 +57,9 @@ def _legend(figure: Figure, **options: Any) -> None:
     figure.legend(loc="outside lower center", ncols=columns, **options)
 
 
-def _band(axis: Axes, x: Any, rows: NDArray[Any], label: str, index: int) -> None:
-    """Draw the mean of `rows` `(points, seeds)` and each seed thinly; of many the 95% interval."""
-    colour, dashes = COLOURS[index % len(COLOURS)], DASHES[index % len(DASHES)]
-    point = "o" if len(rows) == 1 else None  # which no line shows
-    axis.plot(x, rows, color=colour, linewidth=0.6, alpha=0.45, marker=point, markersize=2)
-    mean = rows.mean(axis=-1)
-    axis.plot(x, mean, color=colour, linestyle=dashes, label=label, marker=point, markersize=4)
-    if rows.shape[-1] >= ENOUGH:
-        means = mean_band(rows)
-        axis.fill_between(x, means.low, means.high, color=colour, alpha=0.18, linewidth=0)
+def _look(index: int) -> tuple[str, Any]:
+    """Return the colour and dashes of a line."""
+    return COLOURS[index % len(COLOURS)], DASHES[index % len(DASHES)]
 
 
 @styled
@@ -81,7 +74,7 @@ def learning_figure(curves: Mapping[str, Curve], behaviour: float | None, title:
     figure = _figure()
     axis = figure.subplots()
     for index, (label, (steps, returns)) in enumerate(curves.items()):
-        _band(axis, steps, returns, label, index)
+        band(axis, steps, returns, label, *_look(index), each=True)
         axis.plot(steps, returns.mean(axis=-1), "o", color=COLOURS[index % len(COLOURS)], ms=4)
     if behaviour is not None:
         axis.axhline(behaviour, color=GREY, linestyle=":", label="recorded behaviour")
@@ -145,7 +138,7 @@ def training_figure(
     figure = _figure()
     axis = figure.subplots()
     for index, (label, rows) in enumerate(lines.items()):
-        _band(axis, updates, rows, label, index)
+        band(axis, updates, rows, label, *_look(index), each=True)
     if limits is not None:
         low, high = min(map(np.min, lines.values())), max(map(np.max, lines.values()))
         reach = 0.5 * max(limits[1] - limits[0], 1e-9)

@@ -11,7 +11,12 @@ import io
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from numpy.typing import NDArray
+
+from qss_offline.statistics import ENOUGH, mean_band
+
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
@@ -45,6 +50,40 @@ _STYLE: dict[Any, Any] = {
 }
 
 
+def band(
+    axis: Axes,
+    x: Any,
+    samples: NDArray[Any],
+    label: str,
+    colour: str,
+    dashes: Any = "-",
+    scale: Callable[[NDArray[Any]], NDArray[Any]] = lambda values: values,
+    each: bool = False,
+) -> None:
+    """Draw means over seeds in their 95% intervals; of seeds too few for one, each as a thin line.
+
+    Args:
+        axis: of a panel.
+        x: `(points,)`.
+        samples: `(points, seeds)`.
+        label: of the line.
+        colour: of it.
+        dashes: of it.
+        scale: of what is drawn, where `samples` are of another.
+        each: draw thin lines however many seeds there are.
+    """
+    means, count = mean_band(samples), samples.shape[-1]
+    point = "o" if len(samples) == 1 else None  # which no line shows
+    if each or count < ENOUGH:
+        axis.plot(
+            x, scale(samples), color=colour, linewidth=0.6, alpha=0.45, marker=point, markersize=2
+        )
+    axis.fill_between(x, scale(means.low), scale(means.high), color=colour, alpha=0.18, linewidth=0)
+    axis.plot(
+        x, scale(means.mean), color=colour, ls=dashes, label=label, marker=point, markersize=4
+    )
+
+
 def thousands(axis: Axis) -> None:
     """Write an axis' steps as 20k, and fewer than a thousand as they are."""
     axis.set_major_formatter(
@@ -69,6 +108,7 @@ def styled(draw: Callable[Given, Drawn]) -> Callable[Given, Drawn]:
 @styled
 def to_png(figure: Figure, dpi: int = 150) -> bytes:
     """Return a figure as a PNG file."""
+    _without_formulas(figure)
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=dpi)
     return content.getvalue()
@@ -77,6 +117,18 @@ def to_png(figure: Figure, dpi: int = 150) -> bytes:
 @styled
 def to_svg(figure: Figure) -> bytes:
     """Return a figure as an SVG file, with text as text and no date."""
+    _without_formulas(figure)
     content = io.BytesIO()
     figure.savefig(content, format="svg", metadata={"Date": None})
     return content.getvalue()
+
+
+def _without_formulas(figure: Figure) -> None:
+    """Show names with dollar signs as they are: what files say is no TeX, which may be wrong."""
+    from matplotlib.text import Text
+
+    axes = [axis for panel in figure.axes for axis in (panel.xaxis, panel.yaxis)]
+    # The labels of other scales are formulas, of powers of ten.
+    powers = {text for one in axes if one.get_scale() != "linear" for text in one.findobj(Text)}
+    for text in set(figure.findobj(Text)) - powers:
+        text.set_parse_math(False)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from qss_offline.evaluation.normalization import reference as reference_returns
+from qss_offline.evaluation.normalization import normalised, reference
 from qss_offline.statistics import (
     ENOUGH,
     Interval,
@@ -66,14 +66,6 @@ class Task:
         random = "" if self.random_action_prob is None else f"{self.level} random"
         known = self.source if self.dataset_id else ", ".join(filter(None, (random, self.note)))
         return ", ".join(filter(None, (self.env_id, known)))
-
-    def normalise(self, returns: FloatArray) -> FloatArray | None:
-        """Return 0 for random actions and 1 for an expert, None where neither is known."""
-        found = reference_returns(self.env_id)
-        if found is None:
-            return None
-        low, high = found
-        return np.asarray((returns - low) / (high - low), np.float64)
 
 
 Scores = dict[Task, dict[str, dict[int, float]]]
@@ -148,7 +140,7 @@ def compare(scores: Scores) -> Comparison:
     if lost:
         notes.append(f"Left out, as no number was returned: {'; '.join(lost)}.")
     methods = methods_of(scores)
-    known = [task for task in scores if task.normalise(np.zeros(1)) is not None]
+    known = [task for task in scores if reference(task.env_id) is not None]
     unknown = [str(task) for task in scores if task not in known]
     if unknown:
         notes.append(f"Not normalised, as no expert's return is known: {'; '.join(unknown)}.")
@@ -161,7 +153,7 @@ def compare(scores: Scores) -> Comparison:
     profiles, iqms = {}, {}
     few = False
     for method in together:
-        table, left = _table(scores, shared, method, normalised=True)
+        table, left = _table(scores, shared, method, scaled=True)
         profiles[method] = performance_profile(table, _THRESHOLDS, rng)
         iqms[method] = bootstrap_interval(table, rng, iqm)
         few = few or len(table) < ENOUGH
@@ -233,7 +225,7 @@ def _largest_block(
 
 
 def _table(
-    scores: Scores, tasks: Sequence[Task], method: str, normalised: bool = False
+    scores: Scores, tasks: Sequence[Task], method: str, scaled: bool = False
 ) -> tuple[FloatArray, int]:
     """Return `(seeds, tasks)` of a method, and how many seeds that leaves out."""
     rows = [[scores[task][method][seed] for seed in sorted(scores[task][method])] for task in tasks]
@@ -241,7 +233,7 @@ def _table(
     columns = []
     for task, row in zip(tasks, rows, strict=True):
         values = np.array(row[:count])
-        scaled = task.normalise(values) if normalised else values
-        assert scaled is not None
-        columns.append(scaled)
+        found = normalised(values, task.env_id) if scaled else values
+        assert found is not None
+        columns.append(found)
     return np.stack(columns, axis=1), sum(len(row) - count for row in rows)

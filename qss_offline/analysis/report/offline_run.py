@@ -139,29 +139,14 @@ class RunPart:
         start = "from the same first state"
         if measured["acting_alone"]:
             what, start = "the policy acting", "from a fresh first state"
-        if (folder / f"{name}.mp4").exists():
-            parts.append(
-                page.video((folder / f"{name}.mp4").read_bytes(), f"Video of {what}.",
-                           f"{whose}: {what}, {start}.")
-            )  # fmt: skip
-        if (folder / f"{name}.png").exists():
-            parts.append(
-                page.wide_picture((folder / f"{name}.png").read_bytes(),
-                                  f"Contact sheet, every fifth step: {what}.",
-                                  "Every fifth step.")
-            )  # fmt: skip
         if failure is not None:
             parts.append(page.paragraph(f"No video: {failure}.", "quiet"))
-        drawn = [self._plan_distance(measured)] if planned else []
-        if (folder / "dimensions.png").exists():
-            moves = "imagined and acting" if planned else "acting"
-            drawn.append(
-                page.picture((folder / "dimensions.png").read_bytes(),
-                             f"{whose}: each dimension of the observation over the steps, {moves}.",
-                             f"{whose}: dimensions of the observation, {moves}.")
-            )  # fmt: skip
-        if drawn:
-            parts.append(page.figures(drawn))
+        captions = (
+            what,
+            f"{whose}: {what}, {start}.",
+            "imagined and acting" if planned else "acting",
+        )
+        self.book.seen(folder, name, captions, [self._plan_distance(measured)] if planned else [])
 
     def _plan_distance(self, measured: Mapping[str, Any]) -> str:
         steps = len(measured["mean"]) - 1

@@ -28,14 +28,14 @@ def write_online_run(
         book.attempt(run.name, "video", lambda: _seen(book, run, video, progress))
     results, seeds = run.results, run.results["seeds"]
     final = [final_mean(seed) for seed in seeds]
-    steps = counted(results.get("steps", seeds[0]["online_steps"]), "environment step")
+    steps = counted(results["steps"], "environment step")
     book.parts += [
         page.heading(3, "Results"),
         page.paragraph(
             f"{printable(run.env_id)} after {steps} of each of {counted(len(seeds), 'seed')}: "
             f"final score {scores_text(final)}, the mean of the last {FINAL_EVALUATIONS} "
             f"evaluations; last {scores_text(run.last)}, best {scores_text(run.best)}. "
-            f"{counted(round(results['wall_seconds']), 'second')} in all."
+            f"{results['wall_seconds']:,.0f} s in all."
         ),
         _scores(run),
     ]
@@ -61,18 +61,8 @@ def _seen(book: Book, run: OnlineRun, video: bool, progress: ProgressFactory) ->
     path = shlex.quote(str(run.path.parent))
     if not (folder / "acting.json").exists():
         raise UserError(f"qss render {path} draws it")
-    what = "The policy acting, from a fresh first state"
-    if (folder / "acting.mp4").exists():
-        book.parts.append(
-            page.video((folder / "acting.mp4").read_bytes(), f"Video: {what}.", f"{what}.")
-        )
-    if (folder / "acting.png").exists():
-        sheet = (folder / "acting.png").read_bytes()
-        alt = f"Contact sheet, every fifth step: {what}."
-        book.parts.append(page.wide_picture(sheet, alt, "Every fifth step."))
-    alt = "Line chart of each dimension of the observation over the steps of the policy acting."
-    drawn = page.picture((folder / "dimensions.png").read_bytes(), alt, "Dimensions, acting.")
-    book.parts.append(page.figures([drawn]))
+    what = "the policy acting, from a fresh first state"
+    book.seen(folder, "acting", (what, f"{what.capitalize()}.", "acting"))
 
 
 def _scores(run: OnlineRun) -> str:

@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from qss_offline.analysis.report.comparison import ONLINE, Scores, Task
-from qss_offline.comparison.online_budget import BudgetRow
 from qss_offline.data.families import own_family
 from qss_offline.errors import UserError, printable
 from qss_offline.presets import preset_of
 from qss_offline.runs.reader import LABELS, FinishedRun, OnlineRun, load_any_run
 from qss_offline.runs.results import final_mean
-from qss_offline.runs.tables import header_of, read_table
+from qss_offline.runs.tables import read_table
 from qss_offline.settings_json import still_known, to_plain
-from qss_offline.statistics import counted, mean_of
+from qss_offline.statistics import mean_of
 
 AnyRun = FinishedRun | OnlineRun
 
@@ -67,15 +66,13 @@ class Returns:
 
 
 def read_returns(path: Path) -> Returns:
-    """Read the last evaluations of a `returns.csv`, of a comparison or of online budgets.
+    """Read the last evaluations of a `returns.csv`.
 
     Tasks are environments at a level of randomness, those of half-trained experts apart.
 
     Raises:
         UserError: the file can't be read, lacks a column or holds something else than numbers.
     """
-    if "variant" in header_of(path):
-        return _read_budgets(path)
     found = Returns()
     behaviour: dict[Task, list[float]] = {}
     for row in read_table(path, ReturnRow, others=True):
@@ -104,19 +101,6 @@ def _family_note(row: ReturnRow) -> str:
         return ""
     family = printable(row.family)
     return "half-trained" if family == f"{own_family(row.env_id)}_medium" else family
-
-
-def _read_budgets(path: Path) -> Returns:
-    scores: Scores = {}
-    for row in read_table(path, BudgetRow):
-        note = f"after {counted(row.online_steps, 'online step')}"
-        task = Task(printable(row.env_id), None, printable(row.dataset_id), note)
-        scores.setdefault(task, {}).setdefault(printable(row.variant), {})[row.seed] = (
-            row.mean_return
-        )
-    if not scores:
-        raise UserError(f"{path} holds no rows")
-    return Returns(scores)
 
 
 def load_sources(paths: Sequence[Path]) -> tuple[list[AnyRun], dict[str, Returns]]:

@@ -1,18 +1,29 @@
-"""The figures. Matplotlib is imported when one is drawn, not before."""
+"""Figures of the tabular experiments, sections 2 and 3 of the paper."""
 
 from __future__ import annotations
 
-import io
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import singledispatch
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qss_offline.statistics import ENOUGH, mean_band
-from qss_offline.tabular.mdp import FloatArray, IntArray
+from qss_offline.analysis.plots.style import (
+    BLACK,
+    BLUE,
+    GREEN,
+    ORANGE,
+    PURPLE,
+    WIDE_DPI,
+    band,
+    styled,
+    thousands,
+    to_png,
+)
+from qss_offline.statistics import mean_band
+from qss_offline.tabular.mdp import FloatArray
 from qss_offline.tabular.results import (
     CliffResult,
     EquivalenceResult,
@@ -27,35 +38,17 @@ if TYPE_CHECKING:
     from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, which stay apart for colour-blind readers; every line also has its own
-# dashes, so that it can be told apart where lines lie on each other or without any colour.
-BLUE, ORANGE, GREEN, PURPLE, BLACK = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000"
 HEATMAP = "cividis"
 
-_STYLE: dict[Any, Any] = {
-    "font.size": 10,
-    "axes.titlesize": 11,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#e6e6e6",
-    "axes.axisbelow": True,
-    "legend.frameon": False,
-    "lines.linewidth": 1.8,
-}
 
-
+@styled
 def png(result: Result) -> bytes:
     """Return the figure of `result` as a PNG file."""
-    import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    with mpl.rc_context(_STYLE):
-        figure = Figure(layout="constrained")
-        draw(result, figure)
-        content = io.BytesIO()
-        figure.savefig(content, format="png", dpi=110)
-    return content.getvalue()
+    figure = Figure(layout="constrained")
+    draw(result, figure)
+    return to_png(figure, WIDE_DPI)
 
 
 @singledispatch
@@ -74,8 +67,8 @@ def _(result: EquivalenceResult, figure: Figure) -> None:
     qsa, qss = result.qsa_values[-1].mean(axis=0), result.qss_values[-1].mean(axis=0)
     common = Normalize(min(qsa.min(), qss.min()), max(qsa.max(), qss.max()))
     for panel, values, title in (
-        (axes[0], qsa, "QSA: max$_a$ Q(s, a)"),
-        (axes[1], qss, "QSS: max$_{s'}$ Q(s, s')"),
+        (axes[0], qsa, "QSA: maxₐ Q(s, a)"),
+        (axes[1], qss, "QSS: maxₛ′ Q(s, s′)"),
     ):
         _heatmap(figure, panel, values.reshape(size, size), title, "learned value", common)
     difference = result.fractional_difference
@@ -85,7 +78,7 @@ def _(result: EquivalenceResult, figure: Figure) -> None:
         figure,
         axes[2],
         visible[-1].mean(axis=0).reshape(size, size),
-        f"Difference at {_thousands(result.steps[-1], 0)} steps",
+        f"Difference at {result.steps[-1] / 1000:,.0f}k steps",
         "|QSS − QSA| / |QSA|",
         norm=LogNorm(float(visible.min()), 1.0),
     )
@@ -95,9 +88,7 @@ def _(result: EquivalenceResult, figure: Figure) -> None:
     ):
         # The interval is taken of the logarithm, in which these shrink in a straight line.
         logarithm = np.log10(samples[1:])
-        _band(
-            axes[3], result.steps[1:], logarithm, label, colour, dashes, lambda value: 10.0**value
-        )
+        band(axes[3], result.steps[1:], logarithm, label, colour, dashes, lambda value: 10.0**value)
     axes[3].set_yscale("log")
     axes[3].set_title("The difference shrinks away")
     axes[3].set_box_aspect(0.9)
@@ -158,7 +149,7 @@ def _(result: RedundantResult, figure: Figure) -> None:
     for panel, (name, curves) in zip(axes, result.curves.items(), strict=True):
         for world, copies in enumerate(result.copies):
             label = f"{4 * copies} actions ({copies} {'copy' if copies == 1 else 'copies'} each)"
-            _band(panel, curves.steps, curves.returns[:, world], label, *looks[world])
+            band(panel, curves.steps, curves.returns[:, world], label, *looks[world])
         panel.set_title(name)
         _steps_axis(panel)
     axes[0].set_ylabel("return of the greedy policy")
@@ -171,11 +162,11 @@ def _(result: PermutedResult, figure: Figure) -> None:
     panel = figure.subplots()
     looks = ((BLUE, "-"), (ORANGE, "-"), (GREEN, "--"), (PURPLE, ":"))
     for (name, curves), look in zip(result.curves.items(), looks, strict=True):
-        _band(panel, curves.steps, curves.returns[:, 0], name, *look)
+        band(panel, curves.steps, curves.returns[:, 0], name, *look)
     panel.set_title("After the actions were permuted")
     panel.set_ylabel("return of the greedy policy")
     panel.set_xlabel("environment steps since then")
-    panel.xaxis.set_major_formatter(_thousands)
+    thousands(panel.xaxis)
     panel.legend(loc="lower right")
 
 
@@ -188,7 +179,7 @@ def _(result: CliffResult, figure: Figure) -> None:
     curve, belief = panels["curve"], panels["belief"]
     looks: Mapping[str, tuple[str, str]] = {"QSA": (BLUE, "-"), "QSS": (ORANGE, "--")}
     for name, curves in result.curves.items():
-        _band(curve, curves.steps, curves.returns[:, 0], name, *looks[name])
+        band(curve, curves.steps, curves.returns[:, 0], name, *looks[name])
     curve.set_title("How often the goal is reached")
     curve.set_ylabel("return of the greedy policy")
     curve.set_ylim(bottom=-0.02)
@@ -293,27 +284,6 @@ def _mark(panel: Axes, column: int, row: int, letter: str) -> None:
     )
 
 
-def _band(
-    panel: Axes,
-    x: FloatArray | IntArray,
-    samples: FloatArray,
-    label: str,
-    colour: str,
-    dashes: str,
-    scale: Callable[[FloatArray], FloatArray] = lambda value: value,
-) -> None:
-    """Draw the mean of `samples` `(points, K)` over seeds, in its 95% interval; few seeds alone."""
-    means = mean_band(samples)
-    if samples.shape[-1] < ENOUGH:
-        panel.plot(x, scale(samples), color=colour, linewidth=0.6, alpha=0.5)
-    panel.fill_between(x, scale(means.low), scale(means.high), color=colour, alpha=0.2, linewidth=0)
-    panel.plot(x, scale(means.mean), color=colour, linestyle=dashes, label=label)
-
-
 def _steps_axis(panel: Axes) -> None:
     panel.set_xlabel("environment steps")
-    panel.xaxis.set_major_formatter(_thousands)
-
-
-def _thousands(value: float, position: float) -> str:
-    return f"{value / 1000:,.0f}k" if value else "0"
+    thousands(panel.xaxis)
