@@ -14,7 +14,7 @@ from qss_offline.errors import UserError
 
 
 def doctor(as_json: options.Json = False) -> None:
-    """Look at versions, devices, drawing, the Minari root, disk and threads. Code 2 if unusable."""
+    """Say what this machine has, and what is missing. Code 2 if unusable."""
     from qss_offline.cli.doctor import examine
     from qss_offline.cli.tables import print_table
 
@@ -39,7 +39,7 @@ def presets(
     diff: Annotated[str | None, Option(help="show only what differs from this preset")] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Print the settings of a preset, or what differs from another; without a name list them."""
+    """Print a preset's settings, or what differs from another's. Without a name list all."""
     from qss_offline.cli.tables import print_table
     from qss_offline.overrides import settings_by_name
     from qss_offline.presets import PRESETS, named_method

@@ -131,8 +131,10 @@ def cell(
     file: Annotated[Path, Argument(metavar="CELL.json", help="from --print-commands")],
     env: options.RegisteredModules = None,
 ) -> None:
-    """Run one cell from where its folders stand; the command that printed it, or of a single run
-    qss resume, then gathers all."""
+    """Run one cell, from where it stopped.
+
+    The command that printed it, or of a single run `qss resume`, then gathers all.
+    """
     from qss_offline.data.environments import env_id_of_file, register_environments
     from qss_offline.launch.cell import cell_of
     from qss_offline.launch.driver import run_shown

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from qss_offline.data.importing.names import ColumnNames
     from qss_offline.data.write import StoredDatasets
 
-app = make_app("Build, record, import, describe, check, change and share datasets.")
+app = make_app("Make, import, look at, change and share datasets.")
 
 DatasetId = Annotated[str, Argument(help="a Minari id, such as qss/Reacher/mine-obs-v0")]
 Into = Annotated[str, Option("--into", help="namespace/.../name, without -obs-v0 or -act-v0")]
@@ -66,7 +66,7 @@ def build(
         int | None, Option(min=1, help="processes; by default one for each core")
     ] = None,
 ) -> None:
-    """Build every pair of a family that is missing, several at once, and verify all of them."""
+    """Build a family of datasets, and verify all of them. What is there is kept."""
     from qss_offline.data.build import build_family
     from qss_offline.data.families import family_path
     from qss_offline.data.specs import read_family
@@ -145,7 +145,7 @@ def import_(
     ] = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Make a verified pair of datasets of a recording, or the observation-only one alone."""
+    """Make verified datasets of a recording. A pair, or the observation-only one alone."""
     from qss_offline.data.importing.report import print_report
     from qss_offline.data.importing.rules import ImportRules
     from qss_offline.data.importing.sources import plan_source
@@ -231,7 +231,7 @@ def check(
     order: Order = None,
     as_json: Json = False,
 ) -> None:
-    """Say what a recording would become, and what in it is suspicious; write nothing."""
+    """Say what an import would make, and write nothing. Also what is suspicious."""
     from qss_offline.data.importing.checking import check_source
     from qss_offline.data.importing.rules import ImportRules
 
@@ -273,7 +273,7 @@ def rm(
     datasets: Annotated[list[str], Argument(metavar="ID...", help="local datasets, by their ids")],
     yes: Annotated[bool, Option("--yes", "-y", help="don't ask")] = False,
 ) -> None:
-    """Remove local datasets from the disk; a twin is removed only if it is named, too."""
+    """Remove local datasets from the disk. A twin is removed only if it is named, too."""
     from qss_offline.data import removing
     from qss_offline.files import size_text
 
@@ -366,7 +366,7 @@ def merge(
     into: Into,
     overwrite: Overwrite = False,
 ) -> None:
-    """Put datasets one behind the other; never mixes observation-only ones with others."""
+    """Put datasets one behind the other. Never mixes observation-only ones with others."""
     from qss_offline.data.edit import merge_datasets
 
     _made(merge_datasets(dataset_ids, into, overwrite=overwrite, progress=progress))
@@ -411,7 +411,7 @@ def card(
     license: License = None,
     citation: Annotated[str | None, Option(help="BibTeX or a sentence")] = None,
 ) -> None:
-    """Write the dataset card, README.md, into the dataset's folder."""
+    """Write a dataset's card, README.md, into its folder."""
     from qss_offline.data.card import write_card
 
     typer.echo(f"made {write_card(dataset_id, license=license, citation=citation)}")
@@ -441,7 +441,7 @@ def pull(
         float, Option("--max-gb", min=0, help="gigabytes that a dataset may hold")
     ] = 20.0,
 ) -> None:
-    """Download a dataset; it becomes visible when its digests are checked."""
+    """Download a dataset, and check it before it is visible."""
     from qss_offline.data.hub import pull_dataset
 
     if not math.isfinite(max_gb):

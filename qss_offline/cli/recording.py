@@ -23,7 +23,7 @@ def record(
     transitions: options.Transitions = 100_000,
     seed: options.DatasetSeed = 0,
 ) -> None:
-    """Record behaviour in an environment, with actions and without, unless it is there already."""
+    """Record behaviour, with actions and without. What is there already is kept."""
     from qss_offline.api.recording import Recording
 
     made = Recording.from_env(
@@ -49,7 +49,7 @@ def train_expert(
     out: Annotated[Path | None, Option(help="weights (experts/<env>.safetensors)")] = None,
     overwrite: Annotated[bool, Option("--overwrite", help="replace an expert")] = False,
 ) -> None:
-    """Train an expert by trial and error (d3rlpy), whose behaviour can be recorded."""
+    """Train an expert, whose behaviour can be recorded. By trial and error (d3rlpy)."""
     import numpy as np
 
     from qss_offline.baselines import require_d3rlpy

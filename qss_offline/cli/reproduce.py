@@ -62,7 +62,7 @@ def table1(
         Option("--show", help="run and write nothing; show what is done, or was published"),
     ] = False,
 ) -> None:
-    """Table 1, extended: every method on recordings from expert to random behaviour."""
+    """Table 1, extended: methods × recordings × seeds. From expert to random behaviour."""
     from qss_offline.analysis.plots.comparison import png
     from qss_offline.cli.cells import chosen
     from qss_offline.cli.tables import print_table
@@ -113,7 +113,7 @@ def figure6(
     runs: options.Runs = Path("runs/figure6"),
     results: options.Results = Path("runs/figure6/results"),
 ) -> None:
-    """Figure 6: D3G and D3G⁻ in an 11×11 gridworld with discrete actions."""
+    """Figure 6: D3G and D3G⁻ in a gridworld. 11 × 11, with discrete actions."""
     from qss_offline.analysis.plots.gridworld import png
     from qss_offline.cli.cells import chosen
     from qss_offline.cli.gridworld import COMPARED, gridworld_config, measured
@@ -161,7 +161,7 @@ def figure7(
     results: options.Results = Path("runs/figure7/results"),
     draw: Annotated[bool, Option("--draw", help="only draw the results that are there")] = False,
 ) -> None:
-    """Figure 7: D3G and D3G⁻ against DDPG, TD3 and SAC, learning curves of the online mode."""
+    """Figure 7: D3G and D3G⁻ against DDPG, TD3 and SAC. Learning curves of the online mode."""
     from qss_offline.cli.cells import chosen
     from qss_offline.cli.learning_curves import draw_curves
 
@@ -182,7 +182,7 @@ def ladder(
     results: options.Results = Path("runs/ladder/results"),
     draw: Annotated[bool, Option("--draw", help="only draw the results that are there")] = False,
 ) -> None:
-    """From fitted Q-iteration over DQN, DDPG, TD3 and SAC to D3G, in one loop, on one figure."""
+    """From fitted Q-iteration to D3G, on one figure. Over DQN, DDPG, TD3 and SAC, in one loop."""
     from qss_offline.cli.cells import chosen
     from qss_offline.cli.learning_curves import draw_curves
 
@@ -206,7 +206,7 @@ def tabular(
     alpha: Annotated[float | None, Option(help="step size (the authors' is 0.01)")] = None,
     walkers: Annotated[int | None, Option(help="walkers a table (the authors have 1)")] = None,
 ) -> None:
-    """Sections 2 and 3: what Q(s,s') is, in gridworlds and tables."""
+    """Sections 2 and 3: what Q(s,s') is. In gridworlds and tables."""
     from qss_offline.cli.tabular import make_writable, run_one
     from qss_offline.parallel.pace import in_words
     from qss_offline.tabular.experiments import EXPERIMENTS
@@ -235,7 +235,7 @@ def offline_to_online(
     runs: options.Runs = Path("runs/offline_to_online"),
     results: options.Results = Path("runs/offline_to_online/results"),
 ) -> None:
-    """What an offline run saves the online mode: learn offline, go on online; and from nothing."""
+    """What an offline run saves the online mode. Learn offline, go on online; and from nothing."""
     from qss_offline.analysis.plots.learning_curves import png, return_lines
     from qss_offline.cli.cells import chosen
     from qss_offline.comparison.estimate import online_seconds
@@ -292,7 +292,7 @@ def minari_mujoco(
     workers: options.Workers = None,
     launcher: options.Launcher = "local",
 ) -> None:
-    """Minari's public MuJoCo datasets, without their actions: what others publish results on."""
+    """Minari's public MuJoCo datasets, without actions. What others publish results on."""
     from qss_offline.cli.cells import chosen
     from qss_offline.cli.minari_mujoco import learn_from_minari
 

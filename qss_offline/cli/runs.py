@@ -23,7 +23,7 @@ def runs(
     folder: Annotated[Path, Argument(help="where the runs are")] = Path("runs"),
     as_json: options.Json = False,
 ) -> None:
-    """List the runs: what each learned from, how far it is, and what came of it."""
+    """List the runs, how far they are, and what came of them."""
     from qss_offline.runs.listing import list_runs
 
     found = list_runs(folder)
@@ -107,7 +107,7 @@ def render(
     episodes: Annotated[int, Option(help="first states of each seed, for the distances")] = 20,
     env: options.RegisteredModules = None,
 ) -> None:
-    """Draw recorded behaviour | imagined plan | the policy acting, as MP4, GIF and PNG."""
+    """Draw recorded behaviour, the imagined plan, the policy. As MP4, GIF and PNG."""
     from qss_offline.analysis.video import render_online, render_run
     from qss_offline.data.environments import register_environments
     from qss_offline.runs.reader import FinishedRun, load_any_run
@@ -130,7 +130,7 @@ def report(
     video: Annotated[bool, Option(help="draw videos that aren't there yet")] = True,
     env: options.RegisteredModules = None,
 ) -> None:
-    """Write curves and tables of runs: PNG, SVG, and one page of HTML that needs nothing else."""
+    """Write a page about runs, which needs nothing else. Its figures as PNG and SVG, too."""
     from qss_offline.analysis.report.making import make_report
     from qss_offline.data.environments import register_environments
 
@@ -146,7 +146,7 @@ def export(
     ] = None,
     overwrite: Annotated[bool, Option("--overwrite", help="replace the file")] = False,
 ) -> None:
-    """Write a policy as a file that needs nothing of this package: ONNX or TorchScript."""
+    """Write a policy as ONNX or TorchScript. The file needs nothing of this package."""
     from qss_offline.evaluation.export import export_policy
     from qss_offline.evaluation.policy_files import load_policy
     from qss_offline.runs.folder import RunFolder, read_json
@@ -173,7 +173,7 @@ def compare(
     as_json: options.Json = False,
     env: options.RegisteredModules = None,
 ) -> None:
-    """Put runs side by side: a table here, and a page with figures."""
+    """Put runs side by side, in a table and on a page."""
     from qss_offline.api.comparing import compare as put_side_by_side
     from qss_offline.cli.tables import print_table
     from qss_offline.data.environments import register_environments

@@ -27,7 +27,7 @@ def sweep(
     print_commands: options.PrintCommands = False,
     as_json: options.Json = False,
 ) -> None:
-    """Train every combination that a file names, and report on all; goes on where it stopped."""
+    """Train all combinations that a file names, and report. It goes on where it stopped."""
     from qss_offline.api.sweeping import read_sweep, run_sweep
     from qss_offline.cli.cells import chosen
     from qss_offline.cli.tables import print_table

@@ -35,7 +35,7 @@ def demo(
     online_steps: options.OnlineSteps = None,
     out: options.Out = None,
 ) -> None:
-    """Record random behaviour of a pole on a cart, learn from it without actions, and report."""
+    """Balance a pole, from random behaviour to the report. No action is learned from."""
     from qss_offline.api.recording import Recording
     from qss_offline.api.training import train as learn
 
@@ -167,7 +167,7 @@ def fit_inverse(
     out: Annotated[Path | None, Option(help="folder of the new run (RUN-inverse)")] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Make policies of a run's proposals: fit I(s,s'), online or on steps with actions."""
+    """Make policies of a run's proposals by fitting I(s,s'). Online, or on steps with actions."""
     from qss_offline.api.training import fit_inverse as fit
 
     made = fit(
@@ -220,7 +220,7 @@ def resume(
     as_json: options.Json = False,
     env: options.RegisteredModules = None,
 ) -> None:
-    """Go on with a run that was interrupted, to the same bits as if it hadn't been."""
+    """Go on with a run that was interrupted. To the same bits as if it hadn't been."""
     from qss_offline.api.runs import OnlineRun
     from qss_offline.api.training import resume as go_on
     from qss_offline.data.environments import register_environments

@@ -110,8 +110,16 @@ def test_the_program_tells_its_version_presets_and_help(qss: Qss) -> None:
     assert "are the same" in qss("presets paper --diff paper")[0]
     assert "compares a preset: name it" in qss("presets --diff paper", code=2)[1]
     assert "did you mean paper" in qss("presets papr", code=2)[1]
-    for command in ("", "train", "data import", "reproduce table1", "fit-inverse"):
+    for command in ("train", "data import", "reproduce table1", "fit-inverse"):
         assert "Usage: qss" in qss(f"{command} -h")[0]
+
+
+@pytest.mark.parametrize("group", ["", "data", "reproduce"])
+def test_what_a_command_does_fits_a_line_of_the_help(
+    qss: Qss, monkeypatch: pytest.MonkeyPatch, group: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert "..." not in qss(f"{group} -h")[0].partition("Commands:")[2]
 
 
 def test_the_demo_ends_with_a_page(qss: Qss, monkeypatch: pytest.MonkeyPatch) -> None:
