@@ -158,7 +158,8 @@ class RunFolder:
         """Find out whether there is a run to resume, or room for a new one.
 
         Raises:
-            UserError: there isn't.
+            UserError: there isn't, or a folder in it is a link, through which others' files would
+                be written over.
         """
         if resume and not self.started:
             raise UserError(
@@ -174,6 +175,10 @@ class RunFolder:
                 f"{self.path} holds parts of a run that never began (no config.json); delete it, "
                 "or choose another --out"
             )
+        for folder, inside, _ in os.walk(self.path):
+            for name in inside:
+                if (path := Path(folder, name)).is_symlink():
+                    raise UserError(f"{path} is a link: refused; only a whole run's folder may be")
 
     def check_recording(self, dataset_id: str, digest: str | None) -> None:
         """Refuse a recording that was replaced, under the same id, since the run began with it.

@@ -392,6 +392,26 @@ def test_no_file_outside_of_a_run_is_written_through_it(
     assert victim.read_bytes() == honest
 
 
+@pytest.mark.parametrize("name", ["seeds", "seeds/0", "seeds/1", "seeds/0/members"])
+def test_no_folder_of_a_run_that_goes_on_is_a_link(
+    name: str, trained: FinishedRun, tmp_path: Path
+) -> None:
+    """A run as a whole may be one: its parts may lead to other runs."""
+    path, victim = trained.folder.path / name, tmp_path / "victim"
+    path.mkdir(exist_ok=True)
+    path.rename(victim)
+    path.symlink_to(victim)
+    trained.folder.results.unlink()
+    before = {one: one.stat().st_mtime_ns for one in victim.rglob("*")}
+    message = refused(resumes, trained.folder.path)
+    assert message is not None and "is a link" in message
+    assert {one: one.stat().st_mtime_ns for one in victim.rglob("*")} == before
+    path.unlink()
+    victim.rename(path)
+    (tmp_path / "alias").symlink_to(trained.folder.path)
+    assert refused(resumes, tmp_path / "alias") is None
+
+
 @pytest.mark.parametrize("make", ODD_FILES, ids=lambda make: make.__name__)
 def test_what_is_written_in_place_is_a_regular_file(
     make: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
