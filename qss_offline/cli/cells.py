@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import time
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -139,8 +140,10 @@ def cell(
     from qss_offline.launch.cell import cell_of
     from qss_offline.launch.driver import run_shown
     from qss_offline.launch.local import LocalLauncher
+    from qss_offline.launch.lock import hold
     from qss_offline.parallel.progress import progress
-    from qss_offline.runs.folder import read_json
+    from qss_offline.parallel.reporting import no_tick
+    from qss_offline.runs.folder import RunFolder, read_json
 
     register_environments(env or ())
     found = cell_of(read_json(file), str(file))
@@ -150,11 +153,16 @@ def cell(
     # What a file names is never imported; its settings name what was looked up.
     settings = _with_environments(found.settings, known)
     found = replace(found, environments=tuple(known.values()), settings=settings)
+    begun = time.monotonic()
     for _, failure in run_shown(
         [found], LocalLauncher(1), progress, found.name, table=False, unit="updates"
     ):
         if failure is not None:
             raise UserError(failure)
+    run = RunFolder(Path(settings["folder"]))
+    # Those of a run may end side by side, on several machines.
+    with hold([run.path], no_tick):
+        run.set_elapsed(run.elapsed_s + time.monotonic() - begun)
     print(f"done: {printable(found.name)}")
 
 

@@ -87,8 +87,9 @@ def test_printed_commands_come_to_the_same_bits(dataset: str, tmp_path: Path, sh
         assert shell(line.removeprefix("qss "))[-1].startswith("done: ")
     (run,) = (path.parent for path in Path("runs/two").glob("*/config.json"))
     assert not (run / "results.json").exists()
+    begun = json.loads((run / "elapsed.json").read_text())["seconds"]
     shell("sweep two.toml --no-video")
-    assert (run / "results.json").exists()
+    assert json.loads((run / "results.json").read_text())["wall_seconds"] >= begun > 0
     for path in Path("whole").rglob("*.safetensors"):
         assert (run / path.relative_to("whole")).read_bytes() == path.read_bytes()
 
