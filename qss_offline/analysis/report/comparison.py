@@ -116,8 +116,8 @@ class Comparison:
         profiles: of the methods that share most, over `shared` tasks; empty where none has any.
         iqms: interquartile mean of the normalised scores of each method over `shared` tasks.
         shared: tasks with a known scale that these methods all have.
-        improvements: of a method over each other that it shares a task with: of D3G, where it is
-            there, else of the first.
+        improvements: of a method over each other that it shares a task with: of auto, where it is
+            there, else of D3G, else of the first.
         notes: what was left out.
     """
 
@@ -177,12 +177,14 @@ def compare(scores: Scores) -> Comparison:
 
 
 def _pairs(scores: Scores, methods: Sequence[str]) -> list[tuple[str, str, list[Task]]]:
-    """Return each method with the first before it that has tasks in common, and these; D3G first.
+    """Return each method with the first before it that has tasks in common, and these.
+
+    The default method is first, D3G next.
 
     Returns:
         The method that came first, the other, and their tasks.
     """
-    order = sorted(methods, key=lambda method: not method.startswith("D3G"))
+    order = sorted(methods, key=lambda one: (not one.startswith("auto"), not one.startswith("D3G")))
     found = []
     for index, other in enumerate(order):
         for method in order[:index]:
