@@ -278,6 +278,18 @@ def test_what_cannot_be_compared_is_said() -> None:
     assert "a: 1 seed beyond" in notes and "b: " not in notes
 
 
+def test_methods_say_their_presets_where_something_else_is_compared(tmp_path: Path) -> None:
+    path, header = tmp_path / "r.csv", RETURNS.strip() + ",preset"
+    path.write_text(
+        f"{header}\nReacher-v5,1.0,d3g,1,last,2,mine\nReacher-v5,1.0,bco,1,last,1,mine\n"
+    )
+    assert set(read_returns(path, alone=True).papers) == {"D3G", "BCO"}
+    assert set(read_returns(path).papers) == {"D3G (mine)", "BCO (mine)"}
+    path.write_text(path.read_text() + "Reacher-v5,1.0,d3g,1,last,3,yours\n")
+    both = {"D3G (mine)", "BCO (mine)", "D3G (yours)"}
+    assert set(read_returns(path, alone=True).papers) == both
+
+
 def test_tables_of_returns_are_checked(tmp_path: Path) -> None:
     path = csv(tmp_path / "r.csv", [("Reacher-v5", 0.5, "d3g", 1, "last", -5.0),
                                     ("Reacher-v5", 0.5, "behaviour", 0, "last", -20.0),

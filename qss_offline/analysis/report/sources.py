@@ -65,17 +65,24 @@ class Returns:
     presets: dict[str, str] = field(default_factory=dict)
 
 
-def read_returns(path: Path) -> Returns:
+def read_returns(path: Path, alone: bool = False) -> Returns:
     """Read the last evaluations of a `returns.csv`.
 
     Tasks are environments at a level of randomness, those of half-trained experts apart.
+
+    Args:
+        path: the file.
+        alone: whether nothing else is compared: methods then say their presets only where these
+            differ.
 
     Raises:
         UserError: the file can't be read, lacks a column or holds something else than numbers.
     """
     found = Returns()
     behaviour: dict[Task, list[float]] = {}
-    for row in read_table(path, ReturnRow, others=True):
+    rows = read_table(path, ReturnRow, others=True)
+    told_apart = not alone or len({row.preset for row in rows}) > 1
+    for row in rows:
         if row.metric != "last":
             continue
         task = Task(printable(row.env_id), row.random_action_prob, note=_family_note(row))
@@ -85,7 +92,7 @@ def read_returns(path: Path) -> Returns:
         label = LABELS.get(row.method, printable(row.method))
         if row.preset:
             preset = printable(row.preset)
-            label = f"{label} ({preset})"
+            label = f"{label} ({preset})" if told_apart else label
             found.presets[label] = preset
         found.scores.setdefault(task, {}).setdefault(label, {})[row.seed] = row.mean_return
         found.papers[label] = row.method
@@ -109,7 +116,8 @@ def load_sources(paths: Sequence[Path]) -> tuple[list[AnyRun], dict[str, Returns
     Raises:
         UserError: one can't be read.
     """
-    tables = {printable(path): read_returns(path) for path in paths if path.suffix == ".csv"}
+    alone = len(paths) == 1
+    tables = {printable(path): read_returns(path, alone) for path in paths if path.suffix == ".csv"}
     return [load_any_run(path) for path in paths if path.suffix != ".csv"], tables
 
 
