@@ -278,6 +278,14 @@ def test_what_cannot_be_compared_is_said() -> None:
     assert "a: 1 seed beyond" in notes and "b: " not in notes
 
 
+def test_the_default_method_is_held_against_each_other_one() -> None:
+    found = compare(scores(**{"BCO": [1.0, 2.0], "D3G": [2.0, 3.0], "auto": [3.0, 4.0]}))
+    assert [(one.method, one.other) for one in found.improvements] == [
+        ("auto", "D3G"),
+        ("auto", "BCO"),
+    ]
+
+
 def test_methods_say_their_presets_where_something_else_is_compared(tmp_path: Path) -> None:
     path, header = tmp_path / "r.csv", RETURNS.strip() + ",preset"
     path.write_text(
