@@ -50,7 +50,10 @@ def run_cell(cell: Cell, tick: Tick) -> Failure:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Compute in one thread, if the task has loaded torch, which takes seconds to load."""
+    """Compute in one thread, if the task's module has loaded torch, which takes seconds to load.
+
+    Every task of this package does so at the top of its module.
+    """
     torch = sys.modules.get("torch")
     if torch is None:
         yield

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -53,7 +54,7 @@ def test_statistics_and_picture(mine: tuple[str, str], tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("returns", "spread"),
-    [(0.0, 0.0), (-4.0, 1e-7), (1e-30, 0.5), (5e7, 0.0), (3e38, 0.5)],
+    [(0.0, 0.0), *itertools.product((-4.0, 1e-30, 5e7, 3e38), (0.0, 1e-7, 0.5))],
 )
 def test_returns_of_any_size_are_drawn(
     minari_root: Path, tmp_path: Path, returns: float, spread: float

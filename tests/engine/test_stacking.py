@@ -66,7 +66,7 @@ def assert_same_bits(left: Checkpoint, right: Checkpoint) -> None:
 
 @pytest.mark.parametrize(
     ("obs_dim", "width", "batch_size"),
-    [(1, 8, 32), (17, 64, 160), (11, 30, 32)],
+    [(1, 8, 32), (3, 48, 32), (10, 128, 64), (11, 128, 96), (17, 64, 160), (11, 30, 32)],
 )
 def test_a_seed_alone_equals_the_same_seed_in_any_stack(
     obs_dim: int, width: int, batch_size: int

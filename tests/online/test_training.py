@@ -96,9 +96,11 @@ def test_a_seed_alone_equals_the_same_seed_in_a_stack(
     assert content(tmp_path / "alone", 0) != content(tmp_path / "alone", 5)
 
 
-def test_actions_of_uneven_size_are_the_same_alone_and_in_a_stack(tmp_path: Path) -> None:
-    """6 actions of one row don't fill 16 bytes."""
-    env_id = "HalfCheetah-v5?max_episode_steps=40"
+@pytest.mark.parametrize("env_id", ["HalfCheetah-v5?max_episode_steps=40", "Hopper-v5"])
+def test_environments_of_uneven_sizes_act_the_same_alone_and_in_a_stack(
+    tmp_path: Path, env_id: str
+) -> None:
+    """6 actions, or 11 numbers, of one row don't fill 16 bytes."""
     small = replace(SMALL, hidden_dims=(128, 128), batch_size=32)
     config = replace(CONFIG, algorithm=small, steps=70, warm_up=20)
     train(tmp_path / "together", [3, 1, 0], env_id, config)
