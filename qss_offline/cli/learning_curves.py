@@ -23,7 +23,6 @@ from qss_offline.online.presets import online_preset
 from qss_offline.parallel.pace import in_words
 from qss_offline.parallel.progress import progress
 from qss_offline.runs.folder import parse_seeds
-from qss_offline.runs.provenance import write_provenance
 from qss_offline.runs.results import value_curve
 
 
@@ -69,7 +68,6 @@ def draw_curves(
         seconds = online_seconds(each, len(parse_seeds(seeds)), launcher.workers)
         print(f"This takes about {in_words(seconds)} here.", flush=True)
         run_missing(asked, parse_seeds(seeds), preset, runs, results, launcher, progress)
-        write_provenance(results)
     curves = load_curves(results)
     if not curves:
         raise UserError(f"{results} holds no results yet; leave out --draw to make some")

@@ -119,20 +119,19 @@ def figure6(
     from qss_offline.cli.gridworld import COMPARED, gridworld_config, measured
     from qss_offline.cli.tables import print_table
     from qss_offline.comparison.estimate import online_seconds
-    from qss_offline.files import write_bytes, write_json
+    from qss_offline.files import write_bytes
     from qss_offline.parallel.pace import in_words
     from qss_offline.runs.folder import parse_seeds
-    from qss_offline.runs.provenance import write_provenance
+    from qss_offline.runs.provenance import write_results
 
     where, numbers = chosen(launcher, workers), parse_seeds(seeds)
     asked = [(algorithm, gridworld_config(algorithm, steps)) for algorithm in COMPARED]
     seconds = online_seconds(asked, len(numbers), where.workers)
     print(f"This takes about {in_words(seconds)} here.", flush=True)
     written = measured(numbers, steps, runs, where)
-    write_json(results / "gridworld.json", written)
+    write_results(results, {"gridworld": written})
     rows = written["algorithms"]
     write_bytes(results / "gridworld.png", png(rows, written["config"]["algorithm"]["gamma"]))
-    write_provenance(results)
     header = ("algorithm", "seed", "distance of τ(⟨0, 0⟩)", "value error", "return")
     lines = [
         (
@@ -243,7 +242,7 @@ def offline_to_online(
     from qss_offline.data.build import build_dataset
     from qss_offline.data.environments import check_acting, resolve_env_id
     from qss_offline.data.specs import DatasetSpec
-    from qss_offline.files import write_bytes, write_json
+    from qss_offline.files import write_bytes
     from qss_offline.online.config import EvaluationPlan
     from qss_offline.online.presets import online_preset
     from qss_offline.parallel.pace import in_words
@@ -251,7 +250,7 @@ def offline_to_online(
     from qss_offline.presets import preset
     from qss_offline.runs.config import RunConfig
     from qss_offline.runs.folder import parse_seeds
-    from qss_offline.runs.provenance import write_provenance
+    from qss_offline.runs.provenance import write_results
 
     env_id, where, numbers = resolve_env_id(env), chosen(launcher, workers), parse_seeds(seeds)
     check_acting(env_id)
@@ -269,9 +268,7 @@ def offline_to_online(
     name = env_id.replace("/", "-")
     plan = EvaluationPlan(1_000)
     found = run_from_offline_and_nothing(offline, config, plan, runs / name, where, progress)
-    for begun, one in found.items():
-        write_json(results / f"{name}-{begun}.json", one)
-    write_provenance(results)
+    write_results(results, {f"{name}-{begun}": one for begun, one in found.items()})
     picture = results / f"{name}.png"
     write_bytes(picture, png(list(found.values())))
     for one in found.values():

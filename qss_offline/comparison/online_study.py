@@ -9,7 +9,6 @@ from typing import Any
 from qss_offline.comparison.online_runs import OnlineTraining, online_run
 from qss_offline.data.environments import check_acting
 from qss_offline.errors import UserError
-from qss_offline.files import write_json
 from qss_offline.launch.cell import Launcher
 from qss_offline.launch.driver import launch
 from qss_offline.online.config import EvaluationPlan, OnlineConfig, OnlineSettings
@@ -17,6 +16,7 @@ from qss_offline.online.warm_start import start_config
 from qss_offline.parallel.reporting import ProgressFactory, no_progress
 from qss_offline.runs.config import RunConfig
 from qss_offline.runs.folder import RunFolder, read_json
+from qss_offline.runs.provenance import write_results
 from qss_offline.statistics import counted
 from qss_offline.training.runner import run
 
@@ -37,7 +37,8 @@ def run_missing(
         seeds: of every run.
         preset_name: where the settings came from.
         runs: folder of the run folders, which are named `<environment>-<algorithm>`.
-        results: folder of a copy of each `results.json`, of the same name.
+        results: folder of a copy of each `results.json`, of the same name, and of what it was made
+            on.
         launcher: where.
         show_progress: makes a progress display.
 
@@ -46,21 +47,19 @@ def run_missing(
     """
     for env_id in asked:
         check_acting(env_id)
-    begun, copies = [], []
+    begun = []
     for env_id, configs in asked.items():
         for name, config in configs.items():
             settings = OnlineSettings(env_id, name, seeds, preset_name, config, EvaluationPlan())
             folder = RunFolder(runs / f"{env_id}-{name}".replace("/", "-"))
-            copies.append(results / f"{folder.path.name}.json")
-            _check_same(copies[-1], settings)
+            _check_same(results / f"{folder.path.name}.json", settings)
             begun.append(OnlineTraining(settings, folder, folder.started))
     title = counted(len(begun), "run")
-    failures: list[str] = []
     ended = launch(begun, launcher, show_progress, title, unit="steps")
-    for path, one in zip(copies, ended, strict=True):
-        failures += one.failures
-        if one.results is not None:
-            write_json(path, one.results)
+    names = [run.folder.path.name for run in begun]
+    made = {name: one.results for name, one in zip(names, ended, strict=True) if one.results}
+    write_results(results, made)
+    failures = [failure for one in ended for failure in one.failures]
     if failures:
         raise UserError(f"{len(failures)} cells failed, the first with: {failures[0]}")
 

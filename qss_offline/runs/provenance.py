@@ -8,6 +8,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,24 @@ def machine() -> dict[str, Any]:
     }
 
 
-def write_provenance(folder: Path) -> None:
-    """Write what the results in a folder were made on."""
-    write_json(folder / "provenance.json", {"machine": machine()})
+def write_results(folder: Path, results: Mapping[str, Any]) -> None:
+    """Write results, and what they were made on, which stays where all were there already.
+
+    Args:
+        folder: gets `provenance.json` and a file for each of them.
+        results: by name.
+    """
+
+    def held() -> list[bytes | None]:
+        return [path.read_bytes() if path.exists() else None for path in paths]
+
+    provenance = folder / "provenance.json"
+    paths = [folder / f"{name}.json" for name in results]
+    before = held()
+    for path, one in zip(paths, results.values(), strict=True):
+        write_json(path, one)
+    if held() != before or not provenance.exists():
+        write_json(provenance, {"machine": machine()})
 
 
 def _commit() -> str | None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -254,10 +255,28 @@ def test_the_ladder_has_every_method_and_climbs_in_each_environment(
 
 
 def test_figure_6_is_measured_and_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    figure6(seeds="1", steps=60, workers=1, runs=tmp_path / "runs", results=tmp_path / "results")
-    made = {path.name for path in (tmp_path / "results").iterdir()}
+    made = made_twice(figure6, tmp_path, seeds="1", steps=60)
     assert made == {"gridworld.json", "gridworld.png", "provenance.json"}
     assert "d3g-no-cycle" in capsys.readouterr().out
+
+
+def test_figure_7_says_which_machine_made_it(tmp_path: Path) -> None:
+    made = made_twice(figure7, tmp_path, env="InvertedPendulum", algo="d3g", seeds="1", steps=60)
+    pictures = {"figure7.png", "figure7_values.png"}
+    assert made == {"InvertedPendulum-v5-d3g.json", "provenance.json", *pictures}
+
+
+def made_twice(figure: Callable[..., None], tmp_path: Path, **options: Any) -> set[str]:
+    """Return the files of results, after a repeat that ran nothing and left them as they were."""
+    results = tmp_path / "results"
+    where = {"workers": 1, "runs": tmp_path / "runs", "results": results}
+    figure(**options, **where)
+    provenance = results / "provenance.json"
+    assert read_json(provenance)["machine"]["cores"]
+    write_json(provenance, {"machine": "another"})
+    figure(**options, **where)
+    assert read_json(provenance) == {"machine": "another"}
+    return {path.name for path in results.iterdir()}
 
 
 @pytest.mark.usefixtures("minari_root")
