@@ -121,3 +121,7 @@ def main() -> None:
             rows.append(measure(entry))
             write_json(arguments.out, {"machine": machine(), "rows": rows})
             print(entry.name, f"{fmean(rows[-1]['returns']):.1f}, auto {published:.1f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
