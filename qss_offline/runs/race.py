@@ -27,6 +27,9 @@ from qss_offline.runs.values import MISSING, number, whole
 _AGAIN = 2
 """Rounds of BCO after the others' where behaviour was deterministic."""
 
+_COUNTED = 2
+"""Rounds of a member that count, its last ones."""
+
 
 @dataclass(frozen=True)
 class Heat:
@@ -111,12 +114,24 @@ class Race:
         """Who won, or would win now."""
         return max(MEMBERS, key=self._standing)
 
+    @property
+    def narrow(self) -> bool:
+        """Whether another did as well in a round that counts as the leader in one of its own."""
+        leader = self.leader
+        others = (mean for member in MEMBERS if member != leader for mean in self._counted(member))
+        return max(others, default=-math.inf) >= min(self._counted(leader), default=math.inf)
+
     def _standing(self, member: str) -> float:
-        """Return the mean of what a member did in its last two rounds."""
+        """Return the mean of what a member did in the rounds that count."""
+        counted = self._counted(member)
+        return fmean(counted) if counted else -math.inf
+
+    def _counted(self, member: str) -> list[float]:
+        """Return what a member did in the rounds that count; none where it diverged in the last."""
         own = [heat for heat in self.rounds if heat.member == member]
         if not own or not own[-1].steps:
-            return -math.inf
-        return fmean(heat.mean for heat in own[-2:] if heat.steps)
+            return []
+        return [heat.mean for heat in own[-_COUNTED:] if heat.steps]
 
     def turn(self, rounds: int) -> str:
         """Return who acts in the next round, of so many with the first."""
@@ -192,6 +207,7 @@ def race_table(seeds: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for seed in (one for one in seeds if "race" in one):
         race = Race.of_file(seed["race"], f"seed {seed['seed']}")
+        won = "won narrowly" if race.narrow else "won"
         for member in sorted(MEMBERS, key=lambda member: member != race.leader):
             own = [heat for heat in race.rounds if heat.member == member]
             did = (f"{heat.mean:.1f}" if heat.steps else "diverged" for heat in own)
@@ -201,7 +217,7 @@ def race_table(seeds: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
                     member,
                     ", ".join(did) or "never acted",
                     f"{sum(heat.steps for heat in own):,}",
-                    "won" if own and own[-1].steps and member == race.leader else "",
+                    won if own and own[-1].steps and member == race.leader else "",
                 )
             )
     return rows

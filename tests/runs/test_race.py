@@ -151,6 +151,21 @@ def test_what_is_no_race_is_refused(rounds: object) -> None:
         Race.of_file(rounds, "it")
 
 
+@given(st.lists(means, min_size=LEAST_ROUNDS - 2, max_size=12), means, st.booleans())
+def test_a_race_is_narrow_where_the_rounds_of_two_overlap(
+    found: list[float], last: float, deterministic: bool
+) -> None:
+    race, rounds = Race(deterministic), len(found) + 2
+    for mean in (*found, last):
+        race.add(Heat(race.turn(rounds), 10, mean, 10.0))
+    rows = {row[1]: row for row in race_table([{"seed": 0, "race": race.plain()}])}
+    of = {name: [h.mean for h in race.rounds if h.member == name][-2:] for name in MEMBERS}
+    won = rows[race.leader][4]
+    above = min(of[race.leader]) > max(max(of[name]) for name in MEMBERS if name != race.leader)
+    assert won == ("won" if above else "won narrowly")
+    assert {row[4] for row in rows.values()} == {won, ""}
+
+
 def test_the_table_begins_with_the_winner() -> None:
     race = Race()
     for index, member in enumerate((CLONING, CLONING, VALUES, D3G)):

@@ -171,12 +171,19 @@ class RunPart:
         if not seeds:
             return
         races = [Race.of_file(seed["race"], run.folder.results) for seed in seeds]
-        won = ", ".join(f"seed {s['seed']} {r.leader}" for s, r in zip(seeds, races, strict=True))
+        won = ", ".join(
+            f"seed {seed['seed']} {race.leader}" + " narrowly" * race.narrow
+            for seed, race in zip(seeds, races, strict=True)
+        )
+        narrowly = (
+            " Narrowly: another did as well in one of these rounds as the winner in one of its own."
+            * any(race.narrow for race in races)
+        )
         self.book.parts.append(
             page.paragraph(
                 f"Chosen by what an episode of theirs returns, estimated from the online steps "
                 f"of their last two rounds: {won}. The first round acted at random, the last was "
-                "that of whoever led. The evaluations took no part in it."
+                f"that of whoever led.{narrowly} The evaluations took no part in it."
             )
         )
         header = tuple(name or "result" for name in RACE_HEADER)
