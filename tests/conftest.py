@@ -13,6 +13,7 @@ from hypothesis import settings
 from qss_offline.data import sandbox as isolated
 from qss_offline.errors import UserError
 from qss_offline.parallel.progress import Reporter, silent
+from tests.program import Qss
 
 # The same examples in every run; HYPOTHESIS_PROFILE=explore draws anew.
 settings.register_profile("repeat", derandomize=True, deadline=None)
@@ -33,6 +34,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def one_thread() -> None:
     """Two threads on busy cores spin against each other."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def qss(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Qss:
+    return Qss(monkeypatch, capsys)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -17,27 +16,17 @@ from qss_offline.analysis.painting import DrawingError
 from qss_offline.analysis.plots import style
 from qss_offline.analysis.video import Rendered
 from qss_offline.cli import doctor
-from qss_offline.cli import program as cli
 from qss_offline.cli.doctor import examine
 from qss_offline.cli.training import random_obs
 from qss_offline.runs.reader import FinishedRun
 from tests.analysis.conftest import PRESET
-
-
-def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["qss-offline", *arguments])
-    monkeypatch.setenv("COLUMNS", "200")
-    try:
-        cli.main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
+from tests.program import Qss
 
 
 def test_commands_name_what_they_made(
-    trained: FinishedRun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    trained: FinishedRun, monkeypatch: pytest.MonkeyPatch, qss: Qss
 ) -> None:
-    run = str(trained.folder.path)
+    run = trained.folder.path
     asked = {}
 
     def rendered(found: FinishedRun, out: Path | None, **options: object) -> Rendered:
@@ -47,41 +36,31 @@ def test_commands_name_what_they_made(
     monkeypatch.setattr(rendering, "render_run", rendered)
     monkeypatch.setattr(style, "to_png", lambda figure: b"")
     monkeypatch.setattr(style, "to_svg", lambda figure: b"")
-    assert call(monkeypatch, "render", run, "--seed", "1", "--steps", "7", "--out", "o") == 0
-    assert capsys.readouterr().out == "made d.png\nmade d.json\n"
+    assert qss("render --seed 1 --steps 7 --out o", run).out == "made d.png\nmade d.json\n"
     assert (asked["seed"], asked["steps"], asked["out"]) == (1, 7, Path("o"))
-    assert call(monkeypatch, "report", run, "--no-video") == 0
-    page = trained.folder.path / "report" / "report.html"
-    assert capsys.readouterr().out == f"made {page}\n" and page.is_file()
+    page = run / "report" / "report.html"
+    assert qss("report --no-video", run).out == f"made {page}\n" and page.is_file()
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("line", "words"),
     [
-        (("render", "none"), "none does not exist; give a run folder"),
-        (("render", "RUN", "--seed", "9"), "has no seed 9; its seeds are 0, 1"),
-        (("render", "RUN", "--steps", "0"), "--steps must be at least 1"),
-        (("report", "none"), "none does not exist"),
-        (("report", "RUN", "none.csv"), "none.csv does not exist"),
-        (("report",), "RUN"),
+        ("render none", "none does not exist; give a run folder"),
+        ("render RUN --seed 9", "has no seed 9; its seeds are 0, 1"),
+        ("render RUN --steps 0", "--steps must be at least 1"),
+        ("report none", "none does not exist"),
+        ("report RUN none.csv", "none.csv does not exist"),
+        ("report", "RUN"),
     ],
 )
 def test_bad_input_is_one_line_and_code_2(
-    trained: FinishedRun,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    arguments: tuple[str, ...],
-    words: str,
+    trained: FinishedRun, qss: Qss, line: str, words: str
 ) -> None:
-    given = [str(trained.folder.path) if word == "RUN" else word for word in arguments]
-    assert call(monkeypatch, *given) == 2
-    err = capsys.readouterr().err.strip()
-    assert err.startswith("error: ") and len(err.splitlines()) == 1
-    assert words in err
+    assert words in qss.refused(line.replace("RUN", str(trained.folder.path)))
 
 
 def test_the_doctor_sees_what_is_missing(
-    minari_root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    minari_root: Path, monkeypatch: pytest.MonkeyPatch, qss: Qss
 ) -> None:
     def broken() -> None:
         raise DrawingError("no EGL: apt-get install libegl1")
@@ -98,14 +77,11 @@ def test_the_doctor_sees_what_is_missing(
     assert "qss-offline[video]" in checks["imageio_ffmpeg"].found
 
     monkeypatch.setattr(doctor, "examine", lambda: examine(broken))
-    assert call(monkeypatch, "doctor") == 0
-    assert "libegl1" in capsys.readouterr().out
+    assert "libegl1" in qss("doctor").out
     # A folder that can't be made leaves nothing to work with.
     monkeypatch.setenv("MINARI_DATASETS_PATH", "/proc/none/minari")
-    assert call(monkeypatch, "doctor") == 2
-    captured = capsys.readouterr()
-    assert "versions" in captured.out
-    assert captured.err.startswith("error: Minari root: ")
+    said = qss("doctor", code=2)
+    assert "versions" in said.out and said.err.startswith("error: Minari root: ")
 
 
 @pytest.mark.parametrize(

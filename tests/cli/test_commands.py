@@ -1,51 +1,29 @@
 """Commands on runs, as a user types them: small runs, and what is said of them."""
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from qss_offline import __version__
-from qss_offline.cli.program import main
 from qss_offline.data.build import build_dataset
 from qss_offline.data.specs import DatasetSpec
+from tests.program import Qss
 
 DATASET = "qss/Reacher/v5-random-100-n500-s0-obs-v0"
 SMALL = "--updates 30 --online-steps 30 --episodes 1"
 
 
-class Qss:
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        self._monkeypatch, self._capsys = monkeypatch, capsys
-
-    def __call__(self, arguments: str, code: int = 0) -> tuple[str, str]:
-        self._monkeypatch.setattr(sys, "argv", ["qss", *arguments.split()])
-        ended = 0
-        try:
-            main()
-        except SystemExit as end:
-            ended = int(end.code or 0)
-        out, err = self._capsys.readouterr()
-        assert ended == code, err
-        return out, err
-
-
 @pytest.fixture
-def qss(
-    minari_root: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Qss:
+def qss(qss: Qss, minari_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Qss:
     monkeypatch.chdir(tmp_path)
     build_dataset(DatasetSpec("Reacher", transitions=500), workers=1)
-    return Qss(monkeypatch, capsys)
+    return qss
 
 
 def test_runs_are_listed_acted_with_exported_and_compared(qss: Qss) -> None:
-    assert "qss demo makes one" in qss("runs")[0]
+    assert "qss demo makes one" in qss("runs").out
     out, err = qss(
         f"train {DATASET} --method d3g {SMALL} --seeds 2 --set ensemble=1 "
         "--set updates_per_round=20"
@@ -56,26 +34,25 @@ def test_runs_are_listed_acted_with_exported_and_compared(qss: Qss) -> None:
     offline = qss(
         f"train {DATASET} --method d3g --offline-only --updates 30 --set ensemble=1 --quiet"
     )
-    assert offline[1] == "" and f"qss fit-inverse {path}-2 --env NAME" in offline[0]
-    listed = {one["path"]: one for one in json.loads(qss("runs --json")[0])}
+    assert offline.err == "" and f"qss fit-inverse {path}-2 --env NAME" in offline.out
+    listed = {one["path"]: one for one in json.loads(qss("runs --json").out)}
     assert listed[path]["state"] == listed[f"{path}-2"]["state"] == "finished"
     assert listed[path]["scores"] and not listed[f"{path}-2"]["scores"]
-    acted = json.loads(qss(f"evaluate {path} --episodes 2 --json")[0])
+    acted = json.loads(qss(f"evaluate {path} --episodes 2 --json").out)
     assert [len(one["returns"]) for one in acted] == [2, 2]
-    _, err = qss(f"evaluate {path}-2", code=2)
-    assert f"qss fit-inverse {path}-2" in err
+    assert f"qss fit-inverse {path}-2" in qss.refused(f"evaluate {path}-2")
     fitted, _ = qss(f"fit-inverse {path}-2 --online-steps 30 --episodes 1 --json -q "
                    "--set updates_per_round=20")  # fmt: skip
     assert json.loads(fitted)["seeds"][0]["online_steps"] == 30
-    last = [score["last"] for score in json.loads(qss(f"compare {path} --json")[0])]
+    last = [score["last"] for score in json.loads(qss(f"compare {path} --json").out)]
     best = f"the policy of seed {int(np.argmax(last))}, "
     assert best in out, "what is named at the end is what is exported"
     out, _ = qss(f"export {path} --to policy.pt")
     assert best in out and "it acts as the policy does" in out and Path("policy.pt").exists()
-    assert "exists; add --overwrite" in qss(f"export {path} --to policy.pt", code=2)[1]
-    compared = qss(f"compare first={path} later={path}-2-inverse --json")
-    assert {row["name"] for row in json.loads(compared[0])} == {"first", "later"}
-    assert "two runs are called 'a'" in qss(f"compare a={path} a={path}", code=2)[1]
+    assert "exists; add --overwrite" in qss.refused(f"export {path} --to policy.pt")
+    compared = qss(f"compare first={path} later={path}-2-inverse --json").out
+    assert {row["name"] for row in json.loads(compared)} == {"first", "later"}
+    assert "two runs are called 'a'" in qss.refused(f"compare a={path} a={path}")
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -93,25 +70,25 @@ def test_a_sweep_trains_what_is_missing_and_names_what_failed(qss: Qss) -> None:
     assert Path("runs/small/report/report.html").exists()
     policies = [Path(f"runs/small/{name}/seeds/0/policy.safetensors") for name in names]
     stamps = [path.stat().st_mtime_ns for path in policies]
-    rows = json.loads(qss("sweep small.toml --no-video --json", code=2)[0])
+    rows = json.loads(qss("sweep small.toml --no-video --json", code=2).out)
     assert sorted({row["name"] for row in rows}) == names[::-1]
     assert [path.stat().st_mtime_ns for path in policies] == stamps, "trained again"
     Path("wrong.toml").write_text('recordings = ["a"]\nmethds = ["d3g"]\n')
-    assert "did you mean methods" in qss("sweep wrong.toml", code=2)[1]
+    assert "did you mean methods" in qss.refused("sweep wrong.toml")
     Path("empty.toml").write_text("seeds = 1\n")
-    assert "recordings is missing" in qss("sweep empty.toml", code=2)[1]
+    assert "recordings is missing" in qss.refused("sweep empty.toml")
 
 
 def test_the_program_tells_its_version_presets_and_help(qss: Qss) -> None:
-    assert qss("--version")[0] == f"{__version__}\n"
-    assert "batch_size" in qss("presets paper")[0]
-    added = qss("presets default --diff paper")[0]
+    assert qss("--version").out == f"{__version__}\n"
+    assert "batch_size" in qss("presets paper").out
+    added = qss("presets default --diff paper").out
     assert "algorithm.cycle_coef\t1.0\t30.0" in added and "exploration_noise" not in added
-    assert "are the same" in qss("presets paper --diff paper")[0]
-    assert "compares a preset: name it" in qss("presets --diff paper", code=2)[1]
-    assert "did you mean paper" in qss("presets papr", code=2)[1]
+    assert "are the same" in qss("presets paper --diff paper").out
+    assert "compares a preset: name it" in qss.refused("presets --diff paper")
+    assert "did you mean paper" in qss.refused("presets papr")
     for command in ("train", "data import", "reproduce table1", "fit-inverse"):
-        assert "Usage: qss" in qss(f"{command} -h")[0]
+        assert "Usage: qss" in qss(f"{command} -h").out
 
 
 @pytest.mark.parametrize("group", ["", "data", "reproduce"])
@@ -119,7 +96,7 @@ def test_what_a_command_does_fits_a_line_of_the_help(
     qss: Qss, monkeypatch: pytest.MonkeyPatch, group: str
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    assert "..." not in qss(f"{group} -h")[0].partition("Commands:")[2]
+    assert "..." not in qss(f"{group} -h").out.partition("Commands:")[2]
 
 
 def test_the_demo_ends_with_a_page(qss: Qss, monkeypatch: pytest.MonkeyPatch) -> None:

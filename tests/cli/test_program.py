@@ -10,8 +10,8 @@ import minari
 import numpy as np
 import pytest
 
-from qss_offline.cli import program as cli
 from tests.patience import PATIENCE_S
+from tests.program import Qss
 
 
 def qss_offline(*arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -25,69 +25,26 @@ def qss_offline(*arguments: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
-class Cli:
-    """The program in this process: starting a new one takes seconds."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        self._monkeypatch, self._capsys = monkeypatch, capsys
-
-    def __call__(self, *arguments: str) -> tuple[int, str, str]:
-        self._monkeypatch.setattr(sys, "argv", ["qss-offline", *arguments])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        out, err = self._capsys.readouterr()
-        return code, out, err
-
-    def ok(self, *arguments: str) -> str:
-        code, out, err = self(*arguments)
-        assert code == 0, err
-        return out
-
-    def error(self, *arguments: str) -> str:
-        code, _, err = self(*arguments)
-        assert code == 2
-        lines = err.strip().splitlines()
-        assert lines[-1].startswith("error: ")
-        assert "Traceback" not in err
-        return lines[-1]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    monkeypatch.setenv("COLUMNS", "200")
-    return Cli(monkeypatch, capsys)
-
-
-def test_presets_are_printed_as_json(run: Cli) -> None:
-    shown = json.loads(run.ok("presets", "--json"))
+def test_presets_are_printed_as_json(qss: Qss) -> None:
+    shown = json.loads(qss("presets --json").out)
     assert shown["paper d3g"]["algorithm"]["cycle_coef"] == 1.0
     assert shown["default auto"]["algorithm"]["normalize_observations"] is True
-    assert (
-        json.loads(run.ok("presets", "default", "--method", "bco", "--json"))["default"]["updates"]
-        == 15_000
-    )
+    bco = json.loads(qss("presets default --method bco --json").out)["default"]
+    assert bco["updates"] == 15_000
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("line", "message"),
     [
-        (("bogus",), "bogus"),
-        (("evaluate", "none.safetensors"), "none.safetensors does not exist"),
-        (("data", "build", "none.toml"), "none.toml"),
-        (("data", "show", "qss/none-v0"), "qss/none-v0"),
+        ("bogus", "bogus"),
+        ("evaluate none.safetensors", "none.safetensors does not exist"),
+        ("data build none.toml", "none.toml"),
+        ("data show qss/none-v0", "qss/none-v0"),
     ],
 )
-def test_bad_input_is_one_line_and_code_2(
-    minari_root: Path, run: Cli, arguments: tuple[str, ...], message: str
-) -> None:
-    code, _, err = run(*arguments)
-    assert code == 2
-    assert err.startswith("error: ")
-    assert message in err
-    assert len(err.strip().splitlines()) == 1
+@pytest.mark.usefixtures("minari_root")
+def test_bad_input_is_one_line_and_code_2(qss: Qss, line: str, message: str) -> None:
+    assert message in qss.refused(line)
 
 
 def test_bad_input_ends_the_process_in_one_line() -> None:
@@ -125,93 +82,88 @@ def recording(tmp_path: Path) -> Path:
 
 
 @pytest.mark.usefixtures("in_process")
-def test_every_data_command(minari_root: Path, tmp_path: Path, recording: Path, run: Cli) -> None:
-    made = run.ok("data", "import", str(recording), "--into", "me/robot")
+def test_every_data_command(minari_root: Path, tmp_path: Path, recording: Path, qss: Qss) -> None:
+    made = qss("data import --into me/robot", recording).out
     assert made.splitlines()[-2:] == [
         "made me/robot-obs-v0: 40 transitions, 8 episodes",
         "made me/robot-act-v0: 40 transitions, 8 episodes",
     ]
-    assert "me/robot-obs-v0" in run.ok("data", "list")
-    assert json.loads(run.ok("data", "show", "me/robot-obs-v0"))["total_steps"] == 40
-    assert "verified me/robot-act-v0" in run.ok("data", "verify", "me/robot-act-v0")
-    checks = json.loads(run.ok("data", "verify", "me/robot-obs-v0", "--json"))
+    assert "me/robot-obs-v0" in qss("data list").out
+    assert json.loads(qss("data show me/robot-obs-v0").out)["total_steps"] == 40
+    assert "verified me/robot-act-v0" in qss("data verify me/robot-act-v0").out
+    checks = json.loads(qss("data verify me/robot-obs-v0 --json").out)
     assert {one["ok"] for one in checks.values()} <= {True, None} and len(checks) > 5
-    listed = json.loads(run.ok("data", "list", "--json"))
+    listed = json.loads(qss("data list --json").out)
     assert listed["me/robot-obs-v0"]["total_episodes"] == 8
     picture = tmp_path / "look.png"
-    numbers = run.ok("data", "stats", "me/robot-obs-v0", "--picture", str(picture))
+    numbers = qss("data stats me/robot-obs-v0 --picture", picture).out
     assert json.loads(numbers)["episodes"] == 8 and picture.is_file()
-    split = run.ok(
-        "data", "split", "me/robot-act-v0", "--into", "me/train=0.75", "--into", "me/test=0.25"
-    )
+    split = qss("data split me/robot-act-v0 --into me/train=0.75 --into me/test=0.25").out
     assert "made me/train-act-v0: 30 transitions" in split
-    merged = run.ok("data", "merge", "me/train-obs-v0", "me/test-obs-v0", "--into", "me/whole")
+    merged = qss("data merge me/train-obs-v0 me/test-obs-v0 --into me/whole").out
     assert merged == "made me/whole-obs-v0: 40 transitions, 8 episodes\n"
-    sampled = run.ok("data", "sample", "me/robot-obs-v0", "--into", "me/few", "--episodes", "2")
+    sampled = qss("data sample me/robot-obs-v0 --into me/few --episodes 2").out
     assert sampled == "made me/few-obs-v0: 10 transitions, 2 episodes\n"
     exported = tmp_path / "out.parquet"
-    assert run.ok("data", "export", "me/robot-act-v0", str(exported)) == f"made {exported}\n"
-    again = run.ok("data", "import", str(exported), "--into", "me/again", "--observation-only")
+    assert qss("data export me/robot-act-v0", exported).out == f"made {exported}\n"
+    again = qss("data import --into me/again --observation-only", exported).out
     assert again.endswith("made me/again-obs-v0: 40 transitions, 8 episodes\n")
-    stripped = run.ok(
-        "data", "import", "me/robot-act-v0", "--into", "me/bare", "--observation-only"
-    )
+    stripped = qss("data import me/robot-act-v0 --into me/bare --observation-only").out
     assert stripped.endswith("made me/bare-obs-v0: 40 transitions, 8 episodes\n")
-    assert "yes" in run.error("data", "rm", "me/few-obs-v0")
-    assert "me/bare-obs-v0" in run.error("data", "rm", "me/bear-obs-v0", "--yes")
-    gone = run.ok("data", "rm", "me/few-obs-v0", "me/again-obs-v0", "--yes")
+    assert "yes" in qss.refused("data rm me/few-obs-v0")
+    assert "me/bare-obs-v0" in qss.refused("data rm me/bear-obs-v0 --yes")
+    gone = qss("data rm me/few-obs-v0 me/again-obs-v0 --yes").out
     assert "removed me/few-obs-v0" in gone and "freed" in gone
-    listed = json.loads(run.ok("data", "list", "--json"))
+    listed = json.loads(qss("data list --json").out)
     assert "me/robot-obs-v0" in listed and not {"me/few-obs-v0", "me/again-obs-v0"} & set(listed)
     assert sorted(path.name for path in (minari_root / "me").iterdir() if path.is_dir()) == sorted(
         name.partition("/")[2] for name in listed
     )
-    card = run.ok("data", "card", "me/robot-obs-v0", "--license", "cc-by-4.0")
+    card = qss("data card me/robot-obs-v0 --license cc-by-4.0").out
     assert card == f"made {minari_root / 'me/robot-obs-v0/README.md'}\n"
-    remote = str(tmp_path / "remote")
-    assert "pushed me/bare-obs-v0" in run.ok("data", "push", "me/bare-obs-v0", "--to", remote)
-    pulled = run.ok("data", "pull", "me/bare-obs-v0", "--from", remote, "--overwrite")
+    remote = tmp_path / "remote"
+    assert "pushed me/bare-obs-v0" in qss("data push me/bare-obs-v0 --to", remote).out
+    pulled = qss("data pull me/bare-obs-v0 --overwrite --from", remote).out
     assert pulled.startswith("pulled me/bare-obs-v0, digest blake2b-256:")
     assert len(minari.list_local_datasets()) == 8
 
 
-def test_a_policy_that_is_not_there(run: Cli) -> None:
-    assert run.error("evaluate", "none.safetensors") == "error: none.safetensors does not exist"
+def test_a_policy_that_is_not_there(qss: Qss) -> None:
+    assert qss.refused("evaluate none.safetensors") == "error: none.safetensors does not exist"
 
 
 @pytest.mark.usefixtures("in_process")
 def test_bad_input_of_data_commands(
-    minari_root: Path, tmp_path: Path, recording: Path, run: Cli
+    minari_root: Path, tmp_path: Path, recording: Path, qss: Qss
 ) -> None:
-    run.ok("data", "import", str(recording), "--into", "me/robot")
+    qss("data import --into me/robot", recording)
     obs, act = "me/robot-obs-v0", "me/robot-act-v0"
-    for arguments, words in (
-        (("import", str(recording), "--into", "me/robot"), "exists"),
-        (("import", str(recording), "--into", "robot"), "expected namespace/.../name"),
-        (("import", "none.csv", "--into", "me/x"), "none.csv does not exist"),
-        (("import", "no/such-v0", "--into", "me/x"), "no dataset"),
-        (("import", str(recording), "--into", "me/x", "--rewards", "rewart"), "mean reward"),
-        (("import", str(recording), "--into", "me/x", "--env", "Reachr"), "did you mean"),
-        (("show", "me/x-v0"), "no dataset"),
-        (("verify", "me/x-v0"), "no dataset"),
-        (("stats", obs, "--picture", "x.gif"), "ends in .png"),
-        (("split", obs, "--into", "me/x"), "NAME=SHARE"),
-        (("split", obs, "--into", "me/x=7"), "add up to 1"),
-        (("merge", obs, act, "--into", "me/x"), "holds actions"),
-        (("sample", obs, "--into", "me/x"), "give a number"),
-        (("export", obs, "x.pkl"), "ends in .parquet or .npz"),
-        (("card", obs, "--license", "a b"), "license"),
-        (("push", obs, "--to", "ftp://x"), "hf://USER"),
-        (("pull", obs, "--from", str(tmp_path)), "is here already"),
-        (("pull", "me/none-v0", "--from", str(tmp_path)), "is not in"),
-        (("build", "none.toml"), "none.toml"),
-        (("bogus",), "bogus"),
-        (("merge",), "dataset_ids"),
+    for line, words in (
+        (f"import {recording} --into me/robot", "exists"),
+        (f"import {recording} --into robot", "expected namespace/.../name"),
+        ("import none.csv --into me/x", "none.csv does not exist"),
+        ("import no/such-v0 --into me/x", "no dataset"),
+        (f"import {recording} --into me/x --rewards rewart", "mean reward"),
+        (f"import {recording} --into me/x --env Reachr", "did you mean"),
+        ("show me/x-v0", "no dataset"),
+        ("verify me/x-v0", "no dataset"),
+        (f"stats {obs} --picture x.gif", "ends in .png"),
+        (f"split {obs} --into me/x", "NAME=SHARE"),
+        (f"split {obs} --into me/x=7", "add up to 1"),
+        (f"merge {obs} {act} --into me/x", "holds actions"),
+        (f"sample {obs} --into me/x", "give a number"),
+        (f"export {obs} x.pkl", "ends in .parquet or .npz"),
+        (f"card {obs} --license 'a b'", "license"),
+        (f"push {obs} --to ftp://x", "hf://USER"),
+        (f"pull {obs} --from {tmp_path}", "is here already"),
+        (f"pull me/none-v0 --from {tmp_path}", "is not in"),
+        ("build none.toml", "none.toml"),
+        ("bogus", "bogus"),
+        ("merge", "dataset_ids"),
     ):
-        assert words in run.error("data", *arguments), arguments
+        assert words in qss(f"data {line}", code=2).error, line
     data = minari_root / obs / "data"
     (data / "columns.arrow").write_bytes(b"nonsense")
-    code, out, err = run("data", "verify", obs)
-    assert code == 2 and "FAULT  sidecar" in out
-    assert "checks failed" in err.splitlines()[-1]
+    said = qss(f"data verify {obs}", code=2)
+    assert "FAULT  sidecar" in said.out and "checks failed" in said.error
     assert len(minari.list_local_datasets()) == 2

@@ -14,7 +14,7 @@ import torch
 from safetensors import safe_open
 
 from qss_offline.cli.command import main
-from qss_offline.cli.training import random_obs, train
+from qss_offline.cli.training import random_obs
 from qss_offline.data import plan_arrays
 from qss_offline.data.build import build_dataset
 from qss_offline.data.specs import DatasetSpec
@@ -22,6 +22,7 @@ from qss_offline.launch.local import LocalLauncher
 from qss_offline.runs.folder import RunFolder, read_json
 from qss_offline.runs.results import evaluation_means
 from qss_offline.training.runner import run
+from tests.program import Qss
 from tests.small_run import settings
 
 ROOT = Path(__file__).parents[2]
@@ -163,17 +164,15 @@ def test_steps_that_are_not_random_are_the_environments_expert(
 
 @pytest.mark.usefixtures("in_process")
 def test_a_recording_brings_its_environment_along(
-    minari_root: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    minari_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, qss: Qss
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    few = ("--method", "d3g", "--updates", "20", "--online-steps", "30", "--episodes", "1",
-           "--set", "ensemble=1", "--set", "updates_per_round=10")  # fmt: skip
+    few = (
+        "--method d3g --updates 20 --online-steps 30 --episodes 1 --set ensemble=1 "
+        "--set updates_per_round=10"
+    )
     reacher = build_dataset(DatasetSpec("Reacher", transitions=300), workers=1).obs_id
-    monkeypatch.setattr(sys, "argv", ["train", reacher, "--out", "run", *few])
-    main(train)
+    qss(f"train {reacher} --out run {few}")
     assert json.loads((tmp_path / "run" / "config.json").read_text())["env_id"] == "Reacher-v5"
 
     rng = np.random.default_rng(0)
@@ -182,9 +181,5 @@ def test_a_recording_brings_its_environment_along(
         rewards=np.zeros(300),
         terminations=np.arange(300) == 299,
     ).store("mine/arm")
-    monkeypatch.setattr(sys, "argv", ["train", log.obs_id, "--out", "arm", *few])
-    with pytest.raises(SystemExit) as ended:
-        main(train)
-    assert ended.value.code == 2
-    assert "--env" in capsys.readouterr().err.splitlines()[-1]
+    assert "--env" in qss(f"train {log.obs_id} --out arm {few}", code=2).error
     assert not (tmp_path / "arm").exists()

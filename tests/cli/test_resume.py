@@ -1,18 +1,17 @@
 """`qss resume` takes everything from the run's folder, and needs nothing else."""
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from qss_offline.cli.program import main
 from qss_offline.data.build import build_dataset
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.errors import UserError
 from qss_offline.presets import PRESETS, preset
 from qss_offline.runs.folder import parse_seeds, read_json, seeds_in_words
+from tests.program import Qss
 
 DATASET = "qss/Reacher/v5-random-100-n500-s0-obs-v0"
 SMALL = "--online-steps 30 --episodes 1 --seeds 3,"
@@ -25,33 +24,8 @@ COMMANDS = {
 }
 
 
-class Terminal:
-    """Commands as a user types them, in this process."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        self._monkeypatch, self._capsys = monkeypatch, capsys
-
-    def __call__(self, arguments: str) -> str:
-        self._monkeypatch.setattr(sys, "argv", ["qss", *arguments.split()])
-        main()
-        out, err = self._capsys.readouterr()
-        return out + err
-
-    def refused(self, arguments: str) -> str:
-        with pytest.raises(SystemExit) as ended:
-            self(arguments)
-        assert ended.value.code == 2
-        (line,) = self._capsys.readouterr().err.splitlines()
-        return line
-
-
 @pytest.fixture
-def terminal(
-    minari_root: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Terminal:
+def qss(qss: Qss, minari_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Qss:
     monkeypatch.chdir(tmp_path)
     default = preset("default", "d3g")
     few = replace(default, inverse=replace(default.inverse, updates_per_round=20))
@@ -61,7 +35,7 @@ def terminal(
         {"d3g": few, "bco": replace(preset("default", "bco"), inverse=few.inverse)},
     )
     build_dataset(DatasetSpec("Reacher", transitions=500), workers=1)
-    return Terminal(monkeypatch, capsys)
+    return qss
 
 
 def bits(folder: Path) -> dict[str, bytes]:
@@ -83,42 +57,40 @@ def forget_the_end(folder: Path) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_resume_goes_on_with_the_newest_run_that_is_not_finished(
-    terminal: Terminal, monkeypatch: pytest.MonkeyPatch, name: str
+    qss: Qss, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setattr("qss_offline.api.runs.hints", lambda run: ())
-    terminal(f"{COMMANDS[name]} --out runs/first")
+    qss(f"{COMMANDS[name]} --out runs/first")
     whole, config = bits(Path("runs/first")), read_json(Path("runs/first/config.json"))
     assert len(whole) >= 2
     # A finished run is newer, and isn't taken.
-    terminal(f"{COMMANDS[name]} --out runs/second")
+    qss(f"{COMMANDS[name]} --out runs/second")
     forget_the_end(Path("runs/first"))
     before = set(Path("minari").rglob("*"))
-    assert "resuming runs/first" in terminal("resume")
+    assert "resuming runs/first" in qss("resume").err
     assert bits(Path("runs/first")) == whole
     assert read_json(Path("runs/first/config.json")) == config
     assert set(Path("minari").rglob("*")) == before, "nothing is recorded again"
-    assert "runs/ holds no run that isn't finished" in terminal.refused("resume")
+    assert "runs/ holds no run that isn't finished" in qss.refused("resume")
     # By name a finished one can be gone on with: there is nothing left to do.
-    terminal("resume runs/second")
+    qss("resume runs/second")
     assert bits(Path("runs/second")) == whole
 
 
-def test_a_run_that_never_began_can_not_be_resumed(terminal: Terminal) -> None:
-    assert "runs/ holds no run that isn't finished" in terminal.refused("resume")
-    assert "holds no run to resume" in terminal.refused("resume nowhere")
+def test_a_run_that_never_began_can_not_be_resumed(qss: Qss) -> None:
+    assert "runs/ holds no run that isn't finished" in qss.refused("resume")
+    assert "holds no run to resume" in qss.refused("resume nowhere")
     for other, content in (("newer", {"method": "of tomorrow"}), ("broken", [])):
         Path(f"runs/{other}").mkdir(parents=True)
         Path(f"runs/{other}/config.json").write_text(json.dumps(content))
-        assert f"runs/{other}/config.json" in terminal.refused(f"resume runs/{other}")
+        assert f"runs/{other}/config.json" in qss.refused(f"resume runs/{other}")
 
 
-def test_a_folder_that_holds_a_run_is_refused_and_the_same_settings_go_on(
-    terminal: Terminal,
-) -> None:
+def test_a_folder_that_holds_a_run_is_refused_and_the_same_settings_go_on(qss: Qss) -> None:
     from qss_offline import train
 
-    terminal(f"{COMMANDS['d3g']} --out here")
-    line = terminal.refused(f"{COMMANDS['d3g']} --out here")
+    qss(f"{COMMANDS['d3g']} --out here")
+    line = qss.refused(f"{COMMANDS['d3g']} --out here")
     assert "here holds a run already: qss resume here goes on with it" in line
     before = bits(Path("here"))
     asked = {
@@ -173,7 +145,7 @@ def test_seeds_are_numbers_ranges_and_lists_of_both() -> None:
 
 
 def test_many_seeds_are_named_with_the_time_they_take_before_they_begin(
-    terminal: Terminal, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    qss: Qss, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class Began(Exception):
         pass
@@ -183,7 +155,7 @@ def test_many_seeds_are_named_with_the_time_they_take_before_they_begin(
 
     monkeypatch.setattr("qss_offline.training.runner.launch", begin)
     with pytest.raises(Began):
-        terminal(f"train {DATASET} --method d3g --seeds 100-199")
+        qss(f"train {DATASET} --method d3g --seeds 100-199")
     said = capsys.readouterr().out.splitlines()[-1]
     assert said.startswith("training 100 seeds (100 to 199), about ")
     assert any(said.split("about ")[1].split()[1] == unit for unit in ("min", "h"))

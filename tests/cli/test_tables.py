@@ -1,20 +1,15 @@
 """Tables of commands: whole on any terminal, and lines of tabs for other programs."""
 
-import io
 import sys
 
 import pytest
 
 from qss_offline.cli.tables import print_table
+from tests.program import Terminal
 
 ID = "qss/InvertedDoublePendulum/v5-random-25-inverted_double_pendulum_medium-n100000-s11-obs-v0"
 HEADER = ("dataset", "environment", "transitions")
 ROWS = [(ID, "InvertedDoublePendulum-v5", "100,000"), ("me/x-obs-v0", "", "7")]
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
 
 
 def on_terminal(

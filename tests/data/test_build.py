@@ -35,6 +35,7 @@ from qss_offline.data.publish import exchange
 from qss_offline.errors import UserError
 from qss_offline.parallel.progress import Reporter
 from tests.patience import PATIENCE_S
+from tests.program import Qss
 
 from .conftest import same
 from .test_collect import make_expert
@@ -394,20 +395,9 @@ def test_two_specs_of_one_id(minari_root: Path) -> None:
 
 
 @pytest.mark.usefixtures("in_process")
-def test_the_command_builds_a_family(
-    family: Path,
-    minari_root: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    from qss_offline.cli import program as cli
-
-    monkeypatch.setenv("COLUMNS", "200")
+def test_the_command_builds_a_family(family: Path, minari_root: Path, qss: Qss) -> None:
     for _ in range(2):
-        arguments = ["qss-offline", "data", "build", str(family), "--workers", "1"]
-        monkeypatch.setattr(sys, "argv", arguments)
-        cli.main()
-        printed = capsys.readouterr()
+        printed = qss("data build --workers 1", family)
         lines = [line for line in printed.out.splitlines() if "-obs-v0" in line]
         assert [("1000" in line, line.endswith("\t18")) for line in lines] == [
             (True, False),

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.program import Qss
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = {
@@ -25,16 +25,9 @@ def blocks(page: str) -> list[tuple[str, str]]:
 @pytest.mark.usefixtures("in_process")
 @pytest.mark.parametrize("name", PAGES)
 def test_the_page_runs(
-    name: str,
-    minari_root: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    name: str, minari_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, qss: Qss
 ) -> None:
-    from qss_offline.cli import program as cli
-
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
     page = (DOCS / f"{name}.md").read_text()
     names: dict[str, Any] = {"__name__": "page"}
     commands = 0
@@ -46,13 +39,7 @@ def test_the_page_runs(
             line, _, expected = part.partition("\n")
             if "# not run here" in line:
                 continue
-            capsys.readouterr()
-            monkeypatch.setattr(sys, "argv", shlex.split(line))
-            try:
-                cli.main()
-            except SystemExit as end:
-                assert not end.code, (line, capsys.readouterr().err)
-            assert expected in capsys.readouterr().out, line
+            assert expected in qss(line.removeprefix("qss ")).out, line
             commands += 1
     assert commands >= len(PAGES[name])
     for tool in PAGES[name]:

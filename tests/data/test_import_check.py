@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,10 @@ import pytest
 from gymnasium import spaces
 from minari.data_collector import EpisodeBuffer
 
-from qss_offline.cli import program as cli
 from qss_offline.data import About, ColumnNames, ImportRules, plan_arrays, plan_file, plan_minari
 from qss_offline.data.importing.checking import check_source
 from qss_offline.errors import UserError
+from tests.program import Qss
 
 from .logs import happened, make_log
 
@@ -97,102 +96,62 @@ def test_refusals_come_with_what_mends_them(tmp_path: Path) -> None:
     assert nothing.lines()[0].endswith("can't be imported as it stands")
 
 
-def command(monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
-    monkeypatch.setattr(sys, "argv", ["qss-offline", "data", *words])
-    try:
-        cli.main()
-    except SystemExit as end:
-        assert not end.code, end.code
-
-
-def test_commands_show_and_write_nothing(
-    minari_root: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_commands_show_and_write_nothing(minari_root: Path, tmp_path: Path, qss: Qss) -> None:
     path = write(tmp_path / "log.parquet", table(make_log([9, 9]).rows()) | {"\x1b[2Jx": range(18)})
-    command(monkeypatch, "import", path, "--dry-run")
-    shown = capsys.readouterr().out
+    shown = qss("data import --dry-run", path).out
     assert "observations       obs_0, obs_1 (2 numbers)" in shown and "\x1b" not in shown
     assert "2 of 18 steps, the last of each" in " ".join(shown.split())
-    command(monkeypatch, "check", path)
-    assert "\x1b" not in capsys.readouterr().out
-    command(monkeypatch, "check", path, "--json")
-    assert json.loads(capsys.readouterr().out)["report"]["kept"]["steps"] == 16
+    assert "\x1b" not in qss("data check", path).out
+    assert json.loads(qss("data check --json", path).out)["report"]["kept"]["steps"] == 16
     assert not minari.list_local_datasets()
     plan_arrays(**make_log([4]).rows()).store("mine/x")
-    command(monkeypatch, "import", "mine/x-act-v0", "--dry-run")
-    command(monkeypatch, "check", "mine/x-obs-v0")
+    qss("data import mine/x-act-v0 --dry-run")
+    qss("data check mine/x-obs-v0")
     assert len(minari.list_local_datasets()) == 2
-    command(monkeypatch, "import", path, "--into", "mine/y", "--ignore", "obs_1,reward")
-    assert "made mine/y-obs-v0: 16 transitions, 2 episodes" in capsys.readouterr().out
-    with pytest.raises(AssertionError, match="2"):
-        command(monkeypatch, "import", path)
-    assert "--into is missing" in capsys.readouterr().err
+    made = qss("data import --into mine/y --ignore obs_1,reward", path).out
+    assert "made mine/y-obs-v0: 16 transitions, 2 episodes" in made
+    assert "--into is missing" in qss("data import", path, code=2).error
 
 
 @pytest.mark.parametrize("name", ["obs_1,deg", "obs_1, deg", "a,obs_0", "obs*,x"])
 def test_what_a_refusal_recommends_can_be_typed(
-    name: str, minari_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, minari_root: Path, tmp_path: Path, qss: Qss
 ) -> None:
     """Names may hold what separates them, and what stands for any characters."""
     columns = table(make_log([9, 9]).rows()) | {"battery": np.zeros(18), "volts": np.zeros(18)}
     columns[name] = 1e9 + 0.001 * np.arange(18)
     path = write(tmp_path / "log.parquet", columns)
-    words = ["import", path, "--into", "mine/x", "--observations", f"obs_0,obs_1,{name}"]
-    with pytest.raises(AssertionError, match="2"):
-        command(monkeypatch, *words)
-    command(monkeypatch, *words, "--offset", name, "--ignore", "battery,volts")
-    for more in (["--dry-run"], []):
-        with pytest.raises(AssertionError, match="2"):
-            command(monkeypatch, *words, "--overwrite", "--skip-bad", *more)
+    words = [path, "--observations", f"obs_0,obs_1,{name}"]
+    line = "data import --into mine/x"
+    qss(line, *words, code=2)
+    qss(line, *words, "--offset", name, "--ignore", "battery,volts")
+    for more in ("--dry-run", ""):
+        qss(f"{line} --overwrite --skip-bad {more}", *words, code=2)
     words[-1] = "obs_0,obs_1"
-    command(monkeypatch, *words, "--overwrite", "--ignore", f"battery,{name}")
+    qss(f"{line} --overwrite", *words, "--ignore", f"battery,{name}")
     report = check_source(path, rules=ImportRules((f"battery,{name}",))).report
     assert report is not None and report.ignored == ("battery", name)
 
 
-@pytest.mark.parametrize("json_too", [[], ["--json"]])
-def test_a_script_is_told_of_a_refusal(
-    json_too: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with pytest.raises(AssertionError, match="2"):
-        command(monkeypatch, "check", str(tmp_path / "nothere.csv"), *json_too)
-
-
-def refused(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str
-) -> str:
-    capsys.readouterr()
-    with pytest.raises(AssertionError, match="2"):
-        command(monkeypatch, *words)
-    shown = capsys.readouterr()
-    assert not shown.out or words[0] == "check"
-    return shown.err + shown.out
+@pytest.mark.parametrize("json_too", ["", "--json"])
+def test_a_script_is_told_of_a_refusal(json_too: str, tmp_path: Path, qss: Qss) -> None:
+    qss(f"data check {json_too}", tmp_path / "nothere.csv", code=2)
 
 
 @pytest.mark.parametrize("into", ["", "x", "me/x.y", "../up/x"])
-def test_a_bad_name_is_refused_before_anything_is_read(
-    into: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert "namespace/.../name" in refused(
-        monkeypatch, capsys, "import", "nothere.csv", "--into", into
-    )
+def test_a_bad_name_is_refused_before_anything_is_read(into: str, qss: Qss) -> None:
+    assert "namespace/.../name" in qss.refused("data import nothere.csv --into", into)
 
 
 @pytest.mark.parametrize("role", [role.name for role in fields(ColumnNames)])
-def test_a_minari_dataset_has_its_roles(
-    role: str,
-    minari_root: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_a_minari_dataset_has_its_roles(role: str, minari_root: Path, qss: Qss) -> None:
     plan_arrays(**make_log([9, 4]).rows()).store("mine/x")
     option = f"--{role.replace('_', '-')}"
-    for words in (["import", "mine/x-act-v0", "--into", "mine/y"], ["check", "mine/x-act-v0"]):
-        told = refused(monkeypatch, capsys, *words, option, role)
+    imported = qss(f"data import mine/x-act-v0 --into mine/y {option} {role}", code=2)
+    checked = qss(f"data check mine/x-act-v0 {option} {role}", code=2)
+    for told in (imported.err, "".join(checked)):
         assert f"{role}: mine/x-act-v0 is a Minari dataset" in " ".join(told.split())
+    assert not imported.out
     try:
         left = plan_minari("mine/x-act-v0", rules=ImportRules((role,)))
     except UserError as error:
@@ -205,23 +164,23 @@ def test_a_minari_dataset_has_its_roles(
 @pytest.mark.parametrize(
     ("more", "key", "value"),
     [
-        ([], "algorithm_name", "theirs"),
-        (["--algorithm", "mine"], "algorithm_name", "mine"),
-        ([], "author", {"Someone"}),
-        (["--author", "Me"], "author", {"Me"}),
-        ([], "env_id", "Reacher-v5"),
-        (["--env", "InvertedPendulum"], "env_id", "InvertedPendulum-v5"),
+        ("", "algorithm_name", "theirs"),
+        ("--algorithm mine", "algorithm_name", "mine"),
+        ("", "author", {"Someone"}),
+        ("--author Me", "author", {"Me"}),
+        ("", "env_id", "Reacher-v5"),
+        ("--env InvertedPendulum", "env_id", "InvertedPendulum-v5"),
     ],
 )
 def test_what_a_minari_dataset_says_of_itself_stays_unless_told_otherwise(
-    more: list[str], key: str, value: Any, minari_root: Path, monkeypatch: pytest.MonkeyPatch
+    more: str, key: str, value: Any, minari_root: Path, qss: Qss
 ) -> None:
     env_id = "Reacher" if key == "env_id" and not more else None
     about = About(env_id=env_id, algorithm_name="theirs", author=("Someone",))
     width = 4 if env_id is None else 10
     rows = {k: v for k, v in make_log([6], width).rows().items() if k != "actions"}
     plan_arrays(**rows).store("ext/a", about)
-    command(monkeypatch, "import", "ext/a-obs-v0", "--into", "me/a", *more)
+    qss(f"data import ext/a-obs-v0 --into me/a {more}")
     assert minari.load_dataset("me/a-obs-v0").storage.metadata[key] == value
 
 
@@ -258,39 +217,30 @@ def test_a_minari_dataset_that_lacks_values_is_imported_from_its_file(
     assert len(whole) == 11
 
 
-def test_an_online_run_is_stored_as_it_is_or_not_at_all(
-    minari_root: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+@pytest.mark.usefixtures("minari_root")
+def test_an_online_run_is_stored_as_it_is_or_not_at_all(tmp_path: Path, qss: Qss) -> None:
     (tmp_path / "run" / "seeds").mkdir(parents=True)
     (tmp_path / "run" / "config.json").write_text('{"method": "online"}')
-    words = ["import", str(tmp_path / "run"), "--into", "mine/x"]
-    assert "no replays yet" in refused(monkeypatch, capsys, *words)
+    line = "data import --into mine/x"
+    assert "no replays yet" in qss.refused(line, tmp_path / "run")
     (tmp_path / "run" / "seeds" / "0").mkdir()
-    assert "no replay of seed 0" in refused(monkeypatch, capsys, *words)
+    assert "no replay of seed 0" in qss.refused(line, tmp_path / "run")
     for more in (
-        ["--dry-run"],
-        ["--env", "Reacher"],
-        ["--text", "mine"],
-        ["--ignore", "x"],
-        ["--missing", "drop-step"],
-        ["--observation-only"],
-        ["--observations", "x"],
+        *("--dry-run", "--env Reacher", "--text mine", "--ignore x", "--missing drop-step"),
+        *("--observation-only", "--observations x"),
     ):
-        assert "leave out all" in refused(monkeypatch, capsys, *words, *more)
+        assert "leave out all" in qss.refused(f"{line} {more}", tmp_path / "run")
 
 
 @pytest.mark.parametrize("beside", [[], ["seeds"], ["seeds/0"]])
 def test_a_log_beside_a_file_of_settings_is_a_log(
-    beside: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    beside: list[str], tmp_path: Path, qss: Qss
 ) -> None:
     for name in beside:
         (tmp_path / name).mkdir(parents=True)
     write(tmp_path / "log.parquet", table(make_log([9, 9]).rows()))
     (tmp_path / "config.json").write_text('{"robot": "arm"}')
-    command(monkeypatch, "import", str(tmp_path), "--dry-run")
+    qss("data import --dry-run", tmp_path)
 
 
 @pytest.mark.parametrize("ends", ["terminations", "timeouts"])

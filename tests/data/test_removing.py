@@ -1,19 +1,18 @@
 """Datasets are removed by id, and nothing else is."""
 
-import io
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from qss_offline.cli import program
 from qss_offline.data import StoredDatasets, build_dataset, list_datasets, plan_arrays
 from qss_offline.data.removing import removable, remove
 from qss_offline.errors import UserError
 from qss_offline.files import write_json
 from tests.data.conftest import make_transitions
 from tests.patience import PATIENCE_S
+from tests.program import Qss, Terminal
 
 pytestmark = pytest.mark.usefixtures("in_process")
 
@@ -30,59 +29,34 @@ def ids() -> list[str]:
     return [one.dataset_id for one in list_datasets()]
 
 
-def rm(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["qss", "data", "rm", *arguments])
-    try:
-        program.main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
-
-
-class Terminal(io.StringIO):
-    """Somebody who types."""
-
-    def isatty(self) -> bool:
-        return True
-
-
 def content(folder: Path) -> list[str]:
     """What is in a folder, but for the locks of builders."""
     return sorted(str(p.relative_to(folder)) for p in folder.iterdir() if p.name[0] != ".")
 
 
 def test_what_is_named_goes_and_its_twin_stays(
-    mine: tuple[str, str],
-    minari_root: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    mine: tuple[str, str], minari_root: Path, qss: Qss
 ) -> None:
     obs, act = mine
     size = sum(p.stat().st_size for p in (minari_root / obs).rglob("*") if p.is_file())
     (found,) = removable([obs, obs])
     assert found.size == size > 1000
-    assert rm(monkeypatch, obs, "--yes") == 0
-    said = capsys.readouterr().out
+    said = qss("data rm --yes", obs).out
     assert f"removed {obs}" in said and "freed" in said and act not in said
     assert ids() == [act] and not (minari_root / obs).exists()
-    assert rm(monkeypatch, act, "--yes") == 0
+    qss("data rm --yes", act)
     assert content(minari_root) == []
     plan_arrays(**make_transitions([3, 4]).columns()).store("mine/thing/all")
     assert ids() == sorted(mine)
 
 
 def test_nothing_goes_unless_it_is_confirmed(
-    mine: tuple[str, str],
-    minari_root: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    mine: tuple[str, str], monkeypatch: pytest.MonkeyPatch, qss: Qss
 ) -> None:
-    assert rm(monkeypatch, mine[0]) == 2
-    assert "--yes" in capsys.readouterr().err
+    assert "--yes" in qss.refused("data rm", mine[0])
     for answer, left in (("n", 2), ("", 2), ("y", 1)):
         monkeypatch.setattr(sys, "stdin", Terminal(f"{answer}\n"))
-        assert rm(monkeypatch, mine[0]) == 0
-        out, err = capsys.readouterr()
+        out, err = qss("data rm", mine[0])
         assert mine[0] in out and ("nothing was removed" in out) == (left == 2)
         assert err == ""
         assert len(ids()) == left

@@ -12,11 +12,8 @@ import pytest
 
 from qss_offline.data import plan_arrays, push_dataset
 from qss_offline.errors import UserError, printable
-from tests.cli.test_program import run
 from tests.conftest import read_in_process
 from tests.data.conftest import make_transitions
-
-__all__ = ["run"]
 
 OURS = "mine/thing/ours-act-v0"
 TRUTH = make_transitions([5, 1, 9, 40])

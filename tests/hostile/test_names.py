@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from qss_offline.data import list_datasets, plan_arrays, pull_dataset
-from tests.cli.test_program import Cli
 from tests.hostile.conftest import TRUTH, refused
+from tests.program import Qss
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
@@ -23,11 +23,11 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
     ],
 )
 @pytest.mark.usefixtures("in_process")
-def test_names_that_are_refused(minari_root: Path, name: str, run: Cli, tmp_path: Path) -> None:
+def test_names_that_are_refused(minari_root: Path, name: str, qss: Qss, tmp_path: Path) -> None:
     given = dict(TRUTH.columns())
     assert "dataset id" in (refused(plan_arrays(**given).store, name) or "")
     np.savez(tmp_path / "recording.npz", **given)
-    run.error("data", "import", str(tmp_path / "recording.npz"), f"--into={name}")
+    qss.refused("data import", tmp_path / "recording.npz", f"--into={name}")
     if not name.startswith("-"):
         assert refused(pull_dataset, f"{name}-obs-v0", str(tmp_path))
     assert not any(path.is_dir() and path.name[0] != "." for path in minari_root.iterdir())

@@ -31,11 +31,9 @@ from qss_offline.evaluation.policies import (
     check_fits,
 )
 from qss_offline.evaluation.policy_files import load_policy
-from tests.cli.test_program import Cli, run
 from tests.hostile.test_files import ODD_FILES
-
-__all__ = ["run"]
 from tests.patience import PATIENCE_S
+from tests.program import Qss
 
 OBS = np.linspace(-1, 1, 20, dtype=np.float32).reshape(5, 4)
 
@@ -346,10 +344,10 @@ def test_evaluate_imports_what_the_user_names_and_nothing_that_a_file_names(tmp_
     assert (tmp_path / "ran").exists()
 
 
-def test_a_policy_acts_in_no_other_environment_than_its_own(tmp_path: Path, run: Cli) -> None:
+def test_a_policy_acts_in_no_other_environment_than_its_own(tmp_path: Path, qss: Qss) -> None:
     held = content("proposing", tmp_path)
     write(tmp_path / "policy.safetensors", held)
-    told = run.error("evaluate", str(tmp_path / "policy.safetensors"), "--env", "Reacher")
+    told = qss.refused("evaluate --env Reacher", tmp_path / "policy.safetensors")
     assert "InvertedPendulum" in told and "Reacher" in told
 
 

@@ -16,7 +16,6 @@ import pytest
 
 from qss_offline.data import hub as sharing
 from qss_offline.data import load_transitions, pull_dataset, push_dataset
-from tests.cli.test_program import Cli
 from tests.data.conftest import same
 from tests.data.test_load import quiet
 from tests.hostile.conftest import OURS, TRUTH, refused
@@ -24,6 +23,7 @@ from tests.hostile.test_datasets import damaged
 from tests.hostile.test_files import ODD_FILES, missing
 from tests.hostile.test_metadata import NUMBERS, VALUES, put
 from tests.hostile.test_text import ESCAPES
+from tests.program import Qss
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
@@ -83,15 +83,16 @@ def test_a_file_that_goes_on_beyond_its_size(tmp_path: Path) -> None:
 # --- sizes ----------------------------------------------------------------------------------
 
 
-def test_more_than_is_allowed(remote: Path, in_process: None, run: Cli) -> None:
+def test_more_than_is_allowed(remote: Path, in_process: None, qss: Qss) -> None:
     held = sum(path.stat().st_size for path in (remote / OURS).rglob("*") if path.is_file())
     message = pull(remote, max_bytes=held - 1)
     assert message and "--max-gb" in message and "kB" in message
     assert pull(remote, max_bytes=held) is None
-    assert "--max-gb" in run.error("data", "pull", OURS, "--from", str(remote), "--max-gb", "1e-6")
+    asked = f"data pull {OURS} --from {remote} --max-gb"
+    assert "--max-gb" in qss.refused(asked, "1e-6")
     for wrong in ("nan", "inf", "-1", "x"):
-        run.error("data", "pull", OURS, "--from", str(remote), "--max-gb", wrong)
-    assert "pulled" in run.ok("data", "pull", OURS, "--from", str(remote), "--max-gb", "0.1")
+        qss.refused(asked, wrong)
+    assert "pulled" in qss(asked, "0.1").out
 
 
 def test_a_sparse_file_that_may_be_as_large_as_it_says(remote: Path, in_process: None) -> None:

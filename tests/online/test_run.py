@@ -21,7 +21,6 @@ from qss_offline.algorithms.observational_d3g import ObservationalD3GConfig
 from qss_offline.algorithms.qss import QSSConfig, qss_shapes
 from qss_offline.analysis.plots.learning_curves import load_curves
 from qss_offline.api.training import train_online
-from qss_offline.cli.program import main
 from qss_offline.comparison.online_runs import online_run
 from qss_offline.data.build import build_dataset
 from qss_offline.data.load import load_transitions
@@ -47,6 +46,7 @@ from qss_offline.runs.reader import load_online_run, load_run, read_run_config
 from qss_offline.runs.results import evaluation_means, learning_curve
 from qss_offline.training.runner import run
 from tests.online.small_run import CONFIG, settings
+from tests.program import Qss
 
 ROOT = Path(__file__).parents[2]
 PENDULUM, GRIDWORLD = "InvertedPendulum-v5", "Gridworld-v0"
@@ -340,16 +340,9 @@ def test_bad_input_is_refused_before_anything_is_written(
     assert not list(tmp_path.iterdir())
 
 
-def test_bad_input_is_one_line_and_code_2(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["qss", "train-online", "Pendulum", "--algo", "none"])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 2
-    err = capsys.readouterr().err
-    assert err.startswith("error: unknown algorithm 'none'")
-    assert len(err.splitlines()) == 1
+def test_bad_input_is_one_line_and_code_2(qss: Qss) -> None:
+    line = qss.refused("train-online Pendulum --algo none")
+    assert line.startswith("error: unknown algorithm 'none'")
 
 
 def test_baselines_need_what_they_need(tmp_path: Path) -> None:

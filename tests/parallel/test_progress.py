@@ -14,6 +14,7 @@ from qss_offline.parallel.reporting import (
     headed,
     return_in_words,
 )
+from tests.program import Terminal
 
 
 def lines(*reports: int, interval_s: float = 10.0) -> list[str]:
@@ -38,11 +39,6 @@ def test_the_end_is_said_once_however_often_it_was_reported() -> None:
 
 def test_every_report_is_a_line_without_an_interval() -> None:
     assert len(lines(0, 1, 2, interval_s=0.0)) == 3
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
 
 
 @pytest.mark.parametrize("width", [40, 80])

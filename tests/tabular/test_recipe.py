@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from qss_offline.cli.command import main
-from qss_offline.cli.reproduce import tabular
 from tests.patience import PATIENCE_S
+from tests.program import Qss
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,17 +24,6 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         timeout=PATIENCE_S,
         check=False,
     )
-
-
-def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    """Run the recipe in this process; return its exit code."""
-    monkeypatch.setattr(sys, "argv", ["tabular", *arguments])
-    try:
-        main(tabular)
-    except SystemExit as stop:
-        assert isinstance(stop.code, int)
-        return stop.code
-    return 0
 
 
 def test_an_experiment_leaves_figure_tables_and_record(tmp_path: Path) -> None:
@@ -79,11 +67,11 @@ def test_an_experiment_leaves_figure_tables_and_record(tmp_path: Path) -> None:
 
 
 def test_by_default_results_go_to_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, qss: Qss
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert call(monkeypatch, "cliff", "--seeds", "2", "--steps", "5000", "--walkers", "1") == 0
-    assert "runs/tabular/cliff/cliff.png" in capsys.readouterr().out
+    said = qss("reproduce tabular cliff --seeds 2 --steps 5000 --walkers 1")
+    assert "runs/tabular/cliff/cliff.png" in said.out
     assert (tmp_path / "runs" / "tabular" / "cliff" / "cliff.png").is_file()
 
 
@@ -91,39 +79,22 @@ def test_by_default_results_go_to_runs(
     ("arguments", "line"),
     [
         (
-            ["redundnat"],
+            "redundnat",
             "unknown experiment 'redundnat': there are equivalence, stochastic, redundant, "
             "permuted, cliff, all; did you mean redundant?",
         ),
-        (["cliff", "--seeds", "1"], "--seeds must be at least 2 for an interval, not 1"),
-        (["cliff", "--steps", "0"], "--steps must be at least 1, not 0"),
-        (["cliff", "--walkers", "0"], "--walkers must be at least 1, not 0"),
-        (["cliff", "--alpha", "2"], "--alpha must be above 0 and at most 1, not 2.0"),
+        ("cliff --seeds 1", "--seeds must be at least 2 for an interval, not 1"),
+        ("cliff --steps 0", "--steps must be at least 1, not 0"),
+        ("cliff --walkers 0", "--walkers must be at least 1, not 0"),
+        ("cliff --alpha 2", "--alpha must be above 0 and at most 1, not 2.0"),
     ],
 )
-def test_bad_input_is_one_line_and_code_2(
-    arguments: list[str],
-    line: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    assert call(monkeypatch, *arguments) == 2
-    captured = capsys.readouterr()
-    assert (captured.out, captured.err) == ("", f"error: {line}\n")
+def test_bad_input_is_one_line_and_code_2(arguments: str, line: str, qss: Qss) -> None:
+    assert qss.refused(f"reproduce tabular {arguments}") == f"error: {line}"
 
 
-@pytest.mark.parametrize(("arguments", "word"), [(["cliff", "--seeds", "many"], "--seeds")])
-def test_what_the_parser_refuses_is_one_line_and_code_2(
-    arguments: list[str],
-    word: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    assert call(monkeypatch, *arguments) == 2
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 1
-    assert lines[0].startswith("error: ")
-    assert word in lines[0].lower()
+def test_what_the_parser_refuses_is_one_line_and_code_2(qss: Qss) -> None:
+    assert "--seeds" in qss.refused("reproduce tabular cliff --seeds many")
 
 
 def test_a_folder_that_cannot_be_written_is_refused_at_once(tmp_path: Path) -> None:
@@ -135,19 +106,16 @@ def test_a_folder_that_cannot_be_written_is_refused_at_once(tmp_path: Path) -> N
 
 
 def test_a_folder_for_figures_that_cannot_be_written_is_refused_at_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, qss: Qss
 ) -> None:
     place = tmp_path / "file"
     place.write_text("in the way")
-    assert call(monkeypatch, "cliff", "--out", str(tmp_path), "--figures", str(place)) == 2
-    assert capsys.readouterr().err == f"error: cannot write to {place}: File exists\n"
+    line = qss.refused(f"reproduce tabular cliff --out {tmp_path} --figures", place)
+    assert line == f"error: cannot write to {place}: File exists"
 
 
-def test_help_names_the_experiments(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert call(monkeypatch, "--help") == 0
-    listed = capsys.readouterr().out
+def test_help_names_the_experiments(qss: Qss) -> None:
+    listed = qss("reproduce tabular --help").out
     for name in ("equivalence", "stochastic", "redundant", "permuted", "cliff"):
         assert name in listed
 
