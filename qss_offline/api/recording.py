@@ -19,7 +19,7 @@ from qss_offline.data.importing.rules import ImportRules
 from qss_offline.data.importing.sources import plan_arrays, plan_file, plan_frame
 from qss_offline.data.importing.store import About
 from qss_offline.data.load import load_transitions
-from qss_offline.data.local import check_base_id, local_dataset_ids
+from qss_offline.data.local import check_base_id, local_dataset_ids, pair_id, twin_id
 from qss_offline.data.sidecar import digest
 from qss_offline.data.specs import DatasetSpec
 from qss_offline.data.statistics import Statistics, dataset_figure, dataset_statistics
@@ -252,10 +252,10 @@ class Recording:
         Raises:
             UserError: there is none here.
         """
-        twin = self.dataset_id.replace("-obs-v", "-act-v")
         if self.has_actions:
             return self
-        if twin not in local_dataset_ids():
+        twin = twin_id(self.dataset_id)
+        if twin is None or twin not in local_dataset_ids():
             raise UserError(f"{self.dataset_id} has no twin with actions here")
         return Recording(twin)
 
@@ -337,12 +337,20 @@ def _stored(
         progress: whether to show it.
     """
     plan.require()
+    known = None
     if name is None:
         held = repr((digest(plan.transitions), plan.metadata, about.env_id)).encode()
         words = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in stem)
         name = f"local/{words.strip('-') or 'recording'}-{sha256(held).hexdigest()[:10]}"
-        if f"{name}-obs-v0" in local_dataset_ids():
-            return Recording(f"{name}-obs-v0")
+        known = pair_id(name, "obs")
+        if known in local_dataset_ids():
+            return Recording(known)
     if progress:
         print_report(plan.report)
-    return Recording(plan.store(name, about, overwrite=overwrite, **_shown(progress)).obs_id)
+    try:
+        return Recording(plan.store(name, about, overwrite=overwrite, **_shown(progress)).obs_id)
+    except UserError:
+        # Another process may have stored the same meanwhile.
+        if known is None or known not in local_dataset_ids():
+            raise
+        return Recording(known)

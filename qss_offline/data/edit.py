@@ -104,6 +104,7 @@ def merge_datasets(
         ("observation spaces", [source["observation_space"] for _, source in loaded]),
         ("action spaces", [source["action_space"] for _, source in loaded]),
         ("environments", [env_id_of(source) for _, source in loaded]),
+        ("offsets", [source.get("observation_offsets") for _, source in loaded]),
     ):
         for name, value in zip(dataset_ids, values, strict=True):
             if value != values[0]:
@@ -189,6 +190,7 @@ def _derive(
         "random_action_prob",
         "algorithm_name",
         "observations_flattened",
+        "observation_offsets",
         "code_permalink",
     ):
         if key in first and all(source.get(key) == first[key] for source in sources):

@@ -45,6 +45,7 @@ class DatasetInfo:
         action_low: (act_dim,) float32 bounds of the actions, None without actions.
         action_high: likewise.
         rewards_missing: whether none were recorded; those that are stored are 0.
+        shifted: whether something was subtracted from observations when they were imported.
     """
 
     dataset_id: str
@@ -58,6 +59,7 @@ class DatasetInfo:
     action_low: Float32Array | None
     action_high: Float32Array | None
     rewards_missing: bool = False
+    shifted: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,6 +137,7 @@ def load_transitions(
         action_low=None if action_space is None else action_space.low.astype(np.float32),
         action_high=None if action_space is None else action_space.high.astype(np.float32),
         rewards_missing=metadata.get("rewards_missing") is True,
+        shifted=bool(metadata.get("observation_offsets")),
     )
     return LoadedDataset(sidecar.transitions, info)
 

@@ -97,6 +97,12 @@ def pair_id(base_id: str, kind: str) -> str:
     return f"{base_id}-{kind}-v0"
 
 
+def twin_id(dataset_id: str) -> str | None:
+    """Return the id that an observation-only dataset's twin with actions has; None of others."""
+    base_id = dataset_id.removesuffix("-obs-v0")
+    return None if base_id == dataset_id else pair_id(base_id, "act")
+
+
 def local_dataset_ids() -> list[str]:
     """Return the ids of all folders in the Minari root that look like datasets."""
     return sorted(_dataset_ids(minari_root()))
@@ -104,14 +110,19 @@ def local_dataset_ids() -> list[str]:
 
 def _dataset_ids(root: Path) -> Iterator[str]:
     """Yield the ids of all folders that look like datasets, those half-built included."""
-    waiting = [""]
+    waiting, entered = [""], set()
     while waiting:
         name = waiting.pop()
         try:
+            # Namespaces may be links, to a larger disk, say; each folder is entered once.
+            place = (root / name).stat()
             with os.scandir(root / name) as entries:
-                inside = [one.name for one in entries if one.is_dir(follow_symlinks=False)]
+                inside = [one.name for one in entries if one.is_dir()]
         except OSError:
             continue  # gone meanwhile, or not to be entered
+        if (place.st_dev, place.st_ino) in entered:
+            continue
+        entered.add((place.st_dev, place.st_ino))
         # A namespace may be named data, too.
         is_dataset = "data" in inside and (
             (root / name / "data" / METADATA_FILE).exists() or _VERSIONED.search(name)

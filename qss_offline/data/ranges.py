@@ -132,11 +132,13 @@ def _act_at_random(env: Env) -> _Sample:
 
 def _out_of_bounds(recorded: Float64Array, sample: _Sample) -> dict[int, str]:
     """Return dimensions that leave their declared bounds, in more rows than an odd one."""
-    room = _ROUNDING * np.maximum(1.0, np.maximum(np.abs(sample.low), np.abs(sample.high)))
-    outside = (recorded < sample.low - room) | (recorded > sample.high + room)
+    low, high = (
+        bound + sign * _ROUNDING * np.where(np.isfinite(bound), np.maximum(1, np.abs(bound)), 0)
+        for sign, bound in ((-1, sample.low), (1, sample.high))
+    )
+    outside = (recorded < low) | (recorded > high)
     # Some environments leave their own bounds, too.
-    shown = sample.observations
-    loose = ((shown < sample.low - room) | (shown > sample.high + room)).any(0)
+    loose = ((sample.observations < low) | (sample.observations > high)).any(0)
     return {
         dim: _described(dim, recorded[:, dim], sample.low[dim], sample.high[dim], "declares")
         for dim in np.flatnonzero((outside.mean(0) > _ODD_ROWS) & ~loose).tolist()

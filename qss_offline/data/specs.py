@@ -13,6 +13,7 @@ from typing import Any
 
 from gymnasium.envs.registration import parse_env_id
 
+from qss_offline.data.environment_names import parse_name
 from qss_offline.data.environments import (
     env_id_of_file,
     resolve_env_id,
@@ -21,12 +22,14 @@ from qss_offline.data.environments import (
 )
 from qss_offline.data.policies import expert_fingerprint
 from qss_offline.errors import UserError, nearest
+from qss_offline.files import read_regular_file
 
 NAMESPACE = "qss"
 DEFAULT_SHARDS = 8
 _MAX_SHARDS = 4096
 # Longer arguments of an environment are a digest in a dataset's name.
 _SHORT = 40
+_MAX_SOURCE_BYTES = 10_000_000
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*", re.ASCII)
 
 
@@ -136,9 +139,13 @@ class DatasetSpec:
         """Return what settles the data, as plain JSON values: equal identity, equal data.
 
         Raises:
-            UserError: the expert can't be read.
+            UserError: the expert, or the environment's file, can't be read.
         """
         expert = self.behaviour_expert
+        environment = parse_name(self.env_id)
+        held = None
+        if environment.is_file:
+            held = sha256(read_regular_file(Path(environment.source), _MAX_SOURCE_BYTES))
         return {
             "env_id": without_folder(self.env_id),
             "random_action_prob": self.random_action_prob,
@@ -146,6 +153,7 @@ class DatasetSpec:
             "seed": self.seed,
             "shards": self.shards,
             "expert_sha256": None if expert is None else expert_fingerprint(expert),
+            **({} if held is None else {"environment_sha256": held.hexdigest()}),
         }
 
 

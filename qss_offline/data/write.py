@@ -16,6 +16,7 @@ from qss_offline.data.local import (
     minari_root,
     pair_id,
     read_metadata,
+    twin_id,
 )
 from qss_offline.data.minari_format import (
     EPISODES_FILE,
@@ -174,12 +175,31 @@ def check_free(dataset_ids: Iterable[str], overwrite: bool) -> None:
     """Check that datasets of these ids may be written.
 
     Raises:
-        UserError: one would hide another or be hidden by it, or exists and isn't to be replaced.
+        UserError: one would hide another or be hidden by it, or exists, or would get the twin of
+            one that is gone, and isn't to be replaced.
     """
-    for dataset_id in dataset_ids:
+    ids = list(dataset_ids)
+    for dataset_id in ids:
         check_place(dataset_id)
-        if not overwrite and (minari_root() / dataset_id).exists():
+        if overwrite:
+            continue
+        if (minari_root() / dataset_id).exists():
             raise UserError(f"dataset {dataset_id!r} exists; overwrite it or choose a name")
+        if (twin := _twin_here(dataset_id)) not in (None, *ids):
+            raise UserError(
+                f"dataset {twin!r} exists, and would be taken for the twin of {dataset_id!r}; "
+                "overwrite it or choose a name"
+            )
+
+
+def _twin_here(dataset_id: str) -> str | None:
+    """Return the dataset with actions that says that it is the twin of this one, if any does."""
+    twin = twin_id(dataset_id)
+    try:
+        found = twin is not None and read_metadata(twin).get("twin") == dataset_id
+    except UserError:
+        return None
+    return twin if found else None
 
 
 def _check_draft(draft: Draft, overwrite: bool) -> None:
@@ -271,11 +291,8 @@ def _describe_draft(draft: Draft, stored: StoredDatasets) -> None:
 
 def _remove_old_twin(draft: Draft) -> None:
     """Remove the twin with actions of what was replaced by a recording without any."""
-    twin_id = pair_id(draft.description.base_id, "act")
-    try:
-        of = read_metadata(twin_id).get("twin")
-    except UserError:
-        return
-    if of == draft.ids["obs"]:
-        (minari_root() / twin_id).rename(draft.stage.folder / "old-twin")
-        print_notice(f"{twin_id} is removed: it was the twin of the {of} that was replaced")
+    if (twin := _twin_here(draft.ids["obs"])) is not None:
+        (minari_root() / twin).rename(draft.stage.folder / "old-twin")
+        print_notice(
+            f"{twin} is removed: it was the twin of the {draft.ids['obs']} that was replaced"
+        )

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from qss_offline.data.environments import env_id_of_spec, make_env, same_environment
 from qss_offline.data.load import DatasetInfo, load_transitions
-from qss_offline.data.local import local_dataset_ids
+from qss_offline.data.local import local_dataset_ids, twin_id
 from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.errors import UserError, nearest
 from qss_offline.evaluation.actions import (
@@ -287,11 +287,10 @@ def recorded_steps(dataset_id: str, env: gym.Env[Any, Any] | None) -> ActionStep
     dataset = load_transitions(dataset_id)
     transitions = dataset.transitions
     if transitions.actions is None:
+        twin = twin_id(dataset_id)
         raise UserError(
-            f"dataset {dataset_id!r} holds no actions, from which the IDM could learn; its twin is "
-            f"{dataset_id.replace('-obs-', '-act-')!r}"
-            if "-obs-" in dataset_id
-            else f"dataset {dataset_id!r} holds no actions, from which the IDM could learn"
+            f"dataset {dataset_id!r} holds no actions, from which the IDM could learn"
+            + ("" if twin is None else f"; its twin is {twin!r}")
         )
     of_shapes = (transitions.obs_dim,), transitions.actions.shape[1:]
     _check_environment_of(f"dataset {dataset_id!r}", dataset.info.env_id, of_shapes, env)

@@ -261,5 +261,11 @@ def _check_environment(
             f"dataset {dataset_id!r} holds observations of {dataset.transitions.obs_dim} numbers, "
             f"but {env_id} gives {shape[0]}; choose a dataset of that environment"
         )
+    if check_ranges and dataset.info.shifted:
+        raise UserError(
+            f"dataset {dataset_id!r} was imported with --offset, and {env_id} subtracts nothing; "
+            "leave out the environment, or insist with --no-check-ranges (in Python "
+            "check_ranges=False) if it does"
+        )
     if check_ranges:
         ranges.check_ranges(dataset.transitions, env_id)

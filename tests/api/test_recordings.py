@@ -9,6 +9,8 @@ import pytest
 
 import qss_offline as qss
 from qss_offline import UserError
+from qss_offline.api import recording
+from qss_offline.data.local import local_dataset_ids
 
 pytestmark = pytest.mark.usefixtures("in_process")
 
@@ -53,6 +55,32 @@ def test_the_same_arrays_are_the_same_recording_and_others_are_not(minari_root: 
     with pytest.raises(UserError, match="mine/arm"):
         qss.Recording.from_arrays(**given, name="mine/arm", progress=False)
     qss.Recording.from_arrays(**changed, name="mine/arm", overwrite=True, progress=False)
+
+
+def test_another_process_may_store_the_same_meanwhile(
+    minari_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = qss.Recording.from_arrays(**arrays(), progress=False)
+    known = iter([[], [first.dataset_id]])
+    monkeypatch.setattr(recording, "local_dataset_ids", lambda: next(known))
+    again = qss.Recording.from_arrays(**arrays(), progress=False)
+    assert again.dataset_id == first.dataset_id
+
+
+def test_a_namespace_may_lie_elsewhere(minari_root: Path, tmp_path: Path) -> None:
+    (tmp_path / "disk" / "round").mkdir(parents=True)
+    (minari_root / "local").symlink_to(tmp_path / "disk")
+    (tmp_path / "disk" / "round" / "again").symlink_to(minari_root)
+    first = qss.Recording.from_arrays(**arrays(), progress=False)
+    assert local_dataset_ids() == sorted([first.dataset_id, first.with_actions().dataset_id])
+    again = qss.Recording.from_arrays(**arrays(), progress=False)
+    assert again.dataset_id == first.dataset_id
+
+
+def test_only_the_end_of_an_id_tells_a_twin(minari_root: Path) -> None:
+    name = "lab/full-obs-velocity-obs-v0-x"
+    made = qss.Recording.from_arrays(**arrays(), name=name, progress=False)
+    assert made.with_actions().dataset_id == f"{name}-act-v0"
 
 
 def test_what_is_missing_tells_recordings_from_each_other(minari_root: Path) -> None:

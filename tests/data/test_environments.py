@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from qss_offline.data import (
     DatasetSpec,
+    build_dataset,
     collect,
     collect_with_policy,
     load_transitions,
@@ -267,12 +268,20 @@ def test_a_dataset_keeps_its_arguments(tmp_path: Path, minari_root: Path) -> Non
     plain = DatasetSpec(f"{path}:Cart", transitions=40, shards=2)
     assert spec.obs_id == "qss/Cart/gain_2-random-100-n40-s0-k2-obs-v0" != plain.obs_id
     assert str(tmp_path) not in json.dumps(spec.identity())
-    from qss_offline.data import build_dataset
-
     pair = build_dataset(spec, workers=1)
     info = load_transitions(pair.obs_id).info
     assert info.env_id == "own.py:Cart?gain=2", "where it lies is nobody's business"
     assert env_id_of_file(info.env_id, "it") == f"{path}:Cart?gain=2"
+
+
+def test_an_edited_environment_is_another_one(tmp_path: Path, minari_root: Path) -> None:
+    path = write_own(tmp_path)
+    spec = DatasetSpec(f"{path}:Cart?gain=2", transitions=40, shards=2)
+    build_dataset(spec, workers=1)
+    build_dataset(spec, workers=1)
+    path.write_text(path.read_text() + "\n# heavier\n")
+    with pytest.raises(UserError, match=r"is another one .*environment_sha256"):
+        build_dataset(spec, workers=1)
 
 
 def reacher(frame_skip: int, minari_id: str) -> str:

@@ -142,6 +142,32 @@ def test_rows_out_of_order_are_refused_or_sorted(
     same_rows(plan.transitions, rows, expected)
 
 
+@given(data=st.data(), lengths=LENGTHS, seed=st.integers(0, 9))
+def test_rows_of_several_episodes_are_sorted_only_where_these_are_numbered(
+    data: st.DataObject, lengths: list[int], seed: int
+) -> None:
+    rows = make_log(lengths, seed=seed).rows()
+    frame = np.concatenate([np.arange(n) for n in lengths])
+    shuffled = np.concatenate([
+        begin + np.append(np.array(data.draw(st.permutations(range(n - 1))), int), n - 1)
+        for begin, n in zip(np.cumsum([0, *lengths[:-1]]), lengths, strict=True)
+    ])  # fmt: skip
+    table = {name: np.asarray(column)[shuffled] for name, column in rows.items()}
+    del table["episodes"]
+    table["t"] = frame[shuffled]
+    rules = ImportRules(order="t")
+    if len(lengths) > 1:
+        with pytest.raises(UserError, match="mix the rows of several episodes"):
+            plan_frame(table, rules=rules)
+    else:
+        same_rows(plan_frame(table, rules=rules).transitions, rows)
+    if not np.array_equal(shuffled, np.arange(len(shuffled))):
+        with pytest.raises(UserError) as refused:
+            plan_frame(table)
+        advised = "--episodes COLUMN --order t" in str(refused.value)
+        assert advised == (len(lengths) > 1) or "differs from" in str(refused.value)
+
+
 def test_an_order_that_begins_anew_ends_an_episode() -> None:
     log = make_log([5, 6, 4])
     table = {

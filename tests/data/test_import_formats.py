@@ -341,6 +341,22 @@ def test_robots_that_number_their_episodes_alike(clock: str, together: bool) -> 
         assert plan_frame(constant, names=named).report.kept.episodes == 6
 
 
+def test_columns_that_no_array_holds_as_they_are() -> None:
+    """Two of one name; times of day in nanoseconds."""
+    log = make_log([4, 5]).rows()
+    columns = {
+        "obs_0": log["observations"][:, 0],
+        "reward": log["rewards"],
+        "episode": log["episodes"],
+        "t": pa.array(1_000_000_001 * np.arange(9), pa.time64("ns")),
+    }
+    plan = plan_frame(pa.table(columns))
+    assert plan.report.kept.episodes == 2
+    named = [*columns, "reward"]
+    with pytest.raises(UserError, match="reward: two columns have this name"):
+        plan_frame(pa.table([*map(pa.array, columns.values()), pa.array(log["rewards"])], named))
+
+
 @pytest.mark.parametrize("make", ["empty", "pipe", "missing", "wrong"])
 def test_folders_and_names_that_hold_nothing(tmp_path: Path, make: str) -> None:
     path = tmp_path / "log.csv"

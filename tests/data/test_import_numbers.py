@@ -16,16 +16,24 @@ from minari.data_collector import EpisodeBuffer
 
 from qss_offline.data import (
     About,
+    DatasetSpec,
     ImportRules,
+    build_dataset,
     load_transitions,
+    merge_datasets,
     plan_arrays,
     plan_frame,
     plan_minari,
     plan_replay_buffer,
+    sample_dataset,
+    split_dataset,
     verify_dataset,
 )
 from qss_offline.data.local import read_metadata
 from qss_offline.errors import UserError
+from qss_offline.runs.folder import RunFolder
+from qss_offline.training.options import TrainOptions
+from qss_offline.training.runner import TrainingRun
 
 from .logs import D3rlpyBuffer, D3rlpyEpisode, make_log, same_rows
 
@@ -136,6 +144,51 @@ def test_an_offset_belongs_to_no_environment(minari_root: Path) -> None:
     stored = plan_arrays(**given, rules=rules).store("mine/x")
     offsets = read_metadata(stored.obs_id)["observation_offsets"]
     assert offsets == {"observations[1]": given["observations"][0, 1]}
+
+
+def test_what_was_subtracted_is_known_to_whatever_is_made_of_it(minari_root: Path) -> None:
+    log = make_log([6, 5], obs_dim=4)
+    given = {k: v for k, v in log.rows().items() if k != "actions"}
+    rules = ImportRules(offset=("observations[1]",))
+
+    def offsets(dataset_id: str) -> Any:
+        return read_metadata(dataset_id).get("observation_offsets")
+
+    first = plan_arrays(**given, rules=rules).store("mine/first").obs_id
+    by = offsets(first)["observations[1]"]
+    same = plan_arrays(**given, rules=rules).store("mine/same").obs_id
+    moved = {k: v + 30 if "observations" in k else v for k, v in given.items()}
+    other = plan_arrays(**moved, rules=rules).store("mine/other").obs_id
+    made = [
+        merge_datasets([first, same], "mine/merged"),
+        sample_dataset(first, "mine/sample", episodes=1),
+        *split_dataset(first, {"mine/part": 0.5}),
+        plan_minari(first).store("mine/again"),
+    ]
+    assert [offsets(one.obs_id) for one in made] == [{"observations[1]": by}] * 4
+    with pytest.raises(UserError, match="offsets of 'mine/first-obs-v0' and 'mine/other-obs-v0'"):
+        merge_datasets([first, other], "mine/mixed")
+    twice = plan_minari(other, rules=rules).store("mine/twice").obs_id
+    earlier = offsets(other)["observations[1]"]
+    there = load_transitions(other).transitions.observations[0, 1]
+    assert offsets(twice) == {"observations[1]": pytest.approx(earlier + there)}
+
+
+@pytest.mark.parametrize(
+    "rules", [ImportRules(offset=("observations[1]",)), ImportRules(ignore=("observations[1]",))]
+)
+def test_observations_that_were_changed_are_no_environments(
+    minari_root: Path, rules: ImportRules
+) -> None:
+    whole = build_dataset(DatasetSpec("InvertedPendulum", transitions=200), workers=1).obs_id
+    assert load_transitions(whole).info.env_id == "InvertedPendulum-v5"
+    assert load_transitions(plan_minari(whole).store("mine/same").obs_id).info.env_id
+    stored = plan_minari(whole, rules=rules).store("mine/changed").obs_id
+    assert load_transitions(stored).info.env_id is None
+    run = TrainOptions("bco").config(stored, "InvertedPendulum-v5")
+    words = "imported with --offset" if rules.offset else "3 numbers"
+    with pytest.raises(UserError, match=words):
+        TrainingRun(run, RunFolder(minari_root / "run"), False)
 
 
 KINDS = ("nan", "masked", "null", "none")

@@ -7,10 +7,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium import spaces
 
 from qss_offline.data import DatasetSpec, Transitions, collect, read_family
+from qss_offline.data.environments import env_id_of
 from qss_offline.data.ranges import check_ranges
 from qss_offline.errors import UserError
 
@@ -106,6 +109,37 @@ def test_an_offset_is_refused() -> None:
     spec = DatasetSpec("InvertedPendulum", transitions=500, seed=2)
     message = refused(changed(collect(spec, 1), lambda o: o + np.array([0, 90, 0, 0])), spec.env_id)
     assert "dimension 1 is 89.8 to 90.2" in message
+
+
+class OneSided(gym.Env[np.ndarray, np.ndarray]):
+    """A level that is never below 0, a depth never above it, and a number without bounds."""
+
+    observation_space = spaces.Box(
+        np.array([0, -np.inf, -np.inf], np.float32), np.array([np.inf, 0, np.inf], np.float32)
+    )
+    action_space = spaces.Box(-1, 1, (1,))
+
+    def _seen(self) -> np.ndarray:
+        drawn = self.np_random.normal(size=3)
+        return np.array([abs(drawn[0]), -abs(drawn[1]), drawn[2]], np.float32)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        return self._seen(), {}
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        return self._seen(), 0.0, False, False, {}
+
+
+@pytest.mark.parametrize("dim", [0, 1])
+def test_bounds_on_one_side_count(dim: int) -> None:
+    env_id = env_id_of(OneSided)
+    recorded = collect(DatasetSpec(env_id, transitions=400, shards=1), 1)
+    check_ranges(recorded, env_id)
+    message = refused(changed(recorded, lambda o: o * np.where(np.arange(3) == dim, -1, 1)), env_id)
+    assert f"dimension {dim} is" in message
 
 
 def test_columns_in_another_order_are_refused() -> None:

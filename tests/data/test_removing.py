@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from qss_offline.data import StoredDatasets, build_dataset, list_datasets, plan_arrays
+from qss_offline.data import (
+    StoredDatasets,
+    build_dataset,
+    list_datasets,
+    plan_arrays,
+    sample_dataset,
+    split_dataset,
+)
 from qss_offline.data.removing import removable, remove
 from qss_offline.errors import UserError
 from qss_offline.files import write_json
@@ -50,6 +57,28 @@ def test_what_is_named_goes_and_its_twin_stays(
     assert ids() == sorted(mine)
 
 
+def test_a_twin_whose_partner_is_gone_is_not_replaced_unasked(mine: tuple[str, str]) -> None:
+    """Whatever writes a recording without actions in the partner's place."""
+    obs, act = mine
+    alone = {k: v for k, v in make_transitions([5, 6]).columns().items() if k != "actions"}
+    stored = plan_arrays(**alone).store("mine/other")
+    remove(*removable([obs]))
+    base = obs.removesuffix("-obs-v0")
+    plans = [
+        lambda overwrite: plan_arrays(**alone).store(base, overwrite=overwrite),
+        lambda overwrite: sample_dataset(stored.obs_id, base, episodes=1, overwrite=overwrite),
+        lambda overwrite: split_dataset(
+            stored.obs_id, {"mine/half": 0.5, base: 0.5}, overwrite=overwrite
+        ),
+    ]
+    for make in plans:
+        with pytest.raises(UserError, match=f"{act}' exists, and would be taken for the twin"):
+            make(False)
+        assert ids() == sorted([act, stored.obs_id])
+    plans[0](True)
+    assert ids() == sorted([obs, stored.obs_id])
+
+
 def test_nothing_goes_unless_it_is_confirmed(
     mine: tuple[str, str], monkeypatch: pytest.MonkeyPatch, qss: Qss
 ) -> None:
@@ -73,7 +102,7 @@ def test_unknown_ids_and_ways_out_are_refused_before_anything_goes(
         ("mine/thing/al-obs-v0", f"did you mean {mine[0]}"),
         ("../outside/thing-v0", "malformed"),
         (str(outside / "thing-v0"), "malformed"),
-        ("link/thing-v0", "no local dataset"),
+        ("link/thing-v0", "leads out of the Minari root"),
         ("mine/thing-v0", "no local dataset"),
         ("mine", "malformed"),
         (".", "malformed"),

@@ -104,6 +104,8 @@ def find_ends(
         flags = {role: flag[rows] for role, flag in flags.items()}
         order = [(name, column[rows]) for name, column in order]
         groups = None if groups is None else groups[rows]
+        if labels is None:
+            _check_one_each(groups, terminations | truncations, flags.get("starts"), sort_by[0])
     labelled = [name for name, _ in columns.get("episodes", ())]
     begins = np.zeros(steps, np.bool_)  # the row is the first of an episode
     begins[0] = True
@@ -127,7 +129,8 @@ def find_ends(
     spare = [(name, column[rows]) for name, column in columns.get("spare", ())
              if column.shape == (steps,)]  # fmt: skip
     _check_spare(spare, np.append(begins[1:], True), refuse)
-    gaps, anew = _check_order(order, begins, resets, refuse)
+    numbered = labels is not None or begins.sum() <= max(1, len(parts))
+    gaps, anew = _check_order(order, begins, numbered, resets, refuse)
     begins[1:] |= anew[:-1]
     last = np.append(begins[1:], True)
     notices = []
@@ -268,6 +271,22 @@ def _sorted_rows(groups: Int64Array | None, sort_by: tuple[str, Array]) -> Int64
     return np.lexsort(keys).astype(np.int64)
 
 
+def _check_one_each(
+    groups: Int64Array | None, ends: BoolArray, starts: BoolArray | None, name: str
+) -> None:
+    """Refuse to sort the rows of several episodes that nothing but their ends tells apart."""
+    first = np.zeros(len(ends), np.bool_)
+    first[0] = True
+    if groups is not None:
+        first[1:] = groups[1:] != groups[:-1]
+    last = np.append(first[1:], True)
+    if (ends & ~last).any() or (starts is not None and (starts & ~first).any()):
+        raise UserError(
+            f"order: {shown(name)} would mix the rows of several episodes; name the numbers of the "
+            "episodes with --episodes, and the rows of each are sorted"
+        )
+
+
 def _check_together(
     groups: Int64Array, begins: BoolArray, names: Sequence[str], order: Sequence[tuple[str, Array]]
 ) -> None:
@@ -320,9 +339,20 @@ def _check_spare(spare: Sequence[tuple[str, Array]], last: BoolArray, refuse: Re
 
 
 def _check_order(
-    order: Sequence[tuple[str, Array]], begins: BoolArray, resets: Resets, refuse: Refuse
+    order: Sequence[tuple[str, Array]],
+    begins: BoolArray,
+    numbered: bool,
+    resets: Resets,
+    refuse: Refuse,
 ) -> tuple[BoolArray, BoolArray]:
     """Refuse rows out of order.
+
+    Args:
+        order: columns that count rows or tell the time.
+        begins: (N,) first rows of episodes.
+        numbered: whether rows that are sorted stay in their episodes.
+        resets: what becomes of an order that begins anew inside an episode.
+        refuse: called with what is out of order.
 
     Returns:
         After which rows the recording lacks some, and after which an episode is to end.
@@ -340,6 +370,7 @@ def _check_order(
         inner = steps[same]
         if not len(inner) or np.mean(inner == 0) > 0.5:
             continue  # mostly the same from row to row: it doesn't count them
+        sorts = f"--order {name}" if numbered else f"--episodes COLUMN --order {name}"
         wrong = same & ~(steps >= 0 if is_time(name) else steps > 0)
         if wrong.any():
             row = int(wrong.argmax())
@@ -354,15 +385,15 @@ def _check_order(
                     refuse(
                         f"{shown(name)} begins anew in row {row + 1} ({here} → {there}), inside an "
                         "episode: name what numbers the episodes with --episodes, or let it end "
-                        f"there with --resets drop-step (--order {name} sorts the rows, --ignore "
+                        f"there with --resets drop-step ({sorts} sorts the rows, --ignore "
                         f"{name} takes them as they stand)",
                         wrong,
                     )
             else:
                 refuse(
-                    f"{shown(name)} is out of order in row {row + 1} ({here} → {there}): --order "
-                    f"{name} sorts the rows of each episode by it, --ignore {name} takes them as "
-                    "they stand",
+                    f"{shown(name)} is out of order in row {row + 1} ({here} → {there}): {sorts} "
+                    f"sorts the rows of each episode by it, --ignore {name} takes them as they "
+                    "stand",
                     wrong,
                 )
         forward = inner[inner > 0]

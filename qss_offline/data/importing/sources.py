@@ -247,8 +247,14 @@ def plan_minari(
         if isinstance(metadata.get(key), str | list | bool)
     }  # fmt: skip
     extra |= flattening(observation_space)
-    if stored.offsets:
-        extra["observation_offsets"] = {numbers[n]: by for n, by in stored.offsets.items()}
+    earlier = metadata.get("observation_offsets")
+    if isinstance(earlier, dict) or stored.offsets:
+        # What was subtracted before has a name of its own: that of a column, as a rule.
+        offsets = dict(earlier) if isinstance(earlier, dict) else {}
+        for number, by in stored.offsets.items():
+            before = offsets.get(numbers[number], 0.0)
+            offsets[numbers[number]] = by + (before if isinstance(before, float) else 0.0)
+        extra["observation_offsets"] = offsets
     names = {"observations": numbers, "rewards": ["rewards"]}
     flat = spaces.flatten_space(observation_space)
     assert isinstance(flat, spaces.Box)
@@ -271,7 +277,12 @@ def plan_minari(
             for role, places in stored.rounded.items()
         },
     )
-    return make_plan(source, replace(rules, offset=()), observation_only=observation_only)
+    plan = make_plan(source, replace(rules, offset=()), observation_only=observation_only)
+    if plan.observation_space is not None:
+        return plan
+    # Shifted, or without some of their numbers, observations are no longer the environment's.
+    told = {key: value for key, value in plan.metadata.items() if key not in ("env_id", "env_spec")}
+    return replace(plan, metadata=told)
 
 
 def plan_replay_buffer(

@@ -63,8 +63,10 @@ def column_of(table: pa.Table, name: str) -> Array:
     """Return a column as an array, lists as a matrix; what is missing as NaN, text as text.
 
     Raises:
-        UserError: its lists are of different lengths.
+        UserError: its lists are of different lengths, or another column has its name.
     """
+    if table.column_names.count(name) > 1:
+        raise UserError(f"{name}: two columns have this name; rename one of them")
     return _array(name, table[name].combine_chunks())
 
 
@@ -85,7 +87,7 @@ def _array(name: str, column: Any) -> Array:
     if pa.types.is_decimal(kind):
         column = column.cast(pa.float64())
     elif pa.types.is_time(kind):
-        column = column.cast(pa.time64("us")).view(pa.int64())
+        column = column.cast(pa.time64("us"), safe=False).view(pa.int64())
     elif pa.types.is_date(kind):
         column = column.cast(pa.timestamp("ms"))
     if pa.types.is_boolean(kind) and column.null_count:
