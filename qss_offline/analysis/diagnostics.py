@@ -98,7 +98,8 @@ def small_budget(run: FinishedRun) -> dict[str, tuple[int, int]]:
     spent = {
         "updates": (config.updates, named.updates),
     }
-    if run.evaluated:
+    # Without online steps the IDM learns from known ones.
+    if run.evaluated and config.inverse.online_steps:
         spent["online steps"] = config.inverse.online_steps, named.inverse.online_steps
     return {
         name: (given, usual)
@@ -213,8 +214,11 @@ def _gain(run: FinishedRun, seed: int) -> Finding:
 
 
 def _inverse(run: FinishedRun, seed: int) -> Finding:
-    fit = inverse_fit(inverse_model_of(run, seed), run.seed_folder(seed))
     steps = run.results["seeds"][run.seeds.index(seed)]["online_steps"]
+    if not steps:
+        known = run.results.get("known_steps", 0)
+        return Finding(INVERSE, f"learned from {counted(known, 'known step')}, and took no others")
+    fit = inverse_fit(inverse_model_of(run, seed), run.seed_folder(seed))
     share = f"{max(fit, 0.0):.0%}"
     measured = f"explains {share} of the actions of its {counted(steps, 'online step')}"
     if fit >= _POOR_FIT:

@@ -17,6 +17,7 @@ from qss_offline.analysis.planning import Planner
 from qss_offline.analysis.rollouts import roll_out
 from qss_offline.data.load import observation_statistics
 from qss_offline.data.transitions import Transitions
+from qss_offline.errors import UserError
 from qss_offline.evaluation.policies import Policy
 from qss_offline.runs.folder import SeedFolder
 from qss_offline.training.interaction import online_steps_of
@@ -61,11 +62,21 @@ def value_against_return(
         gamma: discount of Q.
         episodes: how many.
         seed: of the episodes.
+
+    Raises:
+        UserError: the environment itself cuts episodes so early that nothing can be compared.
     """
     horizon = min(math.ceil(math.log(_TAIL) / math.log(gamma)) if gamma > 0 else 1, _MOST_STEPS)
     rollouts = roll_out(policy, env_id, episodes, _VALUED_STEPS + horizon, seed)
     returns = rollouts.returns_to_go(gamma)
-    chosen = np.arange(_VALUED_STEPS)[None] < rollouts.lengths[:, None]
+    # What would have followed where the environment itself cut an episode isn't known.
+    followed = rollouts.lengths - horizon * rollouts.cut
+    chosen = np.arange(_VALUED_STEPS)[None] < followed[:, None]
+    if not chosen.any():
+        raise UserError(
+            f"{env_id} cuts its episodes itself, before the {horizon} steps that values at γ = "
+            f"{gamma:g} look ahead: returns can't be compared with them"
+        )
     obs = rollouts.observations[:, :_VALUED_STEPS][chosen]
     return ValueAgainstReturn(
         planner.value(obs, planner.cycle(obs)), returns[:, :_VALUED_STEPS][chosen]

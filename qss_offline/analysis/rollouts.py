@@ -20,11 +20,13 @@ class Rollouts:
         observations: `(n, T + 1, obs_dim)` float32; after an episode's end its last one stays.
         rewards: `(n, T)` float64; 0 after an episode's end.
         lengths: `(n,)` steps of each episode.
+        cut: `(n,)` bool: the environment itself cut the episode.
     """
 
     observations: NDArray[np.float32]
     rewards: NDArray[np.float64]
     lengths: NDArray[np.int64]
+    cut: NDArray[np.bool_]
 
     def returns_to_go(self, gamma: float) -> NDArray[np.float64]:
         """Return Σ_k γ^k r_{t+k} for each step, `(n, T)`: the rest of a cut episode counts as 0."""
@@ -54,6 +56,7 @@ def roll_out(policy: BatchPolicy, env_id: str, episodes: int, steps: int, seed: 
         trajectories[:, 0] = obs
         rewards = np.zeros((episodes, steps))
         lengths = np.zeros(episodes, np.int64)
+        truncated = np.zeros(episodes, np.bool_)
         running = np.arange(episodes)
         for step in range(steps):
             trajectories[:, step + 1] = trajectories[:, step]
@@ -64,10 +67,11 @@ def roll_out(policy: BatchPolicy, env_id: str, episodes: int, steps: int, seed: 
                 obs[index], reward, ended, cut, _ = envs[index].step(action)
                 rewards[index, step] = float(reward)
                 lengths[index] += 1
+                truncated[index] = cut and not ended
                 if ended or cut:
                     running = running[running != index]
                 trajectories[index, step + 1] = obs[index]
     finally:
         for env in envs:
             env.close()
-    return Rollouts(trajectories, rewards, lengths)
+    return Rollouts(trajectories, rewards, lengths, truncated)

@@ -103,8 +103,7 @@ def _train(
         starts = np.asarray(result.starts, np.float32)
         # The mean over critics, where there are several.
         value = float(np.mean(algo.predict_value(starts, predict(starts))))
-        worth = float(np.mean(result.discounted))
-        loop.evaluations.append(EvaluationPoint(step, result.returns, None, value, worth))
+        loop.evaluations.append(EvaluationPoint(step, result.returns, None, value, result.worth))
 
     tick(0)
     assess()

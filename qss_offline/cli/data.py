@@ -186,8 +186,9 @@ def import_(
         source, names=names, observation_only=observation_only, rules=rules, progress=progress
     )
     print_report(plan.report)
-    plan.require()
-    if into is not None and not dry_run:
+    if into is None or dry_run:
+        plan.check(into, about, overwrite=overwrite)
+    else:
         _made(plan.store(into, about, overwrite=overwrite, progress=progress))
 
 

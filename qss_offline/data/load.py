@@ -27,6 +27,7 @@ from qss_offline.parallel.reporting import Notice, print_notice
 # A column whose spread is below this is as good as constant: dividing by it would amplify noise.
 # Units are the user's own, so that the spread is compared with the last digits that float32 keeps.
 _LEAST_STD, _GRAINS = 1e-12, 4
+_MOST_ENDED = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +83,17 @@ def recorded_behaviour(dataset: LoadedDataset) -> BehaviourReturns:
     """
     stated = dataset.info.behaviour_return
     return returns_of(dataset.transitions.episode_returns()) if stated is None else stated
+
+
+def longest_cut(dataset: LoadedDataset) -> int | None:
+    """Return the steps of the longest recorded episode, None unless most of them were cut.
+
+    Returns of an environment that never ends an episode can be compared over as many steps.
+    """
+    transitions = dataset.transitions
+    lengths = transitions.episode_lengths()
+    ended = transitions.terminations[transitions.episode_starts() + lengths - 1]
+    return None if np.mean(ended) >= _MOST_ENDED else int(lengths.max())
 
 
 def load_transitions(

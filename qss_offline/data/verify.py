@@ -206,15 +206,28 @@ def _digest(metadata: dict[str, Any], digest: str) -> Check:
 
 
 def _inside(name: str, values: Float32Array, space: spaces.Box) -> Check:
+    found = first_outside(values, space)
+    if found is None:
+        return Check(name, True, "yes")
+    return Check(name, False, f"row {found[0]} is {values[found[0]].tolist()}")
+
+
+def first_outside(values: Float32Array, space: spaces.Box) -> tuple[int, int] | None:
+    """Return the row and the place of the first number outside a space by more than rounding.
+
+    Args:
+        values: (rows, numbers).
+        space: of (numbers,).
+    """
     low, high = (bound.astype(np.float64).reshape(-1) for bound in (space.low, space.high))
     slack = _ROUNDING * np.maximum(1.0, np.abs(np.where(np.isfinite(low), low, 0.0)))
     slack = np.maximum(slack, _ROUNDING * np.abs(np.where(np.isfinite(high), high, 0.0)))
     for chunk in row_chunks(len(values)):
-        outside = ((values[chunk] < low - slack) | (values[chunk] > high + slack)).any(axis=1)
+        outside = (values[chunk] < low - slack) | (values[chunk] > high + slack)
         if outside.any():
-            row = chunk.start + int(outside.argmax())
-            return Check(name, False, f"row {row} is {values[row].tolist()}")
-    return Check(name, True, "yes")
+            row, place = divmod(int(outside.argmax()), outside.shape[1])
+            return chunk.start + row, place
+    return None
 
 
 def _secrecy(action_space: spaces.Space[Any], extras: tuple[str, ...]) -> Check:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -32,8 +33,8 @@ class Evaluation:
         lengths: steps.
         starts: first observations `(episodes, obs_dim)`.
         discounted: returns discounted by the γ that was asked for, followed past the time limit
-            until what is left weighs less than 1%, as values are; where the environment itself
-            cut an episode, so far.
+            until what is left weighs less than 1%, as values are; NaN where the environment itself
+            cut an episode before that.
     """
 
     returns: tuple[float, ...]
@@ -46,6 +47,12 @@ class Evaluation:
         """Mean return."""
         return float(np.mean(self.returns))
 
+    @property
+    def worth(self) -> float | None:
+        """Mean discounted return, None where it isn't known."""
+        mean = float(np.mean(self.discounted))
+        return mean if math.isfinite(mean) else None
+
 
 def evaluate(
     policy: BatchPolicy,
@@ -54,11 +61,12 @@ def evaluate(
     seed: int = 0,
     make: Callable[[str], gym.Env[Any, Any]] = make_env,
     gamma: float = 1.0,
+    longest: int | None = None,
 ) -> Evaluation:
     """Run `episodes` episodes side by side, each to its own end, and keep every return.
 
-    In an environment without a time limit an episode ends after `LONGEST_EPISODE` steps at most,
-    and a notice says so, once a process.
+    In an environment without a time limit an episode ends after `longest` steps at most, and a
+    notice says so, once a process.
 
     Args:
         policy: maps observations `(n, obs_dim)` of the episodes still running to actions.
@@ -67,10 +75,12 @@ def evaluate(
         seed: episode i starts from the i-th stream of this seed, whatever the others do.
         make: makes one environment.
         gamma: discount γ of `discounted`.
+        longest: steps; None takes `LONGEST_EPISODE`.
 
     Raises:
         UserError: the environment can't be made, or doesn't answer as it should.
     """
+    most = longest or LONGEST_EPISODE
     seeds = np.random.SeedSequence(seed).generate_state(episodes)
     envs = [make(env_id) for _ in range(episodes)]
     try:
@@ -101,8 +111,8 @@ def evaluate(
                 ended[row] = terminated or truncated
                 if terminated:
                     weights[index] = 0.0
-                if not ended[row] and not limited[index] and lengths[index] == LONGEST_EPISODE:
-                    _tell_of_longest(env_id)
+                if not ended[row] and not limited[index] and lengths[index] == most:
+                    _tell_of_longest(env_id, most)
                     ended[row] = True
             running = running[~ended]
         if gamma < 1:
@@ -111,6 +121,7 @@ def evaluate(
                 env.spec is not None and env.spec.max_episode_steps == length
                 for env, length in zip(envs, lengths, strict=True)
             ]
+            discounted[np.logical_not(cut) & (weights > _NEGLIGIBLE)] = np.nan
             weights[np.logical_not(cut)] = 0.0
             running = np.flatnonzero(weights > _NEGLIGIBLE)
         while running.size:
@@ -128,8 +139,8 @@ def evaluate(
 
 
 @cache
-def _tell_of_longest(env_id: str) -> None:
+def _tell_of_longest(env_id: str, steps: int) -> None:
     print_notice(
-        f"{env_id} has no time limit: episodes of evaluations end after {LONGEST_EPISODE:,} steps, "
-        "and returns are of so many"
+        f"{env_id} has no time limit: episodes of evaluations end after {steps:,} steps, and "
+        "returns are of so many"
     )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qss_offline.data.environments import env_name_of
+from qss_offline.data.environments import env_name_of, without_source
 
 Value = TypeVar("Value", float, NDArray[np.float64])
 
@@ -32,9 +33,11 @@ def environment_name(env_id: str) -> str:
 def reference(env_id: str) -> tuple[float, float] | None:
     """Return what random actions and an expert return, None where that isn't known.
 
-    With arguments of its own an environment returns something else.
+    With arguments of its own an environment returns something else, and so does a class, or one of
+    somebody's namespace, that has the name of Gymnasium's.
     """
-    return None if "?" in env_id else REFERENCES.get(environment_name(env_id))
+    registered = re.fullmatch(r"\w+-v\d+", without_source(env_id))
+    return REFERENCES.get(environment_name(env_id)) if registered else None
 
 
 def or_random(value: float, env_id: str) -> float:

@@ -149,8 +149,9 @@ class OnlineTrainer:
                 gamma=self.config.algorithm.gamma,
             )
             value = learner.value(index, evaluation.starts)
-            worth = float(np.mean(evaluation.discounted))
-            loop.evaluations.append(EvaluationPoint(step, evaluation.returns, None, value, worth))
+            loop.evaluations.append(
+                EvaluationPoint(step, evaluation.returns, None, value, evaluation.worth)
+            )
             tell_if_diverged(loop.task.seed, [point.returns for point in loop.evaluations])
             if self.plan.keep_policies:
                 keep_policy(policy, policy_path(loop.task.folder, step), self.env_id)

@@ -174,9 +174,11 @@ class FinishedRun(Scored):
         """What it learned from.
 
         Raises:
-            UserError: the dataset isn't here.
+            UserError: the dataset isn't here, or another one has its id by now.
         """
-        return load_transitions(self.dataset_id)
+        dataset = load_transitions(self.dataset_id)
+        self.folder.check_recording(self.dataset_id, dataset.info.digest)
+        return dataset
 
     def metrics(self, seed: int) -> dict[str, NDArray[np.float64]]:
         """Return the losses and values of training, of an ensemble's first, each `(rows,)`.

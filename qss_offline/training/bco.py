@@ -11,7 +11,7 @@ import torch
 
 from qss_offline.algorithms.bco import BehaviouralCloning, CloningConfig, LabelledBatch
 from qss_offline.algorithms.networks import Network
-from qss_offline.data.load import load_transitions, recorded_behaviour
+from qss_offline.data.load import load_transitions
 from qss_offline.data.transitions import Transitions
 from qss_offline.engine.checkpoint import (
     Checkpoint,
@@ -171,12 +171,12 @@ def train_bco_seeds(config: RunConfig, tasks: Sequence[SeedTask], tick: Tick) ->
         tasks: the seeds.
         tick: called with the work done, over all of them (`RunConfig.units`).
     """
-    recorded = recorded_behaviour(load_transitions(config.dataset_id)).mean
+    dataset = load_transitions(config.dataset_id)
 
     def trainer(same: Sequence[SeedTask]) -> BCOTrainer:
         return bco_trainer(config, [task.seed for task in same])
 
-    spend_rounds(config, tasks, trainer, recorded, tick)
+    spend_rounds(config, tasks, trainer, dataset, tick)
 
 
 def bco_phases(config: RunConfig) -> tuple[Phase, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from qss_offline.algorithms.ensemble import mean_network
 from qss_offline.algorithms.networks import Network
 from qss_offline.algorithms.observational_d3g import ObservationalD3G, ObservationBatch
-from qss_offline.data.load import LoadedDataset, load_transitions, recorded_behaviour
+from qss_offline.data.load import LoadedDataset, load_transitions
 from qss_offline.engine.state import TrainState
 from qss_offline.engine.timing import seconds_per_update
 from qss_offline.parallel.processes import Tick
@@ -87,7 +87,7 @@ def _train_group(config: RunConfig, tasks: Sequence[SeedTask], tick: Tick) -> No
     def fitter(same: Sequence[SeedTask]) -> InverseFitter:
         return _fitter(config, same, state, trainer, dataset)
 
-    spend_rounds(config, tasks, fitter, recorded_behaviour(dataset).mean, counted_on(tick, offline))
+    spend_rounds(config, tasks, fitter, dataset, counted_on(tick, offline))
 
 
 def _fitter(

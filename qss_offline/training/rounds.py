@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import gymnasium as gym
 
 from qss_offline.data.environments import make_env
+from qss_offline.data.load import LoadedDataset, longest_cut, recorded_behaviour
 from qss_offline.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from qss_offline.engine.streams import EVALUATION, seed_of
 from qss_offline.evaluation.episodes import evaluate
@@ -34,7 +35,7 @@ class _Progress:
         recorded: mean return of the recorded behaviour.
     """
 
-    def __init__(self, tick: Tick, rounds: int, evaluation: float, recorded: float | None) -> None:
+    def __init__(self, tick: Tick, rounds: int, evaluation: float, recorded: float) -> None:
         self._tick, self._rounds = tick, rounds
         self._evaluation, self._recorded = evaluation, recorded
         self._number, self._fitted, self._note = 0, 0.0, ""
@@ -113,7 +114,7 @@ def spend_rounds(
     config: RunConfig,
     tasks: Sequence[SeedTask],
     fitter_of: Callable[[Sequence[SeedTask]], RoundFitter],
-    recorded: float | None,
+    dataset: LoadedDataset,
     tick: Tick,
 ) -> None:
     """Run what is left of the rounds of seeds that may stand after different ones.
@@ -122,14 +123,14 @@ def spend_rounds(
         config: of their run.
         tasks: the seeds.
         fitter_of: makes what is fitted, of seeds that stand after the same round.
-        recorded: mean return of the recorded behaviour.
+        dataset: what they learn from.
         tick: called with the work done in rounds, over all seeds (`RunConfig.units`).
     """
     done, beside = 0.0, config.units_beside
     for same in by_rounds_done(tasks):
         told = counted_on(tick, done, beside * len(same))
         episodes = config.evaluation_episodes
-        run_rounds(fitter_of(same), same, config.env_id, episodes, told, recorded)
+        run_rounds(fitter_of(same), same, config.env_id, episodes, told, dataset)
         done += beside * config.rounds_work * len(same)
 
 
@@ -139,7 +140,7 @@ def run_rounds(
     env_id: str | None,
     episodes: int,
     tick: Tick,
-    recorded: float | None = None,
+    dataset: LoadedDataset,
     keep_more: Callable[[], None] = lambda: None,
 ) -> None:
     """Run what is left of the rounds, evaluate after each, and save policies and returns.
@@ -150,7 +151,7 @@ def run_rounds(
         env_id: where the policies are evaluated; None evaluates none.
         episodes: episodes of each evaluation.
         tick: called with the work of one seed so far (`runs/work.py`).
-        recorded: mean return of the recorded behaviour, named beside that of the policies.
+        dataset: what they learn from, whose mean return is named beside that of the policies.
         keep_more: writes what else is kept, before the returns that say that a seed is through.
     """
     done = rounds_done(tasks[0])
@@ -161,6 +162,7 @@ def run_rounds(
         evaluations = [list(c.metadata["evaluations"]) for c in checkpoints]
     config = fitter.config
     of_evaluation = 0.0 if env_id is None else EPISODE * episodes
+    recorded, longest = recorded_behaviour(dataset).mean, longest_cut(dataset)
     progress = _Progress(tick, config.rounds, of_evaluation, recorded)
     for number in range(done + 1, config.rounds + 1):
         progress.begin(number, evaluations)
@@ -170,9 +172,8 @@ def run_rounds(
             returns: tuple[float, ...] = ()
             if env_id is not None:
                 policy = fitter.policy(index)
-                returns = evaluate(
-                    policy, env_id, episodes, episode_seed(task.seed, number)
-                ).returns
+                begin = episode_seed(task.seed, number)
+                returns = evaluate(policy, env_id, episodes, begin, longest=longest).returns
             evaluations[index].append(returns)
             tell_if_diverged(task.seed, evaluations[index])
             metadata = {"evaluations": evaluations[index]}

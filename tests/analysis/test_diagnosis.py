@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -13,10 +15,20 @@ from numpy.typing import NDArray
 
 from qss_offline.algorithms.networks import MLPShape, Network
 from qss_offline.analysis import diagnostics as diagnosis
-from qss_offline.analysis.diagnostics import Finding, bar, diagnose, failed_seeds, hints
+from qss_offline.analysis.diagnostics import (
+    Finding,
+    bar,
+    diagnose,
+    failed_seeds,
+    hints,
+    small_budget,
+)
 from qss_offline.analysis.measures import coverage, gain, inverse_fit, value_against_return
 from qss_offline.analysis.models import inverse_model_of, planner_of, policy_of
 from qss_offline.analysis.planning import Planner
+from qss_offline.analysis.report.making import make_report
+from qss_offline.analysis.video import render_run
+from qss_offline.data.environments import env_id_of
 from qss_offline.data.facts import recording_facts
 from qss_offline.data.transitions import Transitions
 from qss_offline.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -332,6 +344,62 @@ def test_values_are_compared_with_what_followed(trained: FinishedRun) -> None:
     # Reward 1 a step but for the last: 1 + 0.9 + … of the steps that were left.
     assert found.true.min() == 0 and 0 < found.true.max() <= 10
     assert found.overestimation == pytest.approx(found.promised.mean() - found.true.mean())
+
+
+class SelfCut(gym.Env[Any, Any]):
+    """A pendulum that never falls, and cuts its episodes itself."""
+
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (4,))
+    action_space = gym.spaces.Box(-3, 3, (1,))
+
+    def __init__(self, steps: int) -> None:
+        self._steps = steps
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self._left = self._steps
+        return np.zeros(4, np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        self._left -= 1
+        return np.zeros(4, np.float32), 1.0, False, self._left == 0, {}
+
+
+def test_values_are_not_held_against_what_a_cut_left_out(trained: FinishedRun) -> None:
+    who = planner_of(trained, 0), policy_of(trained, 0)
+    # At γ = 0.9 what follows after 44 steps is less than 1%.
+    found = value_against_return(*who, env_id_of(SelfCut, {"steps": 60}), 0.9, episodes=2)
+    assert found.true == pytest.approx([10.0] * len(found.true), rel=0.011)
+    assert len(found.true) == 2 * (60 - 44)
+    with pytest.raises(UserError, match="cuts its episodes itself"):
+        value_against_return(*who, env_id_of(SelfCut, {"steps": 44}), 0.9, episodes=2)
+
+
+def test_a_recording_that_was_replaced_is_not_looked_at(trained: FinishedRun) -> None:
+    config = trained.folder.config
+    held = json.loads(config.read_text())
+    assert held["dataset_digest"] == trained.dataset.info.digest
+    config.write_text(json.dumps({**held, "dataset_digest": "another"}))
+    run = load_run(trained.folder.path)
+    with pytest.raises(UserError, match="replaced since"):
+        diagnose(run, 0)
+    with pytest.raises(UserError, match="replaced since"):
+        render_run(run, steps=3)
+    page = make_report([run.folder.path], video=False, notice=lambda _: None).read_text()
+    assert page.count("it was replaced since") == 3, "diagnosis, coverage, card"
+    assert "Results" in page
+
+
+def test_nothing_is_said_of_online_steps_where_none_were_to_be_taken(trained: FinishedRun) -> None:
+    inverse = replace(trained.config.inverse, steps_per_round=0, rounds=1)
+    preset = replace(trained.config.preset, inverse=inverse)
+    config = replace(trained.config, preset=preset, actions_from="somebody")
+    seeds = [{**one, "online_steps": 0} for one in trained.results["seeds"]]
+    results = {**trained.results, "seeds": seeds, "known_steps": 70}
+    run = replace(trained, config=replace(config, preset_name="default"), results=results)
+    assert small_budget(run).keys() == {"updates"}
+    (found,) = [one for one in diagnose(run, 0) if one.name == "inverse model fits"]
+    assert found.hint is None and "70 known steps" in found.measured
 
 
 def test_folders_that_hold_no_run_are_refused(trained: FinishedRun, tmp_path: Path) -> None:

@@ -68,6 +68,7 @@ def test_returns_to_go_by_hand() -> None:
         np.zeros((1, 4, 1), np.float32),
         np.array([[1.0, 2.0, 4.0]]),
         np.array([3]),
+        np.array([False]),
     )
     np.testing.assert_allclose(rollouts.returns_to_go(0.5), [[3.0, 4.0, 4.0]])
 

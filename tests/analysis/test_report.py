@@ -160,7 +160,7 @@ def test_a_missing_dataset_leaves_the_rest(
         and "The mean of 2 seeds" in text
         and "the cycle error over updates" in text
     )
-    assert "No measurements: " in text and "No dataset card: " in text
+    assert "No coverage: " in text and "No dataset card: " in text
     assert len(notices) == 4
     assert f"qss train {trained.dataset_id}" in text
 

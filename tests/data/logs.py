@@ -230,6 +230,7 @@ class StableBaselinesBuffer:
         self.timeouts = ring([one["truncations"] for one in streams])
         self.dones = ring([one["terminations"] | one["truncations"] for one in streams])
         self.optimize_memory_usage = False
+        self.action_space: Any = None
 
 
 class TianshouBuffer:

@@ -14,9 +14,12 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 from gymnasium import spaces
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from minari.data_collector import EpisodeBuffer
 
 from qss_offline.data import About, ColumnNames, ImportRules, plan_arrays, plan_file, plan_minari
+from qss_offline.data.environments import make_env
 from qss_offline.data.importing.checking import check_source
 from qss_offline.errors import UserError
 from tests.program import Qss
@@ -243,14 +246,14 @@ def test_a_log_beside_a_file_of_settings_is_a_log(
     qss("data import --dry-run", tmp_path)
 
 
-@pytest.mark.parametrize("ends", ["terminations", "timeouts"])
+@pytest.mark.parametrize("ends", ["terminations", "timeouts", "done", "is_first"])
 def test_episodes_by_steps_are_not_taken_for_steps_by_environments(
     ends: str, tmp_path: Path
 ) -> None:
     """They would become steps from one episode to the next."""
     rng = np.random.default_rng(0)
     flags = np.zeros((20, 50), bool)
-    flags[:, -1] = True
+    flags[:, 0 if ends == "is_first" else -1] = True
     columns = {
         "observations": rng.normal(size=(20, 50, 2)).cumsum(axis=1),
         "rewards": rng.normal(size=(20, 50)),
@@ -264,3 +267,55 @@ def test_episodes_by_steps_are_not_taken_for_steps_by_environments(
     found = check_source(tmp_path / "right.npz")
     assert not found.refused and found.report is not None
     assert found.report.kept.episodes == 20
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    episodes=st.integers(4, 20), steps=st.integers(12, 200), numbers=st.integers(3, 6),
+    flags=st.booleans(), goal=st.booleans(), seed=st.integers(0, 99),
+)  # fmt: skip
+def test_smooth_rows_are_episodes_and_smooth_columns_are_environments(
+    episodes: int, steps: int, numbers: int, flags: bool, goal: bool, seed: int
+) -> None:
+    """Nothing terminates: only how observations move tells steps from environments."""
+    rng = np.random.default_rng(seed)
+    shape = episodes, 1, numbers
+    times = np.linspace(0, 2, steps)[:, None]
+    states = 3 * rng.normal(size=shape) + np.sin(times * rng.uniform(1, 2, shape))
+    if goal:  # which stays
+        states = np.concatenate((states, 0 * states + rng.normal(size=shape)), axis=2)
+    rows: dict[str, Any] = {"observations": states, "rewards": states.sum(axis=2)}
+    flagged = rows | {"terminations": np.zeros((episodes, steps), bool)}
+    with pytest.raises(UserError, match="swap their first two axes"):
+        plan_arrays(**flagged if flags else rows)
+    plan = plan_arrays(**{name: np.swapaxes(one, 0, 1) for name, one in flagged.items()})
+    assert plan.report.recorded.episodes == episodes
+
+
+@pytest.mark.parametrize("env_id", ["InvertedPendulum", "Hopper", "Reacher", "Pendulum"])
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize("environments", [2, 4, 20])
+def test_environments_that_move_alike_are_environments(
+    env_id: str, together: bool, environments: int
+) -> None:
+    """Acting in step they differ less from each other than from one step to the next."""
+    rng = np.random.default_rng(0)
+    streams = []
+    for seed in range(environments):
+        env = make_env(env_id)
+        assert isinstance(env.action_space, spaces.Box)
+        low, high = env.action_space.low, env.action_space.high
+        stream = [env.reset(seed=0 if together else seed)[0]]
+        for step in range(12):
+            wave = np.sin(step) if together else rng.uniform(-1, 1, low.shape)
+            action = (low + (high - low) * (0.5 + 0.3 * wave)).astype(np.float32)
+            observation, _, terminated, _, _ = env.step(action)
+            stream.append(env.reset()[0] if terminated else observation)
+        streams.append(np.array(stream) + 1e-4 * rng.normal(size=stream[0].shape))
+        env.close()
+    plan = plan_arrays(
+        observations=np.stack(streams, axis=1),
+        terminations=np.zeros((13, environments)),
+        rules=ImportRules(resets="keep"),
+    )
+    assert plan.report.recorded.episodes == environments

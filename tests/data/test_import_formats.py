@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import h5py
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet
 import pytest
+from gymnasium import spaces
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -20,12 +24,14 @@ from qss_offline.data import (
     ImportRules,
     export_dataset,
     load_transitions,
+    plan_arrays,
     plan_file,
     plan_frame,
     plan_replay_buffer,
 )
 from qss_offline.errors import UserError
 
+from .conftest import same
 from .logs import (
     StableBaselinesBuffer,
     TianshouBuffer,
@@ -160,6 +166,57 @@ def test_buffers_of_stable_baselines(fill: str, environments: int) -> None:
         rows = {name: column[begin:] for name, column in log.rows().items()}
         for name in ("observations", "next_observations", "actions", "rewards", "terminations"):
             np.testing.assert_array_equal(part[name], rows[name].astype(part[name].dtype), name)
+
+
+@settings(max_examples=40)
+@given(
+    low=st.floats(-5, 0.5), width=st.floats(0.1, 9), kind=st.sampled_from(("scaled", "by hand")),
+    environments=st.integers(1, 3), dtype=st.sampled_from((np.float32, np.float64)),
+)  # fmt: skip
+def test_actions_of_stable_baselines_are_those_that_were_executed(
+    low: float, width: float, kind: str, environments: int, dtype: Any
+) -> None:
+    logs = [make_log([6, 5, 4], act_dim=2, seed=k) for k in range(environments)]
+    buffer = StableBaselinesBuffer(logs, 40)
+    box = spaces.Box(low, low + width, (2,), dtype)
+    units = np.clip(np.array(buffer.actions) * 1.5, -1, 1)
+    executed = box.low + (units + 1) / 2 * (box.high - box.low)
+    buffer.action_space = box
+    buffer.actions = units if kind == "scaled" else executed.astype(np.float32)
+    plan = plan_replay_buffer(buffer)
+    actions = plan.transitions.actions
+    assert actions is not None and plan.action_space is not None
+    np.testing.assert_allclose(plan.action_space.high, box.high, rtol=1e-6)
+    given = np.swapaxes(executed[:15], 0, 1).reshape(-1, 2)
+    if kind == "scaled":
+        np.testing.assert_allclose(actions, given, atol=2e-6)
+        inside = (np.abs([box.low, box.high]) <= 1).all() and (units >= box.low).all()
+        assert inside or any("scaled" in line for line in plan.report.notices)
+    elif (np.abs(given) > 1.001).any() or (np.abs([box.low, box.high]) <= 1).all():
+        np.testing.assert_array_equal(actions, given.astype(np.float32))
+        assert not any("scaled" in line for line in plan.report.notices)
+
+
+@pytest.mark.parametrize("high", [0.5, np.array([2.0, np.inf])])
+def test_actions_of_rollouts_are_clipped_as_they_were(high: Any) -> None:
+    log = make_log([6, 5, 4], act_dim=2)
+    rows = {name: column[:, None] for name, column in log.rows().items()}
+    last = rows["terminations"] | rows["truncations"]
+    box = spaces.Box(-0.5, np.broadcast_to(high, 2).astype(np.float32), dtype=np.float32)
+    buffer = SimpleNamespace(
+        observations=rows["observations"], actions=rows["actions"], rewards=rows["rewards"],
+        episode_starts=np.roll(last, 1), buffer_size=15, pos=15, full=True, action_space=box,
+    )  # fmt: skip
+    plan = plan_replay_buffer(buffer)
+    found = plan.transitions.actions
+    assert found is not None and len(found) == 12
+    whole = plan_arrays(**{name: column for name, column in log.rows().items()
+                           if name != "next_observations"}).transitions.actions  # fmt: skip
+    assert whole is not None
+    np.testing.assert_array_equal(found, np.clip(whole, box.low, box.high))
+    assert any("stored clipped" in line for line in plan.report.notices)
+    buffer.action_space = spaces.Discrete(3)
+    assert plan_replay_buffer(buffer).action_space is None
 
 
 def test_buffers_of_tianshou_and_of_nothing() -> None:
@@ -312,6 +369,101 @@ def test_partitioned_folders(tmp_path: Path) -> None:
     plan = plan_file(tmp_path, names=NAMES)
     same_rows(plan.transitions, *without_last(rows))
     assert plan.report.unused == ("robot",)
+
+
+def write_part(path: Path, columns: dict[str, Any]) -> None:
+    if path.suffix == ".csv":
+        pa.csv.write_csv(pa.table(columns), path)
+    elif path.suffix == ".parquet":
+        pa.parquet.write_table(pa.table(columns), path)
+    elif path.suffix == ".npz":
+        np.savez(path, allow_pickle=False, **columns)
+    else:
+        with h5py.File(path, "w") as file:
+            for name, column in columns.items():
+                file[name] = column
+
+
+SUFFIXES = [".csv", ".parquet", ".npz", ".hdf5"]
+
+
+def write_parts(folder: Path, suffix: str) -> dict[str, Any]:
+    """Three files of an episode each; return the columns of all."""
+    log = make_log([4, 7, 5])
+    table = table_of(log.rows()) | {
+        "frame": np.concatenate([np.arange(n) for n in log.lengths]),
+        "robot_done": np.concatenate([np.arange(n) == n - 1 for n in log.lengths]),
+        "battery": np.ones(16),
+    }
+    folder.mkdir()
+    for index, (begin, end) in enumerate(pairwise((0, 4, 11, 16))):
+        part = {name: column[begin:end] for name, column in table.items()}
+        write_part(folder / f"part-{index}{suffix}", part)
+    return table
+
+
+@pytest.mark.parametrize("hidden", [".ipynb_checkpoints", "_old", ".a/b", "c/_d/e"])
+def test_hidden_folders_are_not_read(hidden: str, tmp_path: Path) -> None:
+    folder = tmp_path / ".data"
+    write_parts(folder, ".csv")
+    whole = plan_file(folder, names=NAMES)
+    shutil.copytree(folder, folder / hidden)
+    write_part(folder / hidden / "other.parquet", {"x": [1.0]})
+    again = plan_file(folder, names=NAMES)
+    assert same(again.transitions, whole.transitions) and again.made == whole.made
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("without", [[0], [2], [0, 1]])
+def test_what_some_files_lack_is_refused_or_unused(
+    without: list[int], suffix: str, tmp_path: Path
+) -> None:
+    """No first file decides what the others hold."""
+    folder = tmp_path / "parts"
+    table = write_parts(folder, suffix)
+    bounds = list(pairwise((0, 4, 11, 16)))
+    whole = plan_file(folder, names=NAMES)
+    for lacking in table:
+        for index, (begin, end) in enumerate(bounds):
+            kept = [n for n in table if not (n == lacking and index in without)]
+            part = {name: table[name][begin:end] for name in kept}
+            write_part(folder / f"part-{index}{suffix}", part)
+        if lacking == "battery":
+            plan = plan_file(folder, names=NAMES)
+            assert same(plan.transitions, whole.transitions)
+            assert set(plan.report.unused) == set(whole.report.unused)
+            continue
+        with pytest.raises(UserError) as caught:
+            plan_file(folder, names=NAMES)
+        told = str(caught.value)
+        assert f"part-{without[0]}{suffix}: no column '{lacking}' for " in told
+        assert f"--ignore {lacking}" in told and "\n" not in told
+        if lacking not in ("x", "y", "force"):  # which are named
+            left = plan_file(folder, names=NAMES, rules=ImportRules(ignore=(lacking,)))
+            assert left.report.ignored == (lacking,)
+
+
+def test_what_groups_of_some_files_lack_is_refused_too(tmp_path: Path) -> None:
+    log = make_log([4, 5, 3, 4])
+    for name, episodes, missing in (("a", (0, 1), 1), ("b", (2, 3), None)):
+        with h5py.File(tmp_path / f"{name}.hdf5", "w") as file:
+            for k in episodes:
+                file[f"demo_{k}/obs"] = log.states[k]
+                if k != missing:
+                    file[f"demo_{k}/reward"] = log.rewards[k]
+    with pytest.raises(UserError, match=r"a\.hdf5: no column 'reward' in every group"):
+        plan_file(tmp_path)
+
+
+def test_a_file_beside_partitions_is_refused(tmp_path: Path) -> None:
+    """It would belong to no episode."""
+    write_parts(tmp_path / "parts", ".parquet")
+    for k in (1, 2):
+        file = tmp_path / "parts" / f"part-{k}.parquet"
+        (file.parent / f"demo={k}").mkdir()
+        file.rename(file.parent / f"demo={k}" / "0.parquet")
+    with pytest.raises(UserError, match=r"part-0\.parquet: no column 'demo' for episodes, which"):
+        plan_file(tmp_path / "parts", names=NAMES)
 
 
 @pytest.mark.parametrize("clock", ["step", "timestamp"])

@@ -30,8 +30,10 @@ from qss_offline.data import (
     plan_replay_buffer,
     verify_dataset,
 )
-from qss_offline.data.local import local_dataset_ids
+from qss_offline.data.local import local_dataset_ids, read_metadata
+from qss_offline.data.spaces import read_space
 from qss_offline.errors import UserError
+from tests.program import Qss
 
 from .conftest import loaded, make_transitions, same
 from .logs import D3rlpyBuffer, D3rlpyEpisode
@@ -245,7 +247,96 @@ def test_what_is_known_is_kept(minari_root: Path) -> None:
         plan_arrays(**arrays()).store("mine/other", about=About(env_id="Reacher"))
 
 
+def swings(noise: float = 0.0, obs_dim: int = 3) -> dict[str, Any]:
+    """A pendulum's log: its observations leave their bounds where there is noise."""
+    rows = arrays()
+    angles = np.linspace(0, 3, 14)
+    states = np.column_stack([np.cos(angles), np.sin(angles), angles, angles])[:, :obs_dim]
+    states[:, 0] += noise * np.linspace(1, -1, 14)
+    states[-1, 0] = -1
+    chosen = {"observations": states[:-1], "next_observations": states[1:]}
+    one = {"terminations": rows["terminations"] & False, "truncations": np.arange(13) == 12}
+    return chosen | one | {"rewards": rows["rewards"], "actions": 2 * rows["actions"][:, :1]}
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-3, 0.5])
+@pytest.mark.parametrize("only_the_last", [False, True])
+def test_observations_that_leave_an_environments_space_have_none_with_bounds(
+    noise: float, only_the_last: bool, minari_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = swings(0 if only_the_last else noise)
+    if only_the_last:
+        rows["next_observations"][-1, 0] -= noise
+    stored = plan_arrays(**rows).store(BASE, About(env_id="Pendulum"))
+    told = capsys.readouterr().err
+    assert ("without bounds" in told and "Pendulum-v1" in told) == bool(noise)
+    metadata = read_metadata(stored.obs_id)
+    space = read_space(metadata, "observation_space")
+    assert isinstance(space, spaces.Box)
+    assert space.shape == (3,) and space.dtype == np.float32
+    assert np.isinf(space.low).all() == bool(noise) and metadata["env_id"] == "Pendulum-v1"
+    assert all(verify_dataset(one).ok for one in stored.ids)
+    assert load_transitions(stored.ids[1]).info.action_low == pytest.approx([-2])
+
+
+FAULTS = {
+    "another environment": "--env Reacher",
+    "actions outside": "--env Pendulum",
+    "taken": "--env Pendulum",
+    "shifted": "--env Pendulum --offset observations[2]",
+}
+
+
+@pytest.mark.parametrize("fault", [None, *FAULTS])
+def test_a_dry_run_ends_as_the_import_would(
+    fault: str | None, minari_root: Path, tmp_path: Path, qss: Qss
+) -> None:
+    rows = swings(1e-3)
+    if fault == "taken":
+        plan_arrays(**rows).store(BASE)
+    if fault == "actions outside":
+        rows["actions"][5] = 2.5
+    np.savez(tmp_path / "log.npz", **rows)
+    line = f"data import --into {BASE} {FAULTS.get(fault or '', '--env Pendulum')}"
+    before = local_dataset_ids()
+    dry = qss(f"{line} --dry-run", tmp_path / "log.npz", code=2 if fault else 0)
+    assert local_dataset_ids() == before
+    real = qss(line, tmp_path / "log.npz", code=2 if fault else 0)
+    assert dry.error == real.error and ("without bounds" in dry.err) == (
+        "without bounds" in real.err
+    )
+    if fault is None:
+        assert len(local_dataset_ids()) == 2
+    else:
+        assert local_dataset_ids() == before
+        words = {"actions outside": "number 0 of row 5 is 2.5", "taken": "exists"}
+        assert words.get(fault, "") in dry.error
+    if fault == "taken":
+        qss(f"{line} --dry-run --overwrite", tmp_path / "log.npz")
+        alone = line.replace(f"--into {BASE}", "")
+        qss(f"{alone} --dry-run", tmp_path / "log.npz")
+
+
 # --- Minari ---------------------------------------------------------------------------------
+
+
+def test_the_environment_that_is_named_counts_and_not_the_sources(minari_root: Path) -> None:
+    source = plan_arrays(**swings()).store(OTHER, About(env_id="Pendulum"))
+    for dataset_id in source.ids:
+        with pytest.raises(UserError, match=r"hold 3 numbers, but the space of InvertedPendulum"):
+            plan_minari(dataset_id).store("me/wrong", About(env_id="InvertedPendulum"))
+    wide = swings(obs_dim=4)
+    act_id = plan_arrays(**wide).store(BASE, action_space=spaces.Box(-9, 9, (1,))).act_id
+    assert act_id is not None
+    right = plan_minari(act_id).store("me/right", About(env_id="InvertedPendulum"))
+    info = load_transitions(right.ids[1]).info
+    assert info.env_id == "InvertedPendulum-v5" and info.action_low == pytest.approx([-3])
+    outside = {**wide, "actions": wide["actions"] * 0 + 5}
+    act_id = plan_arrays(**outside).store("me/strong", action_space=spaces.Box(-9, 9, (1,))).act_id
+    assert act_id is not None
+    with pytest.raises(UserError, match=r"5\.0, but the space of InvertedPendulum-v5 reaches"):
+        plan_minari(act_id).store("me/weak", About(env_id="InvertedPendulum"))
+    assert load_transitions(plan_minari(act_id).store("me/weak").ids[1]).info.env_id is None
 
 
 @pytest.mark.parametrize("data_format", ["hdf5", "arrow", "parquet"])

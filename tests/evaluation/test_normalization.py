@@ -13,7 +13,10 @@ def test_any_version_is_on_one_scale(env_id: str) -> None:
     assert normalised(-4.1, env_id) == 1.0 and normalised(-42.8, env_id) == 0.0
 
 
-@pytest.mark.parametrize("env_id", ["Reacher-v5?frame_skip=4", "Pendulum-v1"])
+@pytest.mark.parametrize("env_id", [
+    "Reacher-v5?frame_skip=4", "Pendulum-v1", "Reacher", "arm.py:Reacher", "here/arm.py:Reacher",
+    "pkg:Reacher", "my/Reacher-v5", "pkg:my/Reacher-v5",
+])  # fmt: skip
 def test_others_have_no_scale(env_id: str) -> None:
     assert reference(env_id) is None and normalised(-4.0, env_id) is None
 

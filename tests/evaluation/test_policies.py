@@ -212,7 +212,7 @@ def test_what_follows_a_time_limit_is_worth_something_too() -> None:
     assert without.returns == short.returns == without.discounted
 
 
-def test_an_environment_that_cuts_its_own_episodes_is_left_at_that() -> None:
+def test_of_an_environment_that_cuts_its_own_episodes_nobody_knows_what_would_follow() -> None:
     class Strict(gym.Env[Any, Any]):
         observation_space = gym.spaces.Box(-1.0, 1.0, (1,), np.float32)
         action_space = gym.spaces.Box(-1.0, 1.0, (1,), np.float32)
@@ -232,7 +232,11 @@ def test_an_environment_that_cuts_its_own_episodes_is_left_at_that() -> None:
 
     found = evaluate(still, "Strict-v0", 2, make=lambda _: Strict(), gamma=0.9)
     assert found.lengths == (5, 5)
-    assert found.discounted == pytest.approx(((1 - 0.9**5) / 0.1,) * 2)
+    assert np.isnan(found.discounted).all() and found.worth is None
+    soon = evaluate(still, "Strict-v0", 2, make=lambda _: Strict(), gamma=0.3)
+    # What would follow after 5 steps is less than 1% of it.
+    assert soon.discounted == pytest.approx(((1 - 0.3**5) / 0.7,) * 2)
+    assert soon.worth == pytest.approx(soon.discounted[0])
 
 
 def test_an_environment_without_an_end_is_evaluated_for_a_stated_number_of_steps(

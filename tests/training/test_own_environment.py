@@ -15,7 +15,7 @@ import pytest
 import qss_offline as qss
 from qss_offline.algorithms.inverse_dynamics import InverseDynamicsConfig
 from qss_offline.algorithms.observational_d3g import ObservationalD3GConfig
-from qss_offline.data import DatasetSpec, build_dataset
+from qss_offline.data import DatasetSpec, build_dataset, load_transitions
 from qss_offline.data.environments import env_id_of, resolve_env_id
 from qss_offline.errors import UserError
 from qss_offline.launch.local import LocalLauncher
@@ -127,6 +127,42 @@ def test_a_callable_trains_in_this_process(
     (tmp_path / "run" / "results.json").unlink()
     assert isinstance(opened, qss.Run)
     assert qss.resume(opened, env=make_short, progress=False).returns() == opened.returns()
+
+
+class Upright(gymnasium.Env[Any, Any]):
+    """A reward for each step, of which there is no end unless it `falls`."""
+
+    observation_space = gymnasium.spaces.Box(-1, 1, (2,))
+    action_space = gymnasium.spaces.Box(-1, 1, (1,))
+
+    def __init__(self, falls: bool = False) -> None:
+        self._falls = falls
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        return self.observation_space.sample(), {}
+
+    def step(self, action: Any) -> Any:
+        fell = self._falls and self.np_random.random() < 0.2
+        return self.observation_space.sample(), 1.0, fell, False, {}
+
+
+@pytest.mark.parametrize("falls", [False, True])
+def test_without_a_time_limit_as_many_steps_are_evaluated_as_were_recorded(
+    tmp_path: Path, minari_root: Path, falls: bool
+) -> None:
+    """Only where the recording cut most of its episodes: shorter ones than an upright policy's
+    would be no measure."""
+    env_id = env_id_of(Upright, {"falls": falls})
+    dataset = build_dataset(DatasetSpec(env_id, transitions=240, shards=4), workers=1).obs_id
+    lengths = load_transitions(dataset).transitions.episode_lengths()
+    assert (lengths.tolist() == [60] * 4) != falls
+    found = run(configured(env_id, dataset), RunFolder(tmp_path / "run"), launcher=LocalLauncher(1))
+    returns = [value for seed in found["seeds"] for value in seed["evaluations"][-1]["returns"]]
+    if falls:
+        assert len(set(returns)) > 1
+    else:
+        assert returns == [60.0] * len(returns)
 
 
 def test_ranges_are_checked_before_training_unless_told_not_to(

@@ -83,7 +83,10 @@ class RunPart:
             parts.append(page.heading(3, "What was learned"))
             self._attempt("figures of training", self._training)
             if run.evaluated:
-                self._attempt("measurements", self._measured)
+                drawn: list[str] = []
+                self._attempt("values against returns", lambda: drawn.append(self._values()))
+                self._attempt("coverage", lambda: drawn.append(self._coverage()))
+                parts.append(page.figures(drawn))
         settings = json.dumps(to_plain(run.config), indent=2)
         parts.append(page.folded("Configuration", page.code(settings)))
         self._attempt("dataset card", self._card)
@@ -290,7 +293,7 @@ class RunPart:
         ]
         self.book.parts.append(page.figures(drawn))
 
-    def _measured(self) -> None:
+    def _values(self) -> str:
         run = self.run
         gamma = run.config.preset.algorithm.gamma
         values: list[tuple[str, ValueAgainstReturn]] = [
@@ -309,33 +312,33 @@ class RunPart:
         over = scores_text([one.overestimation for _, one in values])
         worth = number_text(float(np.mean([one.true.mean() for _, one in values])))
         text = f"{over} where the true returns average {worth}"
+        return self._figure(
+            "value-against-return",
+            figures.value_figure(values),
+            "Scatter plot of promised values against the true discounted returns. Mean "
+            f"overestimation {text}.",
+            "Q of the proposals at states that the policy came through, against the discounted "
+            f"return that followed (γ = {gamma:g}, past the time limit). Mean overestimation "
+            f"({scores_note()}): {text}.",
+        )
+
+    def _coverage(self) -> str:
+        run = self.run
         transitions = run.dataset.transitions
         found: list[Coverage] = [coverage(planner_of(run, s), transitions) for s in run.seeds]
         outside = ", ".join(f"{one.proposed_outside:.0%}" for one in found)
         whose = "the seed's" if len(found) == 1 else "each seed's"
-        drawn = [
-            self._figure(
-                "value-against-return",
-                figures.value_figure(values),
-                "Scatter plot of promised values against the true discounted returns. Mean "
-                f"overestimation {text}.",
-                "Q of the proposals at states that the policy came through, against the discounted "
-                f"return that followed (γ = {gamma:g}, past the time limit). Mean overestimation "
-                f"({scores_note()}): {text}.",
-            ),
-            self._figure(
-                "coverage",
-                figures.coverage_figure(found[0], f"Seed {run.seeds[0]}"),
-                "Scatter plot of recorded states, proposals and cycled proposals on two principal "
-                f"axes; outside the data are {outside} of {whose} proposals.",
-                f"Where the recording has been and where proposals lead. Outside the data: "
-                f"{outside} of {whose} proposals (of the recording itself: 1%).",
-            ),
-        ]
-        self.book.parts.append(page.figures(drawn))
+        return self._figure(
+            "coverage",
+            figures.coverage_figure(found[0], f"Seed {run.seeds[0]}"),
+            "Scatter plot of recorded states, proposals and cycled proposals on two principal "
+            f"axes; outside the data are {outside} of {whose} proposals.",
+            f"Where the recording has been and where proposals lead. Outside the data: "
+            f"{outside} of {whose} proposals (of the recording itself: 1%).",
+        )
 
     def _card(self) -> None:
-        text = dataset_card(self.run.dataset_id, notice=self.book.notice)
+        text = dataset_card(self.run.dataset.info.dataset_id, notice=self.book.notice)
         # The front matter is for the Hub.
         body = text.split("---", 2)[-1].strip() if text.startswith("---") else text
         self.book.parts.append(page.folded("Dataset card", page.code(body, wrapped=True)))

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from gymnasium import spaces
 
 from qss_offline.data.importing.names import Roles
 from qss_offline.data.importing.plan import Source
@@ -16,6 +17,8 @@ from qss_offline.data.importing.values import Array, columns_of, split_streams
 from qss_offline.errors import UserError
 
 _DISCRETE = "the actions are discrete, no vectors; they are left out"
+# float32 actions may lie this much outside of what they were scaled to.
+_ROUNDING = 1e-6
 
 
 def read_buffer(buffer: Any) -> Source:
@@ -103,9 +106,51 @@ def _stable_baselines(buffer: Any) -> Source:
     elif hasattr(buffer, "episode_starts"):
         given["starts"] = buffer.episode_starts
     columns, names = columns_of(given)
+    columns = {name: one[order] for name, one in columns.items()}
+    box = _bounds(buffer)
+    notices: tuple[str, ...] = ()
+    if box is not None and columns["actions"].shape[-1:] == box.shape:
+        rolled_out = hasattr(buffer, "episode_starts")
+        columns["actions"], notices = _executed(columns["actions"], box, rolled_out)
     roles = Roles(names)
-    columns, parts = split_streams({name: one[order] for name, one in columns.items()}, roles)
-    return _source("a stable-baselines3 buffer", columns, roles, parts=parts)
+    columns, parts = split_streams(columns, roles)
+    return _source(
+        *("a stable-baselines3 buffer", columns, roles),
+        parts=parts,
+        notices=notices,
+        action_space=box,
+    )
+
+
+def _bounds(buffer: Any) -> spaces.Box | None:
+    """Return a buffer's action space, of (numbers,); None where it isn't a Box."""
+    space = getattr(buffer, "action_space", None)
+    if space is None or not hasattr(space, "low"):
+        return None
+    low, high = (np.asarray(end, np.float32).reshape(-1) for end in (space.low, space.high))
+    return spaces.Box(low, high, dtype=np.float32)
+
+
+def _executed(actions: Array, box: spaces.Box, rolled_out: bool) -> tuple[Array, tuple[str, ...]]:
+    """Return the actions that the environment got, (..., numbers), and what there is to say.
+
+    Off-policy algorithms keep them scaled to [-1, 1], on-policy ones as they were before clipping.
+    """
+    outside = (actions < box.low) | (actions > box.high)
+    if rolled_out:
+        changed = int(outside.any(axis=-1).sum())
+        said = (
+            f"{changed:,} actions lay outside their bounds; stored clipped, as they were executed"
+        )
+        return actions.clip(box.low, box.high), (said,) if changed else ()
+    # A buffer that was filled by hand holds the actions themselves.
+    scaled = box.is_bounded() and not (np.abs(actions) > 1 + _ROUNDING).any()
+    within = bool((np.abs([box.low, box.high]) <= 1).all()) and not outside.any()
+    if not scaled or within:
+        return actions, ()
+    low, high = box.low.astype(np.float64), box.high.astype(np.float64)
+    unscaled = (low + (actions + 1.0) / 2 * (high - low)).clip(low, high).astype(actions.dtype)
+    return unscaled, ("the actions are scaled to [-1, 1]; stored as they were executed",)
 
 
 def _tianshou(buffer: Any) -> Source:

@@ -29,10 +29,11 @@ from qss_offline.data.importing.report import Role, RoleReport
 from qss_offline.data.importing.resets import check_resets
 from qss_offline.data.importing.rules import AS_IT_STANDS, ImportRules
 from qss_offline.data.importing.steps import Steps, pair_rows
-from qss_offline.data.importing.store import NOTHING_KNOWN, About, store
+from qss_offline.data.importing.store import NOTHING_KNOWN, About, fit, store
 from qss_offline.data.importing.values import Array, Matrix, side_by_side
+from qss_offline.data.local import check_base_id, pair_id
 from qss_offline.data.transitions import BoolArray, Transitions
-from qss_offline.data.write import StoredDatasets
+from qss_offline.data.write import StoredDatasets, check_free
 from qss_offline.errors import UserError
 from qss_offline.parallel.reporting import ProgressFactory, no_progress
 
@@ -96,14 +97,46 @@ class ImportPlan:
     unmended: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
 
-    def require(self) -> None:
+    def require(self, about: About = NOTHING_KNOWN) -> None:
         """Refuse what leaving episodes out can't mend.
+
+        Args:
+            about: what else is known; its environment can't be that of shifted observations.
 
         Raises:
             UserError: there is something; the message names what mends it.
         """
         if self.unmended:
             raise UserError(self.unmended[0])
+        if about.env_id is not None and "observation_offsets" in self.metadata:
+            raise UserError(
+                f"offset: with it the observations are no longer those of {about.env_id}; name no "
+                "environment, or --ignore the columns"
+            )
+
+    def check(
+        self,
+        dataset_id: str | None = None,
+        about: About = NOTHING_KNOWN,
+        *,
+        overwrite: bool = False,
+    ) -> None:
+        """Refuse and say what `store` would before it writes.
+
+        Args:
+            dataset_id: `namespace/.../name`; None checks all but the name.
+            about: what else is known.
+            overwrite: whether datasets of that name may exist.
+
+        Raises:
+            UserError: as `store`.
+        """
+        self.require(about)
+        if dataset_id is not None:
+            check_base_id(dataset_id)
+        fitted = fit(self.transitions, about, self.observation_space, self.action_space)
+        if dataset_id is not None:
+            check_free([pair_id(dataset_id, kind) for kind in fitted.kinds], overwrite)
 
     def store(
         self,
@@ -119,7 +152,8 @@ class ImportPlan:
         Args:
             dataset_id: `namespace/.../name`; the datasets become `name-obs-v0` and `name-act-v0`.
             about: what else is known; where empty, what the source says.
-            action_space: bounds of the actions; by default the source's or the environment's.
+            action_space: bounds of the actions, by default the source's; those of an environment
+                that is named come before both.
             overwrite: replace datasets that exist.
             progress: makes a reporter.
 
@@ -127,12 +161,7 @@ class ImportPlan:
             UserError: something doesn't fit, the id is malformed or taken, or the datasets can't
                 be written.
         """
-        self.require()
-        if about.env_id is not None and "observation_offsets" in self.metadata:
-            raise UserError(
-                f"offset: with it the observations are no longer those of {about.env_id}; name no "
-                "environment, or --ignore the columns"
-            )
+        self.require(about)
         acted = self.metadata.get("algorithm_name")
         if about.algorithm_name is None and isinstance(acted, str):
             about = replace(about, algorithm_name=acted)

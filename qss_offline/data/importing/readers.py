@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import re
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -44,6 +45,8 @@ _EPISODE_GROUP = re.compile(
     r"(?P<group>(.*/)?(demo|episode|ep|traj|trajectory|rollout|trial)_?\d+)/(?P<rest>.+)"
 )
 _IMAGE_DIMENSIONS = 3
+_HIDDEN = (".", "_")
+_KINDS: tuple[Kind, ...] = ("numbers", "text", "other")
 
 _Columns: TypeAlias = tuple[dict[str, Array], Sequence[int]]
 
@@ -91,6 +94,7 @@ def read_source(path: Path, names: ColumnNames, rules: ImportRules) -> Source:
     with scratch_folder() as folder:
         request = {
             "files": [str(file.absolute()) for file in files],
+            "shown": [str(file.relative_to(path)) for file in files],
             "partitions": [_partition(file.relative_to(path)) for file in files],
             "names": asdict(names),
             "ignore": list(rules.ignore),
@@ -144,8 +148,10 @@ def _files(path: Path) -> tuple[list[Path], dict[str, Any]]:
         info = found if isinstance(found, dict) else {}
         folder = path / "data"
     files = []
-    for parent, _, inside in os.walk(folder):
-        files += [Path(parent, name) for name in inside if not name.startswith((".", "_"))]
+    for parent, folders, inside in os.walk(folder):
+        # Jupyter, for one, keeps copies of files in a hidden folder.
+        folders[:] = [name for name in folders if not name.startswith(_HIDDEN)]
+        files += [Path(parent, name) for name in inside if not name.startswith(_HIDDEN)]
         if len(files) > _MOST_FILES:
             raise UserError(f"{path} holds more than {_MOST_FILES:,} files")
     files = [file for file in files if file.suffix.lower() in SUFFIXES and file.is_file()]
@@ -197,26 +203,30 @@ def _read(request: dict[str, Any], tick: Tick) -> dict[str, Any]:
     files = [Path(file) for file in request["files"]]
     partitions: list[dict[str, str]] = request["partitions"]
     reader = SUFFIXES[files[0].suffix.lower()]
-    present = reader.kinds(files[0])
-    for name in partitions[0]:
-        present.setdefault(name, "text")
+    shown_files = [f"{name}: " if len(files) > 1 else "" for name in request["shown"]]
+    kinds: list[dict[str, Kind]] = []
+    for file, where, partition in zip(files, shown_files, partitions, strict=True):
+        with _told(where):
+            found = reader.kinds(file)
+        kinds.append(found | {name: "text" for name in partition if name not in found})
+    present = _of_all(kinds)
     roles = resolve(present, ColumnNames(**request["names"]), request["ignore"], request["order"])
-    own = [name for name in roles.read if name not in partitions[0]]
+    _refuse_gaps(roles, kinds, request["shown"])
+    own = [[name for name in roles.read if name not in partition] for partition in partitions]
     text = roles.columns.get("episodes", ())
-    sandbox.check_memory(sum(reader.size(file, own) for file in files), files[0].parent.name)
+    sandbox.check_memory(sum(map(reader.size, files, own)), files[0].parent.name)
     pieces: dict[str, list[Array]] = {name: [] for name in roles.read}
     parts: list[int] = []
-    for index, (file, partition) in enumerate(zip(files, partitions, strict=True)):
-        try:
-            read, groups = reader.read(file, own, text)
-        except (KeyError, UserError) as error:
-            where = f"{file.name}: " if len(files) > 1 else ""
-            raise UserError(f"{where}{error}") from error
+    for index, (file, where, partition) in enumerate(
+        zip(files, shown_files, partitions, strict=True)
+    ):
+        with _told(where):
+            read, groups = reader.read(file, own[index], text)
         groups = groups or [max(map(len, read.values()), default=0)]
         parts += groups
         for name in roles.read:
-            if name in partition or name in partitions[0]:
-                read[name] = np.full(sum(groups), partition.get(name, ""))
+            if name in partition:
+                read[name] = np.full(sum(groups), partition[name])
             pieces[name].append(read[name])
         tick(index)
     for index, name in enumerate(roles.read):
@@ -225,6 +235,40 @@ def _read(request: dict[str, Any], tick: Tick) -> dict[str, Any]:
             column = as_column(name, column, text=name in text)
         np.save(Path(request["target"], f"{index}.npy"), column, allow_pickle=False)
     return {"roles": asdict(roles), "columns": list(roles.read), "parts": parts}
+
+
+@contextmanager
+def _told(where: str) -> Iterator[None]:
+    """Name the file that is read in what is refused of it."""
+    try:
+        yield
+    except (KeyError, UserError) as error:
+        raise UserError(f"{where}{error}") from error
+
+
+def _of_all(kinds: Sequence[Mapping[str, Kind]]) -> dict[str, Kind]:
+    """Return the columns of all files. Of several kinds, the one that can serve most counts."""
+    present: dict[str, Kind] = {}
+    for one in kinds:
+        for name, kind in one.items():
+            present[name] = min(present.get(name, kind), kind, key=_KINDS.index)
+    return present
+
+
+def _refuse_gaps(roles: Roles, kinds: Sequence[Mapping[str, Kind]], files: Sequence[str]) -> None:
+    """Refuse a column that serves a role, and that a file lacks: what it says would be lost.
+
+    Raises:
+        UserError: there is one.
+    """
+    for role, names in (*roles.columns.items(), ("ends", roles.spare)):
+        for name in names:
+            has = [name in one for one in kinds]
+            if not all(has):
+                raise UserError(
+                    f"{files[has.index(False)]}: no column {shown(name)} for {role}, which "
+                    f"{files[has.index(True)]} has; add it, or leave it out with --ignore {name}"
+                )
 
 
 def _joined(name: str, pieces: list[Array]) -> Array:

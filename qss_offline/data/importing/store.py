@@ -20,7 +20,9 @@ from qss_offline.data.local import check_base_id
 from qss_offline.data.minari_format import Description, env_metadata, returns_of
 from qss_offline.data.spaces import is_vector
 from qss_offline.data.transitions import Float32Array, Transitions
+from qss_offline.data.verify import first_outside
 from qss_offline.data.write import StoredDatasets, write_datasets
+from qss_offline.errors import UserError
 from qss_offline.parallel.reporting import ProgressFactory, no_progress, print_notice
 
 
@@ -29,7 +31,8 @@ class About:
     """What the importer says about a recording; all of it is optional.
 
     Attributes:
-        env_id: Gymnasium id or short name; its spaces are taken, and must fit.
+        env_id: Gymnasium id or short name; its spaces are taken, and must fit. Where observations
+            leave theirs, one without bounds is.
         text: a sentence: what this is.
         algorithm_name: who acted.
         author: names.
@@ -64,6 +67,94 @@ class About:
 NOTHING_KNOWN = About()
 
 
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """What is stored, and the spaces in which it lies.
+
+    Attributes:
+        transitions: with the actions that are kept.
+        observation_space: of (obs_dim,).
+        action_space: of (act_dim,); None where there are no actions.
+    """
+
+    transitions: Transitions
+    observation_space: spaces.Box
+    action_space: spaces.Box | None
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What becomes of it: "obs", or "obs" and "act"."""
+        return ("obs",) if self.action_space is None else ("obs", "act")
+
+
+def fit(
+    transitions: Transitions,
+    about: About,
+    observation_space: spaces.Box | None = None,
+    action_space: spaces.Box | None = None,
+) -> Fitted:
+    """Find the spaces of transitions, and say what can't be stored as it is.
+
+    Args:
+        transitions: the recording.
+        about: where it names an environment, the environment's spaces count.
+        observation_space: else this one, or one without bounds.
+        action_space: likewise.
+
+    Raises:
+        UserError: observations or actions hold more or fewer numbers than their space, or an
+            action lies outside of it.
+    """
+    whose = "their space"
+    if about.env_id is not None:
+        whose = f"the space of {about.env_id}"
+        env = make_env(about.env_id)
+        env.close()
+        assert isinstance(env.observation_space, spaces.Box)
+        observation_space, action_space = env.observation_space, None
+        if isinstance(env.action_space, spaces.Box):
+            action_space = env.action_space
+        elif transitions.actions is not None:
+            print_notice(f"the actions of {about.env_id} are discrete, no vectors; left out")
+            transitions = transitions.without_actions()
+    actions = transitions.actions
+    _check_size("observations", transitions.obs_dim, observation_space, whose)
+    box = _storable(observation_space, transitions.obs_dim)
+    for values in (transitions.observations, transitions.next_observations):
+        found = first_outside(values, box)
+        if found is not None:
+            # A sensor's noise may lead out of it; before training ranges are checked anyway.
+            outside = _outside(values, found, box, whose)
+            print_notice(f"observations: {outside}; stored in a space without bounds")
+            box = spaces.Box(-np.inf, np.inf, box.shape, box.dtype)
+    if actions is None:
+        return Fitted(transitions, box, None)
+    _check_size("actions", actions.shape[1], action_space, whose)
+    acted = _storable_actions(action_space, actions)
+    found = first_outside(actions, acted)
+    if found is not None:
+        raise UserError(
+            f"actions: {_outside(actions, found, acted, whose)}; store them as they were executed, "
+            "clipped if need be, or leave them out with --observation-only"
+        )
+    return Fitted(transitions, box, acted)
+
+
+def _check_size(role: str, size: int, space: spaces.Box | None, whose: str) -> None:
+    if space is not None and space.shape != (size,):
+        raise UserError(
+            f"{role}: they hold {size} numbers, but {whose} is of shape {space.shape}; take its "
+            f"columns with --{role}, or another --env"
+        )
+
+
+def _outside(values: Float32Array, found: tuple[int, int], space: spaces.Box, whose: str) -> str:
+    row, place = found
+    low, high = float(space.low[place]), float(space.high[place])
+    number = float(values[row, place])
+    return f"number {place} of row {row} is {number}, but {whose} reaches from {low} to {high}"
+
+
 def store(
     transitions: Transitions,
     dataset_id: str,
@@ -83,7 +174,7 @@ def store(
         dataset_id: `namespace/.../name`.
         about: what else is known.
         made: where it comes from; kept in the metadata as `made_from`.
-        observation_space: by default the environment's, else one without bounds.
+        observation_space: see `fit`.
         action_space: likewise.
         extra: more metadata, of plain JSON types.
         overwrite: replace datasets that exist.
@@ -93,28 +184,18 @@ def store(
         UserError: something doesn't fit, or the datasets can't be written.
     """
     check_base_id(dataset_id)
-    if about.env_id is not None:
-        env = make_env(about.env_id)
-        env.close()
-        assert isinstance(env.observation_space, spaces.Box)
-        observation_space = observation_space or env.observation_space
-        if isinstance(env.action_space, spaces.Box):
-            action_space = action_space or env.action_space
-        elif transitions.actions is not None:
-            print_notice(f"the actions of {about.env_id} are discrete, no vectors; left out")
-            transitions = transitions.without_actions()
-    actions = transitions.actions
+    fitted = fit(transitions, about, observation_space, action_space)
     description = Description(
         base_id=dataset_id,
-        observation_space=_storable(observation_space, transitions.obs_dim),
-        action_space=None if actions is None else _storable_actions(action_space, actions),
+        observation_space=fitted.observation_space,
+        action_space=fitted.action_space,
         text=(about.text or f"Imported from {made['kind']}").rstrip("."),
         algorithm_name=about.algorithm_name or "unknown",
-        behaviour_return=returns_of(transitions.episode_returns()),
+        behaviour_return=returns_of(fitted.transitions.episode_returns()),
         metadata=about.metadata() | {"made_from": made} | (extra or {}),
     )
 
-    return write_datasets(transitions, description, overwrite=overwrite, progress=progress)
+    return write_datasets(fitted.transitions, description, overwrite=overwrite, progress=progress)
 
 
 def _storable(space: spaces.Box | None, obs_dim: int) -> spaces.Box:

@@ -20,6 +20,14 @@ Array: TypeAlias = npt.NDArray[Any]
 
 _WHOLE_IN_FLOAT64 = 1 << 53
 _SEVERAL = 2
+_SAMPLE = 32
+# Where rows are episodes, observations differ so many times less from the next ones of their row
+# than from those below, and than from those half a row away.
+_LESS_THAN_BELOW, _LESS_THAN_AFAR = 3, 2
+_SWAPPED = (
+    "these look like arrays of (episodes, steps, numbers), and (steps, environments, numbers) are "
+    "needed; swap their first two axes"
+)
 
 
 def as_column(name: str, value: Any, text: bool = False) -> Array:
@@ -226,16 +234,21 @@ def split_streams(
     if first.ndim <= _SEVERAL or first.dtype == np.uint8:
         return columns, ()
     steps, streams = first.shape[:2]
-    for role in ("terminations", "truncations"):
-        for name in roles.columns.get(role, ()):
-            ends = columns[name]
-            of_all = ends.shape[:2] == (steps, streams) and streams > 1
-            if of_all and ends[:, -1].all() and not ends[:, :-1].any():
-                raise UserError(
-                    f"{name!r} is true at the end of every row: these look like arrays of "
-                    "(episodes, steps, numbers), and (steps, environments, numbers) are needed; "
-                    "swap their first two axes"
-                )
+    flags = {
+        name: columns[name]
+        for role in ("terminations", "truncations", "ends", "starts")
+        for name in roles.columns.get(role, ())
+        if columns[name].shape[:2] == (steps, streams) and streams > 1
+    }
+    for name, flag in flags.items():
+        edge = 0 if name in roles.columns.get("starts", ()) else -1
+        if flag[:, edge].all() and not np.delete(flag, edge, axis=1).any():
+            where = "end" if edge else "beginning"
+            raise UserError(f"{name!r} is true at the {where} of every row: {_SWAPPED}")
+    if not any(flag.any() for flag in flags.values()):
+        for name in roles.columns["observations"]:
+            if columns[name].shape[:2] == (steps, streams) and _is_swapped(columns[name]):
+                raise UserError(f"{name!r} moves smoothly along every row: {_SWAPPED}")
     split = {}
     for name, column in columns.items():
         if column.shape[:2] == (steps, streams):
@@ -244,3 +257,36 @@ def split_streams(
             column = np.concatenate([column] * streams)
         split[name] = column
     return split, (steps,) * streams if streams > 1 else ()
+
+
+def _is_swapped(matrix: Array) -> bool:
+    """Whether the rows of a matrix look like episodes, and not like the same step of several.
+
+    Within an episode, observations resemble the next ones far more than those of other episodes,
+    and more than those long after. Environments have no order: neighbours are no more alike.
+    """
+    rows, row = matrix.shape[:2]
+    if rows < _SEVERAL or row < _SEVERAL:
+        return False
+    down, along = (
+        np.unique(np.linspace(0, size - _SEVERAL, min(size - 1, _SAMPLE)).astype(np.int64))
+        for size in (rows, row)
+    )
+
+    def sample(first: Array, second: Array) -> Array:
+        there: Array = matrix[np.ix_(first, second)].astype(np.float64)
+        return there.reshape(*there.shape[:2], -1)
+
+    here = sample(down, along)
+    below, beside, afar = (
+        np.median(np.abs(other - here), axis=(0, 1))
+        for other in (
+            sample(down + 1, along),
+            sample(down, along + 1),
+            sample(down, (along + row // 2) % row),
+        )
+    )
+    smooth = (beside * _LESS_THAN_BELOW < below) & (beside * _LESS_THAN_AFAR < afar)
+    # What hardly ever changes in a row, such as a goal, tells nothing; nor does what is missing.
+    moves = afar > 0
+    return bool(smooth[moves].sum() * 2 > moves.sum())

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from qss_offline.algorithms.networks import Network
-from qss_offline.data.load import load_transitions, recorded_behaviour
+from qss_offline.data.load import load_transitions
 from qss_offline.evaluation.policies import ObservationScale
 from qss_offline.evaluation.policy_files import keep_policy
 from qss_offline.parallel.processes import Tick
@@ -44,7 +44,6 @@ def proposal_of(config: RunConfig, task: SeedTask) -> Network:
 def _race_seeds(config: RunConfig, tasks: Sequence[SeedTask], tick: Tick) -> None:
     """Race the members of some seeds, one seed after the other, for one worker."""
     dataset = load_transitions(config.dataset_id)
-    recorded = recorded_behaviour(dataset).mean
     assert config.portfolio is not None
     for number, task in enumerate(tasks):
         if config.offline_only:
@@ -67,7 +66,7 @@ def _race_seeds(config: RunConfig, tasks: Sequence[SeedTask], tick: Tick) -> Non
         told = counted_on(tick, beside * config.rounds_work * number, beside)
         keep = partial(_keep_members, trainer, task, config.env_id)
         episodes = config.evaluation_episodes
-        run_rounds(trainer, [task], config.env_id, episodes, told, recorded, keep)
+        run_rounds(trainer, [task], config.env_id, episodes, told, dataset, keep)
 
 
 def _keep_members(trainer: PortfolioTrainer, task: SeedTask, env_id: str | None) -> None:
