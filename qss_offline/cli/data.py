@@ -6,7 +6,7 @@ import json
 import math
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -174,13 +174,13 @@ def import_(
     elif not dry_run:
         raise UserError("--into is missing: namespace/.../name of what is made, or --dry-run")
     if _is_online_run(Path(source)):
-        given = (about, names, rules, observation_only, dry_run)
+        given = (replace(about, env_id=None), names, rules, observation_only, dry_run)
         if into is None or given != (NOTHING_KNOWN, _names({}), ImportRules(), False, False):
             raise UserError(
                 f"{source} is an online run, whose replays are stored as they are: leave out all "
-                "options but --into and --overwrite"
+                "options but --into, --overwrite and --env, for an environment of your own"
             )
-        _import_replays(Path(source), into, overwrite)
+        _import_replays(Path(source), into, env, overwrite)
         return
     plan = plan_source(
         source, names=names, observation_only=observation_only, rules=rules, progress=progress
@@ -206,7 +206,7 @@ def _is_online_run(path: Path) -> bool:
     return (path / "seeds").is_dir() and RunFolder(path).is_online
 
 
-def _import_replays(run: Path, into: str, overwrite: bool) -> None:
+def _import_replays(run: Path, into: str, env: str | None, overwrite: bool) -> None:
     """Store what each seed of an online run saw."""
     from qss_offline.online.export import export_replay
     from qss_offline.runs.folder import RunFolder
@@ -215,8 +215,8 @@ def _import_replays(run: Path, into: str, overwrite: bool) -> None:
     if not seeds:
         raise UserError(f"{run} holds no replays yet")
     for seed in seeds:
-        name = f"{into}-s{seed}"
-        _made(export_replay(RunFolder(run), seed, name, overwrite=overwrite, progress=progress))
+        name, folder = f"{into}-s{seed}", RunFolder(run)
+        _made(export_replay(folder, seed, name, env, overwrite=overwrite, progress=progress))
 
 
 def check(

@@ -7,7 +7,7 @@ import torch
 from gymnasium import spaces
 
 import qss_offline.online.gridworld  # noqa: F401  registers the gridworld
-from qss_offline.data.environments import env_id_of_file, make_env
+from qss_offline.data.environments import env_id_for, make_env
 from qss_offline.data.importing.rules import ImportRules
 from qss_offline.data.importing.sources import plan_arrays
 from qss_offline.data.importing.store import About
@@ -27,6 +27,7 @@ def export_replay(
     folder: RunFolder,
     seed: int,
     dataset_id: str,
+    env_id: str | None = None,
     *,
     overwrite: bool = False,
     progress: ProgressFactory = no_progress,
@@ -42,18 +43,19 @@ def export_replay(
         folder: an online run, finished or not.
         seed: one of its seeds.
         dataset_id: `namespace/.../name`; the datasets become `name-obs-v0` and `name-act-v0`.
+        env_id: the environment, if it is one of one's own.
         overwrite: replace datasets that exist.
         progress: makes a reporter.
 
     Raises:
-        UserError: there is no replay, the run's files can't be read, or the datasets can't be
-            written.
+        UserError: there is no replay, or one of another environment, the run's files can't be
+            read, or the datasets can't be written.
     """
     files = replay_files(folder.seed(seed))
     if not files:
         raise UserError(f"{folder.path} holds no replay of seed {seed} yet")
     asked = read_json(folder.config)
-    env_id = asked["env_id"] = env_id_of_file(asked.get("env_id"), folder.config)
+    env_id = asked["env_id"] = env_id_for(asked.get("env_id"), env_id, folder.config)
     settings = settings_of(OnlineSettings, asked, str(folder.config))
     env = make_env(env_id)
     actions, observation_space = actions_of(env.action_space, 0.0, 0.0), env.observation_space

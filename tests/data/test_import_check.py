@@ -229,7 +229,7 @@ def test_an_online_run_is_stored_as_it_is_or_not_at_all(tmp_path: Path, qss: Qss
     (tmp_path / "run" / "seeds" / "0").mkdir()
     assert "no replay of seed 0" in qss.refused(line, tmp_path / "run")
     for more in (
-        *("--dry-run", "--env Reacher", "--text mine", "--ignore x", "--missing drop-step"),
+        *("--dry-run", "--text mine", "--ignore x", "--missing drop-step"),
         *("--observation-only", "--observations x"),
     ):
         assert "leave out all" in qss.refused(f"{line} {more}", tmp_path / "run")

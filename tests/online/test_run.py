@@ -22,6 +22,7 @@ from qss_offline.algorithms.qss import QSSConfig, qss_shapes
 from qss_offline.analysis.plots.learning_curves import load_curves
 from qss_offline.api.training import train_online
 from qss_offline.comparison.online_runs import online_run
+from qss_offline.data import environment_sources
 from qss_offline.data.build import build_dataset
 from qss_offline.data.load import load_transitions
 from qss_offline.data.specs import DatasetSpec
@@ -46,6 +47,7 @@ from qss_offline.runs.reader import load_online_run, load_run, read_run_config
 from qss_offline.runs.results import evaluation_means, learning_curve
 from qss_offline.training.runner import run
 from tests.online.small_run import CONFIG, settings
+from tests.own_env import write_own
 from tests.program import Qss
 
 ROOT = Path(__file__).parents[2]
@@ -139,6 +141,20 @@ def test_a_replay_becomes_a_pair_of_datasets(minari_root: Path, tmp_path: Path) 
 
 
 @pytest.mark.usefixtures("in_process")
+def test_replays_of_an_environment_of_ones_own_are_imported_by_another_process(
+    minari_root: Path, tmp_path: Path, qss: Qss, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env_id = f"{write_own(tmp_path / 'mine')}:Cart?max_episode_steps=20"
+    run, into = tmp_path / "run", ("--into", "me/cart")
+    few = "--seeds 3, --steps 60 --warm-up 20 --evaluate-every 30 --episodes 1"
+    qss(f"train-online {few}", env_id, "--out", run)
+    monkeypatch.setattr(environment_sources, "_sources", {})
+    assert "--env" in qss.refused("data import", run, *into)
+    assert "not in Reacher-v5" in qss.refused("data import", run, *into, "--env", "Reacher")
+    qss("data import", run, *into, "--env", env_id)
+    assert load_transitions("me/cart-s3-obs-v0").info.total_steps == 60
+
+
 def test_discrete_actions_are_exported_one_hot(minari_root: Path, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     config = replace(CONFIG, steps=200)
@@ -312,6 +328,14 @@ def test_what_an_offline_run_lacks_is_named(offline: Path, tmp_path: Path) -> No
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match="in bilinear form"):
         start_config(CONFIG, tmp_path)
+    for lacking, message in (
+        ({"method": "bco"}, "was not trained by D3G"),
+        ({"offline_only": True}, "learned offline only: qss fit-inverse"),
+    ):
+        (tmp_path / "config.json").write_text(json.dumps({**config, **lacking}))
+        with pytest.raises(UserError, match=message):
+            train_online(PENDULUM, start=tmp_path, out=tmp_path / "online")
+        assert not (tmp_path / "online").exists()
     config["preset"]["algorithm"]["of_tomorrow"] = False
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match=r"of_tomorrow.*another version of this package"):
@@ -325,6 +349,8 @@ def test_what_an_offline_run_lacks_is_named(offline: Path, tmp_path: Path) -> No
         ({"algorithm": "d3h"}, "d3g-no-cycle, nfq, dqn"),
         ({"preset": "papr"}, "did you mean paper"),
         ({"steps": 0}, "steps"),
+        ({"steps": 60}, "60 steps end within the warm-up of 1,000"),
+        ({"steps": 60, "warm_up": 60}, "60 steps end within the warm-up of 60"),
         ({"seeds": "none"}, "--seeds"),
         ({"workers": 0}, "workers"),
         ({"start": Path("nowhere")}, "nowhere"),
@@ -338,6 +364,14 @@ def test_bad_input_is_refused_before_anything_is_written(
     with pytest.raises(UserError, match=message):
         train_online(**{"env": PENDULUM, **arguments})
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_set_has_to_make_sense_with_the_budget_that_is_asked_for(tmp_path: Path) -> None:
+    made = train_online(
+        PENDULUM, steps=60, warm_up=50, changes={"replay_capacity": 55, "model_updates": 1},
+        evaluate_every=60, episodes=1, out=tmp_path / "run", progress=False,
+    )  # fmt: skip
+    assert made.results["config"]["replay_capacity"] == 55
 
 
 def test_bad_input_is_one_line_and_code_2(qss: Qss) -> None:
