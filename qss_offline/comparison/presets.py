@@ -15,9 +15,8 @@ _LEGGED = ("inverted_double_pendulum", "hopper", "walker2d", "half_cheetah")
 _TABLE1 = ComparisonConfig(
     name="table1",
     recorded=(
-        *(Recorded(family, _QUARTERS) for family in _SMALL),
-        *(Recorded(family, (0.0, 0.5, 1.0)) for family in _LEGGED),
-        *(Recorded(f"{family}_medium", (0.0,)) for family in _LEGGED),
+        *(Recorded(family, _QUARTERS) for family in (*_SMALL, *_LEGGED)),
+        *(Recorded(f"{family}_medium", (0.0, 0.25)) for family in _LEGGED),
     ),
     methods=("auto", "d3g", "bco", "bco-mean", "bc", "td3+bc", "iql"),
     seeds=6,
