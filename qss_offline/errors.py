@@ -37,8 +37,10 @@ def by_name(kind: str, name: str, known: Mapping[str, Value]) -> Value:
         known: everything of that kind.
 
     Raises:
-        UserError: there is none of that name.
+        UserError: there is none of that name, or it is no text.
     """
+    if not isinstance(name, str):
+        raise UserError(f"{kind} {shown(name)} is no text: there are {', '.join(known)}")
     if name not in known:
         raise UserError(
             f"unknown {kind} {name!r}: there are {', '.join(known)}{nearest(name, known)}"

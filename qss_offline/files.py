@@ -228,12 +228,17 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write `content` as indented JSON to `path` atomically.
+    """Write `content` as indented JSON to `path` atomically, as `json_text` has it."""
+    write_bytes(path, f"{json_text(content)}\n".encode())
+
+
+def json_text(content: Any) -> str:
+    """Return `content` as indented JSON.
 
     NaN and infinities, which JSON doesn't have, become null: what a policy that diverged returned
     mustn't keep a run from saying so.
     """
-    write_bytes(path, (json.dumps(_without_nan(content), indent=2) + "\n").encode())
+    return json.dumps(_without_nan(content), indent=2)
 
 
 def _without_nan(content: Any) -> Any:

@@ -112,6 +112,9 @@ def coverage(planner: Planner, transitions: Transitions) -> Coverage:
     Args:
         planner: holds τ, Q and f of a seed.
         transitions: the recording.
+
+    Raises:
+        UserError: the training diverged.
     """
     rows = len(transitions)
     _, std = observation_statistics(transitions)
@@ -122,6 +125,8 @@ def coverage(planner: Planner, transitions: Transitions) -> Coverage:
     obs = transitions.observations[ask]
     own = transitions.next_observations[ask]
     proposed, cycled_next_obs = planner.propose(obs), planner.cycle(obs)
+    if not (np.isfinite(proposed).all() and np.isfinite(cycled_next_obs).all()):
+        raise UserError("proposals are no longer finite: the training diverged")
     recorded = np.asarray(transitions.next_observations[known] / std, np.float64)
     tree = cKDTree(recorded)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from functools import cached_property
 from hashlib import sha256
@@ -306,8 +307,8 @@ def recording_of(recording: str | Recording) -> Recording:
     """
     if isinstance(recording, str) and Path(recording).is_file():
         raise UserError(
-            f"{recording} is a file: import it first, with qss data import {recording} --into "
-            "me/NAME, or Recording.from_file"
+            f"{recording} is a file: import it first, with qss data import "
+            f"{shlex.quote(recording)} --into me/NAME, or Recording.from_file"
         )
     return recording if isinstance(recording, Recording) else Recording(str(recording))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -249,7 +250,8 @@ class Run(_AnyRun[FinishedRun]):
 
     def _why_no_policy(self) -> str:
         if self.config.offline_only:
-            return f": it learned offline only; qss fit-inverse {self.path} makes policies of it"
+            path = shlex.quote(str(self.path))
+            return f": it learned offline only; qss fit-inverse {path} makes policies of it"
         return ""
 
     def __repr__(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -22,11 +22,13 @@ from qss_offline.launch.choice import launcher_of
 from qss_offline.launch.driver import launch
 from qss_offline.parallel.progress import progress
 from qss_offline.parallel.reporting import print_notice
+from qss_offline.settings_json import read_value
 from qss_offline.statistics import counted
 from qss_offline.training.runner import TrainingRun
 
 _MOST_BYTES = 1 << 20
-_RECORDED = ("env", "steps", "randomness", "expert", "seed")
+_RECORDED = {"env": str, "steps": int, "randomness": float, "expert": str, "seed": int}
+"""What a table of a recording may hold, with its type."""
 
 
 @dataclass(frozen=True)
@@ -45,21 +47,24 @@ class Sweep:
     recordings: tuple[str | Mapping[str, Any], ...]
     methods: tuple[str | None, ...] = (None,)
     presets: tuple[str | None, ...] = (None,)
-    seeds: int | str = 3
+    seeds: int | str | Sequence[int] = 3
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-_OPTIONS = (
-    "env", "updates", "online_steps", "online_rounds", "actions", "error_power", "changes",
-    "check_ranges", "episodes", "device", "tf32", "workers",
-)  # fmt: skip
+_OPTIONS = {
+    "env": str, "updates": int, "online_steps": int, "online_rounds": int, "actions": str,
+    "error_power": float, "changes": tuple[str, ...], "check_ranges": bool, "episodes": int,
+    "device": str, "tf32": bool, "workers": int,
+}  # fmt: skip
+"""What else a file may hold, with its type."""
 
 
 def read_sweep(path: Path) -> Sweep:
     """Read a sweep from a TOML file.
 
     Raises:
-        UserError: it can't be read, names something unknown, or no recording.
+        UserError: it can't be read, names something unknown, or no recording, or a value is of
+            another type.
     """
     try:
         table = tomllib.loads(read_regular_file(path, _MOST_BYTES).decode())
@@ -77,14 +82,46 @@ def read_sweep(path: Path) -> Sweep:
             raise UserError(f"{path}: {name} is {shown(value)}, expected a list")
     if "recordings" not in lists:
         raise UserError(f"{path}: recordings is missing: a list of Minari ids")
-    for one in table["recordings"]:
-        unknown = sorted(set(one) - set(_RECORDED)) if isinstance(one, dict) else []
-        if unknown or not isinstance(one, str | dict):
-            hint = f"; there are {', '.join(_RECORDED)}" if unknown else ""
-            raise UserError(f"{path}: recordings holds {shown(unknown or one)}{hint}")
-    options = {name: table[name] for name in _OPTIONS if name in table}
-    settings = {name: tuple(value) for name, value in lists.items() if value is not None}
-    return Sweep(**settings, seeds=table.get("seeds", 3), options=options)
+    settings = {
+        name: read_value(tuple[str, ...], value, f"{path}: {name}")
+        for name, value in lists.items()
+        if name != "recordings"
+    }
+    recordings = tuple(
+        _read_recording(one, f"{path}: recordings[{number}]")
+        for number, one in enumerate(table["recordings"])
+    )
+    seeds = table.get("seeds", 3)
+    if not isinstance(seeds, int | str | list):
+        raise UserError(f"{path}: seeds is {shown(seeds)}, expected a number, a text or a list")
+    options = {
+        # Settings by name are taken as they are, and checked with the preset.
+        name: table[name]
+        if name == "changes" and isinstance(table[name], dict)
+        else read_value(hint, table[name], f"{path}: {name}")
+        for name, hint in _OPTIONS.items()
+        if name in table
+    }
+    return Sweep(recordings, **settings, seeds=seeds, options=options)
+
+
+def _read_recording(given: object, where: str) -> str | dict[str, Any]:
+    """Return an id, or what `Recording.from_env` is called with.
+
+    Raises:
+        UserError: it is neither.
+    """
+    if not isinstance(given, dict):
+        read: str = read_value(str, given, where)
+        return read
+    unknown = sorted(given.keys() - _RECORDED)
+    if unknown:
+        raise UserError(f"{where} holds {shown(unknown)}; there are {', '.join(_RECORDED)}")
+    if "env" not in given:
+        raise UserError(f"{where}: env is missing: where it is recorded")
+    return {
+        name: read_value(_RECORDED[name], one, f"{where}.{name}") for name, one in given.items()
+    }
 
 
 def run_sweep(

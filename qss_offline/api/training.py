@@ -23,7 +23,7 @@ from qss_offline.data.environments import (
 )
 from qss_offline.data.load import load_transitions
 from qss_offline.engine.device import choose_device
-from qss_offline.errors import UserError, by_name
+from qss_offline.errors import UserError, by_name, shown
 from qss_offline.files import read_regular_file, write_bytes
 from qss_offline.launch.cell import Launcher
 from qss_offline.launch.choice import launcher_of
@@ -36,7 +36,7 @@ from qss_offline.parallel.progress import progress as show_progress
 from qss_offline.parallel.reporting import ProgressFactory, no_progress, print_notice
 from qss_offline.presets import preset_of
 from qss_offline.runs.config import RunConfig
-from qss_offline.runs.folder import MOST_METRICS_BYTES, RunFolder, free_folder, read_json
+from qss_offline.runs.folder import MOST_METRICS_BYTES, RunFolder, beside, free_folder, read_json
 from qss_offline.runs.reader import LABELS, read_run_config
 from qss_offline.settings_json import settings_of
 from qss_offline.training.interaction import known_steps
@@ -65,7 +65,7 @@ def train(
     online_steps: int | None = None,
     online_rounds: int | None = None,
     offline_only: bool = False,
-    actions: str | Path | Recording | None = None,
+    actions: str | Path | Recording | Run | None = None,
     error_power: float | None = None,
     changes: Sequence[str] | Mapping[str, Any] = (),
     check_ranges: bool = True,
@@ -98,8 +98,8 @@ def train(
         online_rounds: rounds that these are spread over.
         offline_only: learn Q, τ and f, and nothing else; needs no environment. `fit_inverse` makes
             policies of it.
-        actions: another recording in the environment, with actions, or the folder of an earlier
-            run, whose online steps have them: the inverse dynamics model learns from it first.
+        actions: another recording in the environment, with actions, or an earlier run or its
+            folder, whose online steps have them: the inverse dynamics model learns from it first.
         error_power: of BCO's cloning: 2 is the labels' mean, 0.5 near their mode; None takes what
             suits the recording.
         changes: other settings, by name: `{"gamma": 0.99}` or `["gamma=0.99"]`.
@@ -140,7 +140,7 @@ def asked_run(
     out: str | Path | None = None,
     if_exists: str = "error",
     offline_only: bool = False,
-    actions: str | Path | Recording | None = None,
+    actions: str | Path | Recording | Run | None = None,
     **options: Any,
 ) -> tuple[RunConfig, RunFolder, bool]:
     """Return the settings of a run, its folder, and whether there is a run to go on with.
@@ -181,7 +181,11 @@ def _run(
         show = tensorboard_progress(show, folder, config.seeds)
     if progress is not False:
         print_notice(f"{'resuming' if resume else 'run folder'} {folder.path}: {described(config)}")
-    run(config, folder, resume, show, launcher, begun, check_ranges=check_ranges, fill=fill)
+    notice = None if progress is False else print_notice
+    run(
+        config, folder, resume, show, launcher, begun,
+        check_ranges=check_ranges, fill=fill, notice=notice,
+    )  # fmt: skip
     return Run(folder.path)
 
 
@@ -196,13 +200,20 @@ def described(config: RunConfig) -> str:
     return line + acting + known
 
 
-def source_of_actions(actions: str | Path | Recording) -> str:
+def source_of_actions(actions: str | Path | Recording | Run) -> str:
     """Return the id of a recording, or the folder of a run, as settings keep it.
 
     A run's is absolute: it may be looked for from elsewhere.
+
+    Raises:
+        UserError: it is neither.
     """
     if isinstance(actions, Recording):
         return actions.dataset_id
+    if isinstance(actions, Run):
+        actions = actions.path
+    if not isinstance(actions, str | Path):
+        raise UserError(f"actions: expected a recording or an earlier run, got {shown(actions)}")
     return str(Path(actions).resolve() if RunFolder(Path(actions)).started else actions)
 
 
@@ -211,7 +222,7 @@ def fit_inverse(
     *,
     env: Environment | None = None,
     env_kwargs: Mapping[str, Any] | None = None,
-    actions: str | Path | Recording | None = None,
+    actions: str | Path | Recording | Run | None = None,
     online_steps: int | None = None,
     online_rounds: int | None = None,
     changes: Sequence[str] | Mapping[str, Any] = (),
@@ -252,10 +263,12 @@ def fit_inverse(
         UserError: the run isn't one of offline D3G or isn't finished, or an option can't be used.
     """
     source = run.folder if isinstance(run, Run) else RunFolder(Path(run))
-    config = _offline_run(source)
+    # First: it may be the run's own, which its file names.
+    named = None if env is None else env_id_of(env, env_kwargs)
+    config = _offline_run(source, elsewhere=named is not None)
     dataset = load_transitions(config.dataset_id)
     source.check_recording(config.dataset_id, dataset.info.digest)
-    named = config.env_id if env is None else env_id_of(env, env_kwargs)
+    named = config.env_id if named is None else named
     if actions is not None and online_steps is None:
         online_steps = 0
     if online_steps != 0 or config.env_id is not None or env is not None:
@@ -276,7 +289,7 @@ def fit_inverse(
         tf32=tf32,
     )
     known_steps(config.actions_from, config.env_id)
-    base = source.path.with_name(f"{source.path.name}-inverse") if out is None else Path(out)
+    base = beside(source.path, "-inverse") if out is None else Path(out)
     folder = RunFolder(free_folder(base) if out is None else base)
     folder.check(resume=False)
     fill = partial(_copy_training, source, folder, config)
@@ -286,19 +299,29 @@ def fit_inverse(
     )  # fmt: skip
 
 
-def _offline_run(source: RunFolder) -> RunConfig:
+def _offline_run(source: RunFolder, elsewhere: bool) -> RunConfig:
     """Read the settings of a run whose inverse models can be fitted.
 
+    Args:
+        source: its folder.
+        elsewhere: whether they are fitted in another environment: its own needn't be here.
+
     Raises:
-        UserError: there is no such run, or it isn't finished.
+        UserError: there is no such run, it isn't finished, or is one of BCO; or its environment is
+            needed and isn't registered here.
     """
-    found = Run(source.path)
+    found = None
+    if elsewhere and source.results.exists() and source.started and not source.is_online:
+        found = settings_of(RunConfig, read_json(source.config), str(source.config))
+    # All else is opened, or refused, as any run is.
+    if found is None or found.recording is None:
+        found = Run(source.path).config
     if found.method == "bco":
         raise UserError(
             f"{source.path} is a run of BCO, which learns from actions all along; train it anew "
             "with qss train --method bco, and --actions"
         )
-    return found.config
+    return found
 
 
 def _without_race(config: RunConfig) -> RunConfig:
@@ -404,7 +427,8 @@ def _run_online(
             f"{'resuming' if resume else 'run folder'} {folder.path}: {settings.algorithm} in "
             f"{settings.env_id} with preset {settings.preset_name}"
         )
-    online_run(settings, folder, resume, progress_of(progress), launcher)
+    notice = None if progress is False else print_notice
+    online_run(settings, folder, resume, progress_of(progress), launcher, notice)
     return OnlineRun(folder.path)
 
 
@@ -416,16 +440,26 @@ def _online_config(
     budget: tuple[int | None, int | None, int | None],
     start: Path | None,
 ) -> OnlineConfig:
-    """Return a preset's settings with what the options change."""
+    """Return a preset's settings with what the options change.
+
+    Raises:
+        UserError: an option is unknown or out of range, nothing would be learned, or the offline
+            run can't be started from.
+    """
     named = online_preset(preset, algorithm, env_id)
-    config = changed(named, changes)
-    if config.algorithm.cycle != named.algorithm.cycle:
-        raise UserError("--set cycle: whether there is a cycle is --algo's, d3g or d3g-no-cycle")
     names = ("steps", "warm_up", "updates_per_step")
     given: dict[str, Any] = {
         name: value for name, value in zip(names, budget, strict=True) if value is not None
     }
-    config = replace(config, **given)
+    # First: whether other settings make sense may depend on it.
+    config = changed(replace(named, **given), changes)
+    if config.algorithm.cycle != named.algorithm.cycle:
+        raise UserError("--set cycle: whether there is a cycle is --algo's, d3g or d3g-no-cycle")
+    if config.steps <= config.warm_up:
+        raise UserError(
+            f"{config.steps:,} steps end within the warm-up of {config.warm_up:,}, in which "
+            "nothing is learned; take more --steps, or a smaller --warm-up"
+        )
     if start is not None:
         config = start_config(config, start)
         lost = differences(config, changed(config, changes))

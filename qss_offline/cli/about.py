@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import Annotated
 
-import typer
 from typer import Argument, Option
 
 from qss_offline.cli import options
@@ -16,11 +14,11 @@ from qss_offline.errors import UserError
 def doctor(as_json: options.Json = False) -> None:
     """Say what this machine has, and what is missing. Code 2 if unusable."""
     from qss_offline.cli.doctor import examine
-    from qss_offline.cli.tables import print_table
+    from qss_offline.cli.tables import print_json, print_table
 
     checks = examine()
     if as_json:
-        typer.echo(json.dumps([asdict(check) for check in checks], indent=2))
+        print_json([asdict(check) for check in checks])
     else:
         marks = {True: "ok", False: "look", None: "-"}
         print_table(("", "what", "found"), [(marks[c.ok], c.name, c.found) for c in checks])
@@ -40,7 +38,7 @@ def presets(
     as_json: options.Json = False,
 ) -> None:
     """Print a preset's settings, or what differs from another's. Without a name list all."""
-    from qss_offline.cli.tables import print_table
+    from qss_offline.cli.tables import print_json, print_table
     from qss_offline.overrides import settings_by_name
     from qss_offline.presets import PRESETS, named_method
     from qss_offline.presets import preset as find
@@ -59,7 +57,7 @@ def presets(
         }
         if as_json:
             plain = {f"{preset} {own}": asdict(one) for (preset, own), one in found.items()}
-            typer.echo(json.dumps(plain, indent=2))
+            print_json(plain)
             return
         rows = [
             (*key, f"{one.ensemble} × {one.updates:,}", f"{one.inverse.online_steps:,}")
@@ -70,7 +68,7 @@ def presets(
         return
     one = find(name, chosen)
     if as_json:
-        typer.echo(json.dumps({name: asdict(one)}, indent=2))
+        print_json({name: asdict(one)})
         return
     settings = settings_by_name(one)
     if diff is None:

@@ -56,7 +56,7 @@ def chosen(
 class _Listing:
     """Lists cells in their order, and ends the program."""
 
-    dry = True
+    dry = lists = True
 
     def __init__(self, launcher: Launcher) -> None:
         self._launcher, self.apart, self.workers = launcher, launcher.apart, launcher.workers
@@ -98,7 +98,7 @@ class _Listing:
 class _Commands:
     """Writes a file a cell, prints a command a cell, and ends the program."""
 
-    dry, apart = False, True
+    dry, apart, lists = False, True, True
 
     def __init__(self, launcher: Launcher) -> None:
         self.workers = launcher.workers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import io
 import multiprocessing
 import os
 import signal
@@ -83,6 +84,7 @@ def main(command: Callable[..., Any]) -> None:
         app = make_app("")
         add(app, command)
     _make_current_folder_importable()
+    _print_whatever_is_said()
     interrupted = (
         "\ninterrupted; qss resume goes on with a run of training (in an environment of your own "
         "with --env, too), and the same command with what runs many"
@@ -113,6 +115,13 @@ def main(command: Callable[..., Any]) -> None:
         print(interrupted, file=sys.stderr)
     if isinstance(code, int):
         sys.exit(code)
+
+
+def _print_whatever_is_said() -> None:
+    """Let characters that a terminal or a pipe doesn't have be question marks there."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _make_current_folder_importable() -> None:

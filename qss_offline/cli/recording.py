@@ -95,7 +95,7 @@ def train_expert(
         store(*trained.half_trained, medium_path)
     elif half_trained is not None:
         print(f"No evaluation reached {half_trained:g}: no half-trained policy was kept.")
-    print(
-        "Next: record it, half of its steps at random:\n"
-        f"  qss data record {env_id} --randomness 0.5 --expert {path}"
+    record = shlex.join(
+        ["qss", "data", "record", env_id, "--randomness", "0.5", "--expert", str(path)]
     )
+    print(f"Next: record it, half of its steps at random:\n  {record}")

@@ -5,6 +5,7 @@ What was interrupted goes on with the same command, and nothing that is done is 
 
 from __future__ import annotations
 
+import shlex
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -98,8 +99,8 @@ def table1(
         f"{time.monotonic() - begun:.0f} s. {count} missing, {len(failures)} failed. "
         f"Made: {study.out}/returns.csv (last and best), members.csv (of races), curves.csv (all "
         "evaluations), table.md, table.png, provenance.json.\n"
-        f"Next: qss report {study.out}/returns.csv; the same command runs what is missing, and "
-        "--seeds 10 adds seeds."
+        f"Next: qss report {shlex.quote(f'{study.out}/returns.csv')}; the same command runs what "
+        "is missing, and --seeds 10 adds seeds."
     )
     if failures:
         raise UserError(f"{counted(len(failures), 'run')} failed, the first with: {failures[0]}")

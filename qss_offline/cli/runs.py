@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
 from typer import Argument, Option
 
 from qss_offline.cli import options
+from qss_offline.cli.tables import print_json, print_table
 from qss_offline.errors import UserError, printable
 from qss_offline.parallel.progress import progress
 
@@ -28,13 +28,11 @@ def runs(
 
     found = list_runs(folder)
     if as_json:
-        typer.echo(json.dumps([vars(one) for one in found], indent=2))
+        print_json([vars(one) for one in found])
         return
     if not found:
         print(f"{folder} holds no runs; qss demo makes one")
         return
-    from qss_offline.cli.tables import print_table
-
     print_table(
         ("run", "method", "from", "state", "last, each seed"),
         [
@@ -63,7 +61,7 @@ def evaluate(
         acted = let_act(path, episodes, episode_seed, env)
         rows.append({"policy": str(path), **acted})
     if as_json:
-        typer.echo(json.dumps(rows, indent=2))
+        print_json(rows)
         return
     for row in rows:
         returns = row["returns"]
@@ -89,12 +87,13 @@ def _policies(source: Path, seed: int | None) -> list[Path]:
     if seed is not None:
         found = [path for path in found if path.parent.name == str(seed)]
     if not found:
+        path = shlex.quote(str(source))
         if (source / "config.json").exists() and not (source / "results.json").exists():
-            raise UserError(f"{source} is not finished; qss resume {source} goes on")
+            raise UserError(f"{source} is not finished; qss resume {path} goes on")
         which = "" if seed is None else f" of seed {seed}"
         raise UserError(
             f"{source} holds no policy{which}: it diverged, or learned offline only, and then "
-            f"qss fit-inverse {source} makes one"
+            f"qss fit-inverse {path} makes one"
         )
     return found
 
@@ -150,14 +149,14 @@ def export(
     from qss_offline.evaluation.export import export_policy
     from qss_offline.evaluation.policy_files import load_policy
     from qss_offline.runs.folder import RunFolder, read_json
-    from qss_offline.runs.results import best_seed, results_of_file
+    from qss_offline.runs.results import best_seed, seeds_of_file
 
     if to.exists() and not overwrite:
         raise UserError(f"{to} exists; add --overwrite, or choose another name")
     found = _policies(source, seed)
     results = RunFolder(source).results
     if len(found) > 1 and results.exists():
-        best = best_seed(results_of_file(read_json(results), results))
+        best = best_seed({"seeds": seeds_of_file(read_json(results), results)})
         found = _policies(source, best)
         print(f"the policy of seed {best}, whose last return is highest")
     written = export_policy(load_policy(found[0]), to)
@@ -175,20 +174,21 @@ def compare(
 ) -> None:
     """Put runs side by side, in a table and on a page."""
     from qss_offline.api.comparing import compare as put_side_by_side
-    from qss_offline.cli.tables import print_table
     from qss_offline.data.environments import register_environments
 
     register_environments(env or ())
     named: dict[str, Path] = {}
     for source in sources:
         name, equals, path = source.partition("=")
-        name, path = (name, path) if equals else (Path(source).resolve().name, source)
+        # A folder's own name may hold the sign.
+        if not equals or Path(source).is_dir():
+            name, path = Path(source).resolve().name, source
         if name in named:
             raise UserError(f"two runs are called {name!r}: name them, as in first={path}")
         named[name] = Path(path)
     compared = put_side_by_side(named)
     if as_json:
-        typer.echo(json.dumps(compared.rows(), indent=2))
+        print_json(compared.rows())
         return
     print_table(*compared.table())
     for line in compared.notes():

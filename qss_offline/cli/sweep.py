@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -30,7 +29,7 @@ def sweep(
     """Train all combinations that a file names, and report. It goes on where it stopped."""
     from qss_offline.api.sweeping import read_sweep, run_sweep
     from qss_offline.cli.cells import chosen
-    from qss_offline.cli.tables import print_table
+    from qss_offline.cli.tables import print_json, print_table
 
     folder = out or Path("runs") / file.stem
     listed = dry_run or print_commands
@@ -39,7 +38,7 @@ def sweep(
     if compared is not None:
         page = compared.report(folder / "report", video=video)
         if as_json:
-            print(json.dumps(compared.rows(), indent=2))
+            print_json(compared.rows())
         else:
             print_table(*compared.table())
             print(f"made {page}")

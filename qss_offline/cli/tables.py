@@ -1,4 +1,4 @@
-"""Tables on the terminal: everything whole, and lines of tabs where another program reads."""
+"""Tables on the terminal, whole, and lines of tabs or JSON where another program reads."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
+from typing import Any
 
 from rich.cells import cell_len
 
 from qss_offline.errors import printable
+from qss_offline.files import json_text
 
 _GAP = "  "
 _LEAST_PROSE = 30
@@ -38,6 +40,11 @@ def print_table(
         lines = [] if title is None else [f"# {printable(title)}"]
         lines += ["\t".join(map(_plain, row)) for row in (header, *whole)]
     print("\n".join(lines))
+
+
+def print_json(content: Any) -> None:
+    """Print JSON, as files hold it: what is no number is null."""
+    print(json_text(content))
 
 
 def _laid_out(header: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> list[str]:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
 from typer import Argument, Option
 
 from qss_offline.cli import options
+from qss_offline.cli.tables import print_json, print_table
 
 if TYPE_CHECKING:
     from qss_offline.api.runs import OnlineRun, Run
@@ -248,9 +247,8 @@ NEXT = "…"
 def say(run: Run, as_json: bool = False, video: bool = False, next_line: str | None = NEXT) -> None:
     """Say what a run on a recording came to, what it made and what can be done next."""
     if as_json:
-        typer.echo(json.dumps(run.results, indent=2))
+        print_json(run.results)
         return
-    from qss_offline.cli.tables import print_table
     from qss_offline.data.facts import stochasticity_line
     from qss_offline.runs.race import RACE_HEADER, race_table
 
@@ -282,7 +280,7 @@ def _what_next(run: Run) -> str:
     """Return the commands that make most sense after a run, for whoever ran it."""
     from qss_offline.evaluation.policies import DiscretePolicy
 
-    path, config = run.path, run.config
+    path, config = shlex.quote(str(run.path)), run.config
     # What files name is never imported, so that commands on the run need it said again.
     own = config.env_id is not None and ":" in config.env_id
     env = f" --env {shlex.quote(str(config.env_id))}" if own else ""
@@ -334,9 +332,8 @@ def returns_table(results: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple[
 def say_online(run: OnlineRun, as_json: bool = False) -> None:
     """Say what an online run came to, what it made and what can be done next."""
     if as_json:
-        typer.echo(json.dumps(run.results, indent=2))
+        print_json(run.results)
         return
-    from qss_offline.cli.tables import print_table
     from qss_offline.online.files import replay_files
     from qss_offline.runs.results import FINAL_EVALUATIONS, final_mean
 
@@ -356,8 +353,9 @@ def say_online(run: OnlineRun, as_json: bool = False) -> None:
     if run.folder.seed(run.seeds[0]).policy.exists():
         made += f", {run.folder.seed(run.seeds[0]).policy} (the policy)"
     print(f"{results['wall_seconds']:,.0f} s in all. Made: {made}.")
-    more = f"Next: its learning curve with qss report {run.path}"
+    path = shlex.quote(str(run.path))
+    more = f"Next: its learning curve with qss report {path}"
     # d3rlpy's methods keep none.
     if replay_files(run.folder.seed(run.seeds[0])):
-        more += f"; what it saw, as a recording: qss data import {run.path} --into my/replay"
+        more += f"; what it saw, as a recording: qss data import {path} --into my/replay"
     print(more)

@@ -26,7 +26,7 @@ from qss_offline.online.trainer import OnlineTrainer
 from qss_offline.online.warm_start import check_environment_of, load_start, steps_before
 from qss_offline.online.work import work_until
 from qss_offline.parallel.processes import Tick
-from qss_offline.parallel.reporting import ProgressFactory, no_progress
+from qss_offline.parallel.reporting import Notice, ProgressFactory, no_progress, print_notice
 from qss_offline.runs.folder import RunFolder, SeedFolder, seeds_in_words, versions
 from qss_offline.runs.results import (
     read_evaluations,
@@ -47,6 +47,7 @@ def online_run(
     resume: bool = False,
     show_progress: ProgressFactory = no_progress,
     launcher: Launcher | None = None,
+    notice: Notice | None = print_notice,
 ) -> dict[str, Any]:
     """Act, train and evaluate, and return what `results.json` holds.
 
@@ -58,15 +59,16 @@ def online_run(
         resume: continue what the folder holds.
         show_progress: makes a progress display.
         launcher: where seeds are trained; None takes processes of one thread each here.
+        notice: called with the plan, in a line; None says none.
 
     Raises:
         UserError: the environment, the folder or the offline run can't be used, or a seed failed.
     """
     online = OnlineTraining(settings, folder, resume, time.monotonic())
     count = len(settings.seeds)
-    if count > 1:
+    if count > 1 and notice is not None:
         steps = f"{settings.config.steps * count:,} environment steps"
-        print(f"training {seeds_in_words(settings.seeds)}, {steps} in all", flush=True)
+        notice(f"training {seeds_in_words(settings.seeds)}, {steps} in all")
     title = f"{count} seed{'s' if count > 1 else ''} of {settings.env_id}"
     (ended,) = launch([online], launcher or LocalLauncher(), show_progress, title, unit="steps")
     return ended.or_refuse()

@@ -16,7 +16,8 @@ import numpy.typing as npt
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 
-from qss_offline.errors import UserError, printable
+from qss_offline.errors import UserError, one_line, printable
+from qss_offline.parallel.reporting import say_once
 
 _RESET = "reset(self, *, seed=None, options=None), which returns an observation and a dict"
 _STEP = "step(self, action), which returns observation, reward, terminated, truncated, info"
@@ -108,6 +109,10 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
             raise self._refused(f"its reward is {reward}")
         return self._observation(observation, "step"), reward, ends[0], ends[1], info
 
+    def close(self) -> None:
+        """End it; what it raises is said, see `close_env`."""
+        close_env(self.env, self.name)
+
     def _observation(self, given: Any, method: str) -> npt.NDArray[Any]:
         observation: npt.NDArray[Any]
         if type(given) is np.ndarray and given.dtype == self._dtype:
@@ -141,6 +146,23 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
     def _refused(self, what: str) -> UserError:
         when = f", step {self._steps:,} of an episode" if self._steps else ""
         return UserError(f"environment {self.name}{when}: {what}")
+
+
+def close_env(env: gymnasium.Env[Any, Any], name: str) -> None:
+    """End an environment; what it raises takes nothing with it, and is said once.
+
+    Many are made for their spaces alone, and a client that `reset()` makes isn't there then.
+
+    Args:
+        env: the environment.
+        name: what it is called in the notice.
+    """
+    try:
+        env.close()
+    except Exception as error:
+        # An environment may raise anything.
+        raised = f"{type(error).__name__}: {one_line(error)}"
+        say_once(f"environment {name}: close() raised {raised}; it counts as closed")
 
 
 def _kind(answer: object) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.wrappers import FlattenObservation
 
-from qss_offline.data.checked_environment import CheckedEnv
+from qss_offline.data.checked_environment import CheckedEnv, close_env
 from qss_offline.data.environment_modules import EnvFactory as EnvFactory
 from qss_offline.data.environment_modules import quiet
 from qss_offline.data.environment_names import env_name_of as env_name_of
@@ -145,7 +145,7 @@ def make_env(name: str, render_mode: str | None = None, time_limit: bool = True)
         _check_actions(env.action_space, env_id)
         return CheckedEnv(_flattened(env, env_id), repr(env_id))
     except UserError:
-        env.close()
+        close_env(env, repr(env_id))
         raise
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from typing import Any, TypeAlias
 
 import gymnasium
@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.wrappers import FlattenObservation
 
-from qss_offline.data.checked_environment import CheckedEnv
+from qss_offline.data.checked_environment import CheckedEnv, close_env
 from qss_offline.data.column_files import column_types
 from qss_offline.data.environments import (
     env_id_of_spec,
@@ -66,7 +66,9 @@ def collect_with_policy(
         raise UserError(f"transitions: expected a whole number of at least 1, got {transitions!r}")
     with ExitStack() as opened:
         if isinstance(env, str):
-            env = opened.enter_context(closing(make_any(resolve_env_id(env))))
+            env_id = resolve_env_id(env)
+            env = make_any(env_id)
+            opened.callback(close_env, env, repr(env_id))
         keep_actions = not observation_only and is_vector(env.action_space)
         recorded = _record(env, policy, transitions, seed, keep_actions, progress)
     extra = flattening(env.observation_space)

@@ -71,6 +71,10 @@ class Launcher(Protocol):
         """Whether cells are only listed, and nothing may be written or recorded for them."""
 
     @property
+    def lists(self) -> bool:
+        """Whether cells are listed instead of run: what else is said would be in between."""
+
+    @property
     def workers(self) -> int | None:
         """Processes for what is done on this machine before, recordings; None takes one a core."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 from qss_offline.errors import UserError
 from qss_offline.launch.cell import Launcher
 from qss_offline.launch.local import LocalLauncher
@@ -15,10 +17,13 @@ def launcher_of(name: str | Launcher, workers: int | None = None) -> Launcher:
         workers: cells at a time; None takes as many as there is room for.
 
     Raises:
-        UserError: there is none of that name, or Ray isn't installed.
+        UserError: there is none of that name, Ray isn't installed, or the number is none.
     """
-    if workers is not None and workers < 1:
-        raise UserError(f"workers must be above 0, not {workers}")
+    if workers is not None:
+        if isinstance(workers, bool) or not isinstance(workers, Integral):
+            raise UserError(f"workers must be a whole number, not {workers!r}")
+        if workers < 1:
+            raise UserError(f"workers must be above 0, not {workers}")
     if not isinstance(name, str):
         return name
     kind, _, address = name.partition(":")

@@ -28,7 +28,7 @@ class LocalLauncher:
         workers: processes; None takes as many as there may be, for very little work one.
     """
 
-    dry = apart = False
+    dry = apart = lists = False
 
     def __init__(self, workers: int | None = None) -> None:
         self.workers = workers

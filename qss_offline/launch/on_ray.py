@@ -49,7 +49,7 @@ class RayLauncher:
         UserError: Ray isn't installed.
     """
 
-    dry, apart = False, True
+    dry, apart, lists = False, True, False
     workers: int | None = None
 
     def __init__(self, address: str | None = None, workers: int | None = None) -> None:

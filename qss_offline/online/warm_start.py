@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +33,7 @@ _FROM_TRAINING = (
     "proposal_average",
 )
 _FROM_INVERSE_FIT = ("inverse_dynamics", "inverse_average")
+_NO_PROPOSAL = "was not trained by D3G: there is no proposal to carry over"
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def load_start(run: Path, seed: int) -> Start:
     raced = folder.member(D3G).policy
     policy = load_policy(raced if raced.exists() else folder.policy)
     if not isinstance(policy, Policy):
-        raise UserError(f"{run} was not trained by D3G: there is no proposal to carry over")
+        raise UserError(f"{run} {_NO_PROPOSAL}")
     if len(trainings) == 1:
         parts = ((trainings[0], _FROM_TRAINING), (fitted, _FROM_INVERSE_FIT))
         tensors = {
@@ -183,8 +185,19 @@ def start_config(config: OnlineConfig, run: Path) -> OnlineConfig:
 
 
 def _offline_preset(run: Path) -> Preset:
-    """Read the settings that an offline run was started with."""
+    """Read the settings that an offline run was started with.
+
+    Raises:
+        UserError: it can't be read, wasn't trained by D3G, or has no inverse model yet.
+    """
     config = read_json(run / "config.json")
+    if config.get("method") == "bco":
+        raise UserError(f"{run} {_NO_PROPOSAL}")
+    if config.get("offline_only"):
+        raise UserError(
+            f"{run} learned offline only: qss fit-inverse {shlex.quote(str(run))} fits the inverse "
+            "model that acts, into a run to start from"
+        )
     if not isinstance(config.get("preset"), dict):
         raise UserError(f"{run} holds no offline run: its config.json names no preset")
     return from_plain(Preset, config["preset"], str(run))

@@ -20,6 +20,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
@@ -167,8 +168,8 @@ class RunFolder:
             )
         if self.started and not resume:
             raise UserError(
-                f"{self.path} holds a run already: qss resume {self.path} goes on with it; "
-                "choose another --out for a new one"
+                f"{self.path} holds a run already: qss resume {shlex.quote(str(self.path))} goes "
+                "on with it; choose another --out for a new one"
             )
         if not self.started and (self.path / "seeds").exists():
             raise UserError(
@@ -284,12 +285,19 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def beside(path: Path, suffix: str) -> Path:
+    """Return the path of a folder beside another, called as that is and a suffix."""
+    # Those of the current folder and of the one above say no name.
+    named = path.resolve() if path.name in ("", "..") else path
+    return named.with_name(f"{named.name}{suffix}")
+
+
 def free_folder(base: Path) -> Path:
     """Return `base`, or `base-2`, `base-3`, … : the first that doesn't exist."""
     candidate, number = base, 1
     while candidate.exists():
         number += 1
-        candidate = base.with_name(f"{base.name}-{number}")
+        candidate = beside(base, f"-{number}")
     return candidate
 
 

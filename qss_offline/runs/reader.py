@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -108,9 +109,10 @@ class FinishedRun(Scored):
             UserError: the run had no environment.
         """
         if self.config.env_id is None:
+            path = shlex.quote(str(self.folder.path))
             raise UserError(
                 f"{self.folder.path} was trained without an environment: fit its inverse dynamics "
-                f"model in one first, with qss fit-inverse {self.folder.path} --env NAME"
+                f"model in one first, with qss fit-inverse {path} --env NAME"
             )
         return self.config.env_id
 
@@ -215,7 +217,9 @@ def load_run(path: Path) -> FinishedRun:
     if not folder.started:
         raise UserError(f"{path} holds no run (no config.json)")
     if not folder.results.exists():
-        raise UserError(f"{path} is not finished (no results.json); qss resume {path} goes on")
+        raise UserError(
+            f"{path} is not finished (no results.json); qss resume {shlex.quote(str(path))} goes on"
+        )
     config = read_run_config(folder)
     results = results_of_file(read_json(folder.results), folder.results)
     run = FinishedRun(results, folder, config)
@@ -311,7 +315,9 @@ def load_any_run(path: Path) -> FinishedRun | OnlineRun:
     if not folder.is_online:
         return load_run(path)
     if not folder.results.exists():
-        raise UserError(f"{path} is not finished (no results.json); qss resume {path} goes on")
+        raise UserError(
+            f"{path} is not finished (no results.json); qss resume {shlex.quote(str(path))} goes on"
+        )
     return load_online_run(path)
 
 

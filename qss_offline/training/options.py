@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
@@ -140,10 +140,23 @@ def has_race(env_id: str | None, online_steps: int | None) -> bool:
 
 
 def change_list(changes: Sequence[str] | Mapping[str, Any]) -> tuple[str, ...]:
-    """Return changed settings as `name=value`, from a mapping too."""
+    """Return changed settings as `name=value`, from a mapping too.
+
+    Raises:
+        UserError: they are neither.
+    """
     if isinstance(changes, Mapping):
         return tuple(f"{name}={value}" for name, value in changes.items())
-    return tuple(changes)
+    # A text is a sequence, too, of its letters.
+    if isinstance(changes, str) or not isinstance(changes, Iterable):
+        raise UserError(
+            f"changes must be settings by name, or a list such as ['gamma=0.97'], not {changes!r}"
+        )
+    listed = tuple(changes)
+    for one in listed:
+        if not isinstance(one, str):
+            raise UserError(f"changes must be texts such as 'gamma=0.97', not {one!r}")
+    return listed
 
 
 def seed_numbers(seeds: int | str | Sequence[int]) -> tuple[int, ...]:

@@ -21,7 +21,7 @@ from qss_offline.launch.cell import Cell, Launcher
 from qss_offline.launch.driver import Begun, launch
 from qss_offline.launch.local import LocalLauncher
 from qss_offline.parallel.pace import in_words
-from qss_offline.parallel.reporting import ProgressFactory, no_progress
+from qss_offline.parallel.reporting import Notice, ProgressFactory, no_progress, print_notice
 from qss_offline.runs.config import Method, RunConfig
 from qss_offline.runs.folder import RunFolder, read_json, seeds_in_words, versions
 from qss_offline.runs.results import read_evaluations, read_race, seed_results
@@ -54,6 +54,7 @@ def run(
     *,
     check_ranges: bool = True,
     fill: Callable[[], None] = lambda: None,
+    notice: Notice | None = print_notice,
 ) -> dict[str, Any]:
     """Train and evaluate every seed, and return what `results.json` holds.
 
@@ -69,6 +70,7 @@ def run(
         check_ranges: refuse a recording whose observations can't be the environment's
             (`data/ranges.py`); a run that is resumed was checked before.
         fill: writes what a new run begins with into its folder.
+        notice: called with the plan, in a line; None says none.
 
     Raises:
         UserError: the dataset or the folder can't be used, or a seed's training failed.
@@ -78,8 +80,8 @@ def run(
     training = TrainingRun(
         config, folder, resume, check_ranges=check_ranges, begun=begin, fill=fill
     )
-    if not launcher.dry:
-        training.print_plan(launcher)
+    if notice is not None and not launcher.lists:
+        training.say_plan(launcher, notice)
     count = len(config.seeds)
     title = f"training {count} seed{'s' if count > 1 else ''}"
     (ended,) = launch([training], launcher, show_progress, title, config.update_units)
@@ -125,7 +127,6 @@ class TrainingRun(Begun):
                 f"dataset {config.dataset_id!r} was recorded without rewards, from which D3G "
                 "learns; BCO needs none: --method bco"
             )
-        _check_environment(config.env_id, config.dataset_id, dataset, check_ranges and not resume)
         folder.check(resume)
         digest = dataset.info.digest
         earlier = read_json(folder.config) if folder.started else None
@@ -133,6 +134,7 @@ class TrainingRun(Begun):
         if earlier is not None:
             folder.check_recording(config.dataset_id, digest)
             facts = facts_of_config(earlier, str(folder.config))
+        _check_environment(config.env_id, config.dataset_id, dataset, check_ranges and not resume)
         if facts is None:
             normalize = config.preset.algorithm.normalize_observations
             facts = recording_facts(dataset.transitions, normalize)
@@ -199,7 +201,7 @@ class TrainingRun(Begun):
             ],
         }
 
-    def print_plan(self, launcher: Launcher) -> None:
+    def say_plan(self, launcher: Launcher, notice: Notice) -> None:
         """Say which seeds are trained, and how long that takes here where it takes long."""
         seeds, config = self.config.seeds, self.config
         long = len(seeds) * config.units >= LONG_RUN and not self._resumed
@@ -213,7 +215,7 @@ class TrainingRun(Begun):
             in_turn = math.ceil(len(cells) / width) / len(cells)
             seconds = in_turn * len(seeds) * config.units * self.unit_seconds
             line += f", about {in_words(seconds)} on {width} core{'s' if width > 1 else ''}"
-        print(line, flush=True)
+        notice(line)
 
 
 def seconds_per_unit(config: RunConfig, obs_dim: int, action_dim: int) -> float:

@@ -346,6 +346,18 @@ def test_values_are_compared_with_what_followed(trained: FinishedRun) -> None:
     assert found.overestimation == pytest.approx(found.promised.mean() - found.true.mean())
 
 
+def test_of_a_training_that_diverged_no_coverage_is_drawn(trained: FinishedRun) -> None:
+    checkpoint = load_checkpoint(trained.folder.seed(0).training)
+    lost = {name: tensor * float("nan") for name, tensor in checkpoint.tensors.items()
+            if tensor.is_floating_point()}  # fmt: skip
+    tensors = {**checkpoint.tensors, **lost}
+    save_checkpoint(trained.folder.seed(0).training, Checkpoint(tensors, checkpoint.metadata))
+    with pytest.raises(UserError, match="no longer finite"):
+        coverage(planner_of(trained, 0), trained.dataset.transitions)
+    page = make_report([trained.folder.path], video=False, notice=lambda _: None).read_text()
+    assert "No coverage: " in page and "Results" in page
+
+
 class SelfCut(gym.Env[Any, Any]):
     """A pendulum that never falls, and cuts its episodes itself."""
 

@@ -3,11 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 
 import qss_offline as qss
 from qss_offline import UserError
+from qss_offline.data.environments import env_id_of
 from qss_offline.runs.folder import read_json
 from qss_offline.training.options import TrainOptions
 from tests.api.conftest import SMALL
@@ -75,10 +77,12 @@ def test_a_run_is_what_it_was_asked_for(run: qss.Run, recording: qss.Recording) 
 
 
 def test_offline_first_and_the_inverse_later_is_the_run_at_once(
-    run: qss.Run, recording: qss.Recording, tmp_path: Path
+    run: qss.Run, recording: qss.Recording, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     steps = {key: value for key, value in SMALL.items() if key != "online_steps"}
+    capsys.readouterr()
     offline = qss.train(recording, seeds=2, offline_only=True, out=tmp_path / "offline", **steps)
+    assert capsys.readouterr() == ("", ""), "progress is off"
     assert not offline.evaluated and offline.returns() == [] and offline.diagnose() == []
     assert offline_parts(offline.path) == offline_parts(run.path)
     with pytest.raises(UserError, match=r"offline only; qss fit-inverse .*offline makes policies"):
@@ -95,6 +99,32 @@ def test_offline_first_and_the_inverse_later_is_the_run_at_once(
     assert (
         qss.fit_inverse(offline, online_steps=60, progress=False).path.name == "offline-inverse-2"
     )
+
+
+def test_a_fit_in_an_environment_that_is_named_looks_up_no_other(
+    without_env: tuple[qss.Recording, qss.Recording], tmp_path: Path
+) -> None:
+    path = tmp_path / "poles.py"
+    path.write_text(
+        "from gymnasium.envs.mujoco.inverted_pendulum_v5 import InvertedPendulumEnv\n"
+        "class Pole(InvertedPendulumEnv): pass\n"
+        "class Other(InvertedPendulumEnv): pass\n"
+    )
+    own, other = (f"{path}:{name}?max_episode_steps=20" for name in ("Pole", "Other"))
+    steps = {key: value for key, value in SMALL.items() if key != "online_steps"}
+    out = tmp_path / "run"
+    qss.train(without_env[0], env=own, offline_only=True, out=out, **steps)
+    asked: dict[str, Any] = {"online_steps": 30, "workers": 1, "progress": False}
+    for env in (own, other, "InvertedPendulum"):
+        # As in a process of its own.
+        gymnasium.registry.pop("Pole", None)
+        with pytest.raises(UserError, match="'Pole' is not registered"):
+            qss.fit_inverse(out, **asked)
+        fitted = qss.fit_inverse(out, env=env, **asked)
+        assert fitted.env_id == env_id_of(env) and fitted.evaluated
+    (out / "results.json").unlink()
+    with pytest.raises(UserError, match="is not finished"):
+        qss.fit_inverse(out, env=other, **asked)
 
 
 def test_a_race_without_online_steps_leaves_d3g(recording: qss.Recording, tmp_path: Path) -> None:
@@ -197,7 +227,8 @@ def test_actions_and_an_environment_need_no_online_steps_either(
     )
     assert [(row["online_steps"], len(row["returns"])) for row in fitted.returns()] == [(0, 2)] * 2
     assert fitted.env_id == "InvertedPendulum-v5"
-    from_run = qss.fit_inverse(run, actions=run.path, out=tmp_path / "again", progress=False)
+    from_run = qss.fit_inverse(run, actions=run, out=tmp_path / "again", progress=False)
+    assert from_run.config.actions_from == str(run.path.resolve())
     assert from_run.results["known_steps"] == 2 * 60
 
 
@@ -232,6 +263,13 @@ def test_the_form_that_errs_less_on_steps_held_out_is_taken(
         ({"seeds": [1, 1]}, "--seeds"),
         ({"seeds": 0}, "--seeds"),
         ({"workers": 0}, "workers must be above 0"),
+        ({"workers": "2"}, "workers must be a whole number, not '2'"),
+        ({"changes": None}, "changes must be settings by name"),
+        ({"changes": "gamma=0.9"}, "changes must be settings by name"),
+        ({"changes": [0.9]}, "changes must be texts"),
+        ({"preset": None}, "preset None is no text: there are default, quick, paper"),
+        ({"method": ["d3g"]}, "is no text"),
+        ({"actions": 3}, "expected a recording or an earlier run, got 3"),
         ({"if_exists": "resum"}, "did you mean resume"),
         ({"env_kwargs": {"a": 1}}, "name it with env"),
     ],

@@ -1,7 +1,11 @@
 """Commands on runs, as a user types them: small runs, and what is said of them."""
 
+import io
 import json
+import shlex
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,6 +59,90 @@ def test_runs_are_listed_acted_with_exported_and_compared(qss: Qss) -> None:
     assert "two runs are called 'a'" in qss.refused(f"compare a={path} a={path}")
 
 
+def strict(text: str) -> Any:
+    """Read JSON, which has no NaN."""
+    return json.loads(text, parse_constant=pytest.fail)
+
+
+def test_json_is_all_that_is_printed_of_several_seeds(
+    qss: Qss, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = "--set updates_per_round=20"
+    online = "--steps 40 --warm-up 20 --evaluate-every 20 --episodes 1 --set model_updates=1"
+    first = f"train {DATASET} --method d3g {SMALL} --seeds 2 --set ensemble=1 {few} --out first"
+    for line in (first, f"train-online Reacher {online} --seeds 2 --out online"):
+        said = qss(f"{line} --json")
+        assert [seed["seed"] for seed in strict(said.out)["seeds"]] == [0, 1]
+        assert "training 2 seeds (0 to 1)" in said.err
+    for run in ("first", "online"):
+        Path(run, "results.json").unlink()
+        Path(run, "seeds/1/result.json").unlink()
+        said = qss(f"resume {run} --json -q")
+        assert len(strict(said.out)["seeds"]) == 2 and said.err == ""
+    last = [
+        seed["last"]["mean"] for seed in strict(Path("online/results.json").read_text())["seeds"]
+    ]
+    said = qss("export online --to best.pt")
+    assert f"the policy of seed {int(np.argmax(last))}, whose last" in said.out
+    assert "the policy of seed" not in qss("export online --to other.pt --seed 1").out
+    monkeypatch.chdir("first")
+    said = qss(f"fit-inverse . --online-steps 30 --episodes 1 --json {few}")
+    assert len(strict(said.out)["seeds"]) == 2
+    assert Path("../first-inverse/results.json").exists()
+
+
+def test_a_run_that_diverged_is_json_too(qss: Qss) -> None:
+    too_large = ("form=network", "model.learning_rate=1e25", "updates_per_round=10")
+    options = " ".join(f"--set {one}" for one in too_large)
+    said = qss(f"train {DATASET} --method d3g {SMALL} {options} --out lost --json")
+    assert strict(said.out)["seeds"][0]["last"]["mean"] is None
+    assert strict(qss("compare lost --json").out)[0]["last"] is None
+    strict(qss("runs . --json").out)
+    Path("lost.toml").write_text(
+        f'recordings = ["{DATASET}"]\nmethods = ["d3g"]\nseeds = 1\nupdates = 30\n'
+        f"online_steps = 30\nepisodes = 1\nchanges = {list(too_large)}\n"
+    )
+    assert strict(qss("sweep lost.toml --no-video --json").out)[0]["last"] is None
+
+
+def test_paths_of_any_name_are_told_from_names_and_printed_so_that_they_can_be_typed(
+    qss: Qss,
+) -> None:
+    few = "--method d3g --offline-only --updates 30 --set ensemble=1"
+    odd = "runs/two seeds ü"
+    said = qss(f"train {DATASET} {few}", "--out", odd).out
+    assert f"qss fit-inverse {shlex.quote(odd)} --env NAME" in said
+    assert f"qss fit-inverse {shlex.quote(odd)} makes one" in qss.refused("evaluate", odd)
+    assert f"qss resume {shlex.quote(odd)} goes on" in qss.refused(f"train {DATASET} --out", odd)
+    fitted = "--online-steps 30 --episodes 1 --set updates_per_round=20"
+    said = qss(f"fit-inverse {shlex.quote(odd)} {fitted} --out runs/gamma=0.9").out
+    assert "qss report runs/gamma=0.9;" in said
+    for source, name in (("runs/gamma=0.9", "gamma=0.9"), ("a=runs/gamma=0.9", "a")):
+        assert {one["name"] for one in strict(qss(f"compare {source} --json").out)} == {name}
+
+
+class Narrow(io.TextIOWrapper):
+    """A terminal that has few characters."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_characters_that_a_terminal_lacks_end_nothing(
+    qss: Qss, monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
+    shown, refused = (Narrow(io.BytesIO(), encoding, write_through=True) for _ in range(2))
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", shown)
+        patch.setattr(sys, "stderr", refused)
+        qss("presets")
+        qss("presets τ", code=2)
+    written = [stream.buffer.getvalue().decode(encoding) for stream in (shown, refused)]
+    assert "default" in written[0] and "?????" in written[0]
+    assert written[1].startswith("error: unknown preset '?'")
+
+
 @pytest.mark.usefixtures("undrawn")
 def test_a_sweep_trains_what_is_missing_and_names_what_failed(qss: Qss) -> None:
     Path("small.toml").write_text(
@@ -77,6 +165,31 @@ def test_a_sweep_trains_what_is_missing_and_names_what_failed(qss: Qss) -> None:
     assert "did you mean methods" in qss.refused("sweep wrong.toml")
     Path("empty.toml").write_text("seeds = 1\n")
     assert "recordings is missing" in qss.refused("sweep empty.toml")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("recordings = [{steps = 10}]", "recordings[0]: env is missing"),
+        ("recordings = [{env = 3}]", "recordings[0].env: expected text, not 3"),
+        ("recordings = [{env = 'a', steps = 1.5}]", ".steps: expected a whole number, not 1.5"),
+        ("recordings = [{env = 'a', step = 1}]", "holds ['step']; there are env, steps"),
+        ("recordings = ['a', 1]", "recordings[1]: expected text, not 1"),
+        ("methods = [1]", "methods[0]: expected text, not 1"),
+        ("presets = [3]", "presets[0]: expected text, not 3"),
+        ("presets = 'paper'", "presets is 'paper', expected a list"),
+        ("seeds = 2020-01-01", "expected a number, a text or a list"),
+        ("workers = 'two'", "workers: expected a whole number, not 'two'"),
+        ("actions = 3", "actions: expected text, not 3"),
+        ("error_power = 'x'", "error_power: expected a number, not 'x'"),
+        ("changes = 'gamma=0.9'", "changes: expected a list"),
+        ("check_ranges = 1", "check_ranges: expected true or false, not 1"),
+    ],
+)
+def test_a_sweep_of_wrong_types_is_refused_in_one_line(qss: Qss, line: str, message: str) -> None:
+    there = "" if line.startswith("recordings") else "recordings = ['a']\n"
+    Path("wrong.toml").write_text(f"{there}{line}\n")
+    assert message in qss.refused("sweep wrong.toml")
 
 
 def test_the_program_tells_its_version_presets_and_help(qss: Qss) -> None:

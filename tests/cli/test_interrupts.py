@@ -137,5 +137,5 @@ def test_a_run_is_resumed_after_either(minari_root: Path, tmp_path: Path) -> Non
 def insist(process: subprocess.Popen[str]) -> None:
     """Interrupt again, once the first was heard: signals that come before that are one."""
     assert process.stderr is not None
-    assert any("again" in process.stderr.readline() for _ in range(3))
+    assert any("again" in process.stderr.readline() for _ in range(4))
     interrupt(process, everybody=True)

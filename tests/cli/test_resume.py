@@ -156,6 +156,8 @@ def test_many_seeds_are_named_with_the_time_they_take_before_they_begin(
     monkeypatch.setattr("qss_offline.training.runner.launch", begin)
     with pytest.raises(Began):
         qss(f"train {DATASET} --method d3g --seeds 100-199")
-    said = capsys.readouterr().out.splitlines()[-1]
+    out, err = capsys.readouterr()
+    said = err.splitlines()[-1]
+    assert out == ""
     assert said.startswith("training 100 seeds (100 to 199), about ")
     assert any(said.split("about ")[1].split()[1] == unit for unit in ("min", "h"))

@@ -233,6 +233,34 @@ def test_a_broken_environment_ends_in_one_line(kind: str) -> None:
         assert message.isprintable() and len(message) < 400
 
 
+def test_what_can_not_be_closed_is_said_once(
+    minari_root: object, in_process: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A client that is made in `reset()` isn't there where only spaces were asked for."""
+
+    class Client(Track):
+        def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+            self.client = object()
+            return super().reset(seed=seed)
+
+        def close(self) -> None:
+            del self.client
+
+    env_id = register(Client)
+    check_acting(env_id)
+    collect(DatasetSpec(env_id, transitions=15, shards=1), 1)
+    collect_with_policy(env_id, lambda obs: np.ones(1), "mine/x", transitions=15)
+    evaluate(still, env_id, 1)
+    check_acting(env_id)
+    assert capsys.readouterr().err.count("close() raised AttributeError: ") == 1
+
+    class Odd(Client):
+        action_space = spaces.MultiBinary(3)
+
+    with pytest.raises(UserError, match="its actions are"):
+        check_acting(register(Odd))
+
+
 LEGAL = {
     "Dict": spaces.Dict({"x": spaces.Box(-9, 9, (2,)), "on": spaces.Discrete(3)}),
     "Tuple": spaces.Tuple((spaces.Box(-9, 9, (1,)), spaces.Box(-9, 9, (2,)))),

@@ -50,6 +50,16 @@ def test_cells_are_listed_in_their_order_and_nothing_is_written(
     assert "take one of them" in qss.refused(f"train {dataset} --dry-run --print-commands")
 
 
+def test_nothing_but_commands_is_printed_and_their_numbers_are_those_of_the_lines(
+    dataset: str, qss: Qss
+) -> None:
+    out, err = qss(f"train {dataset} {SMALL} --seeds 2 --print-commands --out a")
+    commands = [line.partition("  # after ") for line in out.splitlines()]
+    assert all(command.startswith("qss cell ") for command, *_ in commands)
+    assert [after for *_, after in commands] == [*[""] * 4, "1 2", "3 4"]
+    assert "training 2 seeds" not in err
+
+
 @pytest.mark.usefixtures("undrawn")
 def test_printed_commands_come_to_the_same_bits(dataset: str, qss: Qss) -> None:
     qss(f"train {dataset} {SMALL} --seeds 2 --out whole")

@@ -334,7 +334,7 @@ def test_a_gamma_that_is_asked_for_is_taken(tmp_path: Path) -> None:
     for changes, gamma in (((), 0.95), (("gamma=0.99",), 0.99)):
         out = tmp_path / f"{gamma}"
         train_online(
-            "Reacher", steps=60, warm_up=60, evaluate_every=60, episodes=1,
+            "Reacher", steps=60, warm_up=59, evaluate_every=60, episodes=1,
             changes=(*changes, "model_updates=1"), out=out, progress=False,
         )  # fmt: skip
         assert read_json(out / "config.json")["config"]["algorithm"]["gamma"] == pytest.approx(

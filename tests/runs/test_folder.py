@@ -94,12 +94,17 @@ def test_a_folder_below_a_file_is_refused_in_one_line(tmp_path: Path) -> None:
         RunFolder(tmp_path / "file" / "run").start({}, resume=False)
 
 
-def test_folder_names_are_numbered(tmp_path: Path) -> None:
+def test_folder_names_are_numbered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     base = tmp_path / "run"
     assert free_folder(base) == base
     for name in ("run", "run-2"):
         RunFolder(tmp_path / name).start({}, resume=False)
     assert free_folder(base) == tmp_path / "run-3"
+    inside = base / "seeds"
+    inside.mkdir()
+    for here, path in ((base, "."), (inside, "..")):
+        monkeypatch.chdir(here)
+        assert free_folder(Path(path)) == tmp_path / "run-3"
 
 
 def test_the_paper_preset_adds_nothing_to_the_paper() -> None:
