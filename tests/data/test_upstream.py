@@ -17,9 +17,11 @@ from tests.patience import PATIENCE_S
 UPSTREAM = Path(__file__).parents[2] / "docs" / "upstream"
 
 
-def run(page: str, block: int = 0, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(
+    page: str, block: int = 0, *arguments: str, first: str = ""
+) -> subprocess.CompletedProcess[str]:
     blocks = re.findall(r"```python\n(.*?)```", (UPSTREAM / page).read_text(), re.DOTALL)
-    command = [sys.executable, "-W", "ignore", "-c", blocks[block], *arguments]
+    command = [sys.executable, "-W", "ignore", "-c", first + blocks[block], *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
 
 
@@ -47,11 +49,19 @@ def test_pillow_is_not_asked_for() -> None:
     assert not any(one.lower().startswith("pillow") for one in wanted)
 
 
-@pytest.mark.slow
+COUNTED = """
+import atexit
+from minari.dataset._storages.arrow_storage import ArrowStorage
+size, calls = ArrowStorage.get_size, []
+ArrowStorage.get_size = lambda self: calls.append(size(self)) or calls[-1]
+atexit.register(lambda: print(len(calls)))
+"""
+
+
 def test_quadratic_writing() -> None:
-    done = run("minari-arrow-quadratic-writing.md", 0, "50", "400")
-    few, many = (float(line.split()[2]) for line in done.stdout.splitlines())
-    assert many > 2 * few
+    """Each episode looks through all that are there; how long that takes is the page's business."""
+    done = run("minari-arrow-quadratic-writing.md", 0, "20", first=COUNTED)
+    assert int(done.stdout.splitlines()[-1]) >= 20, done.stderr
 
 
 @pytest.mark.slow
