@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from qss_offline.api.figures import displayed
 from qss_offline.data.build import build_dataset
-from qss_offline.data.environments import EnvFactory, env_id_of, register_environments
+from qss_offline.data.environments import EnvFactory, env_id_of, named_env, register_environments
 from qss_offline.data.families import expert_path
 from qss_offline.data.importing.names import ColumnNames
 from qss_offline.data.importing.plan import ImportPlan
@@ -321,7 +321,7 @@ def _about(env: Environment | None, kwargs: Mapping[str, Any] | None, name: str 
     """Return what is known of a recording; its name is looked at before anything is read."""
     if name is not None:
         check_base_id(name)
-    return About(env_id=None if env is None else env_id_of(env, kwargs))
+    return About(env_id=named_env(env, kwargs))
 
 
 def _stored(

@@ -19,6 +19,7 @@ from qss_offline.data.environments import (
     check_acting,
     env_id_of,
     env_id_of_file,
+    named_env,
     plain_name,
 )
 from qss_offline.data.load import load_transitions
@@ -149,9 +150,7 @@ def asked_run(
     """
     by_name("choice of if_exists", if_exists, dict.fromkeys(IF_EXISTS))
     dataset = load_transitions(recording_of(recording).dataset_id)
-    named = None if env is None else env_id_of(env, env_kwargs)
-    if env is None and env_kwargs:
-        raise UserError("env_kwargs are of an environment: name it with env")
+    named = named_env(env, env_kwargs)
     source = None if actions is None else source_of_actions(actions)
     asked = TrainOptions(actions=source, offline_only=offline_only, **options)
     env_id = environment_of(dataset, named, offline_only)
@@ -264,7 +263,7 @@ def fit_inverse(
     """
     source = run.folder if isinstance(run, Run) else RunFolder(Path(run))
     # First: it may be the run's own, which its file names.
-    named = None if env is None else env_id_of(env, env_kwargs)
+    named = named_env(env, env_kwargs)
     config = _offline_run(source, elsewhere=named is not None)
     dataset = load_transitions(config.dataset_id)
     source.check_recording(config.dataset_id, dataset.info.digest)

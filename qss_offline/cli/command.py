@@ -76,12 +76,12 @@ def main(command: Callable[..., Any]) -> None:
     """Run a typer command or application; turn what the user can mend into one line and code 2.
 
     Args:
-        command: a function with typer's annotations, or a `typer.Typer`.
+        command: a function with typer's annotations, or a `typer.Typer`: the program `qss`.
     """
     if isinstance(command, typer.Typer):
-        app = command
+        app, named = command, "qss"
     else:
-        app = make_app("")
+        app, named = make_app(""), None
         add(app, command)
     _make_current_folder_importable()
     _print_whatever_is_said()
@@ -94,7 +94,7 @@ def main(command: Callable[..., Any]) -> None:
         signal.signal(signal.SIGINT, _ask_then_insist)
     try:
         # Typer answers Ctrl-C, and `typer.Exit`, by returning the exit code.
-        code = app(standalone_mode=False)
+        code = app(prog_name=named, standalone_mode=False)
     except UserError as error:
         print(f"error: {printable(error)}", file=sys.stderr)
         sys.exit(2)

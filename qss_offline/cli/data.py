@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ from typer import Argument, Option
 
 from qss_offline.cli.command import add, make_app
 from qss_offline.cli.options import Json
-from qss_offline.cli.tables import print_table
+from qss_offline.cli.tables import print_json, print_table
 from qss_offline.errors import UserError, printable
 from qss_offline.parallel.progress import progress
 
@@ -52,11 +51,6 @@ def _made(stored: StoredDatasets) -> None:
         typer.echo(
             f"made {dataset_id}: {stored.transitions:,} transitions, {stored.episodes:,} episodes"
         )
-
-
-def _json(values: dict[str, Any]) -> None:
-    for line in json.dumps(values, indent=2, allow_nan=False).splitlines():
-        typer.echo(printable(line))
 
 
 def build(
@@ -239,7 +233,7 @@ def check(
     rules = ImportRules(tuple(ignore or ()), order=order)
     found = check_source(source, names=_names(locals()), rules=rules)
     if as_json:
-        _json(found.as_json())
+        print_json(found.as_json())
     else:
         for line in found.lines():
             typer.echo(printable(line))
@@ -253,7 +247,7 @@ def list_(as_json: Json = False) -> None:
 
     found = list_datasets()
     if as_json:
-        _json({one.dataset_id: asdict(one) for one in found})
+        print_json({one.dataset_id: asdict(one) for one in found})
         return
     header = ("dataset", "environment", "actions", "transitions", "episodes")
     rows, problems = [], []
@@ -297,7 +291,7 @@ def show(dataset_id: DatasetId) -> None:
     """Describe one dataset, as JSON."""
     from qss_offline.data.listing import describe
 
-    _json(describe(dataset_id))
+    print_json(describe(dataset_id))
 
 
 def verify(dataset_id: DatasetId, as_json: Json = False) -> None:
@@ -307,7 +301,7 @@ def verify(dataset_id: DatasetId, as_json: Json = False) -> None:
     verification = verify_dataset(dataset_id, progress=progress)
     marks = {True: "ok", False: "FAULT", None: "-"}
     if as_json:
-        _json({one.name: {"ok": one.ok, "detail": one.detail} for one in verification.checks})
+        print_json({one.name: {"ok": one.ok, "detail": one.detail} for one in verification.checks})
     else:
         for check in verification.checks:
             typer.echo(f"{marks[check.ok]:5}  {check.name}: {printable(check.detail)}")
@@ -329,7 +323,7 @@ def stats(
     from qss_offline.data.statistics import dataset_statistics
 
     numbers = dataset_statistics(dataset_id, picture, overwrite=overwrite)
-    _json(asdict(numbers))
+    print_json(asdict(numbers))
     if picture is not None:
         typer.echo(f"made {picture}", err=True)
 

@@ -110,6 +110,21 @@ def env_id_of(env: str | EnvFactory, kwargs: Mapping[str, Any] | None = None) ->
     return resolve_env_id(str(replace(name, arguments=arguments)))
 
 
+def named_env(env: str | EnvFactory | None, kwargs: Mapping[str, Any] | None = None) -> str | None:
+    """Return the string of an environment that may not be given, None then.
+
+    Args:
+        env: as `env_id_of`, or None.
+        kwargs: as `env_id_of`.
+
+    Raises:
+        UserError: as `env_id_of`, or there are arguments but no environment.
+    """
+    if env is None and kwargs:
+        raise UserError("env_kwargs are of an environment: name it with env")
+    return None if env is None else env_id_of(env, kwargs)
+
+
 def register_environments(names: Iterable[str]) -> None:
     """Load the sources of environments that the user names, so that files may name these, too.
 

@@ -28,6 +28,7 @@ from qss_offline.data.environment_sources import env_id_of_spec as env_id_of_spe
 from qss_offline.data.environment_sources import env_spec as env_spec
 from qss_offline.data.environment_sources import importable as importable
 from qss_offline.data.environment_sources import known_in_workers as known_in_workers
+from qss_offline.data.environment_sources import named_env as named_env
 from qss_offline.data.environment_sources import register_as_elsewhere as register_as_elsewhere
 from qss_offline.data.environment_sources import register_environments as register_environments
 from qss_offline.data.environment_sources import registrations as registrations

@@ -132,6 +132,11 @@ def test_a_bad_name_is_refused_before_anything_is_read(name: str, minari_root: P
         qss.Recording.from_file("nothere.csv", name=name)
 
 
+def test_arguments_of_no_environment_are_refused(minari_root: Path) -> None:
+    with pytest.raises(UserError, match="name it with env"):
+        qss.Recording.from_file("nothere.csv", env_kwargs={"max_episode_steps": 20})
+
+
 def test_a_csv_file_is_a_recording(minari_root: Path, tmp_path: Path) -> None:
     given = arrays()
     path = tmp_path / "my log.csv"

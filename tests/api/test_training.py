@@ -122,6 +122,8 @@ def test_a_fit_in_an_environment_that_is_named_looks_up_no_other(
             qss.fit_inverse(out, **asked)
         fitted = qss.fit_inverse(out, env=env, **asked)
         assert fitted.env_id == env_id_of(env) and fitted.evaluated
+    with pytest.raises(UserError, match="name it with env"):
+        qss.fit_inverse(out, env_kwargs={"max_episode_steps": 20}, **asked)
     (out / "results.json").unlink()
     with pytest.raises(UserError, match="is not finished"):
         qss.fit_inverse(out, env=other, **asked)
