@@ -17,7 +17,7 @@ ONLINE_ALGORITHM_NAMES = (
     "d3g", "d3g-no-cycle", "nfq", "dqn", "double-dqn", "ddpg", "td3", "sac",
 )  # fmt: skip
 EXPERIMENT_NAMES = ("equivalence", "stochastic", "redundant", "permuted", "cliff")
-COMPARISON_NAMES = ("table1", "table1-quick", "paper")
+COMPARISON_NAMES = ("table1", "table1-quick", "rival-budgets", "paper")
 ENVIRONMENT_HELP = "Gymnasium id or short name, module:Id or file.py:Class, then ?name=value"
 
 Environment = Annotated[str, Option(help=ENVIRONMENT_HELP)]

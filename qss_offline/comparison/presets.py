@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from qss_offline.comparison.config import METHODS, ComparisonConfig, Recorded
+from qss_offline.comparison.config import METHODS, WITH_ACTIONS, ComparisonConfig, Recorded
 from qss_offline.errors import by_name
 
 _QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -24,6 +24,9 @@ _TABLE1 = ComparisonConfig(
     first_recording=31,
 )
 
+BUDGETS = "rival-budgets"
+"""How many updates serve d3rlpy's methods: on recordings and seeds that no table reports."""
+
 QUICK = "table1-quick"
 """Minutes, to see how a comparison goes."""
 
@@ -37,6 +40,16 @@ COMPARISONS = {
         seeds=1,
         updates=5_000,
         transitions=20_000,
+    ),
+    BUDGETS: replace(
+        _TABLE1,
+        name=BUDGETS,
+        recorded=tuple(Recorded(family, (0.25, 0.75)) for family in (*_SMALL, *_LEGGED)),
+        methods=WITH_ACTIONS,
+        seeds=1,
+        rival_updates=100_000,
+        first_seed=41,
+        first_recording=41,
     ),
     # As the paper has it, with 100 evaluations of each seed.
     "paper": ComparisonConfig(

@@ -267,7 +267,7 @@ def _won(race: Sequence[MemberRow]) -> MemberRow:
     raise UserError(f"members of {recording_text(race[0].recording)}: none of them won the race")
 
 
-_SHARES = (0.2, 0.4, 0.6, 0.8, 1.0)
+_SHARES = tuple(tenth / 10 for tenth in range(1, 11))
 """Of the updates, where the curves of d3rlpy's methods are shown."""
 
 

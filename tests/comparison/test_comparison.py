@@ -495,8 +495,9 @@ def test_tables_say_what_is_known_missing_and_lost(tmp_path: Path) -> None:
         "| Hopper, 0% | 1,500 | 2,750 | TD3+BC with actions | actions | 2 of 2 |",
         "| Hopper, 0% | 1,000 | 1,600 | BCO | none | 1 of 1 |",
         "| Hopper, 0% | bco 1,581; d3g 2,519 | 62% of d3g; 100% |",
-        "| environment | method | runs | 20% | 40% | 60% | 80% | 100% |",
-        "| Hopper | TD3+BC with actions | 2 | 0.20 | 0.30 | 0.40 | 0.50 | 0.70 |",
+        "| environment | method | runs | " + " | ".join(f"{k}0%" for k in range(1, 11)) + " |",
+        "| Hopper | TD3+BC with actions | 2 | 0.20 | 0.20 | 0.30 | 0.30 | 0.40 | 0.40 | 0.50 "
+        "| 0.50 | 0.70 | 0.70 |",
         "| BCO | 100 | 3,000 | 2 |",
     ):
         assert line in text, line
