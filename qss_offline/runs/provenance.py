@@ -15,6 +15,9 @@ from typing import Any
 from qss_offline.files import write_json
 from qss_offline.runs.folder import versions
 
+_CODE = ("*.py", "*.toml", "constraints.txt")
+"""What results are made by."""
+
 
 def machine() -> dict[str, Any]:
     """Processor, cores, versions, commit, command line and date."""
@@ -50,16 +53,22 @@ def write_results(folder: Path, results: Mapping[str, Any]) -> None:
 
 
 def _commit() -> str | None:
-    """The commit of a clone, with a mark where it has changes; None outside of one."""
+    """The commit of a clone, with a mark where its code has changes; None outside of one.
+
+    Results and docs may: a command that writes into them would mark what it writes.
+    """
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return None
+    commit = _git(root, "rev-parse", "--short=12", "HEAD")
+    changed = commit and _git(root, "status", "--porcelain", "-uno", "--", *_CODE)
+    return f"{commit}-dirty" if changed else commit
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    """Return what git says, None if nothing."""
     try:
-        found = subprocess.run(
-            ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"],
-            capture_output=True,
-            text=True,
-        )
+        found = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True)
     except OSError:
         return None
     return found.stdout.strip() or None
