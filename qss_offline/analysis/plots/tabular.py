@@ -90,7 +90,7 @@ def _(result: EquivalenceResult, figure: Figure) -> None:
         logarithm = np.log10(samples[1:])
         band(axes[3], result.steps[1:], logarithm, label, colour, dashes, lambda value: 10.0**value)
     axes[3].set_yscale("log")
-    axes[3].set_title("The difference shrinks away")
+    axes[3].set_title("The difference vanishes")
     axes[3].set_box_aspect(0.9)
     axes[3].set_ylabel("fractional difference")
     _steps_axis(axes[3])
@@ -165,7 +165,7 @@ def _(result: PermutedResult, figure: Figure) -> None:
         band(panel, curves.steps, curves.returns[:, 0], name, *look)
     panel.set_title("After the actions were permuted")
     panel.set_ylabel("return of the greedy policy")
-    panel.set_xlabel("environment steps since then")
+    panel.set_xlabel("environment steps after the permutation")
     thousands(panel.xaxis)
     panel.legend(loc="lower right")
 
@@ -181,7 +181,7 @@ def _(result: CliffResult, figure: Figure) -> None:
     for name, curves in result.curves.items():
         band(curve, curves.steps, curves.returns[:, 0], name, *looks[name])
     curve.set_title("How often the goal is reached")
-    curve.set_ylabel("return of the greedy policy")
+    curve.set_ylabel("share of episodes")
     curve.set_ylim(bottom=-0.02)
     _steps_axis(curve)
     curve.legend(loc="center right", bbox_to_anchor=(1.0, 0.2))
@@ -206,12 +206,12 @@ def _(result: CliffResult, figure: Figure) -> None:
         belief.bar_label(bars, fmt="%.3f", padding=2)
     belief.set_xticks(range(len(names)), names)
     belief.grid(axis="x", visible=False)
-    belief.set_title("What is believed, what is had")
+    belief.set_title("Value promised, return obtained")
     belief.set_ylim(0, 1.25)
     belief.legend(loc="upper left")
     for name in names:
         _routes(panels[name], result.routes[name], result.size, looks[name][0])
-        panels[name].set_title(f"Where {name} means to go")
+        panels[name].set_title(f"Route of {name}")
 
 
 def _routes(panel: Axes, routes: Sequence[Sequence[int]], size: int, colour: str) -> None:
