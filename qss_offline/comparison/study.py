@@ -192,10 +192,12 @@ class Study:
         done = {row.key for row in table}
         asked = {entry.key for entry in self.entries}
         asked |= {(key[0], key[1], BEHAVIOUR, key[3]) for key in asked}
+        order = {key[:2]: place for place, key in enumerate(e.key for e in self.entries)}
+        shown = [row for row in table if row.key in asked]
         return Summary(
             tuple(self.entries),
             tuple(table),
-            tuple(row for row in table if row.key in asked),
+            tuple(sorted(shown, key=lambda row: order[row.key[:2]])),
             tuple(members),
             tuple(curves),
             tuple(entry.name for entry in self.entries if entry.key not in done),
@@ -230,7 +232,7 @@ class Summary:
     Attributes:
         entries: all that was asked for.
         rows: all that is known, of earlier commands too.
-        shown: those of the runs that were asked for, and of their recordings.
+        shown: those of the runs that were asked for, and of their recordings, in their order.
         members: what the members of races returned.
         curves: every evaluation.
         missing: the name of each run that isn't done.

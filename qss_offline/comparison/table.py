@@ -212,14 +212,14 @@ def _behind(recordings: Sequence[Recording], methods: Sequence[str], scores: Sco
             if not len(own) or theirs.mean() <= own.mean():
                 continue
             shown = (number_text(float(one.mean())) for one in (own, theirs))
-            given = "actions" if method in WITH_ACTIONS else "none"
+            sees = "actions" if method in WITH_ACTIONS else "no actions"
             ahead = f"{int((theirs > own).sum())} of {len(own)}"
             known = normalised_scores([theirs.mean(), own.mean()], recording)
             lead = 0.0 if known is None else float(known[0] - known[1])
-            line = (recording_text(recording), *shown, LABELS[method], given, ahead)
+            line = (recording_text(recording), *shown, LABELS[method], sees, ahead)
             leads.append((lead, line))
     leads.sort(key=lambda one: -one[0])
-    header = ("recording", "auto", "ahead", "of", "given", "seeds in which it is")
+    header = ("recording", "auto", "other", "method", "it sees", "ahead in seeds")
     return Section("Where auto is behind", header, tuple(line for _, line in leads))
 
 

@@ -493,7 +493,7 @@ def test_tables_say_what_is_known_missing_and_lost(tmp_path: Path) -> None:
         "| TD3+BC with actions | 1 | 2 | 0.87 | 0.47 | 0 |",
         "| BCO | 1 | 1 | 0.51 | 0.31 | 0 |",
         "| Hopper, 0% | 1,500 | 2,750 | TD3+BC with actions | actions | 2 of 2 |",
-        "| Hopper, 0% | 1,000 | 1,600 | BCO | none | 1 of 1 |",
+        "| Hopper, 0% | 1,000 | 1,600 | BCO | no actions | 1 of 1 |",
         "| Hopper, 0% | bco 1,581; d3g 2,519 | 62% of d3g; 100% |",
         "| environment | method | runs | " + " | ".join(f"{k}0%" for k in range(1, 11)) + " |",
         "| Hopper | TD3+BC with actions | 2 | 0.20 | 0.20 | 0.30 | 0.30 | 0.40 | 0.40 | 0.50 "
@@ -501,7 +501,7 @@ def test_tables_say_what_is_known_missing_and_lost(tmp_path: Path) -> None:
         "| BCO | 100 | 3,000 | 2 |",
     ):
         assert line in text, line
-    assert text.index("TD3+BC with actions | actions") < text.index("BCO | none"), "largest first"
+    assert text.index("TD3+BC with actions | actions") < text.index("BCO | no actions"), "largest first"
     apart = [*table[:2], row(1, 1600.0, "bco")]
     assert "BCO | none" not in markdown(sections(entries_of(settings, tmp_path), apart)), "unpaired"
     lost = [replace(one, won=0) for one in members]

@@ -48,14 +48,13 @@ def png(table: Sequence[Row]) -> bytes:
     Each seed is a small mark, their mean a large one. Environments without a scale are left out.
 
     Args:
-        table: rows of what is done.
+        table: rows of what is done; recordings are drawn in their order.
     """
     from matplotlib.figure import Figure
 
     scores = last_returns(table)
     found = dict.fromkeys(recording for recording, _ in scores)
     recordings = [one for one in found if reference(one[1]) is not None]
-    recordings.sort(key=lambda one: (one[1], one[0], one[2]))
     methods = [method for method in _STYLES if any(key[1] == method for key in scores)]
     figure = Figure(figsize=(9.2, 0.42 * max(1, len(recordings)) + 1.3), layout="constrained")
     axes = figure.subplots()
@@ -73,10 +72,11 @@ def png(table: Sequence[Row]) -> bytes:
                 [np.mean(known)], [at], marker, color=colour, ms=6, ls="none"
             )[0]
         if place:
-            axes.axhline(place - 0.5, color="#d8d8d4", linewidth=0.8)
+            same = recordings[place - 1][0] == recording[0]
+            axes.axhline(place - 0.5, color="#d8d8d4" if same else BLACK, linewidth=0.8)
     axes.set_yticks(range(len(recordings)), [recording_text(one) for one in recordings])
     axes.set_ylim(max(1, len(recordings)) - 0.5, -0.5)
     axes.grid(axis="y", visible=False)
     axes.set_xlabel("normalised return of the last policy: 0 random actions, 1 expert")
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4)
+    figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=5)
     return to_png(figure, WIDE_DPI)
