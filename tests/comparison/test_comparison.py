@@ -501,7 +501,9 @@ def test_tables_say_what_is_known_missing_and_lost(tmp_path: Path) -> None:
         "| BCO | 100 | 3,000 | 2 |",
     ):
         assert line in text, line
-    assert text.index("TD3+BC with actions | actions") < text.index("BCO | no actions"), "largest first"
+    assert text.index("TD3+BC with actions | actions") < text.index("BCO | no actions"), (
+        "largest first"
+    )
     apart = [*table[:2], row(1, 1600.0, "bco")]
     assert "BCO | none" not in markdown(sections(entries_of(settings, tmp_path), apart)), "unpaired"
     lost = [replace(one, won=0) for one in members]
