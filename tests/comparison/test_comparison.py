@@ -505,7 +505,9 @@ def test_tables_say_what_is_known_missing_and_lost(tmp_path: Path) -> None:
         "largest first"
     )
     apart = [*table[:2], row(1, 1600.0, "bco")]
-    assert "BCO | none" not in markdown(sections(entries_of(settings, tmp_path), apart)), "unpaired"
+    assert "BCO | no actions" not in markdown(sections(entries_of(settings, tmp_path), apart)), (
+        "unpaired"
+    )
     lost = [replace(one, won=0) for one in members]
     with pytest.raises(UserError, match="none of them won"):
         sections(entries_of(settings, tmp_path), table, lost)
