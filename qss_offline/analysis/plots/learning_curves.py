@@ -73,7 +73,8 @@ def curve(result: dict[str, Any]) -> tuple[NDArray[np.int64], NDArray[np.float64
 def png(results: Sequence[dict[str, Any]]) -> bytes:
     """Draw returns, a panel for each environment: means over seeds in 95% bootstrap intervals.
 
-    Of too few seeds for an interval each is a thin line.
+    Of too few seeds for an interval each is a thin line. Where untrained policies, or D3G⁻, return
+    far less than the others learn to, that is cut off.
     """
     return _png(results, curve, "return of an episode")
 
@@ -87,13 +88,16 @@ def values_png(results: Sequence[dict[str, Any]]) -> bytes:
         return found
 
     known = [result for result in results if value_curve(result["seeds"]) is not None]
-    return _png(known, errors, "value less discounted return", line=0.0)
+    return _png(known, errors, "overestimation: value less return", line=0.0)
 
 
 Curve = tuple[NDArray[np.int64], NDArray[np.float64]]
 
 _BOUNDLESS = 5_000
 """Beyond this the scale is logarithmic: values without a cycle grow without bound."""
+
+_FAR_BELOW = 3.0
+"""Returns reach so many times further down than those of policies that learned: cut off."""
 
 
 @styled
@@ -111,20 +115,26 @@ def _png(
     figure = Figure(figsize=(max(4.2 * columns, 5), 3.8 * rows), layout="constrained")
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for panel, env_id in zip(axes, env_ids, strict=False):
-        largest = 0.0
+        largest, reached = 0.0, []
         for result in results:
             if result["env_id"] != env_id:
                 continue
             steps, samples = drawn(result)
             largest = max(largest, float(np.abs(samples).max()))
             algorithm = printable(result["algorithm"])
+            learned = samples[1:] if algorithm != "d3g-no-cycle" else samples[:0]
+            reached.append((samples.min(), learned.min(initial=math.inf), samples.max()))
             name = LABELS.get(algorithm, algorithm)
             colour, dashes = _LOOKS.get(algorithm, (BLACK, "-"))
             if result.get("start_run") is not None:
                 name, colour = f"{name}, started offline", YELLOW
             label = f"{name} ({counted(samples.shape[1], 'seed')})"
             band(panel, steps, samples, label, colour, dashes)
-        panel.set_title(printable(env_id))
+        (lowest, least), most = np.min(reached, axis=0)[:2], np.max(reached, axis=0)[2]
+        cut = line is None and most - lowest > _FAR_BELOW * (most - least) > 0
+        if cut:
+            panel.set_ylim(bottom=least - 0.1 * (most - least))
+        panel.set_title(printable(env_id) + (", lower returns cut off" if cut else ""))
         panel.set_xlabel("environment steps")
         thousands(panel.xaxis)
         panel.set_ylabel(label_y)
