@@ -25,6 +25,7 @@ from qss_offline.algorithms.observational_d3g import (
     ObservationalD3GConfig,
     ObservationBatch,
 )
+from qss_offline.analysis.plots.style import styled
 from qss_offline.engine.loop import fit
 from qss_offline.engine.sampler import UniformSampler
 from qss_offline.engine.state import initial_state
@@ -61,13 +62,15 @@ def milliseconds(device: str, seeds: int, batch: int, width: int, seconds: float
     return statistics.median(times[1:])
 
 
+@styled
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
     """Draw a panel for each axis."""
     from matplotlib.figure import Figure
-    from matplotlib.ticker import ScalarFormatter
 
     figure = Figure(figsize=(12, 3), layout="constrained")
     axes = figure.subplots(1, 4)
+    axes[1].sharey(axes[0])
+    axes[2].sharey(axes[0])
     for axis, name in zip(axes, (*AXES, "rows"), strict=True):
         for device in dict.fromkeys(row["device"] for row in rows):
             points = [row for row in rows if row["axis"] == name and row["device"] == device]
@@ -82,12 +85,12 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         else:
             axis.set_xscale("log", base=2)
             axis.set_yscale("log", base=2)
-            axis.set(xlabel=name, ylabel="ms an update")
+            axis.set(xlabel=name, ylabel="milliseconds an update")
             for ticks in (axis.xaxis, axis.yaxis):
-                ticks.set_major_formatter(ScalarFormatter())
-        axis.grid(alpha=0.3)
-    axes[0].legend(frameon=False)
-    axes[-1].legend(frameon=False)
+                ticks.set_major_formatter("{x:g}")
+    if len({row["device"] for row in rows}) > 1:
+        axes[0].legend()
+    axes[-1].legend()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=100)
 
