@@ -39,7 +39,7 @@ FOLDER = "render"
 SHEET_INTERVAL = 5
 _FRAMES_PER_S = 12.5
 _TITLE_PX, _HEAD_PX, _GAP_PX = 24, 46, 6
-_GIF_WIDTH, _GIF_COLOURS = 480, 64
+_GIF_WIDTH, _GIF_COLOURS = 640, 128
 _SHEET_WIDTH, _SHEET_ROW_PX = 128, 22
 _INK, _PAPER, _GREY = (20, 20, 20), (255, 255, 255), (95, 95, 95)
 
@@ -498,29 +498,28 @@ def gif_bytes(images: Sequence[Any]) -> bytes:
 
 
 def sheet_bytes(images: Sequence[Any], strips: int) -> bytes:
-    """Return a PNG of every fifth step: a row for each strip, a column for each step shown."""
-    from PIL import Image, ImageDraw
+    """Return a PNG of every fifth step: a row for each strip, a column for each step shown.
+
+    Every frame has its caption below, since a strip may run through several episodes.
+    """
+    from PIL import Image
 
     chosen = range(0, len(images), SHEET_INTERVAL)
     panel = (images[0].width + _GAP_PX) // strips
     body = images[0].height - _HEAD_PX
     height = round(body * _SHEET_WIDTH / (panel - _GAP_PX))
-    row_height = _SHEET_ROW_PX + height
-    page = Image.new(
-        "RGB", (len(chosen) * (_SHEET_WIDTH + 4) - 4, strips * row_height + _SHEET_ROW_PX), _PAPER
-    )
-    draw = ImageDraw.Draw(page)
-    for column, step in enumerate(chosen):
-        left = column * (_SHEET_WIDTH + 4)
-        draw.text((left + 2, strips * row_height + 3), f"step {step}", _GREY, font=_font(12))
-        for row in range(strips):
-            begin, top = row * panel, row * row_height
-            part = images[step].crop((begin, _HEAD_PX, begin + panel - _GAP_PX, _HEAD_PX + body))
-            page.paste(part.resize((_SHEET_WIDTH, height)), (left, top + _SHEET_ROW_PX))
-            if column == 0:
-                page.paste(
-                    images[0].crop((begin, 0, begin + panel - _GAP_PX, _SHEET_ROW_PX)), (0, top)
-                )
+    row_height = height + 2 * _SHEET_ROW_PX
+    page = Image.new("RGB", (len(chosen) * (_SHEET_WIDTH + 4) - 4, strips * row_height), _PAPER)
+    for row in range(strips):
+        begin, top = row * panel, row * row_height
+        end = begin + panel - _GAP_PX
+        page.paste(images[0].crop((begin, 0, end, _SHEET_ROW_PX)), (0, top))
+        for column, step in enumerate(chosen):
+            at = column * (_SHEET_WIDTH + 4), top + _SHEET_ROW_PX
+            part = images[step].crop((begin, _HEAD_PX, end, _HEAD_PX + body))
+            page.paste(part.resize((_SHEET_WIDTH, height)), at)
+            caption = (begin, _TITLE_PX, min(end, begin + _SHEET_WIDTH), _HEAD_PX)
+            page.paste(images[step].crop(caption), (at[0], at[1] + height))
     content = io.BytesIO()
     page.quantize(128).save(content, format="PNG", optimize=True)
     return content.getvalue()
