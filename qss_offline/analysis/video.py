@@ -22,7 +22,7 @@ from qss_offline.analysis.models import observation_std, planner_of, policy_of
 from qss_offline.analysis.painting import DrawingError, film_actions, paint
 from qss_offline.analysis.planning import Planner, plan_distances
 from qss_offline.analysis.poses import NoPoseError, PoseMap, pose_map
-from qss_offline.data.environments import importable, make_env
+from qss_offline.data.environments import env_id_of_file, importable, make_env
 from qss_offline.data.transitions import Transitions
 from qss_offline.errors import UserError
 from qss_offline.evaluation.episodes import BatchPolicy
@@ -202,13 +202,14 @@ def render_online(
         raise UserError(f"{run.path.parent} holds no seed {shown}; its seeds are {there}")
     policy = load_policy(RunFolder(run.path.parent).seed(shown).policy)
     folder = run.path.parent / FOLDER if out is None else out
-    env = make_env(run.env_id, time_limit=False)
+    env_id = env_id_of_file(run.env_id, run.path)
+    env = make_env(env_id, time_limit=False)
     try:
-        acting, shots = _act_before_camera(run.env_id, env, policy, None, steps)
+        acting, shots = _act_before_camera(env_id, env, policy, None, steps)
     finally:
         env.close()
     result = Rendered(folder / "acting.json", folder / "dimensions.png")
-    write_json(result.numbers, {"env_id": run.env_id, "shown_seed": shown, "acting_alone": True})
+    write_json(result.numbers, {"env_id": env_id, "shown_seed": shown, "acting_alone": True})
     _plot_dimensions((acting,), result.dimensions)
     return _film_acting(result, acting, shots, progress, notice)
 

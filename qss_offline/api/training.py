@@ -9,7 +9,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import qss_offline.online.gridworld  # noqa: F401  registers the gridworld
 from qss_offline.analysis.tracking import tensorboard_progress
 from qss_offline.api.options import IF_EXISTS, environment_of, recording_name, run_folder
 from qss_offline.api.recording import Environment, Recording, make_known, recording_of

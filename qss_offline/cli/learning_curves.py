@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import qss_offline.online.gridworld  # noqa: F401  registers the gridworld
 from qss_offline.analysis.plots.learning_curves import (
     load_curves,
     png,

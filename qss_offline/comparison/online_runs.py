@@ -8,7 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import qss_offline.online.gridworld  # noqa: F401  registers the gridworld, in workers too
 from qss_offline.baselines import require_d3rlpy
 from qss_offline.baselines.online import check_actions
 from qss_offline.data.environments import make_env

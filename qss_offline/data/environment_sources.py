@@ -416,6 +416,14 @@ def _registered_id(name: str) -> str:
     )
 
 
+_GRIDWORLD = EnvSpec(
+    "Gridworld-v0",
+    entry_point="qss_offline.online.gridworld:GridworldEnv",
+    max_episode_steps=500,
+)
+registry.setdefault(_GRIDWORLD.id, _GRIDWORLD)
+
+
 # --- modules, files, callables ----------------------------------------------------------------
 
 

@@ -42,8 +42,9 @@ class Columns:
         terminations = terminated[:, 0] > 0
         # A step that does both is the environment's own end.
         truncations = (truncated[:, 0] > 0) & ~terminations
-        if not (terminations[-1] or truncations[-1]):
-            truncations[-1] = True
+        # A run that was resumed may have begun an episode anew, and rows may be missing.
+        goes_on = np.append((next_obs[:-1] == obs[1:]).all(axis=1), False)
+        truncations |= ~goes_on & ~terminations
         ends = terminations | truncations
         return Transitions(
             observations=np.ascontiguousarray(obs),

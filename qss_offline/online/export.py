@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
-import qss_offline.online.gridworld  # noqa: F401  registers the gridworld
 from qss_offline.data.environments import env_id_for, make_env
 from qss_offline.data.importing.rules import ImportRules
 from qss_offline.data.importing.sources import plan_arrays
@@ -35,7 +34,8 @@ def export_replay(
     """Store everything of a seed's replay as a pair of Minari datasets.
 
     Rows come in the order in which they happened, those that the replay has dropped meanwhile
-    too. The episode that the run ended in counts as truncated. Actions are in the environment's
+    too, unless it did so between two checkpoints. An episode counts as truncated where the run
+    ended, or where the next row doesn't go on from it. Actions are in the environment's
     units; discrete ones are one-hot, in a Box from 0 to 1, and the dataset then doesn't name its
     environment, whose actions these aren't.
 

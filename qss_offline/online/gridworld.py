@@ -1,8 +1,4 @@
-"""The gridworld of Figure 6 as a Gymnasium environment: discrete actions, states as coordinates.
-
-Importing this module registers `Gridworld-v0`, and
-`gymnasium.make("qss_offline.online.gridworld:Gridworld-v0")` imports it by itself.
-"""
+"""The gridworld of Figure 6 as a Gymnasium environment: discrete actions, states as coordinates."""
 
 from __future__ import annotations
 
@@ -15,7 +11,6 @@ from numpy.typing import NDArray
 from qss_offline.tabular.gridworld import MOVES
 
 ENV_ID = "Gridworld-v0"
-MAX_EPISODE_STEPS = 500
 
 
 class GridworldEnv(gym.Env[NDArray[np.float32], np.int64]):
@@ -67,11 +62,3 @@ def neighbour_distance(
 ) -> float:
     """Manhattan distance of a proposed next state `(2,)` from the nearest of N(s) (Figure 6)."""
     return float(np.abs(neighbours(state, size) - proposed).sum(axis=1).min())
-
-
-if ENV_ID not in gym.registry:
-    gym.register(
-        ENV_ID,
-        entry_point="qss_offline.online.gridworld:GridworldEnv",
-        max_episode_steps=MAX_EPISODE_STEPS,
-    )

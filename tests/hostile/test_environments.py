@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qss_offline.api.training import train_online
 from qss_offline.data import DatasetSpec, list_datasets, load_transitions, plan_arrays, read_family
 from qss_offline.data.environments import (
     env_id_of_file,
@@ -28,10 +30,12 @@ from qss_offline.data.environments import (
 from qss_offline.data.local import data_folder
 from qss_offline.data.metadata import env_id_of as recorded_env_id
 from qss_offline.errors import UserError
-from qss_offline.runs.folder import RunFolder
+from qss_offline.files import write_json
+from qss_offline.runs.folder import RunFolder, read_json
 from qss_offline.runs.reader import read_run_config
 from tests.data.conftest import make_transitions
 from tests.own_env import write_own
+from tests.program import Qss
 
 
 @dataclass(frozen=True)
@@ -123,6 +127,30 @@ def test_a_module_is_left_out_where_the_rest_is_known(trap: Trap) -> None:
     assert env_id_of_file("trap:Reacher-v5?frame_skip=3", "it") == "Reacher-v5?frame_skip=3"
     assert env_id_of_file("/x/trap.py:Reacher", "it") == "Reacher-v5"
     assert not trap.sprung
+
+
+@pytest.mark.parametrize(
+    "command", ["report", "report --no-video", "render", "compare", "evaluate", "export --to a.pt"]
+)
+def test_an_online_run_may_name_any_file_and_none_is_loaded(
+    command: str, trap: Trap, online: Path, qss: Qss
+) -> None:
+    run = Path(shutil.copytree(online, trap.folder / "run"))
+    for name in ("config.json", "results.json"):
+        write_json(run / name, {**read_json(run / name), "env_id": f"{trap.folder}/trap.py:Cart"})
+    qss(command, run, code=None)
+    assert not trap.sprung
+
+
+@pytest.fixture(scope="module")
+def online(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished online run."""
+    folder = tmp_path_factory.mktemp("online") / "run"
+    train_online(
+        "InvertedPendulum", steps=40, warm_up=20, evaluate_every=20, episodes=1, out=folder,
+        workers=1, progress=False, changes={"hidden_dims": [8, 8], "model_updates": 1},
+    )  # fmt: skip
+    return folder
 
 
 def test_text_is_taken_where_the_user_named_the_same(trap: Trap) -> None:

@@ -1,16 +1,15 @@
 """The gridworld of Figure 6 as Gymnasium sees it."""
 
+import subprocess
+import sys
+
 import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from qss_offline.online.gridworld import (
-    ENV_ID,
-    MAX_EPISODE_STEPS,
-    neighbour_distance,
-    neighbours,
-)
+from qss_offline.data.environments import make_env
+from qss_offline.online.gridworld import ENV_ID, neighbour_distance, neighbours
 
 UP, DOWN, LEFT, RIGHT = range(4)
 ORIGIN = np.zeros(2, np.float32)
@@ -20,8 +19,13 @@ def test_gymnasium_finds_nothing_wrong() -> None:
     check_env(gym.make(ENV_ID).unwrapped, skip_render_check=True)
 
 
+def test_every_process_knows_it() -> None:
+    program = "from qss_offline.data.environments import make_env; make_env('Gridworld')"
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 def test_the_shortest_path_costs_one_a_step_and_terminates() -> None:
-    env = gym.make(f"qss_offline.online.gridworld:{ENV_ID}")
+    env = make_env("Gridworld")
     obs, _ = env.reset(seed=0)
     np.testing.assert_array_equal(obs, [0, 0])
     rewards = []
@@ -35,7 +39,7 @@ def test_the_shortest_path_costs_one_a_step_and_terminates() -> None:
 def test_walls_hold_and_the_limit_truncates() -> None:
     env = gym.make(ENV_ID)
     env.reset(seed=0)
-    for step in range(MAX_EPISODE_STEPS):
+    for step in range(500):
         obs, _, terminated, truncated, _ = env.step(UP if step % 2 else LEFT)
         np.testing.assert_array_equal(obs, [0, 0])
     assert (terminated, truncated) == (False, True)

@@ -141,6 +141,19 @@ def test_a_replay_becomes_a_pair_of_datasets(minari_root: Path, tmp_path: Path) 
 
 
 @pytest.mark.usefixtures("in_process")
+def test_an_episode_ends_where_rows_are_missing(minari_root: Path, tmp_path: Path) -> None:
+    """The replay drops rows between two checkpoints; a resumed run may begin an episode anew."""
+    folder = RunFolder(tmp_path / "run")
+    config = replace(CONFIG, steps=600, replay_capacity=200)
+    run_here(replace(settings(), seeds=(2,), config=config, plan=EvaluationPlan(300, 1)), folder)
+    exported = load_transitions(export_replay(folder, 2, "test/pendulum/few").ids[1]).transitions
+    assert len(exported) == 400
+    ends = exported.terminations | exported.truncations
+    goes_on = (exported.next_observations[:-1] == exported.observations[1:]).all(axis=1)
+    np.testing.assert_array_equal(~ends[:-1], goes_on)
+
+
+@pytest.mark.usefixtures("in_process")
 def test_replays_of_an_environment_of_ones_own_are_imported_by_another_process(
     minari_root: Path, tmp_path: Path, qss: Qss, monkeypatch: pytest.MonkeyPatch
 ) -> None:

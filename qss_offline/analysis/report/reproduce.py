@@ -139,7 +139,8 @@ def online_command(run: OnlineRun) -> tuple[str, str | None]:
     remark = None
     if name in ONLINE_PRESETS and settings.algorithm in ALGORITHMS:
         try:
-            named = online_preset(name, settings.algorithm, settings.env_id)
+            here = env_id_of_file(settings.env_id, run.path)
+            named = online_preset(name, settings.algorithm, here)
         except UserError:
             # An environment that isn't here; γ is said then.
             named = online_preset(name, settings.algorithm)
