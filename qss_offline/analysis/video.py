@@ -32,6 +32,7 @@ from qss_offline.files import write_bytes, write_json
 from qss_offline.parallel.reporting import Notice, ProgressFactory, no_progress, print_notice
 from qss_offline.runs.folder import RunFolder
 from qss_offline.runs.reader import FinishedRun, OnlineRun
+from qss_offline.runs.results import best_seed
 
 FOLDER = "render"
 """Where a run's pictures are, inside its folder."""
@@ -114,7 +115,8 @@ def render_run(
     Args:
         run: a finished run.
         out: folder for the files; by default `render` in the run's folder.
-        seed: whose plan and policy are shown; the first by default. Distances are of all seeds.
+        seed: whose plan and policy are shown; by default that whose last return is highest.
+            Distances are of all seeds.
         steps: of each trajectory.
         episodes: first states of each seed that distances are measured from.
         notice: called with a line for whatever is left out.
@@ -126,7 +128,7 @@ def render_run(
     """
     if steps < 1 or episodes < 2:
         raise UserError("--steps must be at least 1 and --episodes at least 2")
-    shown = run.seeds[0] if seed is None else seed
+    shown = best_seed(run.results) if seed is None else seed
     policy = policy_of(run, shown)
     folder = run.folder.path / FOLDER if out is None else out
     env = make_env(run.env_id, time_limit=False)
@@ -185,7 +187,7 @@ def render_online(
     Args:
         run: a finished run, in its folder.
         out: folder for the files; by default `render` in the run's folder.
-        seed: whose policy is shown; the first by default.
+        seed: whose policy is shown; by default that whose last return is highest.
         steps: of the trajectory.
         notice: called with a line for whatever is left out.
         progress: makes a progress display.
@@ -196,7 +198,7 @@ def render_online(
     """
     if steps < 1:
         raise UserError("--steps must be at least 1")
-    shown = run.seeds[0] if seed is None else seed
+    shown = best_seed(run.results) if seed is None else seed
     if shown not in run.seeds:
         there = ", ".join(map(str, run.seeds))
         raise UserError(f"{run.path.parent} holds no seed {shown}; its seeds are {there}")

@@ -65,9 +65,9 @@ class Comparison:
         recordings = {r.dataset_id if isinstance(r, Run) else r.env_id for r in self.runs.values()}
         if len(recordings) < 2:
             return []
-        return [
-            "These runs learned from different recordings: their returns don't compare methods."
-        ]
+        online = not any(isinstance(run, Run) for run in self.runs.values())
+        what = "acted in different environments" if online else "learned from different recordings"
+        return [f"These runs {what}: their returns don't compare methods."]
 
     def plot(self) -> Figure:
         """Draw the returns of all runs over their online steps.

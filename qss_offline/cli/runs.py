@@ -86,22 +86,50 @@ def _policies(source: Path, seed: int | None) -> list[Path]:
     )
     if seed is not None:
         found = [path for path in found if path.parent.name == str(seed)]
-    if not found:
-        path = shlex.quote(str(source))
-        if (source / "config.json").exists() and not (source / "results.json").exists():
-            raise UserError(f"{source} is not finished; qss resume {path} goes on")
-        which = "" if seed is None else f" of seed {seed}"
-        raise UserError(
-            f"{source} holds no policy{which}: it diverged, or learned offline only, and then "
-            f"qss fit-inverse {path} makes one"
-        )
+    _check_policies(source, seed, found)
     return found
+
+
+def _check_policies(source: Path, seed: int | None, found: list[Path]) -> None:
+    """Refuse a folder without a policy; say where policies may still change.
+
+    Raises:
+        UserError: it is no run, it isn't finished, or why it has no policy.
+    """
+    from qss_offline.parallel.reporting import print_notice
+    from qss_offline.runs.folder import RunFolder
+
+    run, path = RunFolder(source), shlex.quote(str(source))
+    unfinished = f"{source} is not finished; qss resume {path} goes on"
+    if found:
+        if run.started and not run.results.exists():
+            print_notice(f"{unfinished}, and its policies may change")
+        return
+    if not run.started:
+        raise UserError(f"{source} is no run folder; qss runs lists those that there are")
+    there = sorted(one.name for one in source.glob("seeds/*"))
+    if seed is not None and str(seed) not in there:
+        raise UserError(f"{source} holds no seed {seed}; its seeds are {', '.join(there)}")
+    if not run.results.exists():
+        raise UserError(unfinished)
+    which = "" if seed is None else f" of seed {seed}"
+    if run.is_online:
+        raise UserError(
+            f"{source} holds no policy{which}: it diverged, or is of a method of d3rlpy, which "
+            "keep none"
+        )
+    raise UserError(
+        f"{source} holds no policy{which}: it diverged, or learned offline only, and then "
+        f"qss fit-inverse {path} makes one"
+    )
 
 
 def render(
     run: options.RunPath,
     out: Annotated[Path | None, Option(help="folder of the pictures (RUN/render)")] = None,
-    seed: Annotated[int | None, Option(help="seed that is shown (the first)")] = None,
+    seed: Annotated[
+        int | None, Option(help="seed that is shown (that whose last return is highest)")
+    ] = None,
     steps: Annotated[int, Option(help="steps of each trajectory")] = 50,
     episodes: Annotated[int, Option(help="first states of each seed, for the distances")] = 20,
     env: options.RegisteredModules = None,
@@ -155,10 +183,13 @@ def export(
         raise UserError(f"{to} exists; add --overwrite, or choose another name")
     found = _policies(source, seed)
     results = RunFolder(source).results
-    if len(found) > 1 and results.exists():
-        best = best_seed({"seeds": seeds_of_file(read_json(results), results)})
-        found = _policies(source, best)
-        print(f"the policy of seed {best}, whose last return is highest")
+    if len(found) > 1:
+        best, why = found[0].parent.name, ", the first that has one"
+        if results.exists():
+            best = str(best_seed({"seeds": seeds_of_file(read_json(results), results)}))
+            why = ", whose last return is highest"
+        found = [path for path in found if path.parent.name == best]
+        print(f"the policy of seed {best}{why}")
     written = export_policy(load_policy(found[0]), to)
     print(f"made {to}: observations in, actions out, both in the environment's units")
     print(f"{written.checked_with} ran it: it acts as the policy does, to {written.difference:.1e}")
@@ -168,7 +199,7 @@ def compare(
     sources: Annotated[
         list[str], Argument(metavar="[NAME=]RUN...", help="run folders, named as you like")
     ],
-    out: Annotated[Path | None, Option(help="folder of the report (report)")] = None,
+    out: Annotated[Path | None, Option(help="folder of the report (RUN/report, or report)")] = None,
     as_json: options.Json = False,
     env: options.RegisteredModules = None,
 ) -> None:

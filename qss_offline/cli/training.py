@@ -258,10 +258,8 @@ def say(run: Run, as_json: bool = False, video: bool = False, next_line: str | N
     if raced := race_table(results["seeds"]):
         print_table(RACE_HEADER, raced, title="the race on online steps")
     made = [f"{run.folder.results} (all returns)"] if run.evaluated else [f"{run.path}"]
-    policy = run.folder.seed(run.best_seed).policy
-    if policy.exists():
-        of_seed = f" of seed {run.best_seed}, which returned most" if len(run.seeds) > 1 else ""
-        made.append(f"{policy} (the policy{of_seed})")
+    if policy := _policy_line(run):
+        made.append(policy)
     print(f"{results['wall_seconds']:,.0f} s in all. Made: {', '.join(made)}.")
     if run.method == "bco":
         print(stochasticity_line(config.facts, config.error_power))
@@ -281,9 +279,7 @@ def _what_next(run: Run) -> str:
     from qss_offline.evaluation.policies import DiscretePolicy
 
     path, config = shlex.quote(str(run.path)), run.config
-    # What files name is never imported, so that commands on the run need it said again.
-    own = config.env_id is not None and ":" in config.env_id
-    env = f" --env {shlex.quote(str(config.env_id))}" if own else ""
+    env = _own_env(config.env_id)
     if config.offline_only:
         return (
             f"make policies of it: qss fit-inverse {path} --env NAME takes online steps, "
@@ -350,12 +346,26 @@ def say_online(run: OnlineRun, as_json: bool = False) -> None:
     header = ("seed", f"mean of last {FINAL_EVALUATIONS} evaluations", "last", "best")
     print_table(header, rows, title=f"{run.algorithm}, {run.env_id}")
     made = f"{run.folder.results} (all returns)"
-    if run.folder.seed(run.seeds[0]).policy.exists():
-        made += f", {run.folder.seed(run.seeds[0]).policy} (the policy)"
+    if policy := _policy_line(run):
+        made += f", {policy}"
     print(f"{results['wall_seconds']:,.0f} s in all. Made: {made}.")
-    path = shlex.quote(str(run.path))
-    more = f"Next: its learning curve with qss report {path}"
+    path, env = shlex.quote(str(run.path)), _own_env(run.env_id)
+    more = f"Next: its learning curve with qss report {path}{env}"
     # d3rlpy's methods keep none.
     if replay_files(run.folder.seed(run.seeds[0])):
-        more += f"; what it saw, as a recording: qss data import {path} --into my/replay"
+        more += f"; what it saw, as a recording: qss data import {path} --into my/replay{env}"
     print(more)
+
+
+def _policy_line(run: Run | OnlineRun) -> str | None:
+    """Return the file of the policy that returned most, and whose it is; None where it isn't."""
+    policy = run.folder.seed(run.best_seed).policy
+    if not policy.exists():
+        return None
+    of_seed = f" of seed {run.best_seed}, which returned most" if len(run.seeds) > 1 else ""
+    return f"{policy} (the policy{of_seed})"
+
+
+def _own_env(env_id: str | None) -> str:
+    """Return how commands are told of an environment of one's own: what files name is no help."""
+    return f" --env {shlex.quote(env_id)}" if env_id is not None and ":" in env_id else ""

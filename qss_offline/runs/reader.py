@@ -281,6 +281,10 @@ def load_online_run(path: Path) -> OnlineRun:
     """
     folder = RunFolder(path)
     file = folder.results if path.is_dir() else path
+    if path.is_dir() and folder.started and not file.exists():
+        raise UserError(
+            f"{path} is not finished (no results.json); qss resume {shlex.quote(str(path))} goes on"
+        )
     results = read_json(file)
     missing = [name for name in ("env_id", "algorithm", "wall_seconds") if name not in results]
     if missing:
@@ -312,13 +316,7 @@ def load_any_run(path: Path) -> FinishedRun | OnlineRun:
     folder = RunFolder(path)
     if path.is_file():
         return load_online_run(path)
-    if not folder.is_online:
-        return load_run(path)
-    if not folder.results.exists():
-        raise UserError(
-            f"{path} is not finished (no results.json); qss resume {shlex.quote(str(path))} goes on"
-        )
-    return load_online_run(path)
+    return load_online_run(path) if folder.is_online else load_run(path)
 
 
 def read_run_config(folder: RunFolder) -> RunConfig:

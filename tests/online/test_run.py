@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -30,6 +32,7 @@ from qss_offline.engine.checkpoint import load_checkpoint
 from qss_offline.errors import UserError
 from qss_offline.evaluation.policies import Policy
 from qss_offline.evaluation.policy_files import load_policy
+from qss_offline.files import write_json
 from qss_offline.launch.local import LocalLauncher
 from qss_offline.online.config import EvaluationPlan, OnlineSettings
 from qss_offline.online.env_loop import OnlineTask
@@ -44,7 +47,7 @@ from qss_offline.runs.config import RunConfig
 from qss_offline.runs.folder import RunFolder, SeedFolder, read_json
 from qss_offline.runs.inverse_config import InverseFitConfig
 from qss_offline.runs.reader import load_online_run, load_run, read_run_config
-from qss_offline.runs.results import evaluation_means, learning_curve
+from qss_offline.runs.results import best_seed, evaluation_means, learning_curve
 from qss_offline.training.runner import run
 from tests.online.small_run import CONFIG, settings
 from tests.own_env import write_own
@@ -166,6 +169,42 @@ def test_replays_of_an_environment_of_ones_own_are_imported_by_another_process(
     assert "not in Reacher-v5" in qss.refused("data import", run, *into, "--env", "Reacher")
     qss("data import", run, *into, "--env", env_id)
     assert load_transitions("me/cart-s3-obs-v0").info.total_steps == 60
+
+
+def test_what_an_online_run_says_next_can_be_typed(
+    minari_root: Path, tmp_path: Path, qss: Qss, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env_id, run = f"{write_own(tmp_path / 'mine')}:Cart?max_episode_steps=20", tmp_path / "run"
+    few = "--seeds 2 --steps 60 --warm-up 20 --evaluate-every 30 --episodes 1"
+    said = qss(f"train-online {few}", env_id, "--out", run).out
+    best = best_seed(read_json(run / "results.json"))
+    assert f"seeds/{best}/policy.safetensors (the policy of seed {best}, which" in said
+    monkeypatch.setattr(environment_sources, "_sources", {})
+    gym.registry.pop("Cart")
+    commands = re.findall(r"qss (report|data import)( .+?)(?:;|$)", said.splitlines()[-1])
+    assert len(commands) == 2
+    for command, rest in commands:
+        qss(f"{command}{rest}" + (" --no-video" if command == "report" else ""))
+
+
+def test_policies_that_are_not_there_or_not_final_are_told_apart(tmp_path: Path, qss: Qss) -> None:
+    run, to = tmp_path / "run", ("--to", tmp_path / "policy.pt")
+    qss("train-online InvertedPendulum --seeds 2 --steps 40 --warm-up 20 --evaluate-every 20 "
+        "--episodes 1 --set model_updates=1 --out", run)  # fmt: skip
+    best = best_seed(read_json(run / "results.json"))
+    assert f"the policy of seed {best}, whose last return is highest" in qss("export", run, *to).out
+    assert "its seeds are 0, 1" in qss.refused("export --seed 7", run, *to, "--overwrite")
+    assert "is no run folder" in qss.refused("evaluate", tmp_path)
+    (run / "results.json").unlink()
+    said = qss("export --overwrite", run, *to)
+    assert "is not finished" in said.err and "the policy of seed 0" in said.out
+    for command in ("compare", "report", "render"):
+        assert "is not finished (no results.json)" in qss.refused(command, run)
+    for policy in run.glob("seeds/*/policy.safetensors"):
+        policy.unlink()
+    assert "is not finished" in qss.refused("evaluate", run)
+    write_json(run / "results.json", {})
+    assert "a method of d3rlpy" in qss.refused("evaluate", run)
 
 
 def test_discrete_actions_are_exported_one_hot(minari_root: Path, tmp_path: Path) -> None:
