@@ -6,7 +6,6 @@ stacked. On a CPU a seed gives the same bits alone, in any company and after any
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -54,8 +53,6 @@ class OnlineTrainer:
         self.tasks, self.env_id, self.config = tuple(tasks), env_id, config
         self.plan, self.device = plan, torch.device(device)
         self.mode = mode or best_mode(self.device)
-        # A resumed run logs the same means, as logs fall on checkpoints.
-        self._log_interval = math.gcd(_LOG_INTERVAL, plan.interval)
 
     def run(self, tick: Tick) -> TrainState:
         """Train every seed to the end, from its checkpoint where it has one.
@@ -112,10 +109,11 @@ class OnlineTrainer:
                 learner.end_warm_up()
             elif now > warm_up:
                 learner.update()
-            ended = now == self.config.steps
-            if ended or now % self._log_interval == 0:
+            evaluated = now == self.config.steps or now % self.plan.interval == 0
+            # At every checkpoint, too, so that a resumed run logs the same means.
+            if evaluated or now % _LOG_INTERVAL == 0:
                 self._log(learner)
-            if ended or now % self.plan.interval == 0:
+            if evaluated:
                 tick(now * len(loops), f"evaluating after step {now:,}", note)
                 self._evaluate(learner)
                 save_seeds(learner, self.env_id)

@@ -67,10 +67,14 @@ def counter() -> Any:
 
 
 def train(
-    folder: Path, seeds: Sequence[int], env_id: str = PENDULUM, config: OnlineConfig = CONFIG
+    folder: Path,
+    seeds: Sequence[int],
+    env_id: str = PENDULUM,
+    config: OnlineConfig = CONFIG,
+    plan: EvaluationPlan = PLAN,
 ) -> OnlineTrainer:
     tasks = [OnlineTask(seed, SeedFolder(folder / str(seed))) for seed in seeds]
-    trainer = OnlineTrainer(tasks, env_id, config, PLAN, mode="eager")
+    trainer = OnlineTrainer(tasks, env_id, config, plan, mode="eager")
     trainer.run(no_tick)
     return trainer
 
@@ -112,7 +116,9 @@ class Interrupted(Exception):
     """Stands for a kill."""
 
 
-def interrupt(folder: Path, seeds: Sequence[int], step: int, env_id: str) -> None:
+def interrupt(
+    folder: Path, seeds: Sequence[int], step: int, env_id: str, plan: EvaluationPlan = PLAN
+) -> None:
     tasks = [OnlineTask(seed, SeedFolder(folder / str(seed))) for seed in seeds]
 
     def tick(steps: float, phase: str = "", note: str = "") -> None:
@@ -120,7 +126,7 @@ def interrupt(folder: Path, seeds: Sequence[int], step: int, env_id: str) -> Non
             raise Interrupted
 
     with pytest.raises(Interrupted):
-        OnlineTrainer(tasks, env_id, CONFIG, PLAN, mode="eager").run(tick)
+        OnlineTrainer(tasks, env_id, CONFIG, plan, mode="eager").run(tick)
 
 
 @pytest.mark.parametrize("env_id", [PENDULUM, GRIDWORLD])
@@ -171,13 +177,36 @@ def test_what_is_stored_is_what_happened(tmp_path: Path, counter: str) -> None:
     assert np.abs(action).max() <= 1
 
 
+def logged(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "0" / FILES[2]).read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("interval", "steps"),
+    [
+        (57, [57, 60, 114, 120, 130]),
+        (60, [60, 120, 130]),
+        (90, [60, 90, 120, 130]),
+    ],
+)
+def test_metrics_are_logged_now_and_then_and_at_evaluations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interval: int, steps: list[int]
+) -> None:
+    monkeypatch.setattr("qss_offline.online.trainer._LOG_INTERVAL", 60)
+    plan = EvaluationPlan(interval, 1)
+    train(tmp_path / "whole", [0], plan=plan)
+    assert [row["step"] for row in logged(tmp_path / "whole")] == steps
+    interrupt(tmp_path / "killed", [0], 122, PENDULUM, plan)
+    train(tmp_path / "killed", [0], plan=plan)
+    assert content(tmp_path / "killed", 0) == content(tmp_path / "whole", 0)
+
+
 def test_the_warm_up_is_random_and_learning_starts_after_it(tmp_path: Path) -> None:
     train(tmp_path, [0])
-    lines = (tmp_path / "0" / "metrics.jsonl").read_text().splitlines()
-    logged = [json.loads(line) for line in lines]
+    rows = logged(tmp_path)
     # 5 updates of the dynamics models at step 40, then one update a step.
-    assert [(row["step"], row["update"]) for row in logged] == [(50, 15), (100, 65), (130, 95)]
-    assert all("critic_loss" in row and "forward_loss" in row for row in logged)
+    assert [(row["step"], row["update"]) for row in rows] == [(50, 15), (100, 65), (130, 95)]
+    assert all("critic_loss" in row and "forward_loss" in row for row in rows)
     other = replace(CONFIG, algorithm=replace(SMALL, gamma=0.5, learning_rate=1e-2))
     train(tmp_path / "other", [0], config=other)
     ours, theirs = (
