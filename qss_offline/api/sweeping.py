@@ -135,7 +135,8 @@ def run_sweep(
         launcher: as for `train`; all seeds of all runs are launched together.
 
     Returns:
-        All finished runs side by side, None where there are none, and a line for each that failed.
+        All finished runs side by side, None where there are none or cells were only listed, and a
+        line for each that failed.
     """
     options = dict(sweep.options)
     launched = launcher_of(launcher, options.pop("workers", None))
@@ -174,7 +175,7 @@ def run_sweep(
             runs[training.name] = Run(training.folder.path)
         for reason in ended.failures:
             fail(training.name, reason)
-    return (compare(runs) if runs else None), failures
+    return (compare(runs) if runs and not launched.lists else None), failures
 
 
 def _recording(given: str | Mapping[str, Any], dry: bool) -> Recording:

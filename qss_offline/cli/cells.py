@@ -35,8 +35,18 @@ def chosen(
     dry_run: bool = False,
     print_commands: bool = False,
     as_json: bool = False,
+    several: bool = False,
 ) -> Launcher:
     """Return the launcher that options ask for, which may be one that only lists.
+
+    Args:
+        launcher: what `--launcher` says.
+        workers: what `--workers` says.
+        dry_run: whether cells are only listed.
+        print_commands: whether commands are only printed.
+        as_json: whether JSON is printed.
+        several: whether there are several runs, some of which may not be able to run: the command
+            goes on after a list. Of one run a list ends the program.
 
     Raises:
         UserError: there is no such launcher, or options contradict each other.
@@ -49,17 +59,33 @@ def chosen(
         raise UserError("--json is of what was run; --dry-run and --print-commands run nothing")
     found = launcher_of(launcher, workers)
     if dry_run:
-        return _Listing(found)
-    return _Commands(found) if print_commands else found
+        return _Listing(found, several)
+    return _Commands(found, several) if print_commands else found
+
+
+def refuse_failed(failures: Sequence[str]) -> None:
+    """End a command whose runs are done, or listed.
+
+    Args:
+        failures: a line for each run that failed.
+
+    Raises:
+        UserError: there are some.
+    """
+    from qss_offline.statistics import counted
+
+    if failures:
+        raise UserError(f"{counted(len(failures), 'run')} failed, the first with: {failures[0]}")
 
 
 class _Listing:
-    """Lists cells in their order, and ends the program."""
+    """Lists cells in their order, and ends the program unless there are several runs."""
 
     dry = lists = True
 
-    def __init__(self, launcher: Launcher) -> None:
+    def __init__(self, launcher: Launcher, several: bool) -> None:
         self._launcher, self.apart, self.workers = launcher, launcher.apart, launcher.workers
+        self._several = several
 
     def width(self, cells: Sequence[Cell]) -> int:
         """Return how many would run at a time."""
@@ -91,17 +117,18 @@ class _Listing:
             f"{counted(len(cells), 'cell')}, about {in_words(seconds)} with {width} at a time. "
             "Nothing was run or written."
         )
-        raise typer.Exit
-        yield
+        if not self._several:
+            raise typer.Exit
+        yield from ()
 
 
 class _Commands:
-    """Writes a file a cell, prints a command a cell, and ends the program."""
+    """Writes a file and prints a command a cell; ends the program unless there are several runs."""
 
     dry, apart, lists = False, True, True
 
-    def __init__(self, launcher: Launcher) -> None:
-        self.workers = launcher.workers
+    def __init__(self, launcher: Launcher, several: bool) -> None:
+        self.workers, self._several = launcher.workers, several
 
     def width(self, cells: Sequence[Cell]) -> int:
         """Return one: nothing is run."""
@@ -124,8 +151,9 @@ class _Commands:
                 words += ["--env", env_id] if ":" in env_id else []
             after = " ".join(places[name] for name in cell.after if name in places)
             print(shlex.join(words) + (f"  # after {after}" if after else ""))
-        raise typer.Exit
-        yield
+        if not self._several:
+            raise typer.Exit
+        yield from ()
 
 
 def cell(

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from qss_offline.api.sweeping import Sweep, run_sweep
+from qss_offline.cli.cells import refuse_failed
 from qss_offline.cli.tables import print_table
 from qss_offline.data.hub import pull_dataset
 from qss_offline.data.load import load_transitions, recorded_behaviour
@@ -110,5 +111,4 @@ def learn_from_minari(
     if compared is not None:
         print_table(*compared.table())
         print(f"made {compared.report(out / 'report', video=False)}")
-    if failures:
-        raise UserError(f"{counted(len(failures), 'run')} failed, the first with: {failures[0]}")
+    refuse_failed(failures)

@@ -15,7 +15,7 @@ from typer import Argument, Option
 
 from qss_offline.cli import options
 from qss_offline.cli.command import add, make_app
-from qss_offline.errors import UserError, by_name
+from qss_offline.errors import by_name
 
 FIGURE7_ENVIRONMENTS = (
     "InvertedPendulum,InvertedDoublePendulum,Reacher,Hopper,HalfCheetah,Walker2d,Ant,Humanoid"
@@ -65,7 +65,7 @@ def table1(
 ) -> None:
     """Table 1, extended: methods × recordings × seeds. From expert to random behaviour."""
     from qss_offline.analysis.plots.comparison import png
-    from qss_offline.cli.cells import chosen
+    from qss_offline.cli.cells import chosen, refuse_failed
     from qss_offline.cli.tables import print_table
     from qss_offline.comparison.grid import seconds as seconds_of
     from qss_offline.comparison.study import ComparisonOptions, Study
@@ -73,16 +73,20 @@ def table1(
     from qss_offline.parallel.progress import progress
     from qss_offline.statistics import counted
 
-    begun, where = time.monotonic(), chosen(launcher, workers, dry_run, print_commands)
+    begun = time.monotonic()
+    where = chosen(launcher, workers, dry_run, print_commands, several=True)
     asked = ComparisonOptions(
         preset, methods, levels, families, seeds, updates, rival_updates, transitions, device, tf32
     )
     study = Study(asked, runs, out, show_only)
-    if not show_only and not where.dry:
+    if not show_only and not where.lists:
         seconds = seconds_of(study.missing(), where)
         if seconds:
             print(f"This takes about {in_words(seconds)}, if nothing else runs.", flush=True)
     failures = [] if show_only else study.run(where, progress)
+    if where.lists and not show_only:
+        refuse_failed(failures)
+        return
     summary = study.summary()
     if not show_only:
         study.write(summary, png(summary.shown), failures)
@@ -102,8 +106,7 @@ def table1(
         f"Next: qss report {shlex.quote(f'{study.out}/returns.csv')}; the same command runs what "
         "is missing, and --seeds 10 adds seeds."
     )
-    if failures:
-        raise UserError(f"{counted(len(failures), 'run')} failed, the first with: {failures[0]}")
+    refuse_failed(failures)
 
 
 def figure6(

@@ -8,7 +8,6 @@ from typing import Annotated
 from typer import Argument, Option
 
 from qss_offline.cli import options
-from qss_offline.errors import UserError
 
 
 def sweep(
@@ -28,12 +27,12 @@ def sweep(
 ) -> None:
     """Train all combinations that a file names, and report. It goes on where it stopped."""
     from qss_offline.api.sweeping import read_sweep, run_sweep
-    from qss_offline.cli.cells import chosen
+    from qss_offline.cli.cells import chosen, refuse_failed
     from qss_offline.cli.tables import print_json, print_table
 
     folder = out or Path("runs") / file.stem
     listed = dry_run or print_commands
-    where = chosen(launcher, None, dry_run, print_commands, as_json) if listed else launcher
+    where = chosen(launcher, None, dry_run, print_commands, as_json, True) if listed else launcher
     compared, failures = run_sweep(read_sweep(file), folder, launcher=where)
     if compared is not None:
         page = compared.report(folder / "report", video=video)
@@ -42,5 +41,4 @@ def sweep(
         else:
             print_table(*compared.table())
             print(f"made {page}")
-    if failures:
-        raise UserError(f"{len(failures)} runs failed, the first with: {failures[0]}")
+    refuse_failed(failures)

@@ -61,7 +61,7 @@ def run_missing(
     write_results(results, made)
     failures = [failure for one in ended for failure in one.failures]
     if failures:
-        raise UserError(f"{len(failures)} cells failed, the first with: {failures[0]}")
+        raise UserError(f"{counted(len(failures), 'cell')} failed, the first with: {failures[0]}")
 
 
 def _check_same(path: Path, settings: OnlineSettings) -> None:

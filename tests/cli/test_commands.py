@@ -161,6 +161,9 @@ def test_a_sweep_trains_what_is_missing_and_names_what_failed(qss: Qss) -> None:
     rows = json.loads(qss("sweep small.toml --no-video --json", code=2).out)
     assert sorted({row["name"] for row in rows}) == names[::-1]
     assert [path.stat().st_mtime_ns for path in policies] == stamps, "trained again"
+    for listing in ("--dry-run", "--print-commands"):
+        error = qss(f"sweep small.toml {listing} -q", code=2).err
+        assert error.startswith("error: 3 runs failed, the first with: no/such-obs-v0"), error
     Path("wrong.toml").write_text('recordings = ["a"]\nmethds = ["d3g"]\n')
     assert "did you mean methods" in qss.refused("sweep wrong.toml")
     Path("empty.toml").write_text("seeds = 1\n")

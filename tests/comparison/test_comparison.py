@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import typer
 from matplotlib.image import imread
 
 from qss_offline.analysis.plots.comparison import png
@@ -242,8 +241,7 @@ def test_printed_commands_come_to_the_same_and_are_gathered(
     small = replace(ONE, name="table1", methods=("auto", "bc"), updates=50)
     monkeypatch.setitem(COMPARISONS, "table1", small)
     table1(out=Path("whole"), runs=Path("at-once"), workers=1)
-    with pytest.raises(typer.Exit):
-        table1(runs=Path("apart"), print_commands=True)
+    table1(runs=Path("apart"), print_commands=True)
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("qss cell")]
     assert len(lines) == 1 + 1 + 1 + 1, "training, race, members; and BC"
     files = [Path(line.split()[2]) for line in lines]
@@ -252,11 +250,27 @@ def test_printed_commands_come_to_the_same_and_are_gathered(
         cell(members)
     for file in files:
         cell(file)
-    with pytest.raises(typer.Exit):
-        table1(runs=Path("apart"), dry_run=True)
+    table1(runs=Path("apart"), dry_run=True)
     table1(runs=Path("apart"), workers=1)
     for name in ("curves.csv", "members.csv", "table.png"):
         assert (Path("apart") / name).read_bytes() == (Path("whole") / name).read_bytes(), name
+
+
+def test_commands_are_printed_of_what_can_run_and_what_cannot_is_named(
+    minari_root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(COMPARISONS, "table1", replace(ONE, name="table1"))
+    lost, _ = grid.entries(COMPARISONS["table1"], Path("runs/table1"))
+    write_json(lost.folder.config, {"dataset_id": lost.spec.obs_id})
+    capsys.readouterr()
+    with pytest.raises(UserError, match=rf"^1 run failed, the first with: {lost.folder.path}: "):
+        table1(print_commands=True)
+    (line,) = capsys.readouterr().out.splitlines()[-1:]
+    assert line.startswith("qss cell ") and "bco" in line
 
 
 def test_unknown_methods_levels_and_families_are_refused(tmp_path: Path) -> None:

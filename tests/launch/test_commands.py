@@ -19,6 +19,11 @@ SMALL = (
     "--method d3g --updates 60 --online-steps 30 --online-rounds 1 --episodes 1 "
     "--set algorithm.batch_size=32 --set ensemble=2 --set updates_per_round=20"
 )
+SWEPT = (
+    "methods = ['d3g']\nseeds = 2\nupdates = 60\nonline_steps = 30\nonline_rounds = 1\n"
+    "episodes = 1\nchanges = ['algorithm.batch_size=32', 'ensemble=2', 'updates_per_round=20']\n"
+)
+"""The same in the file of a sweep."""
 
 
 @pytest.fixture
@@ -60,14 +65,27 @@ def test_nothing_but_commands_is_printed_and_their_numbers_are_those_of_the_line
     assert "training 2 seeds" not in err
 
 
+def test_what_cannot_run_is_named_after_the_list_of_what_can(dataset: str, qss: Qss) -> None:
+    unmade = "{ env = 'Pendulum', steps = 500 }"
+    Path("some.toml").write_text(f"recordings = ['no/such-obs-v0', '{dataset}', {unmade}]\n{SWEPT}")
+    listed = qss("sweep some.toml --dry-run -q", code=2)
+    assert "-d3g seeds" in listed.out and "Nothing was run" in listed.out
+    assert listed.err.startswith("error: 2 runs failed, the first with: no/such-obs-v0: ")
+    Path("one.toml").write_text(f"recordings = ['no/such-obs-v0', '{dataset}']\n{SWEPT}")
+    said = qss("sweep one.toml --print-commands -q", code=2)
+    assert [line.startswith("qss cell ") for line in said.out.splitlines()] == [True] * 6
+    assert said.err.startswith("error: 1 run failed, the first with: no/such-obs-v0: ")
+    Path("one.toml").write_text(
+        f"recordings = ['{dataset}']\n{SWEPT.replace('updates = 60', 'updates = 50', 1)}"
+    )
+    refused = qss.refused("sweep one.toml --print-commands -q")
+    assert "1 run failed" in refused and "updates" in refused, "begun with other settings"
+
+
 @pytest.mark.usefixtures("undrawn")
 def test_printed_commands_come_to_the_same_bits(dataset: str, qss: Qss) -> None:
     qss(f"train {dataset} {SMALL} --seeds 2 --out whole")
-    Path("two.toml").write_text(
-        f"recordings = ['{dataset}']\nmethods = ['d3g']\nseeds = 2\nupdates = 60\n"
-        "online_steps = 30\nonline_rounds = 1\nepisodes = 1\n"
-        "changes = ['algorithm.batch_size=32', 'ensemble=2', 'updates_per_round=20']\n"
-    )
+    Path("two.toml").write_text(f"recordings = ['{dataset}']\n{SWEPT}")
     lines = qss("sweep two.toml --print-commands --no-video").out.splitlines()
     assert [line.partition("  # after ")[2] for line in lines] == [*[""] * 4, "1 2", "3 4"]
     for line in lines:
