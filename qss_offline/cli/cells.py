@@ -78,6 +78,23 @@ def refuse_failed(failures: Sequence[str]) -> None:
         raise UserError(f"{counted(len(failures), 'run')} failed, the first with: {failures[0]}")
 
 
+def end_list(launcher: Launcher, failures: Sequence[str]) -> None:
+    """End a command that listed the cells of several runs.
+
+    Args:
+        launcher: of `chosen`.
+        failures: a line for each run that can't run.
+
+    Raises:
+        UserError: there are some.
+    """
+    from qss_offline.parallel.reporting import print_notice
+
+    refuse_failed(failures)
+    if isinstance(launcher, _Commands) and not launcher.printed:
+        print_notice("all is done: the same command without --print-commands sums it up")
+
+
 class _Listing:
     """Lists cells in their order, and ends the program unless there are several runs."""
 
@@ -123,12 +140,16 @@ class _Listing:
 
 
 class _Commands:
-    """Writes a file and prints a command a cell; ends the program unless there are several runs."""
+    """Writes a file and prints a command a cell; ends the program unless there are several runs.
+
+    Attributes:
+        printed: how many commands.
+    """
 
     dry, apart, lists = False, True, True
 
     def __init__(self, launcher: Launcher, several: bool) -> None:
-        self.workers, self._several = launcher.workers, several
+        self.workers, self._several, self.printed = launcher.workers, several, 0
 
     def width(self, cells: Sequence[Cell]) -> int:
         """Return one: nothing is run."""
@@ -151,6 +172,7 @@ class _Commands:
                 words += ["--env", env_id] if ":" in env_id else []
             after = " ".join(places[name] for name in cell.after if name in places)
             print(shlex.join(words) + (f"  # after {after}" if after else ""))
+        self.printed += len(cells)
         if not self._several:
             raise typer.Exit
         yield from ()

@@ -65,7 +65,7 @@ def table1(
 ) -> None:
     """Table 1, extended: methods × recordings × seeds. From expert to random behaviour."""
     from qss_offline.analysis.plots.comparison import png
-    from qss_offline.cli.cells import chosen, refuse_failed
+    from qss_offline.cli.cells import chosen, end_list, refuse_failed
     from qss_offline.cli.tables import print_table
     from qss_offline.comparison.grid import seconds as seconds_of
     from qss_offline.comparison.study import ComparisonOptions, Study
@@ -85,7 +85,7 @@ def table1(
             print(f"This takes about {in_words(seconds)}, if nothing else runs.", flush=True)
     failures = [] if show_only else study.run(where, progress)
     if where.lists and not show_only:
-        refuse_failed(failures)
+        end_list(where, failures)
         return
     summary = study.summary()
     if not show_only:

@@ -27,13 +27,16 @@ def sweep(
 ) -> None:
     """Train all combinations that a file names, and report. It goes on where it stopped."""
     from qss_offline.api.sweeping import read_sweep, run_sweep
-    from qss_offline.cli.cells import chosen, refuse_failed
+    from qss_offline.cli.cells import chosen, end_list, refuse_failed
     from qss_offline.cli.tables import print_json, print_table
 
     folder = out or Path("runs") / file.stem
-    listed = dry_run or print_commands
-    where = chosen(launcher, None, dry_run, print_commands, as_json, True) if listed else launcher
-    compared, failures = run_sweep(read_sweep(file), folder, launcher=where)
+    asked = read_sweep(file)
+    if dry_run or print_commands:
+        where = chosen(launcher, None, dry_run, print_commands, as_json, several=True)
+        end_list(where, run_sweep(asked, folder, launcher=where)[1])
+        return
+    compared, failures = run_sweep(asked, folder, launcher=launcher)
     if compared is not None:
         page = compared.report(folder / "report", video=video)
         if as_json:

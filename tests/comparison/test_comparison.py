@@ -241,9 +241,11 @@ def test_printed_commands_come_to_the_same_and_are_gathered(
     small = replace(ONE, name="table1", methods=("auto", "bc"), updates=50)
     monkeypatch.setitem(COMPARISONS, "table1", small)
     table1(out=Path("whole"), runs=Path("at-once"), workers=1)
+    capsys.readouterr()
     table1(runs=Path("apart"), print_commands=True)
-    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("qss cell")]
+    lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 1 + 1 + 1 + 1, "training, race, members; and BC"
+    assert all(line.startswith("qss cell ") for line in lines)
     files = [Path(line.split()[2]) for line in lines]
     members = next(file for file in files if "members.cell" in file.name)
     with pytest.raises(UserError, match="its members act after the race"):
@@ -254,6 +256,10 @@ def test_printed_commands_come_to_the_same_and_are_gathered(
     table1(runs=Path("apart"), workers=1)
     for name in ("curves.csv", "members.csv", "table.png"):
         assert (Path("apart") / name).read_bytes() == (Path("whole") / name).read_bytes(), name
+    capsys.readouterr()
+    table1(runs=Path("apart"), print_commands=True)
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.startswith("all is done: ")
 
 
 def test_commands_are_printed_of_what_can_run_and_what_cannot_is_named(
@@ -269,7 +275,7 @@ def test_commands_are_printed_of_what_can_run_and_what_cannot_is_named(
     capsys.readouterr()
     with pytest.raises(UserError, match=rf"^1 run failed, the first with: {lost.folder.path}: "):
         table1(print_commands=True)
-    (line,) = capsys.readouterr().out.splitlines()[-1:]
+    (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("qss cell ") and "bco" in line
 
 

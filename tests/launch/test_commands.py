@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,12 @@ def test_printed_commands_come_to_the_same_bits(dataset: str, qss: Qss) -> None:
     assert json.loads((run / "results.json").read_text())["wall_seconds"] >= begun > 0
     for path in Path("whole").rglob("*.safetensors"):
         assert (run / path.relative_to("whole")).read_bytes() == path.read_bytes()
+    shutil.rmtree("runs/two/report")
+    said = qss("sweep two.toml --print-commands")
+    assert said.out == "" and said.err.startswith("all is done: ")
+    assert "".join(qss("sweep two.toml --print-commands -q")) == ""
+    assert "\n0 cells" in qss("sweep two.toml --dry-run").out
+    assert not Path("runs/two/report").exists(), "nothing is reported on"
 
 
 @pytest.mark.usefixtures("undrawn", "minari_root")
