@@ -95,7 +95,8 @@ def table1(
         print()
     count = counted(len(summary.missing), "run")
     if show_only:
-        print(f"{count} missing; returns of {study.returns}. Nothing was run or written.")
+        source = study.returns if study.returns.exists() else study.runs
+        print(f"{count} missing; returns of {source}. Nothing was run or written.")
         return
     if not summary.ran and not summary.missing:
         print(f"Nothing was run: {study.returns} holds all of these returns already.")

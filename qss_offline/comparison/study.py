@@ -119,7 +119,8 @@ class Study:
         show_only: whether, where nothing was run, what was published is meant.
 
     Raises:
-        UserError: an option can't be used, or a folder holds another comparison.
+        UserError: an option can't be used, a folder holds another comparison, or there is nothing
+            to show.
     """
 
     def __init__(
@@ -130,20 +131,22 @@ class Study:
         show_only: bool = False,
     ) -> None:
         config = self.config = options.config()
-        runs = runs or Path("runs") / config.name
+        self.runs = runs = runs or Path("runs") / config.name
         self.entries = grid.entries(config, runs)
-        self.out = out or (self._published(runs) if show_only else None) or runs
+        begun = (runs / "returns.csv").exists() or any(one.folder.started for one in self.entries)
+        published = Path("results") / config.name
+        self.out = out or (published if show_only and not begun else runs)
         self.returns = self.out / "returns.csv"
+        if show_only and not begun and not self.returns.exists():
+            raise UserError(
+                f"there is nothing of {config.name} to show: nothing was run in {runs}, and there "
+                f"is no {self.returns}; start it in the repository's folder, which has published "
+                "results, or without --show to run it"
+            )
         self._members, self._curves = self.out / "members.csv", self.out / "curves.csv"
         self._provenance = self.out / "provenance.json"
         self._earlier = read_rows(self.returns, Row)
         self._check_same()
-
-    def _published(self, runs: Path) -> Path | None:
-        """Return the folder of what was published, where nothing was run here."""
-        if (runs / "returns.csv").exists() or any(one.folder.started for one in self.entries):
-            return None
-        return Path("results") / self.config.name
 
     def _check_same(self) -> None:
         """Refuse a folder that holds another comparison, or this one with other updates.

@@ -396,6 +396,27 @@ def test_published_results_are_only_read(
     assert "runs/table1/returns.csv" in capsys.readouterr().out
 
 
+def test_where_nothing_was_run_or_published_there_is_nothing_to_show(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folders, place in (
+        ({}, "results/table1/"),
+        ({"runs": Path("a")}, "results/table1/"),
+        ({"out": Path("b")}, "b/"),
+        ({"preset": "paper"}, "results/paper/"),
+    ):
+        with pytest.raises(UserError, match=f"no {place}returns.csv; start it in the repository"):
+            table1(**ASKED, **folders, show_only=True)
+    assert capsys.readouterr().out == ""
+    (entry,) = grid.entries(
+        ComparisonOptions("table1", "bco", "100", "reacher", 1).config(), Path("runs/table1")
+    )
+    write_json(entry.folder.config, {"dataset_id": entry.spec.obs_id})
+    table1(**ASKED, show_only=True)
+    assert "1 run missing; returns of runs/table1. " in capsys.readouterr().out
+
+
 def test_returns_of_other_settings_are_not_taken_for_these(
     minari_root: Path,
     tmp_path: Path,
