@@ -193,7 +193,7 @@ def train_online(
     launcher: options.Launcher = "local",
     device: options.Device = "cpu",
     tf32: options.Tf32 = False,
-    out: options.Out = None,
+    out: Annotated[Path | None, Option(help="folder of the run (runs/online-ENV-ALGO)")] = None,
     as_json: options.Json = False,
 ) -> None:
     """Act and learn together: full D3G, or D3G⁻ without its cycle."""

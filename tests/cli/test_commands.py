@@ -59,6 +59,17 @@ def test_runs_are_listed_acted_with_exported_and_compared(qss: Qss) -> None:
     assert "two runs are called 'a'" in qss.refused(f"compare a={path} a={path}")
 
 
+def test_help_names_the_folder_that_a_run_goes_to(qss: Qss) -> None:
+    few = "--steps 40 --warm-up 20 --evaluate-every 20 --episodes 1 --set model_updates=1"
+    recorded = "Reacher-v5-random-100-n500-s0-bco"
+    for command, told, folder in (
+        (f"train {DATASET} {SMALL} --method bco", "<recording>-<method>", recorded),
+        (f"train-online Reacher {few}", "online-ENV-ALGO", "online-Reacher-v5-d3g"),
+    ):
+        assert f"(runs/{told})" in qss(f"{command.split()[0]} -h").out
+        assert f"runs/{folder}/results.json" in qss(command).out
+
+
 def strict(text: str) -> Any:
     """Read JSON, which has no NaN."""
     return json.loads(text, parse_constant=pytest.fail)
