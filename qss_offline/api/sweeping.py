@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from qss_offline.api.options import recording_name
 from qss_offline.api.recording import Recording, spec_of_env
 from qss_offline.api.runs import Run
 from qss_offline.api.training import asked_run
+from qss_offline.data.environments import NotNamedError
 from qss_offline.data.local import local_dataset_ids
 from qss_offline.errors import UserError, nearest, shown
 from qss_offline.files import read_regular_file
@@ -166,6 +168,9 @@ def run_sweep(
                     out=out / name, if_exists="resume", **options,
                 )  # fmt: skip
                 begun.append(TrainingRun(config, folder, there, check_ranges=check_ranges))
+            except NotNamedError as error:
+                needed = json.dumps(error.env_id, ensure_ascii=False)
+                fail(name, f"{error.why}: the file needs env = {needed}")
             except UserError as error:
                 fail(name, error)
     runs: dict[str, Run] = {}

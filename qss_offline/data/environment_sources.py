@@ -49,6 +49,23 @@ _texts: set[tuple[str, str, str]] = set()
 _classes: set[str] = set()
 
 
+class NotNamedError(UserError):
+    """A file names an environment that is taken only where the user names it, too.
+
+    Args:
+        why: what isn't taken.
+        env_id: what the user would name.
+
+    Attributes:
+        why: as given.
+        env_id: as given, fit to be shown.
+    """
+
+    def __init__(self, why: str, env_id: EnvironmentName) -> None:
+        self.why, self.env_id = why, printable(env_id)
+        super().__init__(f"{why}: --env {shlex.quote(self.env_id)}")
+
+
 # --- what the user names ----------------------------------------------------------------------
 
 
@@ -162,7 +179,8 @@ def env_id_of_file(named: object, source: object) -> str:
         source: the file, for the message.
 
     Raises:
-        UserError: it isn't registered here, is no text, or has arguments that aren't taken.
+        NotNamedError: it isn't registered here, or has arguments that aren't taken.
+        UserError: it is no text, or was a callable.
     """
     try:
         asked = parse_name(named)
@@ -180,17 +198,18 @@ def env_id_of_file(named: object, source: object) -> str:
                 "the string of a module or file"
             ) from error
         hint = asked if asked.source else replace(asked, source="MODULE")
-        raise UserError(
+        raise NotNamedError(
             f"{source}: {error}; a module or file is loaded only where you name it, if you trust "
-            f"it: --env {shlex.quote(printable(hint))}"
+            "it",
+            hint,
         ) from error
     for key, value in found.arguments.items():
         text = json.dumps(value, sort_keys=True)
         if not _harmless(value) and (found.id, key, text) not in _texts:
-            raise UserError(
+            raise NotNamedError(
                 f"{source}: {key} of its environment is {shown(value)}, and text, which may be a "
-                "path, is taken only where you name it, if you trust it: --env "
-                f"{shlex.quote(printable(found))}"
+                "path, is taken only where you name it, if you trust it",
+                found,
             )
     return str(found)
 

@@ -21,6 +21,7 @@ from qss_offline.data.environment_names import env_name_of as env_name_of
 from qss_offline.data.environment_names import plain_name as plain_name
 from qss_offline.data.environment_names import without_folder as without_folder
 from qss_offline.data.environment_names import without_source as without_source
+from qss_offline.data.environment_sources import NotNamedError as NotNamedError
 from qss_offline.data.environment_sources import env_id_for as env_id_for
 from qss_offline.data.environment_sources import env_id_of as env_id_of
 from qss_offline.data.environment_sources import env_id_of_file as env_id_of_file

@@ -11,12 +11,17 @@ import numpy as np
 import pytest
 
 from qss_offline import __version__
+from qss_offline.data import environment_sources
 from qss_offline.data.build import build_dataset
+from qss_offline.data.environments import resolve_env_id
 from qss_offline.data.specs import DatasetSpec
+from tests.own_env import write_own
 from tests.program import Qss
 
 DATASET = "qss/Reacher/v5-random-100-n500-s0-obs-v0"
 SMALL = "--updates 30 --online-steps 30 --episodes 1"
+FEW = "updates = 30\nonline_steps = 30\nepisodes = 1\nchanges = ['updates_per_round=20']\n"
+"""The same in the file of a sweep, and fewer still."""
 
 
 @pytest.fixture
@@ -158,8 +163,7 @@ def test_characters_that_a_terminal_lacks_end_nothing(
 def test_a_sweep_trains_what_is_missing_and_names_what_failed(qss: Qss) -> None:
     Path("small.toml").write_text(
         f'recordings = ["{DATASET}", "no/such-obs-v0", "{DATASET}"]\n'
-        'methods = ["d3g", "bco"]\npresets = ["default"]\nseeds = 1\n'
-        "updates = 30\nonline_steps = 30\nepisodes = 1\nchanges = ['updates_per_round=20']\n"
+        f'methods = ["d3g", "bco"]\npresets = ["default"]\nseeds = 1\n{FEW}'
     )
     out, err = qss("sweep small.toml --no-video", code=2)
     names = [f"Reacher-v5-random-100-n500-s0-{method}-default" for method in ("d3g", "bco")]
@@ -179,6 +183,24 @@ def test_a_sweep_trains_what_is_missing_and_names_what_failed(qss: Qss) -> None:
     assert "did you mean methods" in qss.refused("sweep wrong.toml")
     Path("empty.toml").write_text("seeds = 1\n")
     assert "recordings is missing" in qss.refused("sweep empty.toml")
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("arguments", ["max_episode_steps=5", 'max_episode_steps=5&model="a"'])
+def test_a_sweep_of_ones_own_environment_says_what_its_file_needs(
+    qss: Qss, monkeypatch: pytest.MonkeyPatch, arguments: str
+) -> None:
+    env_id = resolve_env_id(f"{write_own(Path())}:Cart?{arguments}")
+    dataset = build_dataset(DatasetSpec(env_id, transitions=200, shards=1), workers=1).obs_id
+    monkeypatch.setattr(environment_sources, "_sources", {})
+    monkeypatch.setattr(environment_sources, "_texts", set())
+    settings = f"methods = ['bco']\nseeds = 1\n{FEW}recordings = ['{dataset}']\n"
+    Path("own.toml").write_text(settings)
+    error = qss.refused("sweep own.toml -q")
+    said, _, needed = error.partition(": the file needs ")
+    assert "if you trust it" in said and "own.py:Cart" in needed and "--env" not in error
+    Path("own.toml").write_text(f"{settings}{needed}\n")
+    qss("sweep own.toml --no-video")
 
 
 @pytest.mark.parametrize(
