@@ -15,6 +15,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
+from qss_offline.data.environments import without_folder
 from qss_offline.errors import UserError
 from qss_offline.evaluation.normalization import environment_name
 
@@ -145,12 +146,13 @@ def pose_map(env_id: str, env: gym.Env[Any, Any]) -> PoseMap:
             observations.
     """
     name = environment_name(env_id)
+    shown = without_folder(env_id)
     inner: Any = env.unwrapped
     if not hasattr(inner, "model") or not hasattr(inner, "set_state"):
-        raise NoPoseError(f"{env_id} is no MuJoCo environment whose state could be set")
+        raise NoPoseError(f"{shown} is no MuJoCo environment whose state could be set")
     if name not in _MAPS:
         raise NoPoseError(
-            f"for {env_id} no map from observations to positions and velocities is known "
+            f"for {shown} no map from observations to positions and velocities is known "
             f"(there is one for {', '.join(_MAPS)})"
         )
     layout, hidden = _MAPS[name]
@@ -169,5 +171,5 @@ def pose_map(env_id: str, env: gym.Env[Any, Any]) -> PoseMap:
     except ValueError:
         fits = False
     if not fits:
-        raise NoPoseError(f"{env_id} gives other observations here than its map expects")
+        raise NoPoseError(f"{shown} gives other observations here than its map expects")
     return found

@@ -250,6 +250,8 @@ def _with_pictures(
 _Shots = Callable[[ProgressFactory], Frames | str]
 """Makes frames of an episode, or says in a few words why there are none."""
 
+_NO_MODE = "it can't be drawn, since it takes no render_mode"
+
 
 def _act_before_camera(
     env_id: str, env: Any, policy: BatchPolicy, first: NDArray[Any] | None, steps: int
@@ -259,7 +261,14 @@ def _act_before_camera(
     MuJoCo's pictures are made in a child process, where the same actions lead to the same states; a
     graphics driver that crashes takes nothing else with it.
     """
+    try:
+        own = make_env(env_id, render_mode="rgb_array", time_limit=False)
+    except UserError as error:
+        # `env` could be made: it is the mode that isn't taken.
+        reason = _NO_MODE if "argument 'render_mode'" in str(error) else str(error)
+        return acting_strip(env, policy, None, first, steps), lambda progress: reason
     if hasattr(env.unwrapped, "mujoco_renderer") and importable(env_id):
+        own.close()
         watched: list[NDArray[Any] | None] = []
         strip = acting_strip(env, policy, None, first, steps, watched.append)
         actions = watched[1:]
@@ -271,11 +280,6 @@ def _act_before_camera(
             return np.concatenate((frames, held))
 
         return strip, film_again
-    try:
-        own = make_env(env_id, render_mode="rgb_array", time_limit=False)
-    except UserError as error:
-        reason = str(error)
-        return acting_strip(env, policy, None, first, steps), lambda progress: reason
     camera = Camera(own)
     try:
         strip = acting_strip(own, policy, None, first, steps, lambda action: camera.shoot())

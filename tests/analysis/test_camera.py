@@ -53,12 +53,33 @@ def test_an_environment_of_ones_own_is_filmed_acting(tmp_path: Path, minari_root
     assert middle.min() < 60 and np.median(middle) > 200
 
 
-def test_without_a_picture_the_dimensions_are_plotted(tmp_path: Path, minari_root: Path) -> None:
+POLE = """
+from gymnasium.envs.mujoco.inverted_pendulum_v5 import InvertedPendulumEnv
+
+
+class Pole(InvertedPendulumEnv):
+    def __init__(self):
+        super().__init__()
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "why"), [("Blind", "is no MuJoCo environment"), ("Pole", "no map from observations")]
+)
+def test_without_a_picture_the_dimensions_are_plotted(
+    tmp_path: Path, minari_root: Path, name: str, why: str
+) -> None:
     path = write_own(tmp_path)
+    if name == "Pole":
+        path.write_text(POLE)
     told: list[str] = []
-    made = filmed(f"{path}:Blind?max_episode_steps=5", tmp_path, told)
+    made = filmed(f"{path}:{name}?max_episode_steps=5", tmp_path, told)
     assert [file.suffix for file in made.files] == [".png", ".json"]
-    assert len(told) == 1 and told[0].startswith("no video: ") and "render_mode" in told[0]
+    (said,) = told
+    said, _, place = said.partition("; the state's dimensions are in ")
+    assert said.startswith("no video: ") and f"own.py:{name}" in said and why in said
+    assert said.endswith(", and it can't be drawn, since it takes no render_mode")
+    assert place == str(made.dimensions) and str(tmp_path) not in said
 
 
 @pytest.mark.usefixtures("drawing")
