@@ -47,7 +47,7 @@ def check_id(dataset_id: str) -> None:
     except (ValueError, TypeError) as error:
         raise UserError(
             f"dataset id {dataset_id!r} is malformed: expected namespace/.../name-v0, "
-            "of letters, digits, _ and -"
+            "of letters, digits, _ and -, the namespace of two characters or more"
         ) from error
 
 

@@ -274,6 +274,9 @@ def test_unwritable_folder_is_only_a_notice(
         ("", "malformed"),
         ("no version", "malformed"),
         ("qss/noversion", "malformed"),
+        ("m/log-obs-v0", "the namespace of two characters or more"),
+        ("me/l-v0", "no dataset 'me/l-v0'"),
+        ("m/y/l-v0", "no dataset 'm/y/l-v0'"),
     ],
 )
 def test_unknown_ids(pair: StoredDatasets, dataset_id: str, words: str) -> None:
