@@ -16,17 +16,19 @@ from qss_offline.parallel.progress import progress
 Source = Annotated[
     Path, Argument(metavar="RUN", help="a run folder, or a policy.safetensors of one")
 ]
+RUNS = Path("runs")
 Which = Annotated[int | None, Option(help="seed of training (the first, or all)")]
 
 
 def runs(
-    folder: Annotated[Path, Argument(help="where the runs are")] = Path("runs"),
+    folder: Annotated[Path, Argument(help="where the runs are, or a run")] = RUNS,
     as_json: options.Json = False,
 ) -> None:
     """List the runs, how far they are, and what came of them."""
     from qss_offline.runs.listing import list_runs
 
-    found = list_runs(folder)
+    # Where commands put runs there needn't be any yet.
+    found = list_runs(folder) if folder != RUNS or folder.exists() else []
     if as_json:
         print_json([vars(one) for one in found])
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from qss_offline.errors import UserError, shown
+from qss_offline.errors import UserError, nearest, shown
 from qss_offline.runs.folder import read_json
 from qss_offline.runs.results import seeds_of_file
 
@@ -36,17 +36,20 @@ class ListedRun:
 def list_runs(folder: Path) -> list[ListedRun]:
     """Return the runs in a folder and in its folders, those begun last first.
 
+    A run's own folder is that run.
+
     Raises:
         UserError: there is no such folder.
     """
     if not folder.exists():
-        return []
+        beside = [str(path) for path in folder.parent.glob("*") if path.is_dir()]
+        raise UserError(f"there is no folder {folder}{nearest(str(folder), beside)}")
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder of runs")
     found = [
         path
-        for depth in range(1, _FOLDERS_DEEP + 1)
-        for path in folder.glob("/".join(["*"] * depth) + "/config.json")
+        for depth in range(_FOLDERS_DEEP + 1)
+        for path in folder.glob("/".join([*["*"] * depth, "config.json"]))
     ]
     listed = [_listed(path) for path in found]
     return sorted(listed, key=lambda run: -run.begun)

@@ -32,7 +32,7 @@ def qss(qss: Qss, minari_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_runs_are_listed_acted_with_exported_and_compared(qss: Qss) -> None:
-    assert "qss demo makes one" in qss("runs").out
+    assert "qss demo makes one" in qss("runs").out and qss("runs --json").out == "[]\n"
     out, err = qss(
         f"train {DATASET} --method d3g {SMALL} --seeds 2 --set ensemble=1 "
         "--set updates_per_round=20"
@@ -47,6 +47,13 @@ def test_runs_are_listed_acted_with_exported_and_compared(qss: Qss) -> None:
     listed = {one["path"]: one for one in json.loads(qss("runs --json").out)}
     assert listed[path]["state"] == listed[f"{path}-2"]["state"] == "finished"
     assert listed[path]["scores"] and not listed[f"{path}-2"]["scores"]
+    for own in (path, f"{path}/"):
+        assert json.loads(qss("runs --json", own).out) == [listed[path]]
+    assert qss("runs", Path(path).resolve()).out.count("finished") == 1
+    assert "holds no runs" in qss(f"runs {path}/seeds").out
+    assert f"no folder {path}x; did you mean {path}" in qss.refused(f"runs {path}x")
+    assert "there is no folder no/where" in qss.refused("runs no/where --json")
+    assert "is no folder of runs" in qss.refused(f"runs {path}/config.json")
     acted = json.loads(qss(f"evaluate {path} --episodes 2 --json").out)
     assert [len(one["returns"]) for one in acted] == [2, 2]
     assert f"qss fit-inverse {path}-2" in qss.refused(f"evaluate {path}-2")
