@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from qss_offline.errors import UserError
+from qss_offline.errors import UserError, shown
 
 ROWS_TOGETHER = 32
 """Rows of which the numbers of one seed fill whole vector loops, whatever the columns.
@@ -36,6 +36,18 @@ def check_positive(settings: object, *names: str) -> None:
                 raise UserError(f"{label} must be a whole number, not {number!r}")
             if number <= 0:
                 raise UserError(f"{label} must be above 0, not {number}")
+
+
+def check_flag(settings: object, *names: str) -> None:
+    """Refuse attributes that are neither true nor false.
+
+    Raises:
+        UserError: the first that isn't.
+    """
+    for name in names:
+        value = getattr(settings, name)
+        if not isinstance(value, bool):
+            raise UserError(f"{name} must be true or false, not {shown(value)}")
 
 
 def check_batch_size(settings: Any) -> None:

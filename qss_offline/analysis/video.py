@@ -24,7 +24,7 @@ from qss_offline.analysis.planning import Planner, plan_distances
 from qss_offline.analysis.poses import NoPoseError, PoseMap, pose_map
 from qss_offline.data.environments import env_id_of_file, importable, make_env
 from qss_offline.data.transitions import Transitions
-from qss_offline.errors import UserError
+from qss_offline.errors import UserError, shown
 from qss_offline.evaluation.episodes import BatchPolicy
 from qss_offline.evaluation.policies import Policy
 from qss_offline.evaluation.policy_files import load_policy
@@ -126,8 +126,7 @@ def render_run(
         DrawingError: MuJoCo can't draw here; the numbers and the plot of dimensions are made.
         UserError: the run's files or its dataset can't be read.
     """
-    if steps < 1 or episodes < 2:
-        raise UserError("--steps must be at least 1 and --episodes at least 2")
+    _check_counts(steps, episodes)
     shown = best_seed(run.results) if seed is None else seed
     policy = policy_of(run, shown)
     folder = run.folder.path / FOLDER if out is None else out
@@ -196,8 +195,7 @@ def render_online(
         DrawingError: MuJoCo can't draw here; the numbers and the plot of dimensions are made.
         UserError: the run's files can't be read.
     """
-    if steps < 1:
-        raise UserError("--steps must be at least 1")
+    _check_counts(steps)
     shown = best_seed(run.results) if seed is None else seed
     if shown not in run.seeds:
         there = ", ".join(map(str, run.seeds))
@@ -214,6 +212,16 @@ def render_online(
     write_json(result.numbers, {"env_id": env_id, "shown_seed": shown, "acting_alone": True})
     _plot_dimensions((acting,), result.dimensions)
     return _film_acting(result, acting, shots, progress, notice)
+
+
+def _check_counts(steps: int, episodes: int = 2) -> None:
+    """Refuse trajectories without a step, and intervals of one episode."""
+    whole = all(isinstance(count, int) for count in (steps, episodes))
+    if not whole or steps < 1 or episodes < 2:
+        raise UserError(
+            "--steps and --episodes must be whole numbers, of at least 1 and 2, not "
+            f"{shown(steps)} and {shown(episodes)}"
+        )
 
 
 def _film_acting(

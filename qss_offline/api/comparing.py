@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from qss_offline.analysis.report.making import make_report
 from qss_offline.api.figures import displayed
+from qss_offline.api.options import path_of
 from qss_offline.api.runs import OnlineRun, Run, load
-from qss_offline.errors import UserError
+from qss_offline.errors import UserError, shown
 from qss_offline.runs.results import learning_curve
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class Comparison:
             out: folder of the page; None takes `report` in this folder.
             video: whether to draw what policies do.
         """
-        folder = None if out is None else Path(out)
+        folder = None if out is None else path_of(out, "out")
         paths = [run.path for run in self.runs.values()]
         return make_report(paths, folder, names=list(self.runs), video=video)
 
@@ -111,7 +112,9 @@ def compare(runs: Mapping[str, str | Path | Run | OnlineRun]) -> Comparison:
         raise UserError("compare needs runs by name: compare({'first': run, 'second': other})")
     opened: dict[str, Run | OnlineRun] = {}
     for name, one in runs.items():
-        found = load(one) if isinstance(one, str | Path) else one
+        if not isinstance(name, str):
+            raise UserError(f"compare: a run is called {shown(name)}, which is no text")
+        found = one if isinstance(one, Run | OnlineRun) else load(one)
         if not isinstance(found, Run | OnlineRun):
             raise UserError(f"{name}: {one} is a policy, not the folder of a run")
         opened[name] = found

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+from os import PathLike
 from pathlib import Path
 
 from qss_offline.data.environments import env_id_of_file
 from qss_offline.data.load import LoadedDataset
-from qss_offline.errors import UserError
+from qss_offline.errors import UserError, shown
 from qss_offline.runs.folder import RunFolder, free_folder
+
+
+def path_of(given: object, what: str) -> Path:
+    """Return a path that the user gives.
+
+    Args:
+        given: text, or a path.
+        what: it is, for the message.
+
+    Raises:
+        UserError: it is something else.
+    """
+    if not isinstance(given, str | PathLike):
+        raise UserError(f"{what}: expected a path, got {shown(given)}")
+    return Path(given)
+
 
 IF_EXISTS = ("error", "resume", "new")
 
@@ -34,7 +51,7 @@ def run_folder(name: str, out: str | Path | None, if_exists: str) -> tuple[RunFo
     Raises:
         UserError: there is a run and it is refused.
     """
-    base = Path("runs") / name if out is None else Path(out)
+    base = Path("runs") / name if out is None else path_of(out, "out")
     folder = RunFolder(free_folder(base) if if_exists == "new" else base)
     if if_exists == "error":
         folder.check(resume=False)

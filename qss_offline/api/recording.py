@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from qss_offline.api.figures import displayed
+from qss_offline.api.options import path_of
 from qss_offline.data.build import build_dataset
 from qss_offline.data.environments import EnvFactory, env_id_of, named_env, register_environments
 from qss_offline.data.families import expert_path
@@ -292,7 +293,7 @@ def spec_of_env(
 ) -> DatasetSpec:
     """Return what `Recording.from_env` records; arguments and errors are its own."""
     env_id = env_id_of(env, env_kwargs)
-    path = None if expert is None else Path(expert)
+    path = None if expert is None else path_of(expert, "expert")
     if path is None and randomness < 1 and expert_path(env_id).exists():
         path = expert_path(env_id)
         print_notice(f"steps that aren't random are those of the expert {path.stem}")

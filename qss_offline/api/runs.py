@@ -11,8 +11,9 @@ from qss_offline.analysis.diagnostics import hints
 from qss_offline.analysis.report.making import make_report
 from qss_offline.analysis.video import Rendered, render_online, render_run
 from qss_offline.api.figures import displayed
+from qss_offline.api.options import path_of
 from qss_offline.api.recording import Environment, make_known
-from qss_offline.errors import UserError
+from qss_offline.errors import UserError, shown
 from qss_offline.evaluation.policies import SavedPolicy
 from qss_offline.evaluation.policy_files import load_policy
 from qss_offline.runs.config import RunConfig
@@ -136,6 +137,8 @@ class _AnyRun(Generic[Done]):
             UserError: there is none.
         """
         chosen = self.best_seed if seed is None else seed
+        if not isinstance(chosen, int):
+            raise UserError(f"seed must be a whole number, not {shown(chosen)}")
         if chosen not in self.seeds:
             known = ", ".join(map(str, self.seeds))
             raise UserError(f"{self.path} has no seed {chosen}; its seeds are {known}")
@@ -154,7 +157,7 @@ class _AnyRun(Generic[Done]):
             out: folder of the page; None takes `report` in the run's folder.
             video: whether to draw what the policy does.
         """
-        return make_report([self.path], None if out is None else Path(out), video=video)
+        return make_report([self.path], _folder(out), video=video)
 
 
 class Run(_AnyRun[FinishedRun]):
@@ -168,7 +171,8 @@ class Run(_AnyRun[FinishedRun]):
     """
 
     def __init__(self, path: str | Path) -> None:
-        super().__init__(Path(path), load_finished_run(Path(path)))
+        folder = path_of(path, "run")
+        super().__init__(folder, load_finished_run(folder))
 
     @property
     def done(self) -> FinishedRun:
@@ -230,15 +234,14 @@ class Run(_AnyRun[FinishedRun]):
 
         Args:
             out: folder of the pictures; None takes `render` in the run's folder.
-            seed: which is shown; None shows the first.
+            seed: which is shown; None shows `best_seed`.
             steps: of each trajectory.
             episodes: first states of each seed, for the distances of plans.
 
         Raises:
             UserError: the run can't be drawn.
         """
-        folder = None if out is None else Path(out)
-        return render_run(self._done, folder, seed=seed, steps=steps, episodes=episodes)
+        return render_run(self._done, _folder(out), seed=seed, steps=steps, episodes=episodes)
 
     def diagnose(self) -> list[str]:
         """Return a line for each thing that may be why it failed to learn; none where it learned.
@@ -271,7 +274,8 @@ class OnlineRun(_AnyRun[ScoredOnlineRun]):
     """
 
     def __init__(self, path: str | Path) -> None:
-        super().__init__(Path(path), load_online_run(Path(path)))
+        folder = path_of(path, "run")
+        super().__init__(folder, load_online_run(folder))
 
     @property
     def env_id(self) -> str:
@@ -302,19 +306,35 @@ class OnlineRun(_AnyRun[ScoredOnlineRun]):
 
         Args:
             out: folder of the pictures; None takes `render` in the run's folder.
-            seed: which is shown; None shows the first.
+            seed: which is shown; None shows `best_seed`.
             steps: of the trajectory.
 
         Raises:
             UserError: the run can't be drawn.
         """
-        folder = None if out is None else Path(out)
-        return render_online(self._done, folder, seed=seed, steps=steps)
+        return render_online(self._done, _folder(out), seed=seed, steps=steps)
 
     def __repr__(self) -> str:
         """Return what it is, in a line."""
         scores = ", ".join(f"{one.last:.1f}" for one in self._scores())
         return f"OnlineRun({str(self.path)!r}: {self.algorithm} in {self.env_id}, last {scores})"
+
+
+def _folder(out: str | Path | None) -> Path | None:
+    return None if out is None else path_of(out, "out")
+
+
+def run_path(run: object, what: str) -> Path:
+    """Return the folder of a run, given that or what was opened of it.
+
+    Args:
+        run: the user's.
+        what: it is, for the message.
+
+    Raises:
+        UserError: it is something else.
+    """
+    return run.path if isinstance(run, Run | OnlineRun) else path_of(run, what)
 
 
 def load(path: str | Path, env: Environment | None = None) -> Run | OnlineRun | SavedPolicy:
@@ -329,7 +349,7 @@ def load(path: str | Path, env: Environment | None = None) -> Run | OnlineRun | 
         UserError: there is neither, or it can't be read.
     """
     make_known(env)
-    path = Path(path)
+    path = path_of(path, "run or policy")
     if not path.exists():
         raise UserError(f"{path} does not exist; give a run folder, or a policy.safetensors")
     if path.is_file():

@@ -10,9 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from qss_offline.analysis.tracking import tensorboard_progress
-from qss_offline.api.options import IF_EXISTS, environment_of, recording_name, run_folder
+from qss_offline.api.options import (
+    IF_EXISTS,
+    environment_of,
+    path_of,
+    recording_name,
+    run_folder,
+)
 from qss_offline.api.recording import Environment, Recording, make_known, recording_of
-from qss_offline.api.runs import OnlineRun, Run
+from qss_offline.api.runs import OnlineRun, Run, run_path
 from qss_offline.comparison.online_runs import online_run
 from qss_offline.data.environments import (
     check_acting,
@@ -29,7 +35,7 @@ from qss_offline.launch.cell import Launcher
 from qss_offline.launch.choice import launcher_of
 from qss_offline.launch.local import LocalLauncher
 from qss_offline.online.config import EvaluationPlan, OnlineConfig, OnlineSettings
-from qss_offline.online.presets import online_preset
+from qss_offline.online.presets import BASELINES, BASELINES_TAKE, online_preset
 from qss_offline.online.warm_start import start_config
 from qss_offline.overrides import changed, differences, with_changes
 from qss_offline.parallel.progress import progress as show_progress
@@ -47,9 +53,15 @@ _MOST_CHECKPOINT_BYTES = 1 << 34
 
 
 def progress_of(progress: bool | ProgressFactory) -> ProgressFactory:
-    """Return what makes a progress display, or none."""
+    """Return what makes a progress display, or none.
+
+    Raises:
+        UserError: it is neither true, false, nor makes one.
+    """
     if isinstance(progress, bool):
         return show_progress if progress else no_progress
+    if not callable(progress):
+        raise UserError(f"progress: expected true, false or a function, got {shown(progress)}")
     return progress
 
 
@@ -120,6 +132,7 @@ def train(
         UserError: the recording, the environment, an option or the folder can't be used.
     """
     launched = launcher_of(launcher, workers)
+    progress_of(progress)
     config, folder, there = asked_run(
         recording, env=env, env_kwargs=env_kwargs, out=out, if_exists=if_exists,
         method=method, preset=preset, seeds=seeds, updates=updates, online_steps=online_steps,
@@ -260,7 +273,8 @@ def fit_inverse(
     Raises:
         UserError: the run isn't one of offline D3G or isn't finished, or an option can't be used.
     """
-    source = run.folder if isinstance(run, Run) else RunFolder(Path(run))
+    progress_of(progress)
+    source = RunFolder(run_path(run, "run"))
     # First: it may be the run's own, which its file names.
     named = named_env(env, env_kwargs)
     config = _offline_run(source, elsewhere=named is not None)
@@ -287,7 +301,7 @@ def fit_inverse(
         tf32=tf32,
     )
     known_steps(config.actions_from, config.env_id)
-    base = beside(source.path, "-inverse") if out is None else Path(out)
+    base = beside(source.path, "-inverse") if out is None else path_of(out, "out")
     folder = RunFolder(free_folder(base) if out is None else base)
     folder.check(resume=False)
     fill = partial(_copy_training, source, folder, config)
@@ -394,15 +408,18 @@ def train_online(
     """
     launched = launcher_of(launcher, workers)
     by_name("choice of if_exists", if_exists, dict.fromkeys(IF_EXISTS))
-    begin = None if start is None else (start.path if isinstance(start, Run) else Path(start))
+    progress_of(progress)
+    begin = None if start is None else run_path(start, "start")
     given = change_list(changes)
     env_id = env_id_of(env, env_kwargs)
+    budget = steps, warm_up, updates_per_step
+    config = _online_config(env_id, preset, algorithm, given, budget, begin)
     settings = OnlineSettings(
         env_id,
         algorithm,
         seed_numbers(seeds),
         with_changes(preset, given),
-        _online_config(env_id, preset, algorithm, given, (steps, warm_up, updates_per_step), begin),
+        config,
         EvaluationPlan(evaluate_every, episodes),
         None if begin is None else str(begin.resolve()),
         choose_device(device),
@@ -453,6 +470,13 @@ def _online_config(
     config = changed(replace(named, **given), changes)
     if config.algorithm.cycle != named.algorithm.cycle:
         raise UserError("--set cycle: whether there is a cycle is --algo's, d3g or d3g-no-cycle")
+    if algorithm in BASELINES:
+        changes_made = (change.partition("=")[0] for change in differences(named, config))
+        lost = [name for name in changes_made if name.rpartition(".")[2] not in BASELINES_TAKE]
+        if lost:
+            raise UserError(
+                f"{algorithm} has no setting {lost[0]}; it takes {', '.join(BASELINES_TAKE)}"
+            )
     if config.steps <= config.warm_up:
         raise UserError(
             f"{config.steps:,} steps end within the warm-up of {config.warm_up:,}, in which "
@@ -490,8 +514,8 @@ def resume(
     """
     make_known(env)
     launched = launcher_of(launcher, workers)
-    path = run.path if isinstance(run, Run | OnlineRun) else run
-    folder = RunFolder(_newest_unfinished() if path is None else Path(path))
+    progress_of(progress)
+    folder = RunFolder(_newest_unfinished() if run is None else run_path(run, "run"))
     folder.check(resume=True)
     if not folder.is_online:
         return _run(read_run_config(folder), folder, True, progress, launched)

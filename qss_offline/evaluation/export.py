@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from qss_offline import __version__
 from qss_offline.algorithms.networks import Network
-from qss_offline.errors import UserError, by_name, printable
+from qss_offline.errors import UserError, by_name, printable, shown
 from qss_offline.evaluation.policies import DiscretePolicy, SavedPolicy
 from qss_offline.evaluation.policy_module import PolicyModule
 from qss_offline.files import write_bytes
@@ -73,6 +73,12 @@ def export_policy(policy: SavedPolicy, path: str | Path) -> Exported:
             `onnx`), the policy diverged, the graph acts otherwise than the policy, or the file
             can't be written.
     """
+    if not isinstance(policy, SavedPolicy):
+        raise UserError(
+            f"expected a policy, such as qss.load(…) or run.policy(), got {shown(policy)}"
+        )
+    if not isinstance(path, str | Path):
+        raise UserError(f"file of a policy: expected a path, got {shown(path)}")
     path = Path(path)
     export = by_name("format of exported policies", path.suffix.lower(), _FORMATS)
     policy.check_finite()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from qss_offline.algorithms.d3g import D3GConfig
-from qss_offline.algorithms.validation import check_positive
+from qss_offline.algorithms.validation import check_flag, check_positive
 from qss_offline.errors import UserError
 
 
@@ -68,8 +68,7 @@ class EvaluationPlan:
 
     def __post_init__(self) -> None:
         """Refuse a plan without evaluations."""
-        if self.interval <= 0 or self.episodes <= 0:
-            raise UserError("the interval and the episodes of evaluations must be above 0")
+        check_positive(self, "interval", "episodes")
 
 
 @dataclass(frozen=True)
@@ -97,3 +96,7 @@ class OnlineSettings:
     start_run: str | None = None
     device: str = "cpu"
     tf32: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what is neither true nor false."""
+        check_flag(self, "tf32")

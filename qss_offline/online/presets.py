@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from qss_offline.algorithms.d3g import D3GConfig
 from qss_offline.data.environments import env_spec
-from qss_offline.errors import UserError, by_name, nearest
+from qss_offline.errors import by_name
 from qss_offline.online.config import OnlineConfig
 
 _DEFAULT = OnlineConfig(
@@ -46,7 +46,13 @@ DISCRETE = ("nfq", "dqn", "double-dqn")
 """What d3rlpy runs of methods for discrete actions."""
 
 BASELINES = (*DISCRETE, "ddpg", "td3", "sac")
-"""All that d3rlpy runs; see `baselines/online.py` for what they take from the preset."""
+"""All that d3rlpy runs."""
+
+BASELINES_TAKE = (
+    "steps", "warm_up", "updates_per_step", "replay_capacity", "exploration_noise", "epsilon",
+    "hidden_dims", "batch_size", "learning_rate", "gamma", "polyak_step_size",
+)  # fmt: skip
+"""Settings of the preset that they take."""
 
 ALGORITHMS = ("d3g", "d3g-no-cycle", *BASELINES)
 """D3G, D3G⁻ (without the cycle), and what they are compared with."""
@@ -64,9 +70,7 @@ def online_preset(name: str, algorithm: str = "d3g", env_id: str | None = None) 
         UserError: there is no preset or no algorithm of that name.
     """
     found = by_name("preset", name, ONLINE_PRESETS)
-    if algorithm not in ALGORITHMS:
-        known, hint = ", ".join(ALGORITHMS), nearest(algorithm, ALGORITHMS)
-        raise UserError(f"unknown algorithm {algorithm!r}: there are {known}{hint}")
+    by_name("algorithm", algorithm, dict.fromkeys(ALGORITHMS))
     losses = replace(found.algorithm, cycle=algorithm != "d3g-no-cycle")
     limit = None if env_id is None else env_spec(env_id).max_episode_steps
     if name == "default" and limit is not None:

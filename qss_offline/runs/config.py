@@ -8,7 +8,7 @@ from typing import Literal, get_args
 from qss_offline.algorithms.bco import CloningConfig
 from qss_offline.algorithms.ensemble import member_seeds
 from qss_offline.algorithms.observational_d3g import ObservationalD3GConfig
-from qss_offline.algorithms.validation import check_positive
+from qss_offline.algorithms.validation import check_flag, check_positive
 from qss_offline.data.facts import RecordingFacts
 from qss_offline.errors import UserError, nearest
 from qss_offline.runs.inverse_config import InverseFitConfig
@@ -142,6 +142,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         """Refuse a run without episodes or actions to learn from, or settings of another method."""
         check_positive(self, "evaluation_episodes")
+        check_flag(self, "tf32")
         if self.method not in METHODS:
             hint = nearest(self.method, METHODS) or f"; there are {', '.join(METHODS)}"
             raise UserError(f"unknown method {self.method!r}{hint}")

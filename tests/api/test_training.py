@@ -1,5 +1,6 @@
 """Training from Python: online, offline only, without a simulator, and the inverse fit later."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import qss_offline as qss
 from qss_offline import UserError
 from qss_offline.data.environments import env_id_of
+from qss_offline.evaluation.export import export_policy
 from qss_offline.runs.folder import read_json
 from qss_offline.training.options import TrainOptions
 from tests.api.conftest import SMALL
@@ -381,3 +383,59 @@ def test_a_file_is_no_recording_yet(tmp_path: Path) -> None:
     log.write_text("obs,reward\n1,2\n")
     with pytest.raises(UserError, match="is a file: import it first"):
         qss.train(str(log))
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"evaluate_every": 1.5}, "interval must be a whole number, not 1.5"),
+        ({"evaluate_every": "a"}, "interval must be a whole number"),
+        ({"episodes": None}, "episodes must be a whole number, not None"),
+        ({"algorithm": None}, "algorithm None is no text"),
+        ({"preset": 5}, "preset 5 is no text"),
+        ({"start": 5}, "start: expected a path, got 5"),
+        ({"tf32": "x"}, "tf32 must be true or false"),
+        ({"out": 5}, "out: expected a path"),
+        ({"progress": "yes"}, "progress: expected true, false or a function"),
+        ({"algorithm": "ddpg", "changes": {"cycle_coef": 3.0}}, "ddpg has no setting .*cycle_coef"),
+        ({"algorithm": "td3", "changes": ["model_updates=1"]}, "td3 has no setting model_updates"),
+    ],
+)
+def test_what_the_online_mode_cant_use_is_refused_by_name_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: dict[str, Any], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    few = {"steps": 40, "warm_up": 20, "workers": 1, "progress": False}
+    with pytest.raises(UserError, match=message):
+        qss.train_online("InvertedPendulum", **{**few, **asked})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_no_path_policy_or_run_is_refused_in_one_line(
+    recording: qss.Recording, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    few: dict[str, Any] = {"steps": 40, "warm_up": 20, "evaluate_every": 20, "episodes": 1}
+    online = qss.train_online("InvertedPendulum", **few, workers=1, progress=False)
+    refusals: list[tuple[Callable[[], Any], str]] = [
+        (lambda: qss.load(None), "run or policy: expected a path, got None"),
+        (lambda: qss.load(online), "run or policy: expected a path"),
+        (lambda: qss.resume(5), "run: expected a path, got 5"),
+        (lambda: qss.fit_inverse(None), "run: expected a path"),
+        (lambda: qss.fit_inverse(online), "is an online run"),
+        (lambda: qss.train_online("Reacher", start=online, **few), "holds no offline run"),
+        (lambda: online.policy(seed="0"), "seed must be a whole number, not '0'"),
+        (lambda: online.render(steps=1.5), "must be whole numbers"),
+        (lambda: online.report(out=5), "out: expected a path"),
+        (lambda: qss.compare({5: online}), "a run is called 5, which is no text"),
+        (lambda: qss.compare({"a": 5}), "expected a path, got 5"),
+        (lambda: export_policy("run", "a.pt"), "expected a policy"),
+        (lambda: export_policy(online.policy(), 5), "expected a path, got 5"),
+        (lambda: qss.train(recording, out=5), "out: expected a path"),
+        (lambda: qss.train(recording, progress=None), "progress: expected true"),
+        (lambda: qss.train(recording, tf32="x"), "tf32 must be true or false"),
+    ]
+    for refused, message in refusals:
+        with pytest.raises(UserError, match=message):
+            refused()
+    assert [path.name for path in Path("runs").iterdir()] == [online.path.name]
