@@ -244,7 +244,7 @@ def main() -> None:
         write_json(arguments.out / f"{name}.json", {"machine": machine(), "rows": rows})
         title = f"{spec.env_id}, {arguments.level}% random actions"
         if arguments.ensemble is not None:
-            title += f", trainings of each seed: {arguments.ensemble}"
+            title += f", trainings of each seed unless said: {arguments.ensemble}"
         drawn = figure(rows, title, [part for part in PARTS if part in asked])
         write_bytes(arguments.out / f"{name}.png", to_png(drawn))
     table = Table("variant", "last, each seed", "best of evaluations", "updates")
