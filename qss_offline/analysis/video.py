@@ -216,12 +216,11 @@ def render_online(
 
 def _check_counts(steps: int, episodes: int = 2) -> None:
     """Refuse trajectories without a step, and intervals of one episode."""
-    whole = all(isinstance(count, int) for count in (steps, episodes))
-    if not whole or steps < 1 or episodes < 2:
-        raise UserError(
-            "--steps and --episodes must be whole numbers, of at least 1 and 2, not "
-            f"{shown(steps)} and {shown(episodes)}"
-        )
+    for option, count, least in (("--steps", steps, 1), ("--episodes", episodes, 2)):
+        if not isinstance(count, int) or count < least:
+            raise UserError(
+                f"{option} must be a whole number of at least {least}, not {shown(count)}"
+            )
 
 
 def _film_acting(

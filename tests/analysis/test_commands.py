@@ -47,7 +47,7 @@ def test_commands_name_what_they_made(
     [
         ("render none", "none does not exist; give a run folder"),
         ("render RUN --seed 9", "has no seed 9; its seeds are 0, 1"),
-        ("render RUN --steps 0", "--steps must be at least 1"),
+        ("render RUN --steps 0", "--steps must be a whole number of at least 1"),
         ("report none", "none does not exist"),
         ("report RUN none.csv", "none.csv does not exist"),
         ("report", "RUN"),

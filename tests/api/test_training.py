@@ -425,7 +425,7 @@ def test_what_is_no_path_policy_or_run_is_refused_in_one_line(
         (lambda: qss.fit_inverse(online), "is an online run"),
         (lambda: qss.train_online("Reacher", start=online, **few), "holds no offline run"),
         (lambda: online.policy(seed="0"), "seed must be a whole number, not '0'"),
-        (lambda: online.render(steps=1.5), "must be whole numbers"),
+        (lambda: online.render(steps=1.5), "--steps must be a whole number of at least 1, not 1.5"),
         (lambda: online.report(out=5), "out: expected a path"),
         (lambda: qss.compare({5: online}), "a run is called 5, which is no text"),
         (lambda: qss.compare({"a": 5}), "expected a path, got 5"),
