@@ -78,5 +78,5 @@ def png(table: Sequence[Row]) -> bytes:
     axes.set_ylim(max(1, len(recordings)) - 0.5, -0.5)
     axes.grid(axis="y", visible=False)
     axes.set_xlabel("normalised return of the last policy: 0 random actions, 1 expert")
-    figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=5)
+    figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=6)
     return to_png(figure, WIDE_DPI)
