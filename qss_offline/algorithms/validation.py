@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 from qss_offline.errors import UserError, shown
@@ -30,7 +31,8 @@ def check_positive(settings: object, *names: str) -> None:
             if not value:
                 raise UserError(f"{name} must not be empty")
             numbers = {f"{name}[{index}]": number for index, number in enumerate(value)}
-        whole = type(settings).__annotations__.get(name) == "int"
+        kind = next(f.type for f in fields(settings) if f.name == name)  # type: ignore[arg-type]
+        whole = kind in ("int", int)
         for label, number in numbers.items():
             if whole and (isinstance(number, bool) or not isinstance(number, int)):
                 raise UserError(f"{label} must be a whole number, not {number!r}")

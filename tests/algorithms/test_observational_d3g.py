@@ -1,5 +1,7 @@
 """The equations of offline D3G: against an independent implementation, and what moves what."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -197,3 +199,9 @@ def test_hand_computed_target(pessimism: float, value: float) -> None:
 def test_settings_that_cannot_be_trained_with_are_refused(setting: str, value: object) -> None:
     with pytest.raises(UserError, match=setting):
         ObservationalD3GConfig(**{setting: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("changed", [{"proposal_update_interval": 1.5}, {"batch_size": 32.0}])
+def test_inherited_counts_must_be_whole_numbers(changed: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=f"{next(iter(changed))} must be a whole number"):
+        ObservationalD3GConfig(**changed)

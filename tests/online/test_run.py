@@ -1,5 +1,6 @@
 """Online runs as a user meets them: killed and resumed, exported, started from an offline run."""
 
+import html
 import json
 import os
 import re
@@ -174,7 +175,7 @@ def test_replays_of_an_environment_of_ones_own_are_imported_by_another_process(
 def test_what_an_online_run_says_next_can_be_typed(
     minari_root: Path, tmp_path: Path, qss: Qss, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    env_id, run = f"{write_own(tmp_path / 'mine')}:Cart?max_episode_steps=20", tmp_path / "run"
+    env_id, run = f"{write_own(tmp_path / 'mine')}:Cart?max_episode_steps=20", tmp_path / "a run"
     few = "--seeds 2 --steps 60 --warm-up 20 --evaluate-every 30 --episodes 1"
     said = qss(f"train-online {few}", env_id, "--out", run).out
     best = best_seed(read_json(run / "results.json"))
@@ -185,6 +186,8 @@ def test_what_an_online_run_says_next_can_be_typed(
     assert len(commands) == 2
     for command, rest in commands:
         qss(f"{command}{rest}" + (" --no-video" if command == "report" else ""))
+    page = html.unescape((run / "report" / "report.html").read_text())
+    assert f"qss render '{run}' draws it" in page
 
 
 def test_policies_that_are_not_there_or_not_final_are_told_apart(tmp_path: Path, qss: Qss) -> None:

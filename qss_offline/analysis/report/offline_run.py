@@ -133,7 +133,7 @@ class RunPart:
                 failure = error
         if not numbers.exists():
             path = shlex.quote(str(run.folder.path))
-            raise failure or UserError(f"qss render {shlex.quote(str(path))} draws it")
+            raise failure or UserError(f"qss render {path} draws it")
         planned = run.proposes
         measured = _measured(numbers, planned)
         whose = f"Seed {measured['shown_seed']}"

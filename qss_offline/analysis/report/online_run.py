@@ -60,7 +60,7 @@ def _seen(book: Book, run: OnlineRun, video: bool, progress: ProgressFactory) ->
         render_online(run, notice=book.notice, progress=progress)
     path = shlex.quote(str(run.path.parent))
     if not (folder / "acting.json").exists():
-        raise UserError(f"qss render {shlex.quote(str(path))} draws it")
+        raise UserError(f"qss render {path} draws it")
     what = "the policy acting, from a fresh first state"
     book.seen(folder, "acting", (what, f"{what.capitalize()}.", "acting"))
 
