@@ -23,12 +23,27 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from qss_offline.errors import UserError, printable
+from qss_offline.errors import UserError, printable, shown
 
 _MOST_DIGITS = 20
 # Without O_NONBLOCK a named pipe would wait for somebody at its other end.
 _CAREFULLY = os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
+
+
+def path_of(given: object, what: str) -> Path:
+    """Return a path that the user gives.
+
+    Args:
+        given: text, or a path.
+        what: it is, for the message.
+
+    Raises:
+        UserError: it is something else.
+    """
+    if not isinstance(given, str | os.PathLike):
+        raise UserError(f"{what}: expected a path, got {shown(given)}")
+    return Path(given)
 
 
 def size_text(size: float) -> str:

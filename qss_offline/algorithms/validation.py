@@ -16,7 +16,7 @@ with AVX-512, 16 with AVX2; and the 128 bytes keep each seed's block of a batche
 """
 
 
-def check_positive(settings: object, *names: str) -> None:
+def check_positive(settings: Any, *names: str) -> None:
     """Refuse attributes that aren't above 0; of a tuple, each number counts, and it has some.
 
     One whose type is `int` must be a whole number.
@@ -31,7 +31,7 @@ def check_positive(settings: object, *names: str) -> None:
             if not value:
                 raise UserError(f"{name} must not be empty")
             numbers = {f"{name}[{index}]": number for index, number in enumerate(value)}
-        kind = next(f.type for f in fields(settings) if f.name == name)  # type: ignore[arg-type]
+        kind = next(f.type for f in fields(settings) if f.name == name)
         whole = kind in ("int", int)
         for label, number in numbers.items():
             if whole and (isinstance(number, bool) or not isinstance(number, int)):

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from qss_offline.analysis.report.making import make_report
 from qss_offline.api.figures import displayed
-from qss_offline.api.options import path_of
 from qss_offline.api.runs import OnlineRun, Run, load
 from qss_offline.errors import UserError, shown
+from qss_offline.files import path_of
 from qss_offline.runs.results import learning_curve
 
 if TYPE_CHECKING:

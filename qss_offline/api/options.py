@@ -2,29 +2,13 @@
 
 from __future__ import annotations
 
-from os import PathLike
 from pathlib import Path
 
 from qss_offline.data.environments import env_id_of_file
 from qss_offline.data.load import LoadedDataset
-from qss_offline.errors import UserError, shown
+from qss_offline.errors import UserError
+from qss_offline.files import path_of
 from qss_offline.runs.folder import RunFolder, free_folder
-
-
-def path_of(given: object, what: str) -> Path:
-    """Return a path that the user gives.
-
-    Args:
-        given: text, or a path.
-        what: it is, for the message.
-
-    Raises:
-        UserError: it is something else.
-    """
-    if not isinstance(given, str | PathLike):
-        raise UserError(f"{what}: expected a path, got {shown(given)}")
-    return Path(given)
-
 
 IF_EXISTS = ("error", "resume", "new")
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from qss_offline.api.figures import displayed
-from qss_offline.api.options import path_of
 from qss_offline.data.build import build_dataset
 from qss_offline.data.environments import EnvFactory, env_id_of, named_env, register_environments
 from qss_offline.data.families import expert_path
@@ -27,6 +26,7 @@ from qss_offline.data.specs import DatasetSpec
 from qss_offline.data.statistics import Statistics, dataset_figure, dataset_statistics
 from qss_offline.data.transitions import Transitions
 from qss_offline.errors import UserError
+from qss_offline.files import path_of
 from qss_offline.parallel.progress import progress as show_progress
 from qss_offline.parallel.reporting import print_notice
 

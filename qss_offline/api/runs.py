@@ -11,11 +11,11 @@ from qss_offline.analysis.diagnostics import hints
 from qss_offline.analysis.report.making import make_report
 from qss_offline.analysis.video import Rendered, render_online, render_run
 from qss_offline.api.figures import displayed
-from qss_offline.api.options import path_of
 from qss_offline.api.recording import Environment, make_known
 from qss_offline.errors import UserError, shown
 from qss_offline.evaluation.policies import SavedPolicy
 from qss_offline.evaluation.policy_files import load_policy
+from qss_offline.files import path_of
 from qss_offline.runs.config import RunConfig
 from qss_offline.runs.folder import RunFolder
 from qss_offline.runs.reader import FinishedRun, Scored, load_online_run

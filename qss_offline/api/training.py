@@ -13,7 +13,6 @@ from qss_offline.analysis.tracking import tensorboard_progress
 from qss_offline.api.options import (
     IF_EXISTS,
     environment_of,
-    path_of,
     recording_name,
     run_folder,
 )
@@ -30,7 +29,7 @@ from qss_offline.data.environments import (
 from qss_offline.data.load import load_transitions
 from qss_offline.engine.device import choose_device
 from qss_offline.errors import UserError, by_name, shown
-from qss_offline.files import read_regular_file, write_bytes
+from qss_offline.files import path_of, read_regular_file, write_bytes
 from qss_offline.launch.cell import Launcher
 from qss_offline.launch.choice import launcher_of
 from qss_offline.launch.local import LocalLauncher

@@ -185,13 +185,12 @@ def export(
         raise UserError(f"{to} exists; add --overwrite, or choose another name")
     found = _policies(source, seed)
     results = RunFolder(source).results
-    if len(found) > 1:
-        best, why = found[0].parent.name, ", the first that has one"
-        if results.exists():
-            best = str(best_seed({"seeds": seeds_of_file(read_json(results), results)}))
-            why = ", whose last return is highest"
-        found = [path for path in found if path.parent.name == best]
-        print(f"the policy of seed {best}{why}")
+    if len(found) > 1 and results.exists():
+        best = best_seed({"seeds": seeds_of_file(read_json(results), results)})
+        found = _policies(source, best)
+        print(f"the policy of seed {best}, whose last return is highest")
+    elif len(found) > 1:
+        print(f"the policy of seed {found[0].parent.name}, the first that has one")
     written = export_policy(load_policy(found[0]), to)
     print(f"made {to}: observations in, actions out, both in the environment's units")
     print(f"{written.checked_with} ran it: it acts as the policy does, to {written.difference:.1e}")

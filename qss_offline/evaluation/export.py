@@ -29,7 +29,7 @@ from qss_offline.algorithms.networks import Network
 from qss_offline.errors import UserError, by_name, printable, shown
 from qss_offline.evaluation.policies import DiscretePolicy, SavedPolicy
 from qss_offline.evaluation.policy_module import PolicyModule
-from qss_offline.files import write_bytes
+from qss_offline.files import path_of, write_bytes
 
 TOLERANCE = 1e-6
 """How far actions of a file may lie from the policy's, in ranges of the actions."""
@@ -77,9 +77,7 @@ def export_policy(policy: SavedPolicy, path: str | Path) -> Exported:
         raise UserError(
             f"expected a policy, such as qss.load(…) or run.policy(), got {shown(policy)}"
         )
-    if not isinstance(path, str | Path):
-        raise UserError(f"file of a policy: expected a path, got {shown(path)}")
-    path = Path(path)
+    path = path_of(path, "file of a policy")
     export = by_name("format of exported policies", path.suffix.lower(), _FORMATS)
     policy.check_finite()
     module = PolicyModule(policy).eval()

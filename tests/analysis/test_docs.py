@@ -56,7 +56,7 @@ def test_its_pictures_are_there_and_small_and_its_numbers_are_those_measured() -
     assert len(pictures) == 6
     for alt, path in pictures:
         assert len(alt) > 40
-        assert (ROOT / "docs" / path).stat().st_size < 400_000
+        assert (ROOT / "docs" / path).stat().st_size < 300_000
         Image.open(ROOT / "docs" / path).verify()
     for name in ("inverted_pendulum", "reacher"):
         measured = json.loads((IMAGES / f"{name}_distances.json").read_text())

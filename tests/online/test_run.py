@@ -4,6 +4,7 @@ import html
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -198,6 +199,14 @@ def test_policies_that_are_not_there_or_not_final_are_told_apart(tmp_path: Path,
     assert f"the policy of seed {best}, whose last return is highest" in qss("export", run, *to).out
     assert "its seeds are 0, 1" in qss.refused("export --seed 7", run, *to, "--overwrite")
     assert "is no run folder" in qss.refused("evaluate", tmp_path)
+    policy = run / "seeds" / str(best) / "policy.safetensors"
+    kept = policy.read_bytes()
+    policy.unlink()
+    # The seed that returned most has none; the other one's isn't taken in its place.
+    shutil.copytree(run / "seeds" / str(1 - best), run / "seeds" / "2")
+    assert f"no policy of seed {best}" in qss.refused("export --overwrite", run, *to)
+    shutil.rmtree(run / "seeds" / "2")
+    policy.write_bytes(kept)
     (run / "results.json").unlink()
     said = qss("export --overwrite", run, *to)
     assert "is not finished" in said.err and "the policy of seed 0" in said.out
